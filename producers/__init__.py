@@ -1,0 +1,1 @@
+"""Control: plan a corpus, publish, follow, reconcile, finish, verify, report."""

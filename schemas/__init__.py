@@ -1,0 +1,1 @@
+"""The shared language of headrace: what both sides of the queue must agree on."""

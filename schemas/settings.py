@@ -1,0 +1,147 @@
+"""Every setting of headrace, in one place: flag, then environment, then `headrace.toml`, then default.
+
+The environment variable of a field is `HEADRACE_` and its name in capitals; its place in
+`headrace.toml` (in the working folder, or where `HEADRACE_CONFIG` says) is its name. This module
+is the only one that reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from schemas.errors import ConfigError
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+CommaList = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What a person can set. Units stand in the names; None means that headrace decides."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADRACE_", extra="forbid", frozen=True, validate_default=True
+    )
+
+    # -- where things are
+    broker_url: SecretStr | None = Field(None, description="Redis: redis://, rediss:// or redis+socket://")
+    registry: str | None = Field(None, description="folder or URI that remembers which outputs have jobs")
+    queue: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="queue of the job, and queues a worker serves")
+    allowed_prefixes: CommaList = Field((), description="URI prefixes that jobs may read and write; empty: any")
+
+    # -- the job
+    task: str = Field("text-classification", description="what the model does")
+    model: str | None = Field(None, description="local folder, hub id or s3:// folder")
+    revision: str | None = Field(None, description="commit of a hub model")
+    text_column: str = Field("text", description="column that holds the text")
+    text_pair_column: str | None = Field(None, description="column with the second text of a pair")
+    id_column: str | None = Field(None, description="column that names a row; default: its number in its file")
+    columns: CommaList = Field((), description="columns carried through to the output")
+    max_length: int | None = Field(None, ge=2, le=1_000_000, description="tokens a row may have")
+    dtype: Dtype = Field("auto", description="precision")
+    batch_tokens: int | None = Field(None, ge=1, description="token budget of a batch")
+    chunk_rows: int | None = Field(None, ge=1, description="rows of a chunk")
+    chunk_bytes: int | None = Field(None, ge=1, description="bytes of text of a chunk")
+    limit: int | None = Field(None, ge=1, description="only the first N rows")
+    scores: bool = Field(False, description="text-classification: a score for every label too")
+    multi_label: bool | None = Field(None, description="text-classification: labels are independent; default: as the model says")
+    aggregation: Literal["none", "simple", "first", "average", "max"] = Field("simple", description="token-classification: how tokens become entities")
+    pooling: Literal["auto", "mean", "cls"] = Field("auto", description="feature-extraction: how tokens become one vector")
+    normalize: bool | None = Field(None, description="feature-extraction: vectors of length 1; default: as the model says")
+    trust_remote_code: bool = Field(False, description="let a model run its own code (read it first)")
+    allow_pickle: bool = Field(False, description="load weights that are not safetensors")
+    error_threshold: float = Field(1.0, ge=0, le=1, description="share of error rows above which the job fails")
+    priority: int = Field(0, ge=-100, le=100, description="higher goes first")
+    on_finish: str | None = Field(None, description="command, or URL that gets a POST, told how the job ended")
+    wait_for: str | None = Field(None, description="object that must exist before the job starts")
+    wait_for_timeout_s: float = Field(86_400, gt=0, description="how long --wait-for waits")
+    max_attempts: int = Field(4, ge=1, description="failures without progress before a chunk is parked")
+    price_per_hour: float | None = Field(None, ge=0, description="price of one worker hour, for estimates")
+
+    # -- workers
+    workers: int | None = Field(None, ge=1, le=1024, description="workers on this machine")
+    device: str = Field("auto", description="auto, cpu, cuda, or a list such as cuda:0,cuda:1")
+    threads: int | None = Field(None, ge=1, description="threads of one CPU worker")
+    grace_s: float = Field(30, ge=0, description="how long a drain may finish the chunk in hand")
+    lease_s: float = Field(30, gt=0, description="life of a lease without a heartbeat")
+    batch_timeout_s: float = Field(600, gt=0, description="longest time one batch may take")
+    model_cache: str | None = Field(None, description="folder for models fetched from s3://")
+    traces: bool = Field(True, description="write the spans of each attempt under _traces/")
+    fault: str | None = Field(None, description="fault injection for tests, e.g. kill:committed:3")
+
+    # -- object store
+    s3_endpoint_url: str | None = Field(None, description="S3 endpoint that is not AWS")
+    s3_region: str | None = Field(None, description="S3 region")
+    s3_path_style: bool | None = Field(None, description="bucket in the path; default: when an endpoint is set")
+    s3_sse: Literal["AES256", "aws:kms"] | None = Field(None, description="server-side encryption")
+    s3_sse_kms_key_id: str | None = Field(None, description="key for aws:kms")
+    storage_timeout_s: float = Field(60, gt=0, description="longest wait for one answer of the store")
+    storage_attempts: int = Field(6, ge=1, description="tries for one call of the store")
+
+    # -- what people see
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="json, or text for a terminal")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is written")
+
+    @field_validator("columns", "allowed_prefixes", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = Path(os.environ.get("HEADRACE_CONFIG", "headrace.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml)
+
+
+def load_settings(**flags: Any) -> Settings:
+    """The settings in force; a flag that is None was not given.
+
+    Raises:
+        ConfigError: a value has no meaning, or `headrace.toml` has an unknown name.
+    """
+    config = os.environ.get("HEADRACE_CONFIG")
+    if config and not Path(config).is_file():
+        raise ConfigError(f"HEADRACE_CONFIG names {config}, which is not a file")
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+    except ValueError as error:  # a headrace.toml that is not TOML
+        raise ConfigError(f"headrace.toml cannot be read: {error}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for e in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(p) for p in e["loc"])
+        lines.append(f"{name.replace('_', '-')}: {e['msg']} (also HEADRACE_{name.upper()})")
+    return "settings: " + "; ".join(lines)
+
+
+def state_folder() -> Path:
+    """Where headrace keeps what outlives a command and belongs to the user: the registry."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "headrace"
+
+
+def cache_folder() -> Path:
+    """Where headrace keeps what can be made again: fetched models, the demo."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "headrace"

@@ -1,0 +1,1 @@
+"""Execution: the Celery app, the handler, the pipeline of one chunk, the engine, the fleet."""

@@ -1,0 +1,1 @@
+"""The numeric heart: packing rows into batches, attention without padding, device settings."""

@@ -1,0 +1,104 @@
+"""The plug-in: what a task must do for headrace to run it over a corpus.
+
+A task has five verbs. `load`, `forward` run on the device's side; `encode`, `decode` run on the
+CPU, on threads of their own, while the device is busy with another batch; `columns` names what
+`decode` returns. Only `forward` may touch tensors. Everything else is NumPy and Arrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What `load` is given: everything that decides the answer, nothing else."""
+
+    model_path: str
+    """A local folder; the hub, `s3://` and the digest check are behind us by now."""
+    device: str
+    """`cpu` or `cuda:0`; the process sees its own device only."""
+    dtype: str
+    """`float32`, `bfloat16`, `float16` or `int8`, as the job resolved it."""
+    max_length: int | None
+    """Tokens a row may have, special tokens included; None: the model's own limit."""
+    params: Mapping[str, Any]
+    """The task's own options, e.g. `{"scores": true}` or `{"aggregation": "simple"}`."""
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Encodings:
+    """Rows as token ids, flat: row i is `ids[offsets[i]:offsets[i + 1]]`.
+
+    `ids` and `type_ids` are int32 `[tokens]`, `offsets` int64 `[rows + 1]`, `truncated` bool
+    `[rows]`. `extra` is whatever `decode` needs for a row (texts, character offsets), one each.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    truncated: np.ndarray
+    type_ids: np.ndarray | None = None
+    extra: Sequence[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens a row, int64 `[rows]`."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: np.ndarray) -> Encodings:
+        """The given rows, in the given order (int64 `[k]` positions)."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        # one gather for the whole batch: position in the flat array, row by row
+        at = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Encodings(
+            ids=self.ids[at],
+            offsets=offsets,
+            truncated=self.truncated[rows],
+            type_ids=None if self.type_ids is None else self.type_ids[at],
+            extra=None if self.extra is None else [self.extra[int(i)] for i in rows],
+        )
+
+
+@runtime_checkable
+class Task(Protocol):
+    """One instance lives in one worker process and serves one model on one device."""
+
+    def load(self, request: LoadRequest) -> None:
+        """Bring tokenizer and model to the device; called once, before anything else.
+
+        Raises:
+            ModelError: the folder has no such model, or no head for this task.
+        """
+
+    def columns(self) -> list[pa.Field]:
+        """The task's own output columns, all nullable; valid after `load`."""
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
+        """Token ids of the texts, special tokens added, truncated to max-length; thread-safe."""
+
+    def forward(self, batch: Encodings) -> Any:
+        """The model's output for the batch, back on the host: something `decode` understands.
+
+        Rows arrive longest first. May raise the device's own out-of-memory error: the caller
+        halves the batch (see `is_out_of_memory`).
+        """
+
+    def decode(self, batch: Encodings, output: Any) -> pa.RecordBatch:
+        """Columns as `columns` names them, one row for each row of the batch, in its order."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """True when a smaller batch could help."""
+
+    def default_batch_tokens(self) -> int:
+        """The token budget of a batch on this device where nobody set one."""
