@@ -1,0 +1,126 @@
+"""A job: one run over a corpus, and the identity that makes the same submission the same job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import OutputConflict
+
+JOB_VERSION = 1
+ResolvedDtype = Literal["float32", "bfloat16", "float16", "int8"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Column(_Record):
+    """A column as it stands in the input: its name and Arrow type, as text."""
+
+    name: str = Field(max_length=1024)
+    type: str = Field(max_length=4096)
+
+
+class ModelRef(_Record):
+    """A model and the proof of which one."""
+
+    uri: str = Field(max_length=2048)
+    """Local folder, hub id, or `s3://` folder."""
+    revision: str = Field(max_length=128)
+    """Commit of the hub, or `sha256:…` of the deciding files."""
+
+
+class Inputs(_Record):
+    """The corpus in numbers; its files stand in the plan."""
+
+    patterns: tuple[str, ...]
+    digest: str
+    """sha256 over URI, size and etag of every file, in order."""
+    files: int
+    rows: int
+    bytes: int
+
+
+class Spec(_Record):
+    """What decides the output, and so the job's id."""
+
+    inputs_digest: str
+    text_column: str
+    text_pair_column: str | None = None
+    id_column: str | None = None
+    columns: tuple[str, ...] = ()
+    task: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    model: ModelRef
+    dtype: ResolvedDtype
+    max_length: int | None = None
+    limit: int | None = None
+    reuse: str | None = None
+    """sha256 of the manifest whose results are reused."""
+
+
+class Options(_Record):
+    """How the job is run: none of it changes what comes out."""
+
+    queue: str = "default"
+    priority: int = 0
+    batch_tokens: int | None = None
+    error_threshold: float = 1.0
+    max_attempts: int = 4
+    batch_timeout_s: float = 600
+    on_finish: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    deadline_s: float | None = None
+    """Seconds since the epoch."""
+
+
+class Job(_Record):
+    """`_headrace/job.json`: written once, before anything is queued."""
+
+    version: int = JOB_VERSION
+    id: str = Field(pattern=r"^[0-9a-f]{16}$")
+    output: str
+    spec: Spec
+    options: Options
+    inputs: Inputs
+    id_type: str
+    """Arrow type of the id column in the output."""
+    text_type: str
+    carried: tuple[Column, ...] = ()
+    chunks: int
+    rows: int
+    """Rows planned, after `limit`."""
+    submitted_s: float
+    versions: dict[str, str] = Field(default_factory=dict)
+    command: str = ""
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+def job_id(spec: Spec) -> str:
+    """16 hex digits of the sha256 of the spec's canonical JSON."""
+    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def parse_job(data: bytes, where: str) -> Job:
+    """The job in the bytes of a `job.json`.
+
+    Raises:
+        OutputConflict: the bytes are no job of this version, or its id is not its spec's.
+    """
+    try:
+        job = Job.model_validate_json(data)
+    except ValidationError as error:
+        raise OutputConflict(
+            f"{where} is not a job this version of headrace can read: {error.error_count()} faults, "
+            f"first: {error.errors(include_input=False)[0]['msg']}"
+        ) from error
+    if job.version != JOB_VERSION or job.id != job_id(job.spec):
+        raise OutputConflict(f"{where} was changed by hand: its id is not the digest of its spec")
+    return job

@@ -1,0 +1,67 @@
+"""The names of headrace's keys in Redis: one prefix, one life each.
+
+    key                          type     life                what
+    headrace:jobs                hash     until finished      job id → output URI, a copy of the registry
+    headrace:job:{id}            hash     7 days, renewed     epoch, state, cancelled, paused, rows, …
+    headrace:marks:{id}          hash     7 days, renewed     chunk → mark of the attempt that holds it
+    headrace:done:{id}           hash     7 days, renewed     chunk → receipt in short
+    headrace:errors:{id}         hash     7 days, renewed     error class → rows
+    headrace:live:{id}           hash     7 days, renewed     attempt → rows scored, not yet committed
+    headrace:lease:{id}:{chunk}  string   lease_s             attempt id
+    headrace:lock:{id}           string   10 s                the controller that reconciles the job
+    headrace:workers             zset     –                   worker → last sign of life
+    headrace:worker:{name}       hash     90 s                device, dtypes, chunk in hand, rate
+    headrace:rejected            list     7 days, 1,000 last  messages put aside
+    headrace:controller          string   10 s                the last sign of a live controller
+"""
+
+from __future__ import annotations
+
+PREFIX = "headrace:"
+JOB_LIFE_S = 7 * 86_400
+WORKER_LIFE_S = 90
+CONTROLLER_LIFE_S = 10
+
+JOBS = f"{PREFIX}jobs"
+WORKERS = f"{PREFIX}workers"
+REJECTED = f"{PREFIX}rejected"
+CONTROLLER = f"{PREFIX}controller"
+QUEUE_PREFIX = f"{PREFIX}queue:"
+"""kombu's own keys (lists, `unacked`, bindings) stand behind this prefix."""
+
+
+def job(job_id: str) -> str:
+    return f"{PREFIX}job:{job_id}"
+
+
+def marks(job_id: str) -> str:
+    return f"{PREFIX}marks:{job_id}"
+
+
+def done(job_id: str) -> str:
+    return f"{PREFIX}done:{job_id}"
+
+
+def errors(job_id: str) -> str:
+    return f"{PREFIX}errors:{job_id}"
+
+
+def live(job_id: str) -> str:
+    return f"{PREFIX}live:{job_id}"
+
+
+def lease(job_id: str, chunk: int) -> str:
+    return f"{PREFIX}lease:{job_id}:{chunk}"
+
+
+def lock(job_id: str) -> str:
+    return f"{PREFIX}lock:{job_id}"
+
+
+def worker(name: str) -> str:
+    return f"{PREFIX}worker:{name}"
+
+
+def of_job(job_id: str) -> list[str]:
+    """Every key of a job but its leases."""
+    return [job(job_id), marks(job_id), done(job_id), errors(job_id), live(job_id), lock(job_id)]

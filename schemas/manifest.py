@@ -1,0 +1,114 @@
+"""Receipts, attempts, parked records, the manifest: the records a job leaves in its output."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+JobState = Literal["running", "paused", "finished", "failed", "cancelled"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Receipt(_Record):
+    """A committed chunk in short; advisory, made again from the part when missing."""
+
+    chunk: int
+    rows: int
+    ok: int
+    errors: int
+    errors_by_type: dict[str, int] = Field(default_factory=dict)
+    bytes: int
+    sha256: str
+    attempt: str
+    tokens: int = 0
+    computed: int = 0
+    """Rows that went through the model: not errors, not duplicates, not reused."""
+    padding_tokens: int = 0
+    truncated: int = 0
+    batches: int = 0
+    worker: str = ""
+    device: str = ""
+    trace_id: str | None = None
+    started_s: float = 0.0
+    seconds: float = 0.0
+    """From the lease to the commit."""
+    stages_s: dict[str, float] = Field(default_factory=dict)
+
+
+class Attempt(_Record):
+    """Why one attempt on a chunk did not end in a part."""
+
+    chunk: int
+    number: int
+    attempt: str
+    cause: str
+    """`worker_lost`, `timeout`, or the class of the error."""
+    rows: tuple[int, ...] | None = None
+    """Rows (within the chunk) that were with the model; None: not known, the whole chunk."""
+    message: str = ""
+    worker: str = ""
+    stage: str = ""
+    retryable: bool = True
+    at_s: float = 0.0
+    seen_by: str = ""
+
+
+class Parked(_Record):
+    """A chunk that is not tried again by itself."""
+
+    chunk: int
+    cause: str
+    message: str
+    attempts: int
+    at_s: float
+
+
+class ManifestPart(_Record):
+    chunk: int
+    name: str
+    rows: int
+    ok: int
+    errors: int
+    bytes: int
+    sha256: str
+
+
+class Totals(_Record):
+    chunks: int
+    parts: int
+    parked: int
+    rows: int
+    planned_rows: int
+    ok: int
+    errors: int
+    errors_by_type: dict[str, int] = Field(default_factory=dict)
+    tokens: int = 0
+    computed: int = 0
+    truncated: int = 0
+    padding_tokens: int = 0
+    bytes: int = 0
+    device_s: float = 0.0
+    """Seconds of work, summed over the workers."""
+
+
+class Manifest(_Record):
+    """`_headrace/manifest.json`: the record that a job is complete, or how it ended."""
+
+    version: int = 1
+    job: str
+    state: JobState
+    reason: str = ""
+    totals: Totals
+    parts: tuple[ManifestPart, ...]
+    parked: tuple[Parked, ...] = ()
+    inputs_digest: str
+    model: str
+    model_revision: str
+    versions: dict[str, str] = Field(default_factory=dict)
+    submitted_s: float
+    started_s: float | None = None
+    finished_s: float

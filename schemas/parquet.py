@@ -1,0 +1,74 @@
+"""The Arrow schemas of what headrace writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+PLAN = pa.schema(
+    [
+        pa.field("chunk", pa.int32(), nullable=False),
+        pa.field("file", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("partitions", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("row_group_start", pa.int32(), nullable=False),
+        pa.field("row_group_stop", pa.int32(), nullable=False),
+        pa.field("first_row", pa.int64(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("job_row", pa.int64(), nullable=False),
+    ]
+)
+"""`_headrace/plan.parquet`; `partitions` is the JSON of an object."""
+
+STATUS = pa.dictionary(pa.int8(), pa.string())
+OK, ERROR = "ok", "error"
+
+TAIL = [
+    pa.field("n_tokens", pa.int32()),
+    pa.field("truncated", pa.bool_()),
+    pa.field("status", STATUS, nullable=False),
+    pa.field("error_type", pa.dictionary(pa.int32(), pa.string())),
+    pa.field("error_message", pa.string()),
+    pa.field("trace_id", pa.string()),
+    pa.field("text_hash", pa.binary(16)),
+]
+"""The columns that end every part: `text_hash` is the first 16 bytes of the text's BLAKE2b."""
+
+RESERVED = frozenset(f.name for f in TAIL)
+"""Names that no carried column may have, whatever the task."""
+
+TASK_COLUMNS: dict[str, tuple[str, ...]] = {
+    "text-classification": ("predicted_label", "score", "scores"),
+    "token-classification": ("entities", "cut_word"),
+    "feature-extraction": ("embedding",),
+    "fake": ("length", "digest"),
+}
+"""Names of the shipped tasks' columns, so that a collision is refused before anything is queued."""
+
+
+def part_schema(
+    id_field: pa.Field, carried: Sequence[pa.Field], task: Sequence[pa.Field], metadata: dict[str, str]
+) -> pa.Schema:
+    """The schema of a part: id, carried columns, the task's columns, the tail."""
+    return pa.schema([id_field, *carried, *task, *TAIL], metadata=metadata)
+
+
+# Keys of a part's file metadata.
+META_JOB = "headrace.job"
+META_CHUNK = "headrace.chunk"
+META_ATTEMPT = "headrace.attempt"
+META_TRACE = "headrace.trace_id"
+META_FILE = "headrace.input_file"
+META_FIRST_ROW = "headrace.first_row"
+META_ROWS = "headrace.rows"
+META_OK = "headrace.ok"
+META_MODEL = "headrace.model"
+META_REVISION = "headrace.model_revision"
+META_TASK = "headrace.task"
+META_DTYPE = "headrace.dtype"
+META_VERSIONS = "headrace.versions"
+META_ERRORS = "headrace.errors"
+META_STATS = "headrace.stats"
