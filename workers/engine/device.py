@@ -1,0 +1,139 @@
+"""What devices there are, what they can do, and how a process must be started to use one well.
+
+Nothing here imports torch at the top: the parent of a fleet lists devices and builds the
+environment of its children without paying for it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+from schemas.errors import ConfigError, ModelError
+
+CPU = "cpu"
+
+MALLOC_ENVIRONMENT = {
+    # glibc gives every large activation back to the kernel and faults it in again, page by page,
+    # at the next layer. With these it keeps up to 1 GiB: 1.2 times the speed of a small model on
+    # two cores (measured, issue 4). Read by glibc at start: they must be set by whoever starts
+    # the process, and setting one also stops glibc from moving the thresholds by itself.
+    # Source: mallopt(3), M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+
+
+def list_devices(spec: str = "auto") -> list[str]:
+    """The devices a setting names, one worker process each: `["cpu"]` or `["cuda:0", "cuda:1"]`.
+
+    `auto` is every GPU that `nvidia-smi` lists, else the CPU; `cuda` is every GPU; a list such as
+    `cuda:0,cuda:1` or `cpu,cpu` is taken as it stands.
+
+    Raises:
+        ConfigError: the setting has no meaning, or names a GPU that is not there.
+    """
+    spec = spec.strip().lower()
+    if spec == CPU:
+        return [CPU]
+    if spec in ("auto", "cuda"):
+        found = [f"cuda:{i}" for i in range(count_gpus())]
+        if spec == "cuda" and not found:
+            raise ConfigError("device cuda: nvidia-smi lists no GPU on this machine; use --device cpu")
+        return found or [CPU]
+    names = [name.strip() for name in spec.split(",") if name.strip()]
+    if not names or not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
+        raise ConfigError(f"device {spec!r} is not auto, cpu, cuda or a list such as cuda:0,cuda:1")
+    gpus = count_gpus() if any(name != CPU for name in names) else 0
+    for name in names:
+        if name != CPU and int(name.removeprefix("cuda:")) >= gpus:
+            raise ConfigError(f"device {name}: nvidia-smi lists {gpus} GPU(s) on this machine")
+    return names
+
+
+def count_gpus() -> int:
+    """GPUs that `nvidia-smi -L` lists; 0 where there is no such command or no driver."""
+    return sum(line.startswith("GPU ") for line in _nvidia_smi("-L"))
+
+
+def dtypes_of(device: str) -> frozenset[str]:
+    """The precisions a device can serve. bf16 needs compute capability 8.0 (Ampere)."""
+    if device == CPU:
+        return frozenset({"float32", "bfloat16", "int8"})
+    capability = _nvidia_smi("--query-gpu=compute_cap", "--format=csv,noheader")
+    index = int(device.removeprefix("cuda:") or 0)
+    has_bf16 = index < len(capability) and float(capability[index]) >= 8.0
+    return frozenset({"float32", "float16", *(["bfloat16"] if has_bf16 else [])})
+
+
+def resolve_dtype(requested: str, device: str) -> str:
+    """The precision a job gets on a device: `auto` is bf16 on a GPU that has it, else fp32.
+
+    Raises:
+        ModelError: the device cannot serve what was asked for.
+    """
+    can = dtypes_of(device)
+    if requested == "auto":
+        return "bfloat16" if device != CPU and "bfloat16" in can else "float32"
+    if requested not in can:
+        raise ModelError(f"dtype {requested} is not served on {device}: it has {', '.join(sorted(can))}")
+    return requested
+
+
+def worker_environment(device: str, threads: int) -> dict[str, str]:
+    """The variables a worker process is started with, to be laid over its parent's.
+
+    A GPU worker sees its own GPU only, under the name that `device_inside` gives.
+    """
+    shared = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(threads)}
+    if device != CPU:
+        return shared | {"CUDA_VISIBLE_DEVICES": device.removeprefix("cuda:")}
+    return shared | MALLOC_ENVIRONMENT | {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+
+
+def device_inside(device: str) -> str:
+    """What the worker itself calls its device: the only GPU it sees is `cuda:0`."""
+    return CPU if device == CPU else "cuda:0"
+
+
+def set_threads(device: str, threads: int) -> None:
+    """Tell torch how many threads one operation may use; once, before the model is loaded."""
+    import torch
+
+    torch.set_num_threads(threads if device == CPU else 1)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for the ways torch and Python say that a smaller batch could fit.
+
+    By name and message, so that a process that never imported torch can ask: torch raises
+    `OutOfMemoryError` on a GPU but a plain `RuntimeError` from its CPU allocator and from cuBLAS.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|DefaultCPUAllocator|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED", re.I
+)
+
+
+def _nvidia_smi(*arguments: str) -> list[str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        # 20 s: the first call after boot loads the driver
+        answer = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []  # the command is there, the driver is not: as good as no GPU
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]

@@ -1,0 +1,30 @@
+"""Tasks by name: ours and those of any installed package, by the entry points `headrace.tasks`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+
+from schemas.errors import ConfigError
+from workers.tasks.base import Task
+
+GROUP = "headrace.tasks"
+
+
+def load_task(name: str, points: Iterable[EntryPoint] | None = None) -> Task:
+    """A new, not yet loaded task; `points` defaults to what is installed.
+
+    Raises:
+        ConfigError: no package offers a task of that name, or what it offers cannot be imported.
+    """
+    known = {p.name: p for p in (entry_points(group=GROUP) if points is None else points)}
+    if name not in known:
+        listed = ", ".join(sorted(known)) or "none: is headrace installed in this environment?"
+        raise ConfigError(f"there is no task {name!r}; known tasks: {listed}")
+    try:
+        task = known[name].load()()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"task {name!r} ({known[name].value}) cannot be imported: {error}") from error
+    if not isinstance(task, Task):
+        raise ConfigError(f"task {name!r} ({known[name].value}) lacks a verb of workers.tasks.base.Task")
+    return task
