@@ -1,0 +1,135 @@
+"""Attention without padding: the rows of a batch as one row of tokens, each seeing only its own.
+
+transformers lets a program register an attention function by name. Ours is given the boundaries
+of the rows beside the usual arguments (`packing=`, which the models pass through), and no mask is
+ever built. On a GPU in half precision it is flash attention over cumulative lengths
+(`torch.nn.attention.varlen`); everywhere else rows of equal length, which lie next to each other
+because batches are sorted, go through `scaled_dot_product_attention` together.
+
+Source: https://huggingface.co/docs/transformers/attention_interface
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+NAME = "headrace_packed"
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Where the rows of a packed batch begin, for every layer of one forward."""
+
+    runs: tuple[tuple[int, int, int], ...]
+    """Neighbours of equal length: (first token, rows, tokens a row). Rows without tokens are in no run."""
+    cumulative: Any
+    """int32 tensor `[rows + 1]` on the device; only where flash attention reads it, else None."""
+    longest: int
+    """Tokens of the longest row."""
+    bands: dict[tuple[int, int, bool], Any] = field(default_factory=dict)
+    """Masks of sliding windows, made by the first layer that needs one: see `_band`."""
+
+
+def runs_of(offsets: np.ndarray) -> tuple[tuple[int, int, int], ...]:
+    """Neighbouring rows of equal length, from their offsets (int64 `[rows + 1]`)."""
+    lengths = np.diff(offsets)
+    if not len(lengths):
+        return ()
+    starts = np.flatnonzero(np.concatenate(([True], lengths[1:] != lengths[:-1])))
+    counts = np.diff(np.concatenate((starts, [len(lengths)])))
+    return tuple(
+        (int(offsets[s]), int(n), int(lengths[s])) for s, n in zip(starts, counts, strict=True) if lengths[s]
+    )
+
+
+def register() -> None:
+    """Make the attention known to transformers under `NAME`; calling twice is safe."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, packed_attention)
+    AttentionMaskInterface.register(NAME, _no_mask)
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    return None
+
+
+def packed_attention(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    *,
+    packing: Packing,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Any, None]:
+    """Attention of each row over itself, `[1, tokens, heads, size]`, and no weights.
+
+    `query` is `[1, heads, tokens, size]`, `key` and `value` the same with their own number of
+    heads. `sliding_window` is as transformers passes it: a token sees itself and the
+    `sliding_window - 1` before it (and behind it, where attention is not causal).
+    """
+    causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    # [tokens, heads, size]: how the projections wrote them, so these are views
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    flash = q.is_cuda and packing.cumulative is not None
+    attend = _attend_varlen if flash else _attend_runs
+    return attend(q, k, v, packing, scaling, bool(causal), sliding_window).unsqueeze(0), None
+
+
+def _attend_varlen(
+    q: Any, k: Any, v: Any, packing: Packing, scale: float | None, causal: bool, window: int | None
+) -> Any:
+    from torch.nn.attention.varlen import varlen_attn
+
+    side = -1 if window is None else window - 1
+    return varlen_attn(
+        q, k, v,
+        packing.cumulative, packing.cumulative, packing.longest, packing.longest,
+        scale=scale,
+        window_size=(side, 0) if causal else (side, side),
+        enable_gqa=q.shape[1] != k.shape[1],
+    )  # fmt: skip
+
+
+def _attend_runs(
+    q: Any, k: Any, v: Any, packing: Packing, scale: float | None, causal: bool, window: int | None
+) -> Any:
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
+    parts = []
+    for start, rows, length in packing.runs:
+        stop = start + rows * length
+        # [rows, heads, length, size], still views
+        one, two, three = (x[start:stop].unflatten(0, (rows, length)).transpose(1, 2) for x in (q, k, v))
+        band = None if window is None or window >= length else _band(packing, length, window, causal, q)
+        out = scaled_dot_product_attention(
+            one, two, three, attn_mask=band, is_causal=causal and band is None, scale=scale
+        )
+        parts.append(out.transpose(1, 2).flatten(0, 1))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _band(packing: Packing, length: int, window: int, causal: bool, like: Any) -> Any:
+    """Which tokens see each other in a sliding window: bool `[length, length]`, kept for the batch."""
+    import torch
+
+    found = packing.bands.get((length, window, causal))
+    if found is None:
+        at = torch.arange(length, device=like.device)
+        back = at[:, None] - at[None, :]
+        found = (back < window) & (back >= 0) if causal else back.abs() < window
+        packing.bands[length, window, causal] = found
+    return found

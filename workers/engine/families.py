@@ -1,0 +1,96 @@
+"""The models that may be packed: an allow-list, with what packing must know about each.
+
+A model that is not here is run in padded batches. A model that is here is still compared with
+itself, row by row, when it is loaded (`runner.choose_mode`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Where the rows of a flat `[tokens, ...]` tensor lie: int64 tensors on its device."""
+
+    first: Any
+    """`[rows]`: the first token of each row."""
+    last: Any
+    """`[rows]`: the last token of each row that is not the padding token, as decoders pool."""
+    lengths: Any
+    """`[rows]`: tokens of each row."""
+
+
+def mean_of(flat: Any, rows: Rows) -> Any:
+    """The mean of each row's tokens in fp32: `[rows, width]` from `[tokens, width]`."""
+    import torch
+
+    return torch.segment_reduce(flat.float(), "mean", lengths=rows.lengths, unsafe=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What packing must know about a model: its sequence classification head, and its positions."""
+
+    head: Callable[[Any, Any, Rows], Any]
+    """(model, last hidden states `[tokens, width]`, rows) to logits `[rows, labels]`."""
+    positions_skip_padding: bool = False
+    """Positions count from `pad_token_id + 1` and stand still at padding tokens (fairseq)."""
+
+
+def _bert(model: Any, flat: Any, rows: Rows) -> Any:
+    first = flat[rows.first].unsqueeze(1)  # [rows, 1, width]: the pooler takes token 0 of each
+    return model.classifier(model.base_model.pooler(first))
+
+
+def _classifier(model: Any, flat: Any, rows: Rows) -> Any:
+    return model.classifier(flat[rows.first].unsqueeze(1))  # takes token 0 by itself
+
+
+def _distilbert(model: Any, flat: Any, rows: Rows) -> Any:
+    return model.classifier(model.pre_classifier(flat[rows.first]).relu())
+
+
+def _modernbert(model: Any, flat: Any, rows: Rows) -> Any:
+    by_mean = model.config.classifier_pooling == "mean"
+    pooled = mean_of(flat, rows).to(flat.dtype) if by_mean else flat[rows.first]
+    return model.classifier(model.head(pooled))
+
+
+def _decoder(model: Any, flat: Any, rows: Rows) -> Any:
+    return model.score(flat[rows.last])
+
+
+# Read in transformers 5.23: each passes unknown keyword arguments through to its attention
+# function, takes position_ids, and mixes tokens nowhere else.
+FAMILIES: dict[str, Family] = {
+    "bert": Family(_bert),
+    "roberta": Family(_classifier, positions_skip_padding=True),
+    "xlm-roberta": Family(_classifier, positions_skip_padding=True),
+    "camembert": Family(_classifier, positions_skip_padding=True),
+    "electra": Family(_classifier),
+    "distilbert": Family(_distilbert),
+    "modernbert": Family(_modernbert),
+    "llama": Family(_decoder),
+    "mistral": Family(_decoder),
+    "qwen2": Family(_decoder),
+    "qwen3": Family(_decoder),
+}
+
+# Rotary positions that change with the longest row of the batch: such a row must not be batched
+# with others of another length.
+BATCH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
+
+
+def family_of(config: Any) -> Family | None:
+    """The family of a model by its configuration; None: it must be padded."""
+    return FAMILIES.get(getattr(config, "model_type", ""))
+
+
+def depends_on_batch(config: Any) -> bool:
+    """True when a model's positions depend on what else is in the batch."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope.get("rope_type")] + [r.get("rope_type") for r in rope.values() if isinstance(r, dict)]
+    return not BATCH_DEPENDENT_ROPE.isdisjoint(kinds)

@@ -1,0 +1,216 @@
+"""A model that turns a batch of token ids into numbers, by the fastest way that is right for it.
+
+Three ways, tried in this order when the model is loaded, each compared with the model run row by
+row; the first that agrees is kept:
+
+- `packed`: all tokens of the batch in one row, no padding (see `attention`);
+- `padded`: rows filled up to the longest, with an attention mask;
+- `equal`: only rows of one length together. For models that take no mask, or whose positions
+  depend on the batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+from workers.engine import attention
+from workers.engine.families import Rows, depends_on_batch, family_of
+from workers.tasks.base import Encodings
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["packed", "padded", "equal"]
+Output = Literal["sequence", "tokens", "hidden"]
+"""Logits of a row, logits of each token, or the last hidden state of each token."""
+
+# How far the logits of a right way may lie from those of one row alone. fp32: chosen, 100 times
+# what was measured with any family. Half precision differs by itself, by rounding, between shapes.
+TOLERANCE = {"float32": 1e-3, "float16": 3e-2, "bfloat16": 2e-1}
+
+
+class Runner:
+    """Runs one model on one device; `mode` says how."""
+
+    def __init__(
+        self,
+        model: Any,
+        output: Output,
+        *,
+        device: str,
+        pad_id: int,
+        pool: Callable[[Any, Rows], Any] | None = None,
+    ) -> None:
+        self.mode: Mode = "padded"
+        self._model = model
+        self._output = output
+        self._device = device
+        self._pad_id = pad_id
+        self._pool = pool
+        self._family = family_of(model.config)
+        self._usual_attention = model.config._attn_implementation
+        self._accepts = inspect.signature(model.forward).parameters
+
+    def __call__(self, batch: Encodings) -> np.ndarray:
+        """Numbers of a batch, float32 on the host: `[rows, width]`, or `[tokens, width]` for tokens.
+
+        Rows come in the batch's order; tokens too, flat as in `batch.offsets`. There is one
+        synchronisation with the device, the copy of the result.
+        """
+        import torch
+
+        with torch.inference_mode():
+            result = self._ways()[self.mode](batch)
+            return np.asarray(result.float().cpu().numpy())
+
+    def set_mode(self, mode: Mode) -> None:
+        """Choose how batches are run, and with it the model's attention."""
+        if mode == "packed":
+            attention.register()
+        self._model.set_attn_implementation(attention.NAME if mode == "packed" else self._usual_attention)
+        self.mode = mode
+
+    def choose_mode(self, probe: Encodings) -> Mode:
+        """The fastest way that gives, on the probe's rows, what each row alone gives."""
+        self.set_mode("equal")
+        alone = np.concatenate([self(probe.take(np.array([i]))) for i in range(len(probe))])
+        tolerance = TOLERANCE[str(self._model.dtype).removeprefix("torch.")]
+        for mode in self._candidates():
+            self.set_mode(mode)
+            difference = self._difference(probe, alone)
+            if difference <= tolerance:
+                return mode
+            log.warning(
+                "%s batches differ from single rows by %.2g (%s): not used",
+                mode, difference, self._model.config.model_type,
+            )  # fmt: skip
+        self.set_mode("equal")
+        return "equal"
+
+    def _candidates(self) -> Iterator[Mode]:
+        if depends_on_batch(self._model.config):
+            return
+        if self._family is not None:
+            yield "packed"
+        if "attention_mask" in self._accepts:
+            yield "padded"
+
+    def _difference(self, probe: Encodings, alone: np.ndarray) -> float:
+        try:
+            return float(np.max(np.abs(self(probe) - alone), initial=0.0))
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            # a model whose code does not allow this way says so in as many ways as there are models
+            log.warning("%s: %s", type(error).__name__, error)
+            return float("inf")
+
+    def _ways(self) -> dict[Mode, Callable[[Encodings], Any]]:
+        return {"packed": self._packed, "padded": self._padded, "equal": self._equal}
+
+    # -- packed
+
+    def _packed(self, batch: Encodings) -> Any:
+        import torch
+
+        assert self._family is not None
+        offsets = batch.offsets
+        longest = int(batch.lengths.max(initial=0))
+        flash = self._device != "cpu" and self._model.dtype in (torch.float16, torch.bfloat16)
+        packing = attention.Packing(
+            runs=() if flash else attention.runs_of(offsets),
+            cumulative=self._to_device(offsets.astype(np.int32)) if flash else None,
+            longest=longest,
+        )
+        inputs = self._inputs(batch.ids, batch.type_ids) | {
+            "position_ids": self._to_device(self._positions(batch)).unsqueeze(0),
+            "packing": packing,
+        }
+        if self._output != "sequence":
+            return self._finish(self._states(self._model, inputs)[0], batch)
+        flat = self._states(self._model.base_model, inputs)[0]
+        return self._family.head(self._model, flat, self._rows(batch))
+
+    def _positions(self, batch: Encodings) -> np.ndarray:
+        """int64 `[tokens]`, restarting with each row."""
+        starts = np.repeat(batch.offsets[:-1], batch.lengths)
+        if self._family is None or not self._family.positions_skip_padding:
+            return np.asarray(np.arange(len(batch.ids)) - starts)
+        padding = self._model.config.pad_token_id
+        real = (batch.ids != padding).astype(np.int64)
+        counted = np.concatenate(([0], np.cumsum(real)))
+        return np.asarray((counted[1:] - counted[starts]) * real + padding)
+
+    # -- padded, and rows of one length
+
+    def _padded(self, batch: Encodings) -> Any:
+        import torch
+
+        lengths = batch.lengths
+        width = int(lengths.max(initial=0))
+        kept = np.arange(width) < lengths[:, None]  # [rows, width]
+        ids = np.full(kept.shape, self._pad_id, dtype=np.int32)
+        ids[kept] = batch.ids
+        types = None
+        if batch.type_ids is not None:
+            types = np.zeros(kept.shape, dtype=np.int32)
+            types[kept] = batch.type_ids
+        inputs = self._inputs(ids, types)
+        if "attention_mask" in self._accepts:
+            inputs["attention_mask"] = self._to_device(kept.astype(np.int64))
+        states = self._states(self._model, inputs)
+        if self._output == "sequence":
+            return states
+        at = self._to_device(np.flatnonzero(kept))
+        return self._finish(torch.index_select(states.flatten(0, 1), 0, at), batch)
+
+    def _equal(self, batch: Encodings) -> Any:
+        import torch
+
+        # a decoder without a padding token refuses two rows at once, even of one length
+        alone = getattr(self._model.config, "pad_token_id", None) is None
+        first, parts = 0, []
+        for _, rows, _ in attention.runs_of(batch.offsets):
+            for start in range(first, first + rows, 1 if alone else rows):
+                parts.append(self._padded(batch.take(np.arange(start, start + (1 if alone else rows)))))
+            first += rows
+        return torch.cat(parts)
+
+    # -- between NumPy and the device
+
+    def _inputs(self, ids: np.ndarray, type_ids: np.ndarray | None) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"input_ids": self._to_device(np.atleast_2d(ids)).long()}
+        if type_ids is not None:
+            inputs["token_type_ids"] = self._to_device(np.atleast_2d(type_ids)).long()
+        if "use_cache" in self._accepts:
+            inputs["use_cache"] = False
+        return inputs
+
+    def _to_device(self, array: np.ndarray) -> Any:
+        import torch
+
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self._device == "cpu":
+            return tensor
+        # from pinned memory the copy runs beside the device's work, and nobody waits for it
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def _states(self, model: Any, inputs: dict[str, Any]) -> Any:
+        out = model(**inputs)
+        return out.logits if "logits" in out else out.last_hidden_state
+
+    def _rows(self, batch: Encodings) -> Rows:
+        padding = getattr(self._model.config, "pad_token_id", None)
+        last = batch.offsets[1:] - 1
+        if padding is not None:
+            # the last token of each row that is not padding; the first, where all are
+            at = np.where(batch.ids != padding, np.arange(len(batch.ids)), 0)
+            seen = np.maximum.accumulate(at) if len(at) else at
+            last = np.maximum(seen[last], batch.offsets[:-1])
+        first, last, lengths = map(self._to_device, (batch.offsets[:-1], last, batch.lengths))
+        return Rows(first=first, last=last, lengths=lengths)
+
+    def _finish(self, flat: Any, batch: Encodings) -> Any:
+        return flat if self._pool is None else self._pool(flat, self._rows(batch))
