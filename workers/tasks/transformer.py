@@ -1,0 +1,110 @@
+"""What the tasks that run a transformers model have in common: four of the five verbs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from workers.engine import device
+from workers.tasks.base import Encodings, LoadRequest
+from workers.tasks.encoding import Encoder
+from workers.tasks.loading import check_head, load_config, load_model, load_tokenizer, max_length_of
+
+# Tokens of a batch. CPU: beyond some 2,000 nothing was gained (measured, issue 4; see `docs`).
+# GPU: chosen, about what fills an H200 with a base-sized model.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
+
+# Rows of very different lengths, so that a wrong packing or a wrong mask shows.
+PROBE = ["a", "The weather is fine today, is it not?", "one two three four five six seven " * 3]
+
+
+class TransformerTask:
+    """A task on a transformers model; subclasses say which model, and what its numbers mean."""
+
+    task: ClassVar[str]
+    architecture: ClassVar[str | None]
+    """What the name of the model's class ends with; None: any model will do."""
+    output: ClassVar[Any]
+    """What the runner returns, see `runner.Output`."""
+    unused_weights: ClassVar[tuple[str, ...]] = ()
+    """Parts of names of weights that the task does not need."""
+
+    def load(self, request: LoadRequest) -> None:
+        """See `Task.load`."""
+        from workers.engine.runner import Runner
+
+        self.config = load_config(request)
+        if self.architecture is not None:
+            check_head(self.config, request, self.architecture, self.task)
+        self.tokenizer = load_tokenizer(request)
+        self.prepare(request)
+        model = load_model(request, self.config, self.auto_class(), self.unused_weights)
+        self.config = model.config
+        self.max_length = max_length_of(request, self.tokenizer, model)
+        self._encoder = Encoder(self.tokenizer, self.max_length, extra=self.extra())
+        self._device = request.device
+        self._runner = Runner(
+            model,
+            self.output,
+            device=request.device,
+            pad_id=_padding(self.config, self.tokenizer),
+            pool=self.pool(),
+        )
+        self._runner.choose_mode(self._encoder(PROBE))
+
+    @property
+    def padded(self) -> bool:
+        """True when a batch costs rows times longest row, false when it costs the sum of its rows."""
+        return self._runner.mode == "padded"
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
+        """See `Task.encode`."""
+        return self._encoder(texts, pairs)
+
+    def forward(self, batch: Encodings) -> np.ndarray:
+        """See `Task.forward`; float32, `[rows, width]` or `[tokens, width]` as `output` says."""
+        return self._runner(batch)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """See `Task.is_out_of_memory`."""
+        return device.is_out_of_memory(error)
+
+    def default_batch_tokens(self) -> int:
+        """See `Task.default_batch_tokens`."""
+        return BATCH_TOKENS["cpu" if self._device == "cpu" else "cuda"]
+
+    # -- what a subclass says
+
+    @abstractmethod
+    def auto_class(self) -> Any:
+        """The class of transformers that loads the model."""
+
+    @abstractmethod
+    def columns(self) -> list[pa.Field]:
+        """See `Task.columns`."""
+
+    @abstractmethod
+    def decode(self, batch: Encodings, output: Any) -> pa.RecordBatch:
+        """See `Task.decode`."""
+
+    def prepare(self, request: LoadRequest) -> None:
+        """Read the parameters; called with configuration and tokenizer there, before the weights."""
+
+    def extra(self) -> Callable[[str, Any], Any] | None:
+        """What `decode` needs of a row, from its text and its encoding."""
+        return None
+
+    def pool(self) -> Callable[[Any, Any], Any] | None:
+        """How token vectors become row vectors, on the device."""
+        return None
+
+
+def _padding(config: Any, tokenizer: Any) -> int:
+    for value in (config.pad_token_id, tokenizer.pad_token_id):
+        if value is not None:
+            return int(value)
+    return 0
