@@ -24,7 +24,7 @@ class Packing:
     """Where the rows of a packed batch begin, for every layer of one forward."""
 
     runs: tuple[tuple[int, int, int], ...]
-    """Neighbours of equal length: (first token, rows, tokens a row). Rows without tokens are in no run."""
+    """Neighbours of equal length: (first token, rows, tokens a row); none for rows without tokens."""
     cumulative: Any
     """int32 tensor `[rows + 1]` on the device; only where flash attention reads it, else None."""
     longest: int
@@ -41,7 +41,9 @@ def runs_of(offsets: np.ndarray) -> tuple[tuple[int, int, int], ...]:
     starts = np.flatnonzero(np.concatenate(([True], lengths[1:] != lengths[:-1])))
     counts = np.diff(np.concatenate((starts, [len(lengths)])))
     return tuple(
-        (int(offsets[s]), int(n), int(lengths[s])) for s, n in zip(starts, counts, strict=True) if lengths[s]
+        (int(offsets[s]), int(n), int(lengths[s]))
+        for s, n in zip(starts, counts, strict=True)
+        if lengths[s]
     )
 
 
@@ -113,8 +115,11 @@ def _attend_runs(
     for start, rows, length in packing.runs:
         stop = start + rows * length
         # [rows, heads, length, size], still views
-        one, two, three = (x[start:stop].unflatten(0, (rows, length)).transpose(1, 2) for x in (q, k, v))
-        band = None if window is None or window >= length else _band(packing, length, window, causal, q)
+        one, two, three = (
+            x[start:stop].unflatten(0, (rows, length)).transpose(1, 2) for x in (q, k, v)
+        )
+        reaches = window is None or window >= length
+        band = None if reaches else _band(packing, length, window, causal, q)
         out = scaled_dot_product_attention(
             one, two, three, attn_mask=band, is_causal=causal and band is None, scale=scale
         )
@@ -123,7 +128,7 @@ def _attend_runs(
 
 
 def _band(packing: Packing, length: int, window: int, causal: bool, like: Any) -> Any:
-    """Which tokens see each other in a sliding window: bool `[length, length]`, kept for the batch."""
+    """Who sees whom in a sliding window: bool `[length, length]`, kept for the batch."""
     import torch
 
     found = packing.bands.get((length, window, causal))

@@ -41,7 +41,9 @@ def list_devices(spec: str = "auto") -> list[str]:
     if spec in ("auto", "cuda"):
         found = [f"cuda:{i}" for i in range(count_gpus())]
         if spec == "cuda" and not found:
-            raise ConfigError("device cuda: nvidia-smi lists no GPU on this machine; use --device cpu")
+            raise ConfigError(
+                "device cuda: nvidia-smi lists no GPU on this machine; use --device cpu"
+            )
         return found or [CPU]
     names = [name.strip() for name in spec.split(",") if name.strip()]
     if not names or not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
@@ -78,7 +80,9 @@ def resolve_dtype(requested: str, device: str) -> str:
     if requested == "auto":
         return "bfloat16" if device != CPU and "bfloat16" in can else "float32"
     if requested not in can:
-        raise ModelError(f"dtype {requested} is not served on {device}: it has {', '.join(sorted(can))}")
+        raise ModelError(
+            f"dtype {requested} is not served on {device}: it has {', '.join(sorted(can))}"
+        )
     return requested
 
 
@@ -90,11 +94,8 @@ def worker_environment(device: str, threads: int) -> dict[str, str]:
     shared = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(threads)}
     if device != CPU:
         return shared | {"CUDA_VISIBLE_DEVICES": device.removeprefix("cuda:")}
-    return shared | MALLOC_ENVIRONMENT | {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
+    own = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    return shared | MALLOC_ENVIRONMENT | own | {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def device_inside(device: str) -> str:

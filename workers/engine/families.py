@@ -92,5 +92,7 @@ def family_of(config: Any) -> Family | None:
 def depends_on_batch(config: Any) -> bool:
     """True when a model's positions depend on what else is in the batch."""
     rope = getattr(config, "rope_parameters", None) or {}
-    kinds = [rope.get("rope_type")] + [r.get("rope_type") for r in rope.values() if isinstance(r, dict)]
+    kinds = [rope.get("rope_type")] + [
+        r.get("rope_type") for r in rope.values() if isinstance(r, dict)
+    ]
     return not BATCH_DEPENDENT_ROPE.isdisjoint(kinds)

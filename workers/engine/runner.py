@@ -56,7 +56,7 @@ class Runner:
         self._accepts = inspect.signature(model.forward).parameters
 
     def __call__(self, batch: Encodings) -> np.ndarray:
-        """Numbers of a batch, float32 on the host: `[rows, width]`, or `[tokens, width]` for tokens.
+        """A batch's numbers, float32 on the host: `[rows, width]`, or `[tokens, width]` for tokens.
 
         Rows come in the batch's order; tokens too, flat as in `batch.offsets`. There is one
         synchronisation with the device, the copy of the result.
@@ -71,7 +71,8 @@ class Runner:
         """Choose how batches are run, and with it the model's attention."""
         if mode == "packed":
             attention.register()
-        self._model.set_attn_implementation(attention.NAME if mode == "packed" else self._usual_attention)
+        name = attention.NAME if mode == "packed" else self._usual_attention
+        self._model.set_attn_implementation(name)
         self.mode = mode
 
     def choose_mode(self, probe: Encodings) -> Mode:
@@ -173,8 +174,9 @@ class Runner:
         alone = getattr(self._model.config, "pad_token_id", None) is None
         first, parts = 0, []
         for _, rows, _ in attention.runs_of(batch.offsets):
-            for start in range(first, first + rows, 1 if alone else rows):
-                parts.append(self._padded(batch.take(np.arange(start, start + (1 if alone else rows)))))
+            step = 1 if alone else rows
+            for start in range(first, first + rows, step):
+                parts.append(self._padded(batch.take(np.arange(start, start + step))))
             first += rows
         return torch.cat(parts)
 

@@ -48,7 +48,11 @@ class Encoder:
 
         An empty second text is no second text, as in the transformers pipeline.
         """
-        rows = list(texts) if pairs is None else [(a, b) if b else a for a, b in zip(texts, pairs, strict=True)]
+        rows = (
+            list(texts)
+            if pairs is None
+            else [(a, b) if b else a for a, b in zip(texts, pairs, strict=True)]
+        )
         encoded = self._encode(rows, add_special_tokens=True)
         ids = [e.ids or [self._stand_in] for e in encoded]
         return Encodings(

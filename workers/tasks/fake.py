@@ -7,7 +7,8 @@ With `{"faults": true}` a text can hold markers:
 
 | marker | what happens |
 | --- | --- |
-| `__raise__`, `__raise_encode__`, `__raise_decode__` | `forward` (`encode`, `decode`) raises for any batch with this row |
+| `__raise__` | `forward` raises for any batch with this row |
+| `__raise_encode__`, `__raise_decode__` | the same in `encode`, `decode` |
 | `__oom__N` | `forward` is out of memory for any batch with this row of more than N tokens |
 | `__kill__` | `forward` kills its own process with SIGKILL |
 | `__hang__` | `forward` never returns |
@@ -48,7 +49,9 @@ class FakeTask:
     """A batch costs the sum of its rows."""
 
     def __init__(
-        self, sleep: Callable[[float], None] = time.sleep, kill: Callable[[int, int], None] = os.kill
+        self,
+        sleep: Callable[[float], None] = time.sleep,
+        kill: Callable[[int, int], None] = os.kill,
     ) -> None:
         self._sleep = sleep
         self._kill = kill
@@ -65,13 +68,19 @@ class FakeTask:
         return [pa.field("length", pa.int32()), pa.field("digest", pa.string())]
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
-        whole = list(texts) if pairs is None else [f"{a}\x1f{b}" for a, b in zip(texts, pairs, strict=True)]
+        whole = (
+            list(texts)
+            if pairs is None
+            else [f"{a}\x1f{b}" for a, b in zip(texts, pairs, strict=True)]
+        )
         self._raise_if_marked("encode", whole)
         kept = [text[: self._max_length] for text in whole]
         return Encodings(
             ids=np.array([ord(c) for text in kept for c in text], dtype=np.int32),
             offsets=np.array([0, *accumulate(map(len, kept))], dtype=np.int64),
-            truncated=np.array([len(a) > len(b) for a, b in zip(whole, kept, strict=True)], dtype=bool),
+            truncated=np.array(
+                [len(a) > len(b) for a, b in zip(whole, kept, strict=True)], dtype=bool
+            ),
             extra=whole,
         )
 
@@ -88,7 +97,9 @@ class FakeTask:
         texts = list(batch.extra or ())
         self._raise_if_marked("decode", texts)
         lengths = pa.array([len(text) for text in texts], pa.int32())
-        return pa.record_batch([lengths, pa.array(output, pa.string())], schema=pa.schema(self.columns()))
+        return pa.record_batch(
+            [lengths, pa.array(output, pa.string())], schema=pa.schema(self.columns())
+        )
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, FakeOutOfMemory)

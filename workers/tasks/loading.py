@@ -14,7 +14,7 @@ from typing import Any
 from schemas.errors import ModelError
 from workers.tasks.base import LoadRequest
 
-# Tokens of a row for a model that states no limit of its own anywhere. Chosen: what most encoders have.
+# Tokens of a row for a model that states no limit anywhere. Chosen: what most encoders have.
 DEFAULT_MAX_LENGTH = 512
 
 
@@ -56,8 +56,8 @@ def load_tokenizer(request: LoadRequest) -> Any:
     tokenizer = _from_folder(AutoTokenizer, request)
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
-            f"{request.model_path}: its tokenizer ({type(tokenizer).__name__}) has no tokenizer.json, "
-            "and headrace runs only those of the tokenizers library"
+            f"{request.model_path}: its tokenizer, {type(tokenizer).__name__}, has no "
+            "tokenizer.json, and headrace runs only those of the tokenizers library"
         )
     return tokenizer
 
@@ -109,7 +109,9 @@ def max_length_of(request: LoadRequest, tokenizer: Any, model: Any) -> int:
     known = [n for n in stated if n is not None and 0 < n < 1e9]
     wanted = request.max_length or (min(known) if known else DEFAULT_MAX_LENGTH)
     if positions is not None and wanted > positions:
-        raise ModelError(f"max-length {wanted} is more than the {positions} positions of {request.model_path}")
+        raise ModelError(
+            f"max-length {wanted} is more than the {positions} positions of {request.model_path}"
+        )
     special = tokenizer.num_special_tokens_to_add(pair=False)
     if wanted <= special:
         raise ModelError(f"max-length {wanted} leaves no room beside {special} special tokens")

@@ -24,7 +24,11 @@ def load_task(name: str, points: Iterable[EntryPoint] | None = None) -> Task:
     try:
         task = known[name].load()()
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"task {name!r} ({known[name].value}) cannot be imported: {error}") from error
+        raise ConfigError(
+            f"task {name!r} ({known[name].value}) cannot be imported: {error}"
+        ) from error
     if not isinstance(task, Task):
-        raise ConfigError(f"task {name!r} ({known[name].value}) lacks a verb of workers.tasks.base.Task")
+        raise ConfigError(
+            f"task {name!r} ({known[name].value}) lacks a verb of workers.tasks.base.Task"
+        )
     return task

@@ -43,8 +43,12 @@ class TextClassification(TransformerTask):
         multi = request.params.get("multi_label")
         self.activation = activation_of(self.config, multi)
         independent = self.config.problem_type == "multi_label_classification"
-        self.with_scores = bool(request.params.get("scores")) or (independent if multi is None else multi)
-        self.labels = pa.array([self.config.id2label[i] for i in range(self.config.num_labels)], pa.string())
+        self.with_scores = bool(request.params.get("scores")) or (
+            independent if multi is None else multi
+        )
+        self.labels = pa.array(
+            [self.config.id2label[i] for i in range(self.config.num_labels)], pa.string()
+        )
 
     def columns(self) -> list[pa.Field]:
         fields = [
@@ -93,6 +97,8 @@ def activate(logits: np.ndarray, activation: Activation) -> np.ndarray:
 def _score_lists(scores: np.ndarray, labels: pa.Array) -> pa.Array:
     rows, width = scores.shape
     names = labels.take(pa.array(np.tile(np.arange(width), rows)))
-    pairs = pa.StructArray.from_arrays([names, pa.array(scores.reshape(-1))], names=["label", "score"])
+    pairs = pa.StructArray.from_arrays(
+        [names, pa.array(scores.reshape(-1))], names=["label", "score"]
+    )
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
     return pa.ListArray.from_arrays(offsets, pairs)

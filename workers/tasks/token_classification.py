@@ -63,7 +63,9 @@ class TokenClassification(TransformerTask):
     def prepare(self, request: LoadRequest) -> None:
         self.aggregation = request.params.get("aggregation", "simple")
         if self.aggregation not in AGGREGATIONS:
-            raise ConfigError(f"aggregation {self.aggregation!r} is not one of {', '.join(AGGREGATIONS)}")
+            raise ConfigError(
+                f"aggregation {self.aggregation!r} is not one of {', '.join(AGGREGATIONS)}"
+            )
         if request.params.get("text_pairs"):
             raise ModelError("token-classification takes one text a row, not a pair")
         self._group = _grouper(self.tokenizer, self.config, self.aggregation)
@@ -90,7 +92,9 @@ class TokenClassification(TransformerTask):
         arrays = [pa.array(entities, pa.list_(ENTITY)), pa.array(cut, pa.bool_())]
         return pa.record_batch(arrays, schema=pa.schema(self.columns()))
 
-    def _entities(self, spans: TokenSpans, ids: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
+    def _entities(
+        self, spans: TokenSpans, ids: np.ndarray, scores: np.ndarray
+    ) -> list[dict[str, Any]]:
         return [
             {
                 "label": label,

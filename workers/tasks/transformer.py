@@ -58,7 +58,7 @@ class TransformerTask:
 
     @property
     def padded(self) -> bool:
-        """True when a batch costs rows times longest row, false when it costs the sum of its rows."""
+        """True when a batch costs its rows times the longest, false when the sum of its rows."""
         return self._runner.mode == "padded"
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
@@ -92,7 +92,7 @@ class TransformerTask:
         """See `Task.decode`."""
 
     def prepare(self, request: LoadRequest) -> None:
-        """Read the parameters; called with configuration and tokenizer there, before the weights."""
+        """Read the parameters; configuration and tokenizer are there, the weights are not."""
 
     def extra(self) -> Callable[[str, Any], Any] | None:
         """What `decode` needs of a row, from its text and its encoding."""
