@@ -49,6 +49,8 @@ class Attempt(_Record):
     """`worker_lost`, `timeout`, or the class of the error."""
     rows: tuple[int, ...] | None = None
     """Rows (within the chunk) that were with the model; None: not known, the whole chunk."""
+    encoding: tuple[int, int] | None = None
+    """Rows (first, past the last) that were with the tokenizer at that moment."""
     message: str = ""
     worker: str = ""
     stage: str = ""

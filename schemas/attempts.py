@@ -1,0 +1,172 @@
+"""Attempts: what failed tries on a chunk say about its rows, and whether to try again.
+
+A row that kills its process cannot be caught, only found. Each death leaves a record of the rows
+that were with the model. The next attempt computes all other rows first, then the suspects in
+halves: whichever half kills is the next, smaller record. A row that has killed twice alone is
+condemned. Two healthy rows are never condemned for one another, since each group runs by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from schemas import layout
+from schemas.leases import HELD, Mark
+from schemas.manifest import Attempt
+from schemas.storage.store import Store
+
+DEATHS = frozenset({"worker_lost", "timeout"})
+KILLS_TO_CONDEMN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What the records of a chunk say about its rows."""
+
+    groups: tuple[tuple[int, ...], ...] = ()
+    """To be computed after all other rows, each group by itself, in this order."""
+    condemned: dict[int, str] = field(default_factory=dict)
+    """Rows that killed alone, with the cause; they are not computed again."""
+
+    @property
+    def suspects(self) -> frozenset[int]:
+        return frozenset(row for group in self.groups for row in group)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Try again after `wait_s`, or park for `parked` (a cause)."""
+
+    wait_s: float = 0.0
+    parked: str | None = None
+    message: str = ""
+
+
+def suspicion(attempts: Sequence[Attempt], rows: int) -> Suspicion:
+    """Fold the records of a chunk of that many rows."""
+    kills: dict[int, list[str]] = {}
+    sets: set[frozenset[int]] = set()
+    for attempt in attempts:
+        if attempt.cause not in DEATHS:
+            continue
+        for found in _sets_of(attempt, rows):
+            sets.add(found)
+            if len(found) == 1:
+                kills.setdefault(next(iter(found)), []).append(attempt.cause)
+    condemned = {row: causes[-1] for row, causes in kills.items() if len(causes) >= KILLS_TO_CONDEMN}
+    return Suspicion(_groups(sets, condemned.keys()), condemned)
+
+
+def _sets_of(attempt: Attempt, rows: int) -> list[frozenset[int]]:
+    """The sets of rows one death puts under suspicion."""
+    if attempt.rows is None:
+        return [frozenset(range(rows))]
+    found = [frozenset(attempt.rows)]
+    if attempt.encoding:
+        found.append(frozenset(range(*attempt.encoding)))
+    return [s for s in found if s]
+
+
+def _groups(sets: Collection[frozenset[int]], condemned: Collection[int]) -> tuple[tuple[int, ...], ...]:
+    """Disjoint groups: what is left of the wide sets as it is, the narrowest sets in halves."""
+    seen: set[int] = set(condemned)
+    wide: list[tuple[int, ...]] = []
+    narrow: list[tuple[int, ...]] = []
+    for rows in sorted(sets, key=lambda s: (len(s), sorted(s))):
+        rest = sorted(rows - seen)
+        if rest and len(rest) == len(rows):
+            half = (len(rest) + 1) // 2
+            narrow += [tuple(part) for part in (rest[:half], rest[half:]) if part]
+        elif rest:
+            wide.append(tuple(rest))
+        seen |= rows
+    return (*wide, *narrow)
+
+
+def decide(attempts: Sequence[Attempt], rows: int, max_attempts: int, jitter: float) -> Decision:
+    """Whether a chunk with these failed attempts is tried again; `jitter` is between 0 and 1.
+
+    A death that narrows the search is progress. Past `max_attempts` failures in a row without
+    progress the chunk is parked. Errors wait 1, 2, 4 … 60 seconds, halved at most by the jitter;
+    deaths wait for nothing, since what they need is another worker.
+    """
+    known: set[frozenset[int]] = set()
+    lone: dict[int, int] = {}
+    stuck = 0
+    for attempt in attempts:
+        if not attempt.retryable:
+            return Decision(parked=attempt.cause, message=attempt.message)
+        stuck = 0 if _narrows(attempt, rows, known, lone) else stuck + 1
+    if stuck >= max_attempts:
+        last = attempts[-1]
+        return Decision(parked=last.cause, message=last.message or f"{stuck} attempts without progress")
+    if not attempts or attempts[-1].cause in DEATHS:
+        return Decision()
+    return Decision(wait_s=min(60.0, 2.0 ** max(0, stuck - 1)) * (0.5 + 0.5 * jitter))
+
+
+def _narrows(
+    attempt: Attempt, rows: int, known: set[frozenset[int]], lone: dict[int, int]
+) -> bool:
+    """Whether this death told something new; adds what it told to `known` and `lone`."""
+    if attempt.cause not in DEATHS:
+        return False
+    new = False
+    for found in _sets_of(attempt, rows):
+        if len(found) == 1:
+            row = next(iter(found))
+            lone[row] = lone.get(row, 0) + 1
+            new |= lone[row] <= KILLS_TO_CONDEMN
+        else:
+            new |= not any(found >= earlier for earlier in known)
+        known.add(found)
+    return new
+
+
+def attempt_of_death(chunk: int, mark: Mark, now_s: float, seen_by: str) -> Attempt | None:
+    """The record of an attempt that left only its mark; None when it had not begun."""
+    if mark.stage == HELD:
+        return None
+    overdue = mark.limit_s > 0 and now_s - mark.since_s >= mark.limit_s
+    return Attempt(
+        chunk=chunk,
+        number=0,
+        attempt=mark.attempt,
+        cause="timeout" if overdue and (mark.rows or mark.encoding) else "worker_lost",
+        rows=mark.rows,
+        encoding=mark.encoding,
+        worker=mark.worker,
+        stage=mark.stage,
+        at_s=now_s,
+        seen_by=seen_by,
+    )
+
+
+def read_attempts(store: Store, chunk: int) -> list[Attempt]:
+    """The records of a chunk, in the order they were made."""
+    found = []
+    for info in store.list(layout.attempts_of(chunk)):
+        data = store.read(info.name)
+        if data is not None:
+            found.append(Attempt.model_validate_json(data))
+    return sorted(found, key=lambda a: a.number)
+
+
+def record_attempt(store: Store, attempt: Attempt) -> Attempt:
+    """Write the record under the next free number; the same attempt is recorded once.
+
+    Two who saw the same death both call this: the second finds the first's record and returns it.
+    """
+    records = read_attempts(store, attempt.chunk)
+    while True:
+        for known in records:
+            if known.attempt == attempt.attempt:
+                return known
+        number = max((r.number for r in records), default=0) + 1
+        numbered = attempt.model_copy(update={"number": number})
+        name = layout.attempt(attempt.chunk, number)
+        if store.create(name, json.dumps(numbered.model_dump(mode="json")).encode()):
+            return numbered
+        records = read_attempts(store, attempt.chunk)

@@ -1,0 +1,74 @@
+"""How both sides speak to Celery: one configuration, one way to send.
+
+Reasons for the settings stand in docs/decisions/0002-delivery.md. Celery is imported inside the
+functions: a `--help` must not pay for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas import keys
+from schemas.message import SCORE_CHUNK, ScoreChunk
+
+# Chosen, not needed: a message lives in `unacked` for milliseconds only (early acknowledgement,
+# no prefetch), and the controller does not wait for Celery to restore one.
+VISIBILITY_TIMEOUT_S = 3600
+
+
+def config(broker_url: str) -> dict[str, Any]:
+    """Celery's settings; the broker's URL in the form kombu wants."""
+    return {
+        "broker_url": broker_url,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "task_acks_late": False,
+        "task_create_missing_queues": True,
+        "task_default_queue": "default",
+        "worker_concurrency": 1,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_pool_start_method": "spawn",
+        # The spawned child imports our modules before it answers; Celery's default is 4 s.
+        "worker_proc_alive_timeout": 120,
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "global_keyprefix": keys.QUEUE_PREFIX,
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "socket_keepalive": True,
+            "socket_connect_timeout": 5,
+            # Longer than kombu's blocking pop, shorter than a half-open socket may cost us.
+            "socket_timeout": 20,
+            "health_check_interval": 10,
+            "retry_on_timeout": True,
+        },
+    }
+
+
+def make_sender(broker_url: str) -> Any:
+    """A Celery app that can only send."""
+    from celery import Celery
+
+    app = Celery("headrace", set_as_current=False)
+    app.conf.update(config(broker_url))
+    return app
+
+
+def send(app: Any, message: ScoreChunk, queue: str, headers: dict[str, str] | None = None) -> None:
+    """Put a message on the queue. Raises kombu's `OperationalError` when the broker is away."""
+    app.send_task(
+        SCORE_CHUNK,
+        args=[message.model_dump(mode="json")],
+        queue=queue,
+        headers=headers or {},
+        retry=False,
+        ignore_result=True,
+    )

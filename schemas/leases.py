@@ -1,0 +1,143 @@
+"""Leases: who works on a chunk right now, in Redis, for speed alone.
+
+A lease is a string key with a life (`SET NX PX`, its value a random attempt id). Beside it stands
+a *mark*, which outlives it: what the attempt was doing. A mark without a lease is a death that
+somebody has yet to record; a release takes both away at once. Nothing here is needed for
+correctness: two attempts that race end in one part, because the part is the commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from schemas import keys
+
+# Take a free chunk. Returns {1, mark left by a dead attempt or ''} or {0, ''}.
+_TAKE = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  local old = redis.call('HGET', KEYS[2], ARGV[3]) or ''
+  redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+  redis.call('EXPIRE', KEYS[2], ARGV[5])
+  return {1, old}
+end
+return {0, ''}
+"""
+
+# Renew a lease and write its mark. A lease that vanished is retaken; another's id means lost.
+_HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+return 1
+"""
+
+# Give a chunk back: lease and mark go together, so that no death is seen.
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+local mark = redis.call('HGET', KEYS[2], ARGV[2])
+if mark and cjson.decode(mark)['attempt'] == ARGV[1] then redis.call('HDEL', KEYS[2], ARGV[2]) end
+return 1
+"""
+
+_DROP_MARK = """
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 0
+"""
+
+HELD, READING, ENCODING, FORWARD, WRITING = "held", "read", "tokenize", "forward", "write"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What an attempt on a chunk was doing when it last said so."""
+
+    attempt: str
+    worker: str
+    stage: str = HELD
+    """`held`: leased ahead, not begun; a death then is no attempt."""
+    rows: tuple[int, ...] = ()
+    """Rows of the chunk that are with the model."""
+    encoding: tuple[int, int] | None = None
+    """Rows (first, past the last) that are with the tokenizer."""
+    since_s: float = 0.0
+    limit_s: float = 0.0
+    """How long this batch may take; past it the worker ends itself, and the cause is `timeout`."""
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    def doing(self, stage: str, since_s: float, **changes: Any) -> Mark:
+        return replace(self, stage=stage, since_s=since_s, **changes)
+
+
+def parse_mark(data: bytes | str) -> Mark | None:
+    """The mark in a Redis value; None when it is not one of ours."""
+    try:
+        fields = json.loads(data)
+        encoding = fields.pop("encoding", None)
+        rows = tuple(int(r) for r in fields.pop("rows", ()))
+        return Mark(rows=rows, encoding=tuple(encoding) if encoding else None, **fields)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+class LeaseBook:
+    """The leases of one job; safe for threads. Errors are redis-py's own (`redis.RedisError`)."""
+
+    def __init__(self, client: Any, job: str, lease_s: float) -> None:
+        self._client = client
+        self._job = job
+        self._ms = max(1, int(lease_s * 1000))
+        self._marks = keys.marks(job)
+        self._take = client.register_script(_TAKE)
+        self._hold = client.register_script(_HOLD)
+        self._release = client.register_script(_RELEASE)
+        self._drop = client.register_script(_DROP_MARK)
+
+    def take(self, chunk: int, mark: Mark) -> tuple[bool, Mark | None]:
+        """Whether the chunk is ours now, and the mark of a dead attempt that nobody recorded."""
+        taken, old = self._take(
+            keys=[keys.lease(self._job, chunk), self._marks],
+            args=[mark.attempt, self._ms, chunk, mark.dumps(), keys.JOB_LIFE_S],
+        )
+        return bool(taken), parse_mark(old) if old else None
+
+    def hold(self, chunk: int, mark: Mark) -> bool:
+        """Renew and write the mark; False when another attempt holds the chunk."""
+        return bool(
+            self._hold(
+                keys=[keys.lease(self._job, chunk), self._marks],
+                args=[mark.attempt, self._ms, chunk, mark.dumps()],
+            )
+        )
+
+    def release(self, chunk: int, attempt: str) -> None:
+        """Give the chunk back; harmless when it is no longer ours."""
+        self._release(keys=[keys.lease(self._job, chunk), self._marks], args=[attempt, chunk])
+
+    def marks(self) -> dict[int, Mark]:
+        """Every mark there is."""
+        found = {int(c): parse_mark(m) for c, m in self._client.hgetall(self._marks).items()}
+        return {chunk: mark for chunk, mark in found.items() if mark is not None}
+
+    def alive(self, chunks: Iterable[int]) -> set[int]:
+        """Those of the chunks that somebody holds a lease on."""
+        numbers = list(chunks)
+        if not numbers:
+            return set()
+        values = self._client.mget([keys.lease(self._job, c) for c in numbers])
+        return {c for c, v in zip(numbers, values, strict=True) if v is not None}
+
+    def dead(self) -> Mapping[int, Mark]:
+        """Marks without a lease: attempts that died and that nobody has recorded."""
+        marks = self.marks()
+        alive = self.alive(marks)
+        return {chunk: mark for chunk, mark in marks.items() if chunk not in alive}
+
+    def forget(self, chunk: int, mark: Mark) -> None:
+        """Take a dead attempt's mark away, unless another attempt has written its own since."""
+        self._drop(keys=[self._marks], args=[chunk, mark.dumps()])

@@ -1,0 +1,133 @@
+"""From predictions back to rows: every row of the window, in its order, ok or error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from schemas import parquet
+from workers.rows import ChunkStats, Prepared, RowFault
+from workers.scoring import Predictions
+from workers.tasks.base import Encodings
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Results of texts that were held back: one value row, token count and cut, or a fault."""
+
+    value: pa.RecordBatch | None
+    n_tokens: int = 0
+    truncated: bool = False
+    fault: RowFault | None = None
+
+
+def assemble(
+    prepared: Prepared,
+    predictions: Predictions,
+    late: Mapping[bytes, Late],
+    schema: pa.Schema,
+    trace_id: str | None,
+    stats: ChunkStats,
+) -> pa.RecordBatch:
+    """The window's rows under the part's schema; counts them into `stats`."""
+    rows = len(prepared.window)
+    faults = _faults(prepared, predictions, late)
+    values, where, n_tokens, truncated = _values(prepared, predictions, late)
+    ok = np.ones(rows, dtype=bool)
+    ok[list(faults)] = False
+    predicted = values.take(pa.array(np.where(ok, where, 0), mask=~ok)) if len(values) else _nulls(values, rows)
+    _count(stats, rows, faults, int(truncated[where[ok]].sum()) if ok.any() else 0)
+    carried = {n: prepared.window.carried.column(n) for n in prepared.window.carried.schema.names}
+    ours = dict(zip(predicted.schema.names, predicted.columns, strict=True))
+    tail = _tail(rows, ok, where, n_tokens, truncated, faults, prepared, trace_id)
+    columns = {**carried, **ours, **tail}
+    arrays = [_cast(columns[f.name], f.type) for f in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.remove_metadata())
+
+
+def _faults(
+    prepared: Prepared, predictions: Predictions, late: Mapping[bytes, Late]
+) -> dict[int, RowFault]:
+    """Row within the window → fault, whichever stage found it."""
+    faults = dict(prepared.faults)
+    if predictions.faults:
+        for row, at in enumerate(prepared.copy_of.tolist()):
+            if at in predictions.faults:
+                faults[row] = predictions.faults[at]
+    for row, digest in prepared.held_back.items():
+        fault = late[digest].fault
+        if fault is not None:
+            faults[row] = fault
+    return faults
+
+
+def _values(
+    prepared: Prepared, predictions: Predictions, late: Mapping[bytes, Late]
+) -> tuple[pa.RecordBatch, np.ndarray, np.ndarray, np.ndarray]:
+    """Values `[k]`, each row's place in them `[rows]`, token counts `[k]` and cuts `[k]`."""
+    where = prepared.copy_of.copy()
+    n_tokens, truncated = _token_counts(prepared.encodings)
+    held = {row: late[d] for row, d in prepared.held_back.items() if late[d].value is not None}
+    if not held:
+        return predictions.values, where, n_tokens, truncated
+    batches = [predictions.values]
+    for row, result in held.items():
+        where[row] = sum(len(b) for b in batches)
+        batches.append(result.value)
+    table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+    n_tokens = np.append(n_tokens, [r.n_tokens for r in held.values()])
+    truncated = np.append(truncated, [r.truncated for r in held.values()]).astype(bool)
+    return table.to_batches()[0], where, n_tokens, truncated
+
+
+def _token_counts(encodings: Encodings | None) -> tuple[np.ndarray, np.ndarray]:
+    if encodings is None:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
+    return encodings.lengths, encodings.truncated
+
+
+def _tail(
+    rows: int,
+    ok: np.ndarray,
+    where: np.ndarray,
+    n_tokens: np.ndarray,
+    truncated: np.ndarray,
+    faults: Mapping[int, RowFault],
+    prepared: Prepared,
+    trace_id: str | None,
+) -> dict[str, pa.Array]:
+    safe = np.where(ok, where, 0)
+    counts = n_tokens[safe] if len(n_tokens) else np.zeros(rows, dtype=np.int64)
+    cuts = truncated[safe] if len(truncated) else np.zeros(rows, dtype=bool)
+    status = pa.DictionaryArray.from_arrays(
+        pa.array((~ok).astype(np.int8)), pa.array([parquet.OK, parquet.ERROR])
+    )
+    fault_of = [faults.get(row) for row in range(rows)] if faults else [None] * rows
+    return {
+        "n_tokens": pa.array(counts.astype(np.int32), mask=~ok),
+        "truncated": pa.array(cuts, mask=~ok),
+        "status": status,
+        "error_type": pa.array([f.error_type if f else None for f in fault_of], pa.string()).dictionary_encode(),
+        "error_message": pa.array([f.message if f else None for f in fault_of], pa.string()),
+        "trace_id": pa.array([trace_id if f else None for f in fault_of], pa.string()),
+        "text_hash": pa.array(list(prepared.window.hashes), pa.binary(16)),
+    }
+
+
+def _count(stats: ChunkStats, rows: int, faults: Mapping[int, RowFault], truncated: int) -> None:
+    stats.rows += rows
+    stats.ok += rows - len(faults)
+    stats.truncated += truncated
+    for fault in faults.values():
+        stats.errors_by_type[fault.error_type] = stats.errors_by_type.get(fault.error_type, 0) + 1
+
+
+def _nulls(values: pa.RecordBatch, rows: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.nulls(rows, f.type) for f in values.schema], schema=values.schema)
+
+
+def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    return array if array.type == wanted else array.cast(wanted)

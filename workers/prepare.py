@@ -1,0 +1,108 @@
+"""From rows to token ids: one text once, faults set aside. On the CPU, ahead of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from schemas.errors import error_type_of
+from workers.rows import Prepared, RowFault, Window
+from workers.tasks.base import Encodings, Task
+
+# Chosen: no tokenizer here makes fewer tokens than max-length of as much text, but for runs of
+# white space and words of over 100 letters; then the prefix grows until it is enough.
+LONG_TEXT = 100_000
+
+
+def prepare_window(
+    window: Window,
+    task: Task,
+    *,
+    condemned: Mapping[bytes, RowFault],
+    suspects: Collection[bytes] = (),
+) -> Prepared:
+    """The window's distinct texts as token ids.
+
+    `condemned` and `suspects` are text hashes: a condemned text is a fault wherever it stands, a
+    suspect one is held back for later, so that copies of a deadly text do not kill again.
+    """
+    faults: dict[int, RowFault] = {}
+    held_back: dict[int, bytes] = {}
+    first: dict[bytes, int] = {}
+    unique: list[int] = []
+    copy_of = np.full(len(window), -1, dtype=np.int64)
+    for row, (text, digest) in enumerate(zip(window.texts, window.hashes, strict=True)):
+        if isinstance(text, RowFault) or digest is None:
+            faults[row] = text if isinstance(text, RowFault) else RowFault("null_text", "no text")
+        elif digest in condemned:
+            faults[row] = condemned[digest]
+        elif digest in suspects:
+            held_back[row] = digest
+        else:
+            at = first.setdefault(digest, len(unique))
+            if at == len(unique):
+                unique.append(row)
+            copy_of[row] = at
+    encodings, bad = encode_rows(window, unique, task)
+    if bad:
+        unique, copy_of = _without(unique, copy_of, bad, faults)
+    return Prepared(window, np.array(unique, dtype=np.int64), copy_of, encodings, faults, held_back)
+
+
+def _without(
+    unique: list[int], copy_of: np.ndarray, bad: Mapping[int, RowFault], faults: dict[int, RowFault]
+) -> tuple[list[int], np.ndarray]:
+    """Take the texts that would not encode out; every row that has one gets the fault."""
+    for row, at in enumerate(copy_of):
+        if int(at) in bad:
+            faults[row] = bad[int(at)]
+    new_place = np.cumsum([at not in bad for at in range(len(unique))]) - 1
+    new_place = np.append(np.where([at in bad for at in range(len(unique))], -1, new_place), -1)
+    return [row for at, row in enumerate(unique) if at not in bad], new_place[copy_of]
+
+
+def encode_rows(
+    window: Window, rows: Sequence[int], task: Task
+) -> tuple[Encodings | None, dict[int, RowFault]]:
+    """Token ids of these rows, and a fault for each that raised (by its place in `rows`)."""
+    texts = [str(window.texts[r]) for r in rows]
+    pairs = [window.pairs[r] for r in rows] if window.pairs is not None else None
+    if not texts:
+        return None, {}
+    if pairs is None and any(len(t) > LONG_TEXT for t in texts):
+        texts = [t if len(t) <= LONG_TEXT else _enough_of(t, task) for t in texts]
+    try:
+        return task.encode(texts, pairs), {}
+    except Exception:
+        return _encode_singly(texts, pairs, task)
+
+
+def _enough_of(text: str, task: Task) -> str:
+    """A prefix that fills max-length, so that a text of 50 MB costs no more than a long one."""
+    size = LONG_TEXT
+    while size < len(text):
+        try:
+            if bool(task.encode([text[:size]]).truncated[0]):
+                return text[:size]
+        except Exception:
+            return text  # the caller encodes row by row and finds the fault
+        size *= 4
+    return text
+
+
+def _encode_singly(
+    texts: Sequence[str], pairs: Sequence[str] | None, task: Task
+) -> tuple[Encodings | None, dict[int, RowFault]]:
+    good: list[int] = []
+    bad: dict[int, RowFault] = {}
+    for at, text in enumerate(texts):
+        try:
+            task.encode([text], None if pairs is None else [pairs[at]])
+            good.append(at)
+        except Exception as error:
+            bad[at] = RowFault(error_type_of(error), str(error)[:500])
+    if not good:
+        return None, bad
+    again = task.encode([texts[i] for i in good], None if pairs is None else [pairs[i] for i in good])
+    return again, bad

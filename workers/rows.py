@@ -1,0 +1,91 @@
+"""Rows on their way through a chunk: as they were read, as they were encoded, as they came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from workers.tasks.base import Encodings
+
+
+@dataclass(frozen=True, slots=True)
+class RowFault:
+    """Why a row has no prediction."""
+
+    error_type: str
+    message: str
+
+
+NULL_TEXT = RowFault("null_text", "the text is null")
+INVALID_TEXT = RowFault("invalid_text", "the text is not valid UTF-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Neighbouring rows of a chunk, as read: enough to keep a device busy, little enough to hold.
+
+    `carried` holds the id and the carried columns, `[rows]` each. `texts` (and `pairs`) hold a
+    string, or the fault that keeps the row from being scored; `hashes` 16 bytes or None.
+    """
+
+    start: int
+    """Row number of the first row within the chunk."""
+    carried: pa.RecordBatch
+    texts: Sequence[str | RowFault]
+    hashes: Sequence[bytes | None]
+    pairs: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A window whose distinct texts are token ids.
+
+    `unique` holds the row (within the window) that stands for each distinct text, `copy_of`
+    `[rows]` the position in `unique` of each row's text, or -1 where the row has a fault.
+    """
+
+    window: Window
+    unique: np.ndarray
+    copy_of: np.ndarray
+    encodings: Encodings | None
+    faults: dict[int, RowFault] = field(default_factory=dict)
+    """Row within the window → fault."""
+    held_back: dict[int, bytes] = field(default_factory=dict)
+    """Suspects: row within the window → text hash; computed after everything else."""
+
+
+@dataclass(slots=True)
+class Scored:
+    """A window with its predictions: `values` one row for each row of `unique`, where computed."""
+
+    prepared: Prepared
+    values: pa.RecordBatch
+    computed: np.ndarray
+    """Bool `[unique]`: False where the model failed for that text."""
+    faults: dict[int, RowFault]
+    """Position in `unique` → fault."""
+
+
+@dataclass(slots=True)
+class ChunkStats:
+    """What a chunk cost, counted as it goes."""
+
+    rows: int = 0
+    ok: int = 0
+    tokens: int = 0
+    padding_tokens: int = 0
+    computed: int = 0
+    truncated: int = 0
+    batches: int = 0
+    oom_halvings: int = 0
+    errors_by_type: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> int:
+        return sum(self.errors_by_type.values())

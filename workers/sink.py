@@ -1,0 +1,137 @@
+"""A part in the making: built as a whole in a scratch file, checked, then given its name."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas import layout, parquet
+from schemas.chunk import Chunk
+from schemas.errors import DiskFull, StorageError
+from schemas.job import Job
+from schemas.storage.store import Store
+from workers.rows import ChunkStats
+
+# Chosen: row groups that a reader can skip by, and that a worker can hold.
+GROUP_ROWS = 65_536
+GROUP_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a part: whether this attempt's is the one that stands."""
+
+    won: bool
+    bytes: int
+    sha256: str
+
+
+class PartSink:
+    """Writes one part; used by one thread at a time. `commit` or `discard` ends it."""
+
+    def __init__(self, store: Store, job: Job, chunk: Chunk, attempt: str) -> None:
+        self._store = store
+        self._job = job
+        self._chunk = chunk
+        self._attempt = attempt
+        self._path: Path = store.scratch() / f"part-{chunk.number:05d}-{uuid.uuid4().hex}.parquet"
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+
+    def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema:
+        return parquet.part_schema(carried.field(0), list(carried)[1:], task, {})
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Take the next rows; raises DiskFull when there is no room for them."""
+        self._waiting.append(rows)
+        self._waiting_rows += rows.num_rows
+        self._waiting_bytes += rows.nbytes
+        if self._waiting_rows >= GROUP_ROWS or self._waiting_bytes >= GROUP_BYTES:
+            self._flush()
+
+    def commit(self, stats: ChunkStats, facts: dict[str, str]) -> Committed:
+        """Close the file, check it, and give it its name if no part has it yet.
+
+        Raises:
+            StorageError: what was written does not read back as the chunk's rows.
+        """
+        with _disk_errors(self._path):
+            self._flush()
+            if self._writer is None:
+                raise StorageError(f"chunk {self._chunk.number} came to no rows at all")
+            self._writer.add_key_value_metadata(self._metadata(stats, facts))
+            self._writer.close()
+        self._check()
+        digest = _sha256(self._path)
+        size = self._path.stat().st_size
+        won = self._store.create_from_file(layout.part(self._chunk.number), self._path)
+        self._path.unlink(missing_ok=True)
+        return Committed(won, size, digest)
+
+    def discard(self) -> None:
+        """Leave nothing behind; safe at any time and twice."""
+        if self._writer is not None:
+            with contextlib.suppress(OSError, pa.ArrowException):
+                self._writer.close()
+        self._path.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        table = pa.Table.from_batches(self._waiting).unify_dictionaries()
+        with _disk_errors(self._path):
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+            self._writer.write_table(table, row_group_size=GROUP_ROWS)
+        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+
+    def _metadata(self, stats: ChunkStats, facts: dict[str, str]) -> dict[str, str]:
+        job, chunk = self._job, self._chunk
+        return {
+            parquet.META_JOB: job.id,
+            parquet.META_CHUNK: str(chunk.number),
+            parquet.META_ATTEMPT: self._attempt,
+            parquet.META_FILE: chunk.file.uri,
+            parquet.META_FIRST_ROW: str(chunk.first_row),
+            parquet.META_ROWS: str(stats.rows),
+            parquet.META_OK: str(stats.ok),
+            parquet.META_ERRORS: json.dumps(stats.errors_by_type, sort_keys=True),
+            parquet.META_MODEL: job.spec.model.uri,
+            parquet.META_REVISION: job.spec.model.revision,
+            parquet.META_TASK: job.spec.task,
+            parquet.META_DTYPE: job.spec.dtype,
+            **facts,
+        }
+
+    def _check(self) -> None:
+        """The footer is read back before the part has a name."""
+        found = pq.read_metadata(self._path).num_rows
+        if found != self._chunk.rows:
+            raise StorageError(
+                f"chunk {self._chunk.number} has {self._chunk.rows} rows and its part came to {found}"
+            )
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path):  # type: ignore[no-untyped-def]
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            raise DiskFull(f"no space left for {path.parent}: free some, the job goes on by itself") from error
+        raise StorageError(f"cannot write {path}: {os.strerror(error.errno or 0)}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

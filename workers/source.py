@@ -1,0 +1,156 @@
+"""The rows of a chunk, read from its input file: only its row groups, only its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.chunk import Chunk
+from schemas.errors import InputChanged, InputUnreadable
+from schemas.hashing import text_hash
+from schemas.job import Spec
+from workers.rows import INVALID_TEXT, NULL_TEXT, RowFault, Window
+from workers.scoring import Observe
+
+# Chosen: enough rows to sort well, little enough that two windows and a part in the making stay
+# far under the 400 MB a worker may have above its model.
+WINDOW_ROWS = 8_192
+WINDOW_BYTES = 16 << 20
+
+
+def read_windows(
+    file: Any, chunk: Chunk, spec: Spec, observe: Observe, rows: int = WINDOW_ROWS
+) -> Iterator[Window]:
+    """The chunk's rows from an open input file, window by window.
+
+    Raises:
+        InputUnreadable: the file is not the Parquet it was, or ends early.
+        InputChanged: it has fewer rows than the plan says.
+    """
+    try:
+        reader = pq.ParquetFile(file, pre_buffer=True)
+        groups = range(chunk.row_group_start, chunk.row_group_stop)
+        before = sum(reader.metadata.row_group(g).num_rows for g in range(chunk.row_group_start))
+        names = _file_columns(spec, chunk)
+        size = _batch_rows(reader, chunk, rows)
+        batches = reader.iter_batches(
+            batch_size=size, row_groups=list(groups), columns=names, use_threads=False
+        )
+        yield from _windows(batches, chunk, spec, chunk.first_row - before, observe)
+    except pa.ArrowInvalid as error:
+        raise InputUnreadable(f"{chunk.file.uri}: cannot be read as Parquet: {error}") from error
+
+
+def _file_columns(spec: Spec, chunk: Chunk) -> list[str]:
+    """The columns to read, each once; partition columns come from the path."""
+    wanted = [spec.text_column, spec.text_pair_column, spec.id_column, *spec.columns]
+    partitions = dict(chunk.file.partitions)
+    return list(dict.fromkeys(n for n in wanted if n and n not in partitions))
+
+
+def _batch_rows(reader: pq.ParquetFile, chunk: Chunk, rows: int) -> int:
+    """Fewer rows a window where the rows are large."""
+    mean = max(1, chunk.bytes // max(1, chunk.rows))
+    return max(1, min(rows, WINDOW_BYTES // mean))
+
+
+def _windows(
+    batches: Iterator[pa.RecordBatch], chunk: Chunk, spec: Spec, skip: int, observe: Observe
+) -> Iterator[Window]:
+    start = 0
+    while start < chunk.rows:
+        with observe("read") as stage:
+            batch = next(batches, None)
+            if batch is None:
+                raise InputChanged(
+                    f"{chunk.file.uri} ends at row {chunk.first_row + start}; chunk {chunk.number} was "
+                    f"planned to row {chunk.first_row + chunk.rows}"
+                )
+            if skip >= batch.num_rows:
+                skip -= batch.num_rows
+                continue
+            batch = batch.slice(skip, min(batch.num_rows - skip, chunk.rows - start))
+            skip = 0
+            window = make_window(batch, start, chunk, spec)
+            stage.add(rows=len(window), bytes=batch.nbytes)
+        start += len(window)
+        yield window
+
+
+def make_window(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> Window:
+    """Rows as read, with their texts checked and hashed; `start` counts within the chunk."""
+    raw = _as_bytes(batch.column(batch.schema.get_field_index(spec.text_column)))
+    texts = _decode(raw)
+    pairs: list[str] | None = None
+    if spec.text_pair_column:
+        raw_pairs = _as_bytes(batch.column(batch.schema.get_field_index(spec.text_pair_column)))
+        texts, pairs = _paired(texts, _decode(raw_pairs))
+        hashes = [
+            None if isinstance(t, RowFault) else text_hash(a or b"", b or b"")
+            for t, a, b in zip(texts, raw, raw_pairs, strict=True)
+        ]
+    else:
+        hashes = [
+            None if isinstance(t, RowFault) else text_hash(a or b"")
+            for t, a in zip(texts, raw, strict=True)
+        ]
+    return Window(start, _carried(batch, start, chunk, spec), texts, hashes, pairs)
+
+
+def _as_bytes(column: pa.Array) -> list[bytes | None]:
+    """The column's values as they lie in the file, whichever string type it has."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.type == pa.string_view():
+        column = column.cast(pa.binary_view()).cast(pa.large_binary())
+    elif column.type == pa.large_string():
+        column = column.cast(pa.large_binary())
+    elif column.type == pa.string():
+        column = column.cast(pa.binary())
+    values: list[bytes | None] = column.to_pylist()
+    return values
+
+
+def _decode(raw: Sequence[bytes | None]) -> list[str | RowFault]:
+    texts: list[str | RowFault] = []
+    for value in raw:
+        if value is None:
+            texts.append(NULL_TEXT)
+            continue
+        try:
+            texts.append(value.decode())
+        except UnicodeDecodeError:
+            texts.append(INVALID_TEXT)
+    return texts
+
+
+def _paired(
+    texts: list[str | RowFault], pairs: list[str | RowFault]
+) -> tuple[list[str | RowFault], list[str]]:
+    """A pair is as good as its worse half."""
+    both: list[str | RowFault] = [
+        p if isinstance(p, RowFault) else t for t, p in zip(texts, pairs, strict=True)
+    ]
+    return both, ["" if isinstance(p, RowFault) else p for p in pairs]
+
+
+def _carried(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> pa.RecordBatch:
+    """The id column and the carried columns, under their own names and types."""
+    partitions = dict(chunk.file.partitions)
+    rows = batch.num_rows
+    first = chunk.first_row + start
+    names: list[str] = []
+    arrays: list[pa.Array] = []
+    if spec.id_column is None:
+        names.append("id")
+        arrays.append(pa.array(range(first, first + rows), pa.int64()))
+    for name in [*([spec.id_column] if spec.id_column else []), *spec.columns]:
+        names.append(name)
+        if name in partitions:
+            arrays.append(pa.repeat(pa.scalar(partitions[name], pa.string()), rows))
+        else:
+            arrays.append(batch.column(batch.schema.get_field_index(name)))
+    return pa.RecordBatch.from_arrays(arrays, names=names)
