@@ -24,7 +24,7 @@ class Packing:
     """Where the rows of a packed batch begin, for every layer of one forward."""
 
     runs: tuple[tuple[int, int, int], ...]
-    """Neighbours of equal length: (first token, rows, tokens a row); none for rows without tokens."""
+    """Neighbours of equal length: (first token, rows, tokens a row); no rows without tokens."""
     cumulative: Any
     """int32 tensor `[rows + 1]` on the device; only where flash attention reads it, else None."""
     longest: int
@@ -118,8 +118,8 @@ def _attend_runs(
         one, two, three = (
             x[start:stop].unflatten(0, (rows, length)).transpose(1, 2) for x in (q, k, v)
         )
-        reaches = window is None or window >= length
-        band = None if reaches else _band(packing, length, window, causal, q)
+        narrow = window is not None and window < length
+        band = _band(packing, length, window or 0, causal, q) if narrow else None
         out = scaled_dot_product_attention(
             one, two, three, attn_mask=band, is_causal=causal and band is None, scale=scale
         )

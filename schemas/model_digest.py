@@ -1,0 +1,67 @@
+"""One digest for a model's folder: what decides its answers, and nothing else.
+
+Both sides need it: the producer pins a local model by it, the worker checks that the model it is
+about to load is the one that was planned. Pure hashing; no torch, no transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from schemas.errors import ModelError
+
+# Weights, configuration, tokenizers, and code that trust_remote_code would run.
+DECIDING_SUFFIXES = frozenset(
+    {".json", ".safetensors", ".bin", ".txt", ".model", ".jinja", ".py", ".spm", ".tiktoken"}
+)
+# In model folders, and without a say in the answers.
+IGNORED_NAMES = frozenset({"trainer_state.json", "all_results.json", "train_results.json"})
+IGNORED_FOLDERS = frozenset({"onnx", "openvino", "coreml", "runs", "checkpoints"})
+# Chosen: big enough that reading and hashing, not calls, take the time.
+BLOCK_BYTES = 1 << 20
+
+
+def folder_digest(folder: str | Path) -> str:
+    """`sha256:` and 64 hex characters, a function of the deciding files' names and content.
+
+    Names are relative with `/` between parts, in byte order, so that a copy elsewhere has the same
+    digest. Hidden files and folders are left out.
+
+    Raises:
+        ModelError: the folder is missing or has no config.json, or a file cannot be read.
+    """
+    root = Path(folder)
+    try:
+        names = sorted(_deciding(root))
+        if "config.json" not in names and "modules.json" not in names:
+            raise ModelError(f"{root} is not a model's folder: it holds no config.json")
+        whole = hashlib.sha256()
+        for name in names:
+            # the file's own digest has a fixed length: no content can look like a name
+            whole.update(name.encode("utf-8", "surrogateescape") + b"\0")
+            whole.update(_file_digest(root / name))
+    except OSError as error:
+        raise ModelError(f"{root} cannot be read: {error}") from error
+    return f"sha256:{whole.hexdigest()}"
+
+
+def _deciding(root: Path, below: str = "") -> Iterator[str]:
+    for entry in (root / below).iterdir():
+        name = f"{below}/{entry.name}" if below else entry.name
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if entry.name not in IGNORED_FOLDERS:
+                yield from _deciding(root, name)
+        elif entry.suffix in DECIDING_SUFFIXES and entry.name not in IGNORED_NAMES:
+            yield name
+
+
+def _file_digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.digest()
