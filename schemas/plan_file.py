@@ -1,0 +1,260 @@
+"""`_headrace/plan.parquet`: every chunk of a job, written as a stream and read as columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas import layout
+from schemas.chunk import Chunk, InputFile
+from schemas.errors import OutputConflict
+from schemas.input_file import files_digest
+from schemas.storage.store import Store
+
+BATCH_CHUNKS = 65_536  # chosen: some 10 MB while it is written, one row group when it is read
+MAX_CHUNKS = 1 << 24  # chosen: 16 times the largest plan we promise; a plan past it is an attack
+MAX_PLAN_BYTES = 2 << 30  # the same plan, unpacked
+MAX_ROWS = 1 << 36  # rows of one chunk: far past any file, and sums stay inside int64
+_SAME_NAMES = ("row_group_start", "row_group_stop", "first_row", "rows", "bytes", "job_row")
+"""Columns that are attributes of a chunk."""
+_NUMBERS = ("chunk", "size", *_SAME_NAMES)
+_NAMES = ("file", "etag", "partitions")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTotals:
+    """A plan in numbers."""
+
+    chunks: int
+    rows: int
+    bytes: int
+
+
+def write_plan(path: Path, chunks: Iterable[Chunk]) -> PlanTotals:
+    """Write the chunks to a new file, in constant memory; returns their totals.
+
+    When `chunks` raises, a file may stay behind that reads well and is short: only a path that
+    came back from here may be given the plan's name.
+    """
+    import pyarrow.parquet as pq
+
+    from schemas.parquet import PLAN
+
+    count = rows = size = 0
+    with pq.ParquetWriter(
+        path, PLAN, compression="zstd", write_page_checksum=True, dictionary_pagesize_limit=16 << 20
+    ) as writer:
+        source = iter(chunks)
+        while batch := list(islice(source, BATCH_CHUNKS)):
+            writer.write_batch(_record_batch(batch))
+            count += len(batch)
+            rows += sum(c.rows for c in batch)
+            size += sum(c.bytes for c in batch)
+    return PlanTotals(count, rows, size)
+
+
+def _record_batch(chunks: list[Chunk]) -> Any:
+    import pyarrow as pa
+
+    from schemas.parquet import PLAN
+
+    columns: dict[str, list[Any]] = {
+        "chunk": [c.number for c in chunks],
+        "file": [c.file.uri for c in chunks],
+        "size": [c.file.size for c in chunks],
+        "etag": [c.file.etag for c in chunks],
+        "partitions": list(_partition_texts(chunks)),
+        **{name: [getattr(c, name) for c in chunks] for name in _SAME_NAMES},
+    }
+    return pa.RecordBatch.from_arrays(
+        [pa.array(columns[f.name], f.type) for f in PLAN], schema=PLAN
+    )
+
+
+def _partition_texts(chunks: list[Chunk]) -> Iterator[str]:
+    known: tuple[tuple[str, str], ...] = ()
+    text = "{}"
+    for chunk in chunks:
+        if chunk.file.partitions != known:
+            known = chunk.file.partitions
+            text = json.dumps(dict(known), ensure_ascii=False)
+        yield text
+
+
+class PlanTable:
+    """A stored plan, checked. Each column of numbers is an int64 array `[chunks]`."""
+
+    def __init__(
+        self, numbers: dict[str, np.ndarray], files: list[InputFile], file_of: np.ndarray
+    ) -> None:
+        self._numbers = numbers
+        self._file_of = file_of
+        self.files = files
+        """The files that have planned rows, in order."""
+        self.rows: np.ndarray = numbers["rows"]
+        self.first_rows: np.ndarray = numbers["first_row"]
+        self.bytes: np.ndarray = numbers["bytes"]
+
+    @classmethod
+    def load(cls, store: Store) -> PlanTable:
+        """The plan in an output.
+
+        Raises:
+            OutputConflict: there is none, or it was changed by hand.
+        """
+        data = store.read(layout.PLAN)
+        if data is None:
+            raise OutputConflict(f"{store.uri} has no {layout.PLAN}; submit the job again")
+        return cls.from_bytes(data, f"{store.uri}/{layout.PLAN}")
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str = layout.PLAN) -> PlanTable:
+        """The plan in the bytes of a file.
+
+        Raises:
+            OutputConflict: the bytes are no plan, or chunks, rows or files do not add up.
+        """
+        import pyarrow as pa
+
+        try:
+            return _checked(_read_columns(data))
+        except _Unfit as error:
+            raise OutputConflict(f"{where} is damaged or was changed by hand: {error}") from error
+        except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+            raise OutputConflict(
+                f"{where} cannot be read as a plan: {type(error).__name__}"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def total_rows(self) -> int:
+        return int(self.rows.sum())
+
+    def chunk(self, number: int) -> Chunk:
+        """The chunk of that number; raises IndexError outside `0 … len - 1`."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"chunk {number} of {len(self)}")
+        return Chunk(
+            number=number,
+            file=self.files[int(self._file_of[number])],
+            **{name: int(self._numbers[name][number]) for name in _SAME_NAMES},
+        )
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return (self.chunk(number) for number in range(len(self)))
+
+    def inputs_digest(self) -> str:
+        """The digest over the plan's files, as it stands in the job's spec."""
+        return files_digest(self.files)
+
+
+class _Unfit(Exception):
+    """What is wrong with a plan, for the message of the error."""
+
+
+def _read_columns(data: bytes) -> dict[str, np.ndarray]:
+    """The columns: numbers as int64, the three names as objects, each `[chunks]`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from schemas.parquet import PLAN
+
+    reader = pq.ParquetFile(
+        pa.BufferReader(data),
+        page_checksum_verification=True,
+        thrift_string_size_limit=64 << 20,
+        thrift_container_size_limit=1 << 20,
+    )
+    if reader.metadata.num_rows > MAX_CHUNKS:
+        raise _Unfit(f"{reader.metadata.num_rows} chunks; the most is {MAX_CHUNKS}")
+    if not reader.schema_arrow.equals(PLAN):
+        raise _Unfit("its columns are not those of a plan")
+    groups = (reader.metadata.row_group(g) for g in range(reader.metadata.num_row_groups))
+    if sum(group.total_byte_size for group in groups) > MAX_PLAN_BYTES:
+        raise _Unfit("it unpacks to more than a plan can be")
+    table = reader.read().unify_dictionaries()
+    if any(column.null_count for column in table.columns):
+        raise _Unfit("it has nulls")
+    numbers = {name: table.column(name).to_numpy().astype(np.int64) for name in _NUMBERS}
+    return numbers | {name: _name_column(table.column(name)) for name in _NAMES}
+
+
+def _name_column(column: Any) -> np.ndarray:
+    """Shared strings, one object for each distinct value."""
+    if not column.num_chunks:
+        return np.zeros(0, dtype=object)
+    values = np.array(column.chunk(0).dictionary.to_pylist(), dtype=object)
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
+    if len(codes) and (codes.min() < 0 or codes.max() >= len(values)):
+        raise _Unfit("a name is missing")
+    named: np.ndarray = values[codes]
+    return named
+
+
+def _checked(columns: dict[str, np.ndarray]) -> PlanTable:
+    numbers = {name: columns[name] for name in _NUMBERS}
+    starts = _file_starts(columns)
+    _check_numbers(numbers)
+    _check_runs(numbers, starts)
+    at = np.flatnonzero(starts)
+    files = [
+        InputFile(
+            uri=columns["file"][i],
+            size=int(numbers["size"][i]),
+            etag=columns["etag"][i],
+            partitions=_partitions(columns["partitions"][i]),
+        )
+        for i in at
+    ]
+    if len({file.uri for file in files}) != len(files):
+        raise _Unfit("a file stands in two places")
+    return PlanTable(numbers, files, np.cumsum(starts) - 1)
+
+
+def _file_starts(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Bool `[chunks]`: where the first chunk of a file stands."""
+    starts = np.ones(len(columns["chunk"]), dtype=bool)
+    if len(starts) > 1:
+        names = ("file", "etag", "partitions", "size")
+        same = [columns[name][1:] == columns[name][:-1] for name in names]
+        starts[1:] = ~np.logical_and.reduce(same).astype(bool)
+    return starts
+
+
+def _check_numbers(numbers: dict[str, np.ndarray]) -> None:
+    rows = numbers["rows"]
+    if not np.array_equal(numbers["chunk"], np.arange(len(rows))):
+        raise _Unfit("its chunks are not numbered 0, 1, 2 …")
+    if len(rows) and (rows.min() < 1 or rows.max() > MAX_ROWS):
+        raise _Unfit("a chunk has no rows, or too many")
+    if any(len(rows) and numbers[name].min() < 0 for name in ("size", "bytes", "row_group_start")):
+        raise _Unfit("a number is negative")
+    if not np.array_equal(numbers["job_row"], np.cumsum(rows) - rows):
+        raise _Unfit("its rows do not add up")
+
+
+def _check_runs(numbers: dict[str, np.ndarray], starts: np.ndarray) -> None:
+    """Within a file each chunk begins where the one before it ends."""
+    first, rows = numbers["first_row"], numbers["rows"]
+    low, high = numbers["row_group_start"], numbers["row_group_stop"]
+    if np.any(first[starts] != 0) or np.any((first[1:] != (first + rows)[:-1])[~starts[1:]]):
+        raise _Unfit("the rows of a file have a gap or an overlap")
+    inside = ~starts[1:]
+    backwards = (low[1:] < high[:-1] - 1) | (high[1:] < high[:-1])
+    if np.any(high <= low) or np.any(backwards[inside]):
+        raise _Unfit("its row groups are out of order")
+
+
+def _partitions(text: str) -> tuple[tuple[str, str], ...]:
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise _Unfit("its partitions are no names and values")
+    return tuple(found.items())
