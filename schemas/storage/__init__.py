@@ -1,1 +1,1 @@
-"""Storage: one port (`store.Store`), a folder on disk, a prefix of a bucket, and how to open either."""
+"""Storage: one port (`store.Store`), a folder on disk, a prefix of a bucket, how to open either."""
