@@ -17,6 +17,8 @@
 
 from __future__ import annotations
 
+from schemas.manifest import Receipt
+
 PREFIX = "headrace:"
 JOB_LIFE_S = 7 * 86_400
 WORKER_LIFE_S = 90
@@ -65,3 +67,14 @@ def worker(name: str) -> str:
 def of_job(job_id: str) -> list[str]:
     """Every key of a job but its leases."""
     return [job(job_id), marks(job_id), done(job_id), errors(job_id), live(job_id), lock(job_id)]
+
+
+def counters_of(receipt: Receipt) -> dict[str, int]:
+    """The live counters in `headrace:job:{id}` and what a committed chunk adds to each."""
+    return {
+        "done_chunks": 1,
+        "done_rows": receipt.rows,
+        "ok_rows": receipt.ok,
+        "error_rows": receipt.errors,
+        "tokens": receipt.tokens,
+    }

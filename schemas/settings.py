@@ -7,6 +7,7 @@ is the only one that reads the environment.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     aggregation: Literal["none", "simple", "first", "average", "max"] = Field("simple", description="token-classification: how tokens become entities")
     pooling: Literal["auto", "mean", "cls"] = Field("auto", description="feature-extraction: how tokens become one vector")
     normalize: bool | None = Field(None, description="feature-extraction: vectors of length 1; default: as the model says")
+    task_params: dict[str, Any] = Field(default_factory=dict, description="further options of the task, as JSON")
     trust_remote_code: bool = Field(False, description="let a model run its own code (read it first)")
     allow_pickle: bool = Field(False, description="load weights that are not safetensors")
     error_threshold: float = Field(1.0, ge=0, le=1, description="share of error rows above which the job fails")
@@ -77,6 +79,7 @@ class Settings(BaseSettings):
     batch_timeout_s: float = Field(600, gt=0, description="longest time one batch may take")
     model_cache: str | None = Field(None, description="folder for models fetched from s3://")
     traces: bool = Field(True, description="write the spans of each attempt under _traces/")
+    worker_name: str | None = Field(None, description="name of a worker; the fleet sets it")
     fault: str | None = Field(None, description="fault injection for tests, e.g. kill:committed:3")
 
     # -- object store
@@ -145,3 +148,34 @@ def cache_folder() -> Path:
     """Where headrace keeps what can be made again: fetched models, the demo."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "headrace"
+
+
+def otel_setting(name: str, signal: str | None = None) -> str | None:
+    """A variable of OpenTelemetry, `OTEL_EXPORTER_OTLP_ENDPOINT` and the like; None when empty.
+
+    With a signal (`traces`, `metrics`) the signal's own variable comes first. What headrace does
+    not decide by (headers, certificates, resource attributes) the SDK reads by itself.
+    """
+    own = name.replace("_OTLP_", f"_OTLP_{signal.upper()}_") if signal else name
+    return os.environ.get(own, "").strip() or os.environ.get(name, "").strip() or None
+
+
+def process_environment(**changes: str) -> dict[str, str]:
+    """This process's environment with the changes laid over it, for a process it starts."""
+    return {**os.environ, **changes}
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings as variables, so that a child process has the very same ones."""
+    found = {}
+    for name, value in settings.model_dump().items():
+        if value is None or value == () or value == {}:
+            continue
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        elif isinstance(value, tuple):
+            value = ",".join(value)
+        elif isinstance(value, dict):
+            value = json.dumps(value)
+        found[f"HEADRACE_{name.upper()}"] = str(value)
+    return found

@@ -1,0 +1,137 @@
+"""The Celery side of a worker: one parent that receives, one spawned child that computes.
+
+The child is spawned, not forked (CUDA does not survive a fork), and finds its settings in the
+environment, as its parent did. Celery pickles the app for it, so what a process needs beyond the
+app is made on first use and kept in `_Process`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from celery import Celery, shared_task, signals
+
+from schemas.broker import celery_url, connect
+from schemas.celery_config import config
+from schemas.errors import ConfigError
+from schemas.message import SCORE_CHUNK
+from schemas.settings import Settings, load_settings
+from schemas.telemetry.logs import configure_logging, get_logger
+from workers.faults import fault_hook
+
+log = get_logger(__name__)
+
+
+class _Process:
+    """What one process keeps between messages: its runtime, made once."""
+
+    runtime: Any = None
+
+
+def make_app(settings: Settings) -> Celery:
+    """The worker's app; raises ConfigError without a broker."""
+    if settings.broker_url is None:
+        raise ConfigError("a worker needs --broker URL or HEADRACE_BROKER_URL")
+    app = Celery("headrace", include=["workers.celery_app"])
+    app.conf.update(config(celery_url(settings.broker_url.get_secret_value())))
+    return app
+
+
+@shared_task(name=SCORE_CHUNK, ignore_result=True, bind=True)
+def score_chunk(self: Any, body: Any) -> None:
+    """One message: see `workers.handler.handle`."""
+    from workers.handler import handle
+
+    runtime = _runtime(self.app)
+    # billiard resets the signals of its children after worker_process_init, so it is done here
+    earlier = signal.signal(signal.SIGTERM, lambda *_: runtime.drain.ask(runtime.settings.grace_s))
+    try:
+        handle(body, runtime)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _runtime(app: Celery) -> Any:
+    if _Process.runtime is None:
+        from schemas.telemetry.provider import start_telemetry
+        from workers.runtime import Identity, Runtime, connect_redis
+
+        settings = load_settings()
+        name = worker_name()
+        device = "cpu" if settings.device == "auto" else settings.device
+        telemetry = start_telemetry("headrace-worker", settings, worker=name)
+        identity = Identity(name, device, settings.threads or 1)
+        _Process.runtime = Runtime(
+            settings, identity, connect_redis(settings), telemetry, app, fault_hook(settings.fault)
+        )
+    return _Process.runtime
+
+
+def worker_name() -> str:
+    """The worker's name, given by the fleet, the same in parent and child."""
+    return load_settings().worker_name or f"{socket.gethostname()}-{os.getpid()}"
+
+
+@signals.setup_logging.connect
+def _logging(**_: Any) -> None:
+    configure_logging(load_settings(), sys.stderr)
+
+
+@signals.worker_process_shutdown.connect
+def _child_ends(**_: Any) -> None:
+    if _Process.runtime is not None:
+        _Process.runtime.telemetry.shutdown(5.0)
+
+
+@signals.worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    """SIGTERM reached the parent: the child that computes must hear of it."""
+    from billiard.process import active_children
+    from celery.worker.state import active_requests
+
+    log.info("worker.draining", worker=worker_name())
+    if active_requests:
+        for child in active_children():
+            os.kill(child.pid, signal.SIGTERM)
+
+
+@signals.task_failure.connect
+def _child_died(exception: Any = None, args: Any = None, **_: Any) -> None:
+    """Runs in the parent: the child died with the message in hand."""
+    from billiard.exceptions import WorkerLostError
+
+    if not isinstance(exception, WorkerLostError) or not args:
+        return
+    from schemas.storage.open import open_store
+    from workers.deaths import bury
+    from workers.work import WorkBook
+
+    settings = load_settings()
+    assert settings.broker_url is not None
+    client = connect(settings.broker_url.get_secret_value(), name="headrace-parent")
+    jobs = WorkBook(lambda uri: open_store(uri, settings))
+    chunks = bury(client, worker_name(), args[0], jobs, settings.lease_s)
+    log.warning("worker.lost", worker=worker_name(), chunks=chunks)
+
+
+def serve(settings: Settings, queues: list[str]) -> int:
+    """Receive and compute until SIGTERM; returns the exit code. Blocks."""
+    app = make_app(settings)
+    worker = app.Worker(
+        hostname=f"{worker_name()}@headrace",
+        queues=queues,
+        pool="prefork",
+        concurrency=1,
+        optimization="fair",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+        loglevel=settings.log_level.upper(),
+    )
+    worker.start()
+    return int(worker.exitcode or 0)

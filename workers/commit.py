@@ -1,0 +1,134 @@
+"""The end of a chunk: the part gets its name, then everything that only tells of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+import redis
+
+from schemas import keys, layout, parquet
+from schemas.chunk import Chunk
+from schemas.errors import HeadraceError, error_type_of
+from schemas.manifest import Receipt
+from schemas.telemetry.logs import get_logger
+from schemas.telemetry.observation import ChunkObservation
+from schemas.telemetry.trace_file import spans_to_parquet
+from schemas.versions import versions
+from workers.holding import ChunkControl, Held
+from workers.rows import ChunkStats
+from workers.runtime import Runtime
+from workers.sink import Committed, PartSink
+from workers.work import Work
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A chunk whose rows are all in its sink."""
+
+    chunk: Chunk
+    control: ChunkControl
+    observe: ChunkObservation
+    sink: PartSink
+    stats: ChunkStats
+    started_s: float
+
+
+def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
+    """Name the part, tell of it, give the lease back.
+
+    Raises:
+        StorageError: the part has no name, and will get none from this attempt.
+    """
+    number, attempt = it.chunk.number, it.control.mark.attempt
+    facts = {
+        parquet.META_TRACE: it.observe.trace_id,
+        parquet.META_VERSIONS: json.dumps(versions()),
+        parquet.META_STATS: json.dumps(_stats(it, runtime)),
+    }
+    with it.observe("commit") as stage:
+        committed = it.sink.commit(it.stats, facts)
+        stage.add(bytes=committed.bytes)
+    runtime.fault("committed" if committed.won else "dropped")
+    receipt = _receipt(it, committed, runtime)
+    rows = it.observe.finish(
+        "ok" if committed.won else "already_done",
+        rows=it.stats.rows,
+        ok_rows=it.stats.ok,
+        error_rows=it.stats.errors,
+        truncated_rows=it.stats.truncated,
+        tokens=it.stats.tokens,
+        padding_tokens=it.stats.padding_tokens,
+        batches=it.stats.batches,
+    )
+    if committed.won:
+        _tell(receipt, work, runtime)
+    else:
+        log.info("chunk.skipped", job=work.job.id, chunk=number, reason="another part stands")
+        runtime.telemetry.record("headrace.redeliveries", 1)
+    held.release(number)
+    runtime.fault("released")
+    if runtime.settings.traces:
+        _best_effort(lambda: work.store.create(layout.trace(number, attempt), spans_to_parquet(rows)))
+    log.info(
+        "chunk.committed", job=work.job.id, chunk=number, rows=receipt.rows,
+        errors=receipt.errors, seconds=round(receipt.seconds, 3),
+    )
+
+
+def _stats(it: Finished, runtime: Runtime) -> dict[str, object]:
+    """What a receipt holds beyond the counts, kept in the part so that it can be made again."""
+    s = it.stats
+    return {
+        "tokens": s.tokens, "computed": s.computed, "padding_tokens": s.padding_tokens,
+        "truncated": s.truncated, "batches": s.batches, "worker": runtime.identity.name,
+        "device": runtime.identity.device, "started_s": it.started_s,
+        "seconds": time.time() - it.started_s,
+        "stages_s": {k: round(v, 4) for k, v in it.observe.stages_s().items()},
+    }  # fmt: skip
+
+
+def _receipt(it: Finished, committed: Committed, runtime: Runtime) -> Receipt:
+    return Receipt.model_validate(
+        {
+            **_stats(it, runtime),
+            "chunk": it.chunk.number,
+            "rows": it.stats.rows,
+            "ok": it.stats.ok,
+            "errors": it.stats.errors,
+            "errors_by_type": it.stats.errors_by_type,
+            "bytes": committed.bytes,
+            "sha256": committed.sha256,
+            "attempt": it.control.mark.attempt,
+            "trace_id": it.observe.trace_id,
+        }
+    )
+
+
+def _tell(receipt: Receipt, work: Work, runtime: Runtime) -> None:
+    """Receipt and live counters: advisory, so a failure here costs nothing but speed."""
+    data = receipt.model_dump_json().encode()
+    _best_effort(lambda: work.store.replace(layout.receipt(receipt.chunk), data))
+    job = work.job.id
+    try:
+        pipe = runtime.client.pipeline()
+        pipe.hset(keys.done(job), receipt.chunk, data)
+        for counter, amount in keys.counters_of(receipt).items():
+            pipe.hincrby(keys.job(job), counter, amount)
+        pipe.expire(keys.done(job), keys.JOB_LIFE_S)
+        for kind, rows in receipt.errors_by_type.items():
+            pipe.hincrby(keys.errors(job), kind, rows)
+        pipe.expire(keys.errors(job), keys.JOB_LIFE_S)
+        pipe.execute()
+    except redis.RedisError as error:
+        runtime.redis_away(error)
+
+
+def _best_effort(write) -> None:  # type: ignore[no-untyped-def]
+    try:
+        write()
+    except HeadraceError as error:
+        log.warning("store.retried", error_type=error_type_of(error))

@@ -1,0 +1,45 @@
+"""Faults on demand, for tests: `HEADRACE_FAULT=kill:committed:3` kills at the third commit.
+
+`kill:STEP:N[:FLAG]` — SIGKILL to this process when STEP is reached for the Nth time; with a FLAG
+(a path) only the process that makes the file does it, so that a fleet dies once. Steps: received,
+acknowledged, leased, read, tokenized, forwarded, uploaded, committed, dropped, released.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+from schemas.errors import ConfigError
+
+
+def fault_hook(setting: str | None) -> Callable[[str], None]:
+    """What to call at each step; without a setting, nothing.
+
+    Raises:
+        ConfigError: the setting has no meaning.
+    """
+    if not setting:
+        return lambda step: None
+    parts = setting.split(":", 3)
+    if len(parts) < 3 or parts[0] != "kill" or not parts[2].isdigit():
+        raise ConfigError(f"fault {setting!r} is not of the form kill:STEP:N[:FLAG]")
+    step, nth, flag = parts[1], int(parts[2]), parts[3] if len(parts) == 4 else None
+    seen: Counter[str] = Counter()
+
+    def hook(reached: str) -> None:
+        seen[reached] += 1
+        if reached == step and seen[reached] == nth and (flag is None or _first(flag)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+def _first(flag: str) -> bool:
+    try:
+        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True

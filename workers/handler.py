@@ -1,0 +1,251 @@
+"""What a worker does with one message: lease, read, compute, commit, release, chunk by chunk.
+
+While one chunk is on the device, the next is being read and tokenized and the last is being
+committed, so that the device waits for neither.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from schemas import layout
+from schemas.attempts import attempt_of_death, read_attempts, record_attempt, suspicion
+from schemas.chunk import Chunk
+from schemas.errors import HeadraceError, InputChanged, LeaseLost, MessageRejected, Stopped, error_type_of
+from schemas.input_file import open_input
+from schemas.manifest import Attempt
+from schemas.message import ScoreChunk, parse_message
+from schemas.telemetry.logs import get_logger
+from schemas.telemetry.observation import ChunkObservation
+from workers.commit import Finished, commit
+from workers.holding import ChunkControl, Held
+from workers.pipeline import Begun, begin, finish
+from workers.runtime import Runtime
+from workers.scoring import Engine
+from workers.sink import PartSink
+from workers.source import read_windows
+from workers.work import Work
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Started:
+    """A leased chunk that is being read."""
+
+    chunk: Chunk
+    control: ChunkControl
+    observe: ChunkObservation
+    begun: Begun
+    started_s: float
+
+
+def handle(body: Any, runtime: Runtime) -> None:
+    """Carry one message out; never raises for what belongs to a chunk or a message."""
+    runtime.fault("received")
+    try:
+        message = parse_message(body)
+        work = runtime.jobs.find(message)
+    except MessageRejected as error:
+        runtime.reject(body, str(error))
+        return
+    except HeadraceError as error:  # the store is away: the controller sends it again
+        log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
+        return
+    runtime.fault("acknowledged")
+    held = Held(
+        runtime.client,
+        work.job.id,
+        runtime.identity.name,
+        runtime.terms,
+        runtime.drain,
+        on_redis_away=runtime.redis_away,
+        facts=runtime.facts(),
+    )
+    with held:
+        Run(message, work, runtime, held).go()
+
+
+class Run:
+    """The chunks of one message, from lease to commit."""
+
+    def __init__(self, message: ScoreChunk, work: Work, runtime: Runtime, held: Held) -> None:
+        self._message = message
+        self._work = work
+        self._runtime = runtime
+        self._held = held
+        self._waiting: list[tuple[Chunk, ChunkControl]] = []
+
+    def go(self) -> None:
+        if self._is_off():
+            return
+        self._waiting = list(self._lease())
+        if not self._waiting:
+            return
+        self._runtime.fault("leased")
+        try:
+            engine = self._runtime.engine(self._work.job)
+        except Exception as error:  # every chunk in hand shares the model's fate
+            for chunk, control in self._waiting:
+                self._failed(chunk, control, error)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="headrace-commit") as committer:
+            self._each(engine, committer)
+
+    def _is_off(self) -> bool:
+        """Whether the job was cancelled or paused, maybe while this worker was down."""
+        store = self._work.store
+        return store.head(layout.CANCELLED) is not None or store.head(layout.PAUSED) is not None
+
+    def _lease(self) -> Iterator[tuple[Chunk, ChunkControl]]:
+        for number in self._message.chunks:
+            chunk = self._work.chunk(number)
+            control, dead = self._held.take(number, chunk.rows, uuid.uuid4().hex[:16])
+            if dead is not None:
+                death = attempt_of_death(number, dead, time.time(), self._runtime.identity.name)
+                if death is not None and self._work.store.head(layout.part(number)) is None:
+                    record_attempt(self._work.store, death)
+            if control is None:
+                log.info("chunk.skipped", job=self._work.job.id, chunk=number, reason="leased")
+                self._runtime.telemetry.record("headrace.redeliveries", 1)
+            else:
+                yield chunk, control
+
+    def _each(self, engine: Engine, committer: ThreadPoolExecutor) -> None:
+        commits: list[Future[None]] = []
+        current = self._next(engine)
+        while current is not None:
+            ahead = self._next(engine)
+            try:
+                commits.append(self._compute(current, engine, committer))
+            except Stopped as stop:
+                self._stop(current, ahead, stop.reason)
+                break
+            except LeaseLost as lost:
+                current.observe.finish("lease_lost", lost)
+                self._held.release(current.chunk.number)
+                log.warning("lease.lost", job=self._work.job.id, chunk=current.chunk.number)
+            except Exception as error:
+                current.observe.finish("error", error)
+                self._failed(current.chunk, current.control, error)
+            for done in commits[:-1]:
+                done.result()  # at most one commit is behind
+            commits = commits[-1:]
+            current = ahead
+        for done in commits:
+            done.result()
+
+    def _next(self, engine: Engine) -> Started | None:
+        """Begin the next chunk that nobody has done yet."""
+        while self._waiting:
+            chunk, control = self._waiting.pop(0)
+            try:
+                if self._work.store.head(layout.part(chunk.number)) is None:
+                    return self._begin(chunk, control, engine)
+                log.info("chunk.skipped", job=self._work.job.id, chunk=chunk.number, reason="done")
+                self._runtime.telemetry.record("headrace.redeliveries", 1)
+                self._held.release(chunk.number)
+            except Exception as error:
+                self._failed(chunk, control, error)
+        return None
+
+    def _begin(self, chunk: Chunk, control: ChunkControl, engine: Engine) -> Started:
+        job, store, runtime = self._work.job, self._work.store, self._runtime
+        control.begin()
+        attempts = read_attempts(store, chunk.number)
+        observe = ChunkObservation(
+            runtime.telemetry,
+            job=job.id,
+            chunk=chunk.number,
+            attempt=control.mark.attempt,
+            queue=job.options.queue,
+            traceparent=self._message.traceparent,
+            worker=runtime.identity.name,
+            device=runtime.identity.device,
+            model=job.spec.model.uri,
+            model_revision=job.spec.model.revision,
+            task=job.spec.task,
+            dtype=job.spec.dtype,
+            attempt_number=len(attempts) + 1,
+        )
+        file = open_input(chunk.file, runtime.open_store)
+        begun = begin(
+            lambda: read_windows(file, chunk, job.spec, observe),
+            engine.task,
+            observe,
+            control,
+            suspicion(attempts, chunk.rows),
+        )
+        runtime.fault("read")
+        return Started(chunk, control, observe, begun, time.time())
+
+    def _compute(self, it: Started, engine: Engine, committer: ThreadPoolExecutor) -> Future[None]:
+        """The chunk through the device; its commit goes on behind."""
+        runtime, work = self._runtime, self._work
+        sink = PartSink(work.store, work.job, it.chunk, it.control.mark.attempt)
+        try:
+            runtime.fault("tokenized")
+            stats = finish(
+                it.begun, engine, sink, it.observe, it.control, trace_id=it.observe.trace_id
+            )
+        except BaseException:
+            sink.discard()
+            raise
+        runtime.fault("forwarded")
+        finished = Finished(it.chunk, it.control, it.observe, sink, stats, it.started_s)
+        return committer.submit(self._commit, finished)
+
+    def _commit(self, finished: Finished) -> None:
+        try:
+            commit(finished, self._work, self._runtime, self._held)
+        except Exception as error:
+            finished.sink.discard()
+            finished.observe.finish("error", error)
+            self._failed(finished.chunk, finished.control, error)
+
+    def _stop(self, current: Started, ahead: Started | None, reason: str) -> None:
+        """Give everything in hand back: leases first, then the message."""
+        back = [s for s in (current, ahead) if s is not None]
+        for started in back:
+            started.begun.close()
+            started.observe.finish("stopped", stop_reason=reason)
+        numbers = [s.chunk.number for s in back] + [c.number for c, _ in self._waiting]
+        for number in numbers:
+            self._held.release(number)
+        if reason == "drain":
+            self._runtime.give_back(self._message, numbers, self._work.job.options.queue)
+        log.info("chunk.released", job=self._work.job.id, chunks=len(numbers), reason=reason)
+
+    def _failed(self, chunk: Chunk, control: ChunkControl, error: Exception) -> None:
+        """Record the attempt, then release: whoever looks next finds the reason."""
+        ours = isinstance(error, HeadraceError)
+        attempt = Attempt(
+            chunk=chunk.number,
+            number=0,
+            attempt=control.mark.attempt,
+            cause=error_type_of(error),
+            rows=(),
+            message=str(error) if ours else f"{type(error).__name__} (see the worker's log)",
+            worker=self._runtime.identity.name,
+            stage=control.mark.stage,
+            retryable=error.retryable or not isinstance(error, InputChanged) if ours else True,
+            at_s=time.time(),
+            seen_by=self._runtime.identity.name,
+        )
+        log.error(
+            "chunk.failed", job=self._work.job.id, chunk=chunk.number,
+            error_type=attempt.cause, error_message=attempt.message, exc_info=None if ours else error,
+        )
+        try:
+            record_attempt(self._work.store, attempt)
+        except HeadraceError as away:
+            log.error("chunk.failed", chunk=chunk.number, error_type=error_type_of(away), error_message=str(away))
+        self._held.release(chunk.number)
+
+

@@ -1,0 +1,231 @@
+"""The chunks one worker holds: their leases, their marks, a heartbeat, and the word to stop.
+
+Redis is a help here, never a judge: when it is away the work goes on, and the part decides.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from schemas import keys
+from schemas.errors import LeaseLost, Stopped
+from schemas.leases import ENCODING, FORWARD, READING, WRITING, LeaseBook, Mark
+
+_BEAT_S = 1.0  # chosen: progress is for people, and a second is soon enough
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long things may take on this worker, in seconds."""
+
+    lease_s: float
+    batch_timeout_s: float
+    grace_s: float
+
+
+@dataclass(slots=True)
+class Drain:
+    """The process-wide word that this worker is to go."""
+
+    asked: threading.Event = field(default_factory=threading.Event)
+    deadline_s: float = 0.0
+
+    def ask(self, grace_s: float) -> None:
+        if not self.asked.is_set():
+            self.deadline_s = time.time() + grace_s
+            self.asked.set()
+
+
+class ChunkControl:
+    """The pipeline's `Control` for one chunk."""
+
+    def __init__(self, held: Held, chunk: int, rows: int, mark: Mark) -> None:
+        self._held = held
+        self._chunk = chunk
+        self._rows = rows
+        self._lock = threading.Lock()
+        self._started_s: float | None = None
+        self.mark = mark
+        self.lost = False
+        self.rows_done = 0
+        self._in_batch = 0
+
+    def begin(self) -> None:
+        self._say(READING)
+
+    def check(self) -> None:
+        if self.lost:
+            raise LeaseLost(f"another attempt holds chunk {self._chunk}")
+        reason = self._held.stop_reason()
+        if reason == "drain" and self._fits():
+            return
+        if reason:
+            raise Stopped(reason)
+
+    def forwarding(self, rows: Sequence[int]) -> None:
+        self.rows_done += self._in_batch
+        self._in_batch = len(rows)
+        if self._started_s is None:
+            self._started_s = time.time()
+        self._say(FORWARD if len(rows) else WRITING, rows=tuple(rows))
+
+    def encoding(self, start: int, stop: int) -> None:
+        self._say(ENCODING, encoding=(start, stop) if stop > start else None)
+
+    def renew(self) -> None:
+        """Hold the lease for another life; called by the heartbeat."""
+        with self._lock:
+            self._hold()
+
+    def _say(self, stage: str, **changes: Any) -> None:
+        with self._lock:
+            self.mark = self.mark.doing(stage, time.time(), **changes)
+            self._hold()
+        self._held.watch()
+
+    def _hold(self) -> None:
+        if self.lost:
+            return
+        try:
+            self.lost = not self._held.book.hold(self._chunk, self.mark)
+        except redis.RedisError as error:
+            self._held.redis_away(error)
+
+    def _fits(self) -> bool:
+        """Whether the chunk in hand can be finished within the grace that is left."""
+        if self._started_s is None or not self.rows_done:
+            return False
+        a_row_s = (time.time() - self._started_s) / self.rows_done
+        return time.time() + a_row_s * (self._rows - self.rows_done) <= self._held.drain.deadline_s
+
+
+class Held:
+    """Takes, keeps and gives back the chunks of one message; a context that ends the heartbeat."""
+
+    def __init__(
+        self,
+        client: Any,
+        job: str,
+        worker: str,
+        terms: Terms,
+        drain: Drain,
+        *,
+        on_redis_away: Callable[[Exception], None] = lambda error: None,
+        facts: dict[str, str] | None = None,
+    ) -> None:
+        self.book = LeaseBook(client, job, terms.lease_s)
+        self.drain = drain
+        self._client = client
+        self._job = job
+        self._worker = worker
+        self._terms = terms
+        self._on_redis_away = on_redis_away
+        self._facts = facts or {}
+        self._controls: dict[int, ChunkControl] = {}
+        self._flags: set[str] = set()
+        self._ended = threading.Event()
+        self._beat = threading.Thread(target=self._beats, name="headrace-heartbeat", daemon=True)
+
+    def __enter__(self) -> Held:
+        self._beat.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._ended.set()
+        self._beat.join()
+        for chunk in list(self._controls):
+            self.release(chunk)
+        self._sign(last=True)
+
+    def take(self, chunk: int, rows: int, attempt: str) -> tuple[ChunkControl | None, Mark | None]:
+        """The control of a chunk that is ours now, and the mark of a death nobody recorded.
+
+        With Redis away the chunk is taken all the same: the part decides.
+        """
+        mark = Mark(attempt, self._worker, since_s=time.time(), limit_s=self._terms.batch_timeout_s)
+        try:
+            taken, old = self.book.take(chunk, mark)
+        except redis.RedisError as error:
+            self.redis_away(error)
+            taken, old = True, None
+        if not taken:
+            return None, None
+        self._controls[chunk] = ChunkControl(self, chunk, rows, mark)
+        return self._controls[chunk], old
+
+    def release(self, chunk: int) -> None:
+        control = self._controls.pop(chunk, None)
+        if control is None:
+            return
+        try:
+            self.book.release(chunk, control.mark.attempt)
+            self._client.hdel(keys.live(self._job), control.mark.attempt)
+        except redis.RedisError as error:
+            self.redis_away(error)
+
+    def stop_reason(self) -> str | None:
+        """`cancelled`, `paused` or `drain`; None: go on."""
+        for flag in ("cancelled", "paused"):
+            if flag in self._flags:
+                return flag
+        return "drain" if self.drain.asked.is_set() else None
+
+    def watch(self) -> None:
+        """End this process if what is with the model or the tokenizer now takes too long.
+
+        faulthandler's timer is a thread in C: it ends the process even where Python cannot run.
+        """
+        busy = any(c.mark.rows or c.mark.encoding for c in list(self._controls.values()))
+        if busy:
+            # the record of the death must find the limit passed, hence the margin
+            limit = self._terms.batch_timeout_s + 0.1
+            faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__ or sys.stderr)
+        else:
+            faulthandler.cancel_dump_traceback_later()
+
+    def redis_away(self, error: Exception) -> None:
+        self._on_redis_away(error)
+
+    def _beats(self) -> None:
+        renewed_s = time.monotonic()
+        while not self._ended.wait(min(_BEAT_S, self._terms.lease_s / 3)):
+            if time.monotonic() - renewed_s >= self._terms.lease_s / 3:
+                renewed_s = time.monotonic()
+                for control in list(self._controls.values()):
+                    control.renew()
+            self._sign()
+
+    def _sign(self, last: bool = False) -> None:
+        """Tell how far we are, and hear whether the job was cancelled or paused."""
+        live = {
+            c.mark.attempt: json.dumps({"chunk": n, "rows": c.rows_done, "stage": c.mark.stage})
+            for n, c in list(self._controls.items())
+        }
+        now = time.time()
+        holding = {n: c.mark.attempt for n, c in self._controls.items()}
+        hand = json.dumps({"job": self._job, "chunks": holding}) if holding else ""
+        try:
+            pipe = self._client.pipeline(transaction=False)
+            if live:
+                pipe.hset(keys.live(self._job), mapping=live)
+                pipe.expire(keys.live(self._job), keys.JOB_LIFE_S)
+            pipe.hset(keys.worker(self._worker), mapping={**self._facts, "seen_s": now, "hand": hand})
+            pipe.expire(keys.worker(self._worker), keys.WORKER_LIFE_S)
+            pipe.zadd(keys.WORKERS, {self._worker: now})
+            pipe.hmget(keys.job(self._job), "cancelled", "paused")
+            cancelled, paused = pipe.execute()[-1]
+        except redis.RedisError as error:
+            self.redis_away(error)
+            return
+        if not last:
+            self._flags = {n for n, v in (("cancelled", cancelled), ("paused", paused)) if v}

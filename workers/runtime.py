@@ -1,0 +1,172 @@
+"""What lives as long as a worker process: its connections, its jobs, the model on its device."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from schemas import keys
+from schemas.broker import connect
+from schemas.celery_config import send
+from schemas.errors import ModelError
+from schemas.job import Job
+from schemas.message import ScoreChunk
+from schemas.settings import Settings, cache_folder
+from schemas.storage.open import open_store
+from schemas.storage.store import Store
+from schemas.telemetry.logs import get_logger
+from schemas.telemetry.provider import Telemetry
+from workers.engine.device import device_inside, dtypes_of, set_threads
+from workers.engine.packing import Budget
+from workers.holding import Drain, Terms
+from workers.models import resolve_model
+from workers.scoring import Engine
+from workers.tasks.base import LoadRequest
+from workers.tasks.registry import load_task
+from workers.work import WorkBook
+
+log = get_logger(__name__)
+_REJECTED_KEPT = 1_000  # chosen: enough to see what somebody sends, little enough for Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this worker is: `name` is unique while it lives and stays the same for its children."""
+
+    name: str
+    device: str
+    threads: int
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Made once a process, by the Celery app; everything else is handed down from it."""
+
+    settings: Settings
+    identity: Identity
+    client: Any
+    telemetry: Telemetry
+    sender: Any
+    """The Celery app, to publish what a drain gives back."""
+    fault: Callable[[str], None] = lambda step: None
+    """Called with the name of each step of a chunk; tests kill here."""
+    drain: Drain = field(default_factory=Drain)
+    jobs: WorkBook = field(init=False)
+    _engine: tuple[str, Engine] | None = None
+
+    def __post_init__(self) -> None:
+        self.jobs = WorkBook(self.open_store)
+
+    @property
+    def terms(self) -> Terms:
+        s = self.settings
+        return Terms(s.lease_s, s.batch_timeout_s, s.grace_s)
+
+    def open_store(self, uri: str) -> Store:
+        return open_store(uri, self.settings)
+
+    def facts(self) -> dict[str, str]:
+        """What `headrace status --workers` and the scaler read of this worker."""
+        return {
+            "device": self.identity.device,
+            "dtypes": ",".join(sorted(dtypes_of(self.identity.device))),
+            "queue": self.settings.queue,
+            "host": socket.gethostname(),
+            "pid": str(os.getpid()),
+        }
+
+    def engine(self, job: Job) -> Engine:
+        """The job's model on this worker's device; the last one is kept.
+
+        Raises:
+            ModelError, ModelChanged: the model cannot be loaded, or is not the one planned.
+        """
+        wanted = json.dumps(
+            [job.spec.task, job.spec.params, job.spec.model.model_dump(), job.spec.dtype, job.spec.max_length],
+            sort_keys=True,
+        )
+        if self._engine is None or self._engine[0] != wanted:
+            self._engine = None  # the old model leaves before the new one comes
+            self._engine = (wanted, self._load(job))
+        engine = self._engine[1]
+        if job.options.batch_tokens:
+            engine.budget = Budget(min(job.options.batch_tokens, engine.budget.tokens) if engine.budget.failed_at else job.options.batch_tokens)
+        return engine
+
+    def reject(self, body: Any, why: str) -> None:
+        """Put a message aside that is not ours to execute."""
+        log.warning("message.rejected", reason=why)
+        try:
+            kept = json.dumps({"at_s": time.time(), "why": why, "body": body}, default=str)[:4096]
+            pipe = self.client.pipeline()
+            pipe.lpush(keys.REJECTED, kept)
+            pipe.ltrim(keys.REJECTED, 0, _REJECTED_KEPT - 1)
+            pipe.expire(keys.REJECTED, keys.JOB_LIFE_S)
+            pipe.execute()
+        except redis.RedisError as error:
+            self.redis_away(error)
+
+    def give_back(self, message: ScoreChunk, chunks: list[int], queue: str) -> None:
+        """Publish chunks again that were released; the controller does it too, only later."""
+        if not chunks:
+            return
+        again = message.model_copy(update={"chunks": tuple(chunks)})
+        try:
+            send(self.sender, again, queue)
+        except Exception as error:  # kombu's and redis-py's; the controller finds the gap
+            self.redis_away(error)
+
+    def redis_away(self, error: Exception) -> None:
+        log.warning("broker.unreachable", error_type=type(error).__name__)
+
+    def _load(self, job: Job) -> Engine:
+        device = self.identity.device
+        if job.spec.dtype not in dtypes_of(device) and job.spec.task != "fake":
+            raise ModelError(
+                f"job {job.id} wants {job.spec.dtype}, which {device} does not have: send it to "
+                "another queue, or submit it with another --dtype"
+            )
+        task = load_task(job.spec.task)
+        path = ""
+        if job.spec.task != "fake":
+            set_threads(device, self.identity.threads)
+            path = str(self._resolve(job))
+        started = time.monotonic()
+        task.load(
+            LoadRequest(
+                model_path=path,
+                device=device_inside(device),
+                dtype=job.spec.dtype,
+                max_length=job.spec.max_length,
+                params=job.spec.params,
+                trust_remote_code=job.options.trust_remote_code and self.settings.trust_remote_code,
+                allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,
+            )
+        )
+        log.info("model.loaded", task=job.spec.task, device=device, seconds=round(time.monotonic() - started, 3))
+        return Engine(task, Budget(task.default_batch_tokens()), bool(getattr(task, "padded", True)), device)
+
+    def _resolve(self, job: Job) -> Path:
+        cache = Path(self.settings.model_cache) if self.settings.model_cache else cache_folder() / "models"
+        return resolve_model(
+            job.spec.model.uri,
+            job.spec.model.revision,
+            cache=cache,
+            store_of=self.open_store,
+            allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,
+            trust_remote_code=job.options.trust_remote_code and self.settings.trust_remote_code,
+        )
+
+
+def connect_redis(settings: Settings) -> Any:
+    """The worker's own connection, for leases and signs of life."""
+    assert settings.broker_url is not None
+    return connect(settings.broker_url.get_secret_value(), name="headrace-worker")

@@ -1,0 +1,69 @@
+"""What a worker needs to know of a job, found from the address in a message, and kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas import layout
+from schemas.chunk import Chunk
+from schemas.errors import HeadraceError, MessageRejected
+from schemas.job import Job, parse_job
+from schemas.message import ScoreChunk
+from schemas.plan_file import PlanTable
+from schemas.storage.store import Store
+
+_JOBS_KEPT = 8  # chosen: a worker alternates between a few jobs; a plan of 100,000 chunks is ~10 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A job as a worker sees it."""
+
+    job: Job
+    plan: PlanTable
+    store: Store
+
+    def chunk(self, number: int) -> Chunk:
+        return self.plan.chunk(number)
+
+
+class WorkBook:
+    """Jobs by address; reads each job's record and plan once."""
+
+    def __init__(self, open_store: Callable[[str], Store]) -> None:
+        self._open = open_store
+        self._known: OrderedDict[tuple[str, str], Work] = OrderedDict()
+
+    def find(self, message: ScoreChunk) -> Work:
+        """The job of a message.
+
+        Raises:
+            MessageRejected: the output holds no such job, or no such chunk.
+            StorageError: the store does not answer.
+        """
+        key = (message.job, message.output)
+        if key not in self._known:
+            self._known[key] = self._load(message)
+            while len(self._known) > _JOBS_KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        work = self._known[key]
+        if max(message.chunks) >= len(work.plan):
+            raise MessageRejected(f"chunk {max(message.chunks)} is not in the plan of job {message.job}")
+        return work
+
+    def _load(self, message: ScoreChunk) -> Work:
+        store = self._open(message.output)
+        data = store.read(layout.JOB)
+        if data is None:
+            raise MessageRejected(f"no job in {store.uri}")
+        try:
+            job = parse_job(data, f"{store.uri}/{layout.JOB}")
+            plan = PlanTable.load(store)
+        except HeadraceError as error:
+            raise MessageRejected(str(error)) from error
+        if job.id != message.job:
+            raise MessageRejected(f"{store.uri} holds job {job.id}, the message says {message.job}")
+        return Work(job, plan, store)
