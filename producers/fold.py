@@ -1,0 +1,93 @@
+"""Receipts folded into a manifest, and the verdict on a job. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from schemas import layout
+from schemas.job import Job
+from schemas.manifest import JobState, Manifest, ManifestPart, Parked, Receipt, Totals
+
+
+def fold(
+    job: Job,
+    receipts: Iterable[Receipt],
+    parked: Sequence[Parked],
+    *,
+    finished_s: float,
+    versions: dict[str, str],
+    stopped: tuple[JobState, str] | None = None,
+) -> Manifest:
+    """The record of a job that has ended; `stopped` says that somebody ended it, and why."""
+    ordered = sorted(receipts, key=lambda r: r.chunk)
+    done = {r.chunk for r in ordered}
+    left = [p for p in parked if p.chunk not in done]  # a part outranks a parked record
+    totals = _totals(job, ordered, len(left))
+    state, reason = stopped or _verdict(job, totals, left)
+    return Manifest(
+        job=job.id,
+        state=state,
+        reason=reason,
+        totals=totals,
+        parts=tuple(_part(r) for r in ordered),
+        parked=tuple(left),
+        inputs_digest=job.inputs.digest,
+        model=job.spec.model.uri,
+        model_revision=job.spec.model.revision,
+        versions=versions,
+        submitted_s=job.submitted_s,
+        started_s=min((r.started_s for r in ordered if r.started_s), default=None),
+        finished_s=finished_s,
+    )
+
+
+def is_hopeless(job: Job, error_rows: int) -> bool:
+    """More error rows than the threshold allows for the whole job."""
+    return error_rows > job.options.error_threshold * job.rows
+
+
+def _verdict(job: Job, totals: Totals, parked: Sequence[Parked]) -> tuple[JobState, str]:
+    if parked:
+        causes = ", ".join(f"{n} × {c}" for c, n in Counter(p.cause for p in parked).most_common())
+        return "failed", f"{len(parked)} chunk(s) parked: {causes}"
+    if totals.parts < job.chunks:
+        return "failed", f"{job.chunks - totals.parts} chunk(s) have no part"
+    if is_hopeless(job, totals.errors):
+        share = totals.errors / max(1, job.rows)
+        return "failed", f"{share:.2%} error rows, the threshold is {job.options.error_threshold:.2%}"
+    return "finished", ""
+
+
+def _totals(job: Job, receipts: Sequence[Receipt], parked: int) -> Totals:
+    by_type: Counter[str] = Counter()
+    for receipt in receipts:
+        by_type.update(receipt.errors_by_type)
+    return Totals(
+        chunks=job.chunks,
+        parts=len(receipts),
+        parked=parked,
+        rows=sum(r.rows for r in receipts),
+        planned_rows=job.rows,
+        ok=sum(r.ok for r in receipts),
+        errors=sum(r.errors for r in receipts),
+        errors_by_type=dict(sorted(by_type.items())),
+        tokens=sum(r.tokens for r in receipts),
+        computed=sum(r.computed for r in receipts),
+        truncated=sum(r.truncated for r in receipts),
+        padding_tokens=sum(r.padding_tokens for r in receipts),
+        bytes=sum(r.bytes for r in receipts),
+        device_s=round(sum(r.seconds for r in receipts), 3),
+    )
+
+
+def _part(receipt: Receipt) -> ManifestPart:
+    return ManifestPart(
+        chunk=receipt.chunk,
+        name=layout.part(receipt.chunk),
+        rows=receipt.rows,
+        ok=receipt.ok,
+        errors=receipt.errors,
+        bytes=receipt.bytes,
+        sha256=receipt.sha256,
+    )

@@ -1,0 +1,71 @@
+"""What really stands in a queue: kombu's own lists, read and never written."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from schemas import keys
+from schemas.errors import MessageRejected
+from schemas.message import ScoreChunk, parse_message
+
+# A message in `unacked` is on its way into a worker for milliseconds (no prefetch, early
+# acknowledgement). One that stands there this long belongs to a worker that died.
+FRESH_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """Messages of one queue, and those on their way to a worker."""
+
+    messages: int
+    chunks: frozenset[tuple[str, int]]
+    """(job, chunk) of every message."""
+
+
+def read_queue(client: Any, queue: str, now_s: float | None = None) -> QueueView:
+    """The queue as it is. Raises redis-py's own errors."""
+    now = time.time() if now_s is None else now_s
+    pipe = client.pipeline(transaction=True)
+    pipe.lrange(keys.QUEUE_PREFIX + queue, 0, -1)
+    pipe.hgetall(f"{keys.QUEUE_PREFIX}unacked")
+    pipe.zrangebyscore(f"{keys.QUEUE_PREFIX}unacked_index", now - FRESH_S, "+inf")
+    waiting, unacked, fresh = pipe.execute()
+    raw = [*waiting, *_payloads(unacked, set(fresh))]
+    found = [m for m in map(message_in, raw) if m is not None]
+    return QueueView(len(waiting), frozenset((m.job, c) for m in found for c in m.chunks))
+
+
+def purge(client: Any, queue: str, job: str) -> int:
+    """Take the messages of a job out of its queue; returns how many there were."""
+    key = keys.QUEUE_PREFIX + queue
+    gone = 0
+    for raw in client.lrange(key, 0, -1):
+        message = message_in(raw)
+        if message is not None and message.job == job:
+            gone += int(client.lrem(key, 1, raw))
+    return gone
+
+
+def message_in(raw: bytes | str) -> ScoreChunk | None:
+    """Our message in kombu's envelope; None for anything else."""
+    try:
+        envelope = json.loads(raw)
+        args = json.loads(base64.b64decode(envelope["body"]))[0]
+        return parse_message(args[0])
+    except (ValueError, KeyError, IndexError, TypeError, MessageRejected):
+        return None
+
+
+def _payloads(unacked: dict[bytes, bytes], fresh: set[bytes]) -> Iterable[bytes]:
+    """The envelopes of messages that a worker has just taken."""
+    for tag, value in unacked.items():
+        if tag in fresh:
+            try:
+                yield json.dumps(json.loads(value)[0]).encode()
+            except (ValueError, IndexError):
+                continue

@@ -1,0 +1,78 @@
+"""What goes to the queue next: a bounded window, by priority and fair share. Pure.
+
+The window is small, so that a small urgent job need not wait behind a night's corpus, and so that
+the controller can read what really stands in the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.message import MAX_RUN
+
+# Chosen: enough messages that no worker waits a tick, see docs/decisions/0002-delivery.md.
+MESSAGES_A_WORKER = 4
+MIN_MESSAGES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one job could send now."""
+
+    job: str
+    priority: int
+    ready: tuple[int, ...]
+    """Chunk numbers, in order; as many as a window could take are enough."""
+    in_flight: int
+    """Chunks of the job that are queued or leased."""
+    remaining: int
+    """Chunks that have no part yet, those in flight included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One message: neighbouring chunks of one job."""
+
+    job: str
+    chunks: tuple[int, ...]
+
+
+def window_size(workers: int) -> int:
+    """How many messages may stand in a queue."""
+    return max(MIN_MESSAGES, MESSAGES_A_WORKER * workers)
+
+
+def run_length(remaining: int, workers: int) -> int:
+    """Chunks a message: long enough to overlap, short enough that the end is shared by all.
+
+    One to eight; with fewer than four messages left for each worker, one.
+    """
+    return max(1, min(MAX_RUN, remaining // (4 * max(1, workers))))
+
+
+def choose(claims: Sequence[Claim], messages: int, workers: int) -> list[Run]:
+    """At most that many messages, highest priority first; equals take turns, fewest in flight first."""
+    ready = {c.job: list(c.ready) for c in claims}
+    flying = {c.job: c.in_flight for c in claims}
+    length = {c.job: run_length(c.remaining, workers) for c in claims}
+    runs: list[Run] = []
+    while len(runs) < messages:
+        able = [c for c in claims if ready[c.job]]
+        if not able:
+            break
+        top = max(c.priority for c in able)
+        turn = min((c for c in able if c.priority == top), key=lambda c: (flying[c.job], c.job))
+        run = _neighbours(ready[turn.job], length[turn.job])
+        del ready[turn.job][: len(run)]
+        flying[turn.job] += len(run)
+        runs.append(Run(turn.job, run))
+    return runs
+
+
+def _neighbours(ready: Sequence[int], most: int) -> tuple[int, ...]:
+    """The longest run of consecutive numbers from the start, at most that many."""
+    end = 1
+    while end < min(most, len(ready)) and ready[end] == ready[end - 1] + 1:
+        end += 1
+    return tuple(ready[:end])
