@@ -1,0 +1,192 @@
+"""The names of everything that can be observed: spans, attributes, metrics (logs: `log_names.py`).
+
+Each name stands here once, with one line that says what it is. `docs/telemetry.md` holds the same
+lines, and a test compares the two. Messaging names follow OpenTelemetry's semantic conventions,
+1.40 and newer; ours start with `headrace.`, are flat, and carry their unit where it is not a count.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+SCOPE = "headrace"
+SERVICE_PRODUCER = "headrace-producer"
+SERVICE_WORKER = "headrace-worker"
+
+# -- spans: a root and its children; the conventions ask for `{queue}` after a messaging operation
+JOB = "job"
+PROCESS = "process"
+RECEIVE = "receive"
+SEND = "send"
+STAGES = ("read", "tokenize", "forward", "decode", "write", "commit")
+JOB_STAGES = ("plan", "publish", "follow", "finish")
+
+SPANS: dict[str, str] = {
+    "process {queue}": "one attempt on one chunk: root of the chunk's trace, linked to the job's",
+    "receive {queue}": "from the arrival of the message at the worker to the start of the attempt",
+    "read": "rows of the chunk read from the corpus",
+    "tokenize": "texts turned into token ids",
+    "forward": "batches on the device",
+    "decode": "the model's output turned into columns",
+    "write": "the part built and its footer checked",
+    "commit": "the part given its name: created only if absent",
+    "job": "one run over a corpus: the root of the job's trace",
+    "plan": "the corpus cut into chunks",
+    "send {queue}": "messages published; one span for a producer's life, whatever their number",
+    "follow": "a producer waits for chunks and counts them",
+    "finish": "parts recounted, manifest and _SUCCESS written",
+}
+
+# -- attributes
+ERROR_TYPE = "error.type"
+MESSAGING_SYSTEM = "messaging.system"
+MESSAGING_OPERATION_TYPE = "messaging.operation.type"
+MESSAGING_OPERATION_NAME = "messaging.operation.name"
+MESSAGING_DESTINATION = "messaging.destination.name"
+MESSAGING_MESSAGE_ID = "messaging.message.id"
+MESSAGING_BATCH_COUNT = "messaging.batch.message_count"
+PREFIX = "headrace."
+JOB_ID = "headrace.job"
+CHUNK = "headrace.chunk"
+ATTEMPT = "headrace.attempt"
+ATTEMPT_NUMBER = "headrace.attempt_number"
+WORKER = "headrace.worker"
+DEVICE = "headrace.device"
+MODEL = "headrace.model"
+MODEL_REVISION = "headrace.model_revision"
+TASK = "headrace.task"
+DTYPE = "headrace.dtype"
+STAGE = "headrace.stage"
+OUTCOME = "headrace.outcome"
+STOP_REASON = "headrace.stop_reason"
+BUSY_NS = "headrace.busy_ns"
+CALLS = "headrace.calls"
+RAISED = "headrace.raised"
+CALL_P50_NS = "headrace.call_p50_ns"
+CALL_P95_NS = "headrace.call_p95_ns"
+CALL_P99_NS = "headrace.call_p99_ns"
+
+Kind = type[str] | type[int] | type[float]
+
+
+class Attribute(NamedTuple):
+    type: Kind
+    text: str
+
+
+ATTRIBUTES: dict[str, Attribute] = {
+    ERROR_TYPE: Attribute(str, "class of the error, as in the part's `error_type`"),
+    MESSAGING_SYSTEM: Attribute(str, "always `celery`"),
+    MESSAGING_OPERATION_TYPE: Attribute(str, "`send`, `receive` or `process`"),
+    MESSAGING_OPERATION_NAME: Attribute(str, "the same word; the span's name starts with it"),
+    MESSAGING_DESTINATION: Attribute(str, "name of the queue"),
+    MESSAGING_MESSAGE_ID: Attribute(str, "Celery's id of the message"),
+    MESSAGING_BATCH_COUNT: Attribute(int, "messages published within the span"),
+    JOB_ID: Attribute(str, "id of the job"),
+    CHUNK: Attribute(int, "number of the chunk"),
+    ATTEMPT: Attribute(str, "id of the attempt: the lease's value"),
+    ATTEMPT_NUMBER: Attribute(int, "how many attempts on the chunk failed before this one"),
+    WORKER: Attribute(str, "name of the worker"),
+    DEVICE: Attribute(str, "device of the worker"),
+    MODEL: Attribute(str, "model of the job, without credentials"),
+    MODEL_REVISION: Attribute(str, "commit or digest of the model"),
+    TASK: Attribute(str, "what the model does"),
+    DTYPE: Attribute(str, "precision as the job resolved it"),
+    STAGE: Attribute(str, "stage that a child span sums up"),
+    OUTCOME: Attribute(str, "how the attempt ended: one of `OUTCOMES`; a job: its state"),
+    STOP_REASON: Attribute(str, "why it stopped between batches: drain, cancelled or paused"),
+    BUSY_NS: Attribute(int, "nanoseconds inside the stage, summed over its calls and threads"),
+    CALLS: Attribute(int, "times the stage was entered"),
+    RAISED: Attribute(int, "calls that ended in an exception, the handled ones included"),
+    CALL_P50_NS: Attribute(int, "median of a call's nanoseconds; of `forward`: of a batch's"),
+    CALL_P95_NS: Attribute(int, "95th percentile of a call's nanoseconds"),
+    CALL_P99_NS: Attribute(int, "99th percentile of a call's nanoseconds"),
+    "headrace.rows": Attribute(int, "rows that went through"),
+    "headrace.ok_rows": Attribute(int, "rows with a prediction"),
+    "headrace.error_rows": Attribute(int, "rows with an error"),
+    "headrace.truncated_rows": Attribute(int, "rows longer than max-length"),
+    "headrace.duplicate_rows": Attribute(int, "rows whose text stood in the window already"),
+    "headrace.reused_rows": Attribute(int, "rows copied from an earlier output"),
+    "headrace.computed_rows": Attribute(int, "rows that went through the model"),
+    "headrace.tokens": Attribute(int, "tokens of the rows, special tokens included"),
+    "headrace.padding_tokens": Attribute(int, "tokens the device saw beyond those"),
+    "headrace.batches": Attribute(int, "batches on the device"),
+    "headrace.halvings": Attribute(int, "batches halved because the device had no memory"),
+    "headrace.bytes": Attribute(int, "bytes read or written"),
+    "headrace.retries": Attribute(int, "calls of the store made again"),
+    "headrace.chunks": Attribute(int, "chunks of the job, or published within the span"),
+    "headrace.messages": Attribute(int, "messages published within the span"),
+    "headrace.files": Attribute(int, "input files of the job"),
+    "headrace.parked": Attribute(int, "chunks parked"),
+}
+
+OUTCOMES: dict[str, str] = {
+    "ok": "the part was committed",
+    "already_done": "another attempt's part was there first; this one's was dropped",
+    "error": "the attempt failed",
+    "stopped": "drain, cancel or pause; not counted as an attempt",
+    "lease_lost": "another attempt holds the chunk; not counted as an attempt",
+    "worker_lost": "the worker died; the span was written by whoever saw it",
+}
+
+# -- metrics
+
+
+class Metric(NamedTuple):
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    labels: tuple[str, ...]
+    text: str
+
+
+ROWS = "headrace.rows"
+TOKENS = "headrace.tokens"
+ROW_ERRORS = "headrace.row.errors"
+ATTEMPTS = "headrace.attempts"
+CHUNK_DURATION = "headrace.chunk.duration"
+STAGE_DURATION = "headrace.stage.duration"
+SPANS_DROPPED = "headrace.spans.dropped"
+
+METRICS: dict[str, Metric] = {
+    ROWS: Metric("counter", "{row}", ("status",), "rows committed"),
+    TOKENS: Metric("counter", "{token}", (), "tokens of rows committed"),
+    "headrace.tokens.padding": Metric("counter", "{token}", (), "tokens of padding the device saw"),
+    ROW_ERRORS: Metric("counter", "{row}", (ERROR_TYPE,), "error rows by class"),
+    ATTEMPTS: Metric(
+        "counter", "{attempt}", ("outcome", ERROR_TYPE), "attempts on chunks by their end"
+    ),
+    CHUNK_DURATION: Metric("histogram", "s", ("outcome",), "seconds of an attempt"),
+    STAGE_DURATION: Metric("histogram", "s", ("stage",), "busy seconds of a stage in an attempt"),
+    "headrace.chunks": Metric(
+        "gauge", "{chunk}", ("state",), "chunks: waiting, leased, done, parked"
+    ),
+    "headrace.backlog.rows": Metric("gauge", "{row}", ("queue",), "rows without a part"),
+    "headrace.backlog.tokens": Metric(
+        "gauge", "{token}", ("queue",), "tokens without a part, estimated"
+    ),
+    "headrace.backlog.age": Metric(
+        "gauge", "s", ("queue",), "age of the oldest chunk without a part"
+    ),
+    "headrace.batch.fill": Metric(
+        "histogram", "1", (), "share of the token budget that a batch uses"
+    ),
+    "headrace.device.memory": Metric("gauge", "By", ("device",), "memory in use on the device"),
+    "headrace.device.utilization": Metric(
+        "gauge", "1", ("device",), "share of time the device was busy"
+    ),
+    "headrace.batch.halvings": Metric(
+        "counter", "{halving}", ("device",), "batches halved: out of memory"
+    ),
+    "headrace.lease.losses": Metric("counter", "{lease}", (), "leases that another attempt took"),
+    "headrace.redeliveries": Metric(
+        "counter", "{message}", (), "messages dropped: part or lease was there"
+    ),
+    "headrace.reuse.hits": Metric("counter", "{row}", (), "rows copied from an earlier output"),
+    SPANS_DROPPED: Metric("counter", "{span}", ("reason",), "spans that reached no collector"),
+    "headrace.deadline.remaining": Metric(
+        "gauge", "s", ("queue",), "seconds to the nearest deadline"
+    ),
+    "headrace.workers": Metric(
+        "gauge", "{worker}", ("queue",), "workers that showed a sign of life"
+    ),
+}

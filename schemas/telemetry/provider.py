@@ -1,0 +1,216 @@
+"""OpenTelemetry in one process: made once after the fork, shut down once, never in the way.
+
+Nothing is exported, and nothing is said, unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or the signal's own)
+names a collector. The SDK reads the rest of `OTEL_*` by itself. OpenTelemetry is imported in
+functions only, so that `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from schemas.telemetry import names
+from schemas.telemetry.logs import get_logger
+from schemas.telemetry.spans import named
+from schemas.telemetry.trace_file import SpanRow
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Tracer
+
+    from schemas.settings import Settings
+    from schemas.telemetry.given_ids import GivenIds
+    from schemas.telemetry.span_queue import SpanQueue
+
+log = get_logger(__name__)
+
+SAY_AGAIN_S = 60.0
+"""How often the log repeats that a collector does not answer; chosen: a night is 500 lines."""
+
+
+@dataclass
+class Telemetry:
+    """The process's tracer and meter, and the `Emitter` of its spans. Safe for threads."""
+
+    resource: Mapping[str, str] = field(default_factory=dict)
+    tracer: Tracer | None = None
+    meter: Meter | None = None
+    _ids: GivenIds | None = None
+    _queue: SpanQueue | None = None
+    _tracers: TracerProvider | None = None
+    _meters: MeterProvider | None = None
+    _instruments: dict[str, Any] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_exporting(self) -> bool:
+        """True when a collector is configured."""
+        return self._queue is not None
+
+    def emit(self, rows: Sequence[SpanRow]) -> None:
+        """Send finished spans, parents before their children, under the ids they have."""
+        if self.tracer is not None and self._ids is not None and self._queue is not None:
+            from schemas.telemetry.given_ids import emit_rows
+
+            emit_rows(self.tracer, self._ids, rows)
+
+    def record(self, metric: str, value: float, **labels: str) -> None:
+        """Add to a counter, set a gauge, or observe a value of a histogram of `names.METRICS`."""
+        if self.meter is None:
+            return
+        instrument = self._instruments.get(metric) or self._instrument(metric)
+        kind = names.METRICS[metric].kind
+        if kind == "counter":
+            instrument.add(value, labels)
+        elif kind == "gauge":
+            instrument.set(value, labels)
+        else:
+            instrument.record(value, labels)
+
+    @contextmanager
+    def in_trace(self, trace_id: str, span_id: str) -> Iterator[None]:
+        """Logs, and spans of instrumented libraries, within carry these ids."""
+        from opentelemetry.context import attach, detach
+
+        from schemas.telemetry.given_ids import context_of
+
+        token = attach(context_of(trace_id, span_id))
+        try:
+            yield
+        finally:
+            detach(token)
+
+    def spans_dropped(self) -> Counter[str]:
+        """Spans that will reach no collector, by reason."""
+        return Counter(self._queue.dropped) if self._queue else Counter()
+
+    def spans_exported(self) -> int:
+        return self._queue.exported if self._queue else 0
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """True when every span so far reached the collector within the time."""
+        return self._queue is None or self._queue.force_flush(int(timeout_s * 1000))
+
+    def shutdown(self, timeout_s: float = 5.0) -> None:
+        """Flush and stop, within the time; says what was lost. Twice is safe."""
+        end_s = time.monotonic() + timeout_s
+        if self._queue is not None:
+            self._queue.shutdown(timeout_s)
+        if self._meters is not None:
+            self._meters.shutdown(timeout_millis=max(100.0, (end_s - time.monotonic()) * 1000))
+        if self._queue is not None:
+            exported, dropped = self.spans_exported(), sum(self.spans_dropped().values())
+            log.info("telemetry.stopped", exported=exported, dropped=dropped)
+        self._queue = self._meters = self.meter = self.tracer = None
+
+    def _instrument(self, name: str) -> Any:
+        with self._lock:
+            if name not in self._instruments and self.meter is not None:
+                metric = names.METRICS[name]
+                make = getattr(self.meter, f"create_{metric.kind}")
+                self._instruments[name] = make(name, unit=metric.unit, description=metric.text)
+            return self._instruments[name]
+
+
+def start_telemetry(service_name: str, settings: Settings, **attributes: str) -> Telemetry:
+    """The telemetry of this process; `attributes` go to the resource, such as `worker="a-1"`.
+
+    To be called in each process after its fork, once. `OTEL_SERVICE_NAME` and
+    `OTEL_RESOURCE_ATTRIBUTES` win over what is given here.
+
+    Raises:
+        ConfigError: `OTEL_*` says something that headrace cannot do.
+        MissingExtra: gRPC was asked for and its package is not installed.
+    """
+    from schemas.telemetry import exporters
+
+    attributes = {k: str(v) for k, v in named(attributes).items()}
+    traces, metrics = exporters.is_wanted("traces"), exporters.is_wanted("metrics")
+    if not traces and not metrics:
+        return Telemetry({"service.name": service_name, **attributes})
+    resource = _resource(service_name, attributes)
+    telemetry = Telemetry({k: str(v) for k, v in resource.attributes.items()})
+    if metrics:
+        _start_metrics(telemetry, resource, settings.grace_s)
+    if traces:
+        _start_traces(telemetry, resource, settings.grace_s)
+    return telemetry
+
+
+def _resource(service_name: str, attributes: Mapping[str, str]) -> Resource:
+    """What is given here, under what `OTEL_*` says; without command line and user name."""
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
+    base = {"service.name": service_name, **attributes}
+    return Resource.create().merge(Resource(base)).merge(OTELResourceDetector().detect())
+
+
+def _start_traces(telemetry: Telemetry, resource: Resource, grace_s: float) -> None:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from schemas.telemetry import exporters
+    from schemas.telemetry.given_ids import GivenIds
+    from schemas.telemetry.span_queue import SpanQueue
+
+    said = _Complaints(telemetry)
+    telemetry._queue = SpanQueue(
+        exporters.span_exporter(grace_s),
+        # the SDK's own defaults, so that what is written of OTEL_BSP_* elsewhere holds here
+        size=int(exporters.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)),
+        batch_size=int(exporters.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)),
+        delay_s=exporters.number("OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000,
+        on_loss=said.lost,
+        on_failure=said.failed,
+    )
+    telemetry._ids = GivenIds()
+    telemetry._tracers = TracerProvider(
+        resource=resource, id_generator=telemetry._ids, shutdown_on_exit=False
+    )
+    telemetry._tracers.add_span_processor(telemetry._queue)
+    telemetry.tracer = telemetry._tracers.get_tracer(names.SCOPE)
+    log.info("telemetry.started", protocol=exporters.protocol_of("traces"))
+
+
+def _start_metrics(telemetry: Telemetry, resource: Resource, grace_s: float) -> None:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    from schemas.telemetry import exporters
+
+    reader = PeriodicExportingMetricReader(exporters.metric_exporter(grace_s))
+    telemetry._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+    telemetry.meter = telemetry._meters.get_meter(names.SCOPE)
+
+
+class _Complaints:
+    """Says what goes wrong with a collector, at once and then once in a while."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._said_s: dict[str, float] = {}
+
+    def failed(self, waiting: int) -> None:
+        if self._is_time("failed"):
+            log.warning("telemetry.export_failed", spans=waiting)
+
+    def lost(self, reason: str, count: int) -> None:
+        self._telemetry.record(names.SPANS_DROPPED, count, reason=reason)
+        if reason == "shutdown" or self._is_time(reason):
+            dropped = self._telemetry.spans_dropped()[reason]
+            log.warning("telemetry.spans_dropped", reason=reason, dropped=dropped)
+
+    def _is_time(self, what: str) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._said_s.get(what, -SAY_AGAIN_S) < SAY_AGAIN_S:
+            return False
+        self._said_s[what] = now_s
+        return True
