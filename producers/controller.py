@@ -1,0 +1,189 @@
+"""The controller: publishing and recovery in one loop, for all jobs it can lock.
+
+One small process without torch. Two of them are safe: each job is reconciled by whoever holds its
+lock, and another takes over when the holder is gone for ten seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from producers.finishing import finish, tell
+from producers.fold import is_hopeless
+from producers.queue_view import purge, read_queue
+from producers.reconcile import Following
+from producers.window import choose, window_size
+from schemas import keys
+from schemas.celery_config import send
+from schemas.errors import HeadraceError, error_type_of
+from schemas.job import Job
+from schemas.manifest import JobState, Manifest
+from schemas.message import ScoreChunk
+from schemas.plan_file import PlanTable
+from schemas.storage.store import Store
+from schemas.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+LOCK_S = 10.0  # another controller takes over within this, plus a tick
+WORKER_SEEN_S = 15.0  # chosen: a worker signs every second while it works
+
+# Compare and extend, compare and delete: only the holder's own lock.
+_EXTEND = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
+_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+@dataclass(slots=True)
+class Controller:
+    """Reconciles jobs; `tick` once a second or so, or `run`. `close` gives the locks back."""
+
+    client: Any
+    sender: Any
+    name: str = field(default_factory=lambda: f"controller-{uuid.uuid4().hex[:8]}")
+    on_end: Callable[[Job, Manifest], None] = lambda job, manifest: None
+    least_workers: int = 1
+    following: dict[str, Following] = field(default_factory=dict)
+    ended: dict[str, Manifest] = field(default_factory=dict)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _keeper: threading.Thread | None = None
+    _away_s: float | None = None
+    _known: dict[str, tuple[Job, Store]] = field(default_factory=dict)
+
+    def add(self, job: Job, store: Store) -> None:
+        """Look after this job from the next tick on."""
+        if job.id not in self.ended:
+            self._known.setdefault(job.id, (job, store))
+
+    def tick(self) -> None:
+        """One round over all jobs. Redis or a store that is away is waited for, not raised."""
+        try:
+            self._tick()
+            if self._away_s is not None:
+                log.info("broker.recovered", seconds=round(time.monotonic() - self._away_s, 1))
+                self._away_s = None
+        except (redis.RedisError, OSError) as error:
+            if self._away_s is None:
+                self._away_s = time.monotonic()
+                log.warning("broker.unreachable", error_type=type(error).__name__)
+        except HeadraceError as error:
+            log.error("store.retried", error_type=error_type_of(error), error_message=str(error))
+
+    def run(self, stop: threading.Event, tick_s: float = 1.0) -> None:
+        """Tick until told to stop."""
+        while not stop.is_set():
+            self.tick()
+            stop.wait(tick_s)
+
+    def close(self) -> None:
+        self._stopping.set()
+        if self._keeper is not None:
+            self._keeper.join()
+        for job in list(self.following):
+            try:
+                self.client.eval(_UNLOCK, 1, keys.lock(job), self.name)
+            except redis.RedisError:
+                break
+
+    # -- one round
+
+    def _tick(self) -> None:
+        self.client.set(keys.CONTROLLER, self.name, ex=keys.CONTROLLER_LIFE_S)
+        for job, store in list(self._known.values()):
+            if job.id not in self.following and self._lock(job.id):
+                following = Following(job, store, PlanTable.load(store), self.client, self.name)
+                following.load()
+                self.following[job.id] = following
+        for queue in sorted({f.job.options.queue for f in self.following.values()}):
+            self._reconcile(queue, [f for f in self.following.values() if f.job.options.queue == queue])
+
+    def _reconcile(self, queue: str, jobs: Iterable[Following]) -> None:
+        view = read_queue(self.client, queue)
+        for following in list(jobs):
+            if not self._holds(following.job.id):
+                del self.following[following.job.id]
+                continue
+            if not following.knows_redis():
+                log.warning("job.resumed", job=following.job.id, reason="Redis lost what it knew")
+                following.load()
+            following.tick(view)
+            self._end_if_over(following)
+        left = [f for f in jobs if f.job.id in self.following]
+        workers = self.workers(queue)
+        free = window_size(workers) - view.messages
+        for run in choose([f.claim() for f in left], max(0, free), workers):
+            following = self.following[run.job]
+            job = following.job
+            send(self.sender, ScoreChunk(job=job.id, output=job.output, chunks=run.chunks, traceparent=_trace(job)), queue)
+            following.sent(run.chunks)
+
+    def workers(self, queue: str) -> int:
+        """Workers that showed a sign of life lately, and at least as many as we were told of."""
+        live = self.client.zcount(keys.WORKERS, time.time() - WORKER_SEEN_S, "+inf")
+        return max(self.least_workers, int(live))
+
+    # -- ends
+
+    def _end_if_over(self, following: Following) -> None:
+        job = following.job
+        if following.cancelled is None and following.fatal is None and is_hopeless(job, following.error_rows):
+            following.fatal = f"more than {job.options.error_threshold:.2%} of the rows are errors"
+        if following.cancelled is not None or following.fatal is not None:
+            self._stop(following)
+        elif following.is_settled and following.recount():
+            self._end(following, None)
+
+    def _stop(self, following: Following) -> None:
+        """Let what is on a device end or be given back, then write how far it came."""
+        job = following.job
+        purge(self.client, job.options.queue, job.id)
+        if following.fatal is not None:
+            self.client.hset(keys.job(job.id), "cancelled", "1")
+        if self.client.hlen(keys.marks(job.id)):
+            return
+        following.recount()
+        state: JobState = "failed" if following.fatal is not None else "cancelled"
+        self._end(following, (state, following.fatal or following.cancelled or ""))
+
+    def _end(self, following: Following, stopped: tuple[JobState, str] | None) -> None:
+        manifest = finish(following, stopped)
+        job = following.job
+        del self.following[job.id]
+        self._known.pop(job.id, None)
+        self.ended[job.id] = manifest
+        self.on_end(job, manifest)
+        tell(job, manifest)
+
+    # -- locks
+
+    def _lock(self, job: str) -> bool:
+        got = self.client.set(keys.lock(job), self.name, nx=True, px=int(LOCK_S * 1000))
+        if got and self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep_locks, name="headrace-locks", daemon=True)
+            self._keeper.start()
+        return bool(got)
+
+    def _holds(self, job: str) -> bool:
+        """Whether the lock is ours; one that vanished with Redis's memory is taken again."""
+        holder = self.client.get(keys.lock(job))
+        if holder is None:
+            return self._lock(job)
+        return bool(holder.decode() == self.name)
+
+    def _keep_locks(self) -> None:
+        while not self._stopping.wait(LOCK_S / 4):
+            for job in list(self.following):
+                try:
+                    self.client.eval(_EXTEND, 1, keys.lock(job), self.name, int(LOCK_S * 1000))
+                except redis.RedisError:
+                    break
+
+
+def _trace(job: Job) -> str | None:
+    return f"00-{job.trace_id}-{job.span_id}-01" if job.trace_id and job.span_id else None

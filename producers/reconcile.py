@@ -1,0 +1,256 @@
+"""One job, followed: which chunks have a part, which are on their way, which are to be sent again.
+
+The store is the truth. Redis is asked first because it is quick; before a chunk is sent again, and
+before a job ends, the store is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from producers.queue_view import QueueView
+from producers.receipts import parts_of, read_receipts
+from producers.window import Claim
+from schemas import keys, layout
+from schemas.attempts import attempt_of_death, decide, read_attempts, record_attempt
+from schemas.job import Job
+from schemas.leases import LeaseBook
+from schemas.manifest import Parked, Receipt
+from schemas.plan_file import PlanTable
+from schemas.storage.store import Store
+from schemas.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+# Chosen: longer than a worker needs from taking a message to leasing its chunks (milliseconds,
+# seconds where it first reads the plan), far shorter than a lease.
+GRACE_S = 2.0
+FLAGS_S = 5.0  # chosen: how often cancel and pause are looked for in the store
+READY = 1_024  # chosen: more than one window can take
+
+NEW, SENT, DONE, PARKED = 0, 1, 2, 3
+
+
+@dataclass(slots=True)
+class Following:
+    """A job and what is known of each of its chunks. Not for threads."""
+
+    job: Job
+    store: Store
+    plan: PlanTable
+    client: Any
+    controller: str
+    state: np.ndarray = field(init=False)
+    """uint8 `[chunks]`: new, sent, done or parked."""
+    cancelled: str | None = None
+    """Why the job was stopped, when it was."""
+    paused: bool = False
+    fatal: str | None = None
+    """Why the job can never end well: its input or its model changed."""
+    error_rows: int = 0
+    _missing: dict[int, float] = field(default_factory=dict)
+    _not_before: dict[int, float] = field(default_factory=dict)
+    _at: int = 0
+    _flags_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.state = np.zeros(len(self.plan), dtype=np.uint8)
+
+    # -- what is known
+
+    def load(self) -> None:
+        """Ask the store for everything: at the start, and when Redis has lost what it knew."""
+        self.state[:] = NEW
+        for info in self.store.list(layout.PARKED):
+            chunk = layout.chunk_of_record(info.name)
+            if chunk is not None and chunk < len(self.state):
+                self.state[chunk] = PARKED
+        for chunk in parts_of(self.store):
+            if chunk < len(self.state):
+                self.state[chunk] = DONE  # a part outranks a parked record
+        self._missing.clear()
+        self._at = 0
+        self.read_flags()
+        self._announce()
+
+    def knows_redis(self) -> bool:
+        """Whether Redis still holds what `load` put there."""
+        return bool(self.client.hexists(keys.job(self.job.id), "epoch"))
+
+    def read_flags(self) -> None:
+        """Cancel and pause, as the store has them; copied to Redis for the workers."""
+        data = self.store.read(layout.CANCELLED)
+        self.cancelled = None if data is None else _reason(data)
+        self.paused = self.store.head(layout.PAUSED) is not None
+        self._flags_s = time.monotonic()
+        key = keys.job(self.job.id)
+        for name, on in (("cancelled", self.cancelled is not None), ("paused", self.paused)):
+            if on:
+                self.client.hset(key, name, "1")
+            else:
+                self.client.hdel(key, name)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        sums = np.bincount(self.state, minlength=4)
+        return {"new": int(sums[NEW]), "sent": int(sums[SENT]), "done": int(sums[DONE]), "parked": int(sums[PARKED])}
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is left to be sent or waited for."""
+        return bool(np.all(self.state >= DONE))
+
+    # -- one tick
+
+    def tick(self, queue: QueueView) -> None:
+        """See who died, who is done, and what went missing. Raises redis-py's and store errors."""
+        if time.monotonic() - self._flags_s > FLAGS_S:
+            self.read_flags()
+        book = LeaseBook(self.client, self.job.id, 1.0)
+        marks = book.marks()
+        alive = book.alive(marks)
+        for chunk, mark in marks.items():
+            if chunk not in alive and chunk < len(self.state):
+                if self.store.head(layout.part(chunk)) is not None:
+                    self.state[chunk] = DONE
+                else:
+                    death = attempt_of_death(chunk, mark, time.time(), self.controller)
+                    if death is not None:
+                        record_attempt(self.store, death)
+                        log.warning("attempt.recorded", job=self.job.id, chunk=chunk, cause=death.cause)
+                    self._missing[chunk] = 0.0  # seen dead: no grace
+                book.forget(chunk, mark)
+        # a chunk leased by others (a run published by an earlier controller) is on its way too
+        for chunk in alive:
+            if chunk < len(self.state) and self.state[chunk] == NEW:
+                self.state[chunk] = SENT
+        self._follow_sent(alive, queue)
+        self._count_errors()
+
+    def _follow_sent(self, alive: set[int], queue: QueueView) -> None:
+        sent = np.flatnonzero(self.state == SENT).tolist()
+        if not sent:
+            return
+        told = self.client.hmget(keys.done(self.job.id), sent)
+        now = time.monotonic()
+        for chunk, receipt in zip(sent, told, strict=True):
+            if receipt is not None:
+                self.state[chunk] = DONE
+                self._missing.pop(chunk, None)
+            elif chunk in alive or (self.job.id, chunk) in queue.chunks:
+                self._missing.pop(chunk, None)
+            elif now - self._missing.setdefault(chunk, now) >= GRACE_S:
+                self._lost(chunk)
+
+    def _lost(self, chunk: int) -> None:
+        """Neither queued, nor leased, nor told: the store says what became of it."""
+        self._missing.pop(chunk, None)
+        if self.store.head(layout.part(chunk)) is not None:
+            self.state[chunk] = DONE
+            return
+        attempts = read_attempts(self.store, chunk)
+        rows = self.plan.chunk(chunk).rows
+        decision = decide(attempts, rows, self.job.options.max_attempts, random.random())
+        if decision.parked is None:
+            self.state[chunk] = NEW
+            self._not_before[chunk] = time.monotonic() + decision.wait_s
+            self._at = min(self._at, chunk)
+            return
+        if decision.parked in ("input_changed", "model_changed"):
+            self.fatal = decision.message
+        record = Parked(
+            chunk=chunk, cause=decision.parked, message=decision.message, attempts=len(attempts), at_s=time.time()
+        )
+        self.store.create(layout.parked(chunk), record.model_dump_json().encode())
+        self.state[chunk] = PARKED
+        log.error("chunk.parked", job=self.job.id, chunk=chunk, cause=decision.parked, error_message=decision.message)
+
+    # -- publishing
+
+    def claim(self) -> Claim:
+        """What the job could send now."""
+        ready = () if self.is_stopped else tuple(self._ready())
+        counts = self.counts
+        return Claim(
+            self.job.id, self.job.options.priority, ready, counts["sent"], counts["new"] + counts["sent"]
+        )
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.cancelled is not None or self.paused or self.fatal is not None
+
+    def sent(self, chunks: tuple[int, ...]) -> None:
+        self.state[list(chunks)] = SENT
+
+    def _ready(self) -> Iterator[int]:
+        now = time.monotonic()
+        new = np.flatnonzero(self.state[self._at :] == NEW)[: READY + len(self._not_before)] + self._at
+        if len(new):
+            self._at = int(new[0])
+        for chunk in new.tolist():
+            if self._not_before.get(chunk, 0.0) <= now:
+                self._not_before.pop(chunk, None)
+                yield chunk
+
+    # -- the end
+
+    def recount(self) -> bool:
+        """List the parts in full; True when what we believe of them holds."""
+        there = np.zeros(len(self.state), dtype=bool)
+        for chunk in parts_of(self.store):
+            if chunk < len(there):
+                there[chunk] = True
+        wrong = (self.state == DONE) & ~there
+        self.state[wrong] = NEW
+        if wrong.any():
+            self._at = 0
+        self.state[there] = DONE
+        return not wrong.any()
+
+    def receipts(self) -> list[Receipt]:
+        return read_receipts(self.store, self.job, np.flatnonzero(self.state == DONE).tolist(), self.client)
+
+    def parked(self) -> list[Parked]:
+        found = []
+        for chunk in np.flatnonzero(self.state == PARKED).tolist():
+            data = self.store.read(layout.parked(chunk))
+            if data is not None:
+                found.append(Parked.model_validate_json(data))
+        return found
+
+    def _count_errors(self) -> None:
+        told = self.client.hget(keys.job(self.job.id), "error_rows")
+        self.error_rows = int(told) if told is not None else self.error_rows
+
+    def _announce(self) -> None:
+        """Put into Redis what workers and watchers read there."""
+        key = keys.job(self.job.id)
+        known = read_receipts(self.store, self.job, self.done_chunks(), self.client) if self.done_chunks() else []
+        sums = {name: 0 for name in ("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens")}
+        for receipt in known:
+            for name, amount in keys.counters_of(receipt).items():
+                sums[name] += amount
+        facts = {"epoch": self.controller, "output": self.job.output, "chunks": self.job.chunks, "rows": self.job.rows}
+        pipe = self.client.pipeline()
+        pipe.hset(key, mapping={**facts, **sums})
+        pipe.expire(key, keys.JOB_LIFE_S)
+        pipe.hset(keys.JOBS, self.job.id, self.job.output)
+        pipe.execute()
+
+    def done_chunks(self) -> list[int]:
+        found: list[int] = np.flatnonzero(self.state == DONE).tolist()
+        return found
+
+
+def _reason(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["reason"])
+    except (ValueError, KeyError, TypeError):
+        return "cancelled"
