@@ -1,0 +1,110 @@
+"""A job on its way, for people: a bar at a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from producers.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LINE_EVERY_S = 30.0  # chosen: a nightly job's log should tell, not flood
+RATE_OVER_S = 20.0  # chosen: long enough to be calm, short enough to be true
+
+
+class Rate:
+    """Rows a second over the last twenty; the clock is passed in."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int]] = []
+
+    def add(self, now_s: float, rows: int) -> None:
+        self._seen.append((now_s, rows))
+        while len(self._seen) > 2 and now_s - self._seen[0][0] > RATE_OVER_S:
+            self._seen.pop(0)
+
+    @property
+    def rows_per_s(self) -> float:
+        if len(self._seen) < 2:
+            return 0.0
+        (t0, r0), (t1, r1) = self._seen[0], self._seen[-1]
+        return max(0.0, (r1 - r0) / (t1 - t0)) if t1 > t0 else 0.0
+
+
+def show_progress(
+    snapshots: Callable[[], Snapshot], is_over: Callable[[Snapshot], bool], console: Console, tick: Callable[[], None]
+) -> Snapshot:
+    """Call `tick` and show the job until it is over; returns the last snapshot."""
+    return (_at_terminal if console.is_terminal else _elsewhere)(snapshots, is_over, console, tick)
+
+
+def _at_terminal(
+    snapshots: Callable[[], Snapshot], is_over: Callable[[Snapshot], bool], console: Console, tick: Callable[[], None]
+) -> Snapshot:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    rate = Rate()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("[bold]{task.fields[state]}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[told]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("job", total=None, state="starting", told="")
+        while True:
+            tick()
+            now = snapshots()
+            seen = now.rows_done + now.rows_live
+            rate.add(time.monotonic(), seen)
+            state = "waiting for a worker" if not seen and now.state == "running" else now.state
+            progress.update(bar, total=now.rows, completed=min(seen, now.rows), state=state, told=tell(now, rate))
+            if is_over(now):
+                return now
+
+
+def _elsewhere(
+    snapshots: Callable[[], Snapshot], is_over: Callable[[Snapshot], bool], console: Console, tick: Callable[[], None]
+) -> Snapshot:
+    rate = Rate()
+    last = -1e9
+    while True:
+        tick()
+        now = snapshots()
+        clock = time.monotonic()
+        rate.add(clock, now.rows_done + now.rows_live)
+        if is_over(now):
+            return now
+        if clock - last >= LINE_EVERY_S:
+            last = clock
+            console.print(f"{now.state}: {tell(now, rate)}", highlight=False, soft_wrap=True)
+
+
+def tell(now: Snapshot, rate: Rate) -> str:
+    """Rows, rate, time left, workers and errors, in one line."""
+    seen = min(now.rows, now.rows_done + now.rows_live)
+    parts = [f"{seen:,}/{now.rows:,} rows"]
+    if rate.rows_per_s > 0:
+        parts += [f"{rate.rows_per_s:,.0f} rows/s", f"{duration((now.rows - seen) / rate.rows_per_s)} left"]
+    if now.workers:
+        parts.append(f"{now.workers} worker{'s' if now.workers > 1 else ''}")
+    if now.errors:
+        kinds = ", ".join(f"{k} {n:,}" for k, n in sorted(now.errors_by_type.items(), key=lambda x: -x[1])[:3])
+        parts.append(f"{now.errors:,} errors ({kinds})" if kinds else f"{now.errors:,} errors")
+    if now.chunks_parked:
+        parts.append(f"{now.chunks_parked} parked")
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    s = max(0, round(seconds))
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min {s % 60:02d} s"
+    return f"{s // 3600} h {s % 3600 // 60:02d} min"

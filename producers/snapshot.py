@@ -1,0 +1,142 @@
+"""How a job stands right now, from whatever knows it best: manifest, Redis, or the store alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import redis
+
+from producers.receipts import parts_of, read_receipts
+from schemas import keys, layout
+from schemas.job import Job
+from schemas.manifest import JobState, Manifest, Parked
+from schemas.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A job in numbers; `--json` prints exactly these fields (docs/status.md)."""
+
+    job: str
+    output: str
+    state: JobState
+    reason: str
+    rows: int
+    """Rows planned."""
+    rows_done: int
+    """Rows in committed parts."""
+    rows_live: int
+    """Rows scored in chunks that are not committed yet."""
+    ok: int
+    errors: int
+    errors_by_type: Mapping[str, int]
+    tokens: int
+    chunks: int
+    chunks_done: int
+    chunks_leased: int
+    chunks_parked: int
+    workers: int
+    submitted_s: float
+    finished_s: float | None
+    task: str
+    model: str
+    parked: tuple[dict[str, Any], ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ("finished", "failed", "cancelled")
+
+
+def take_snapshot(store: Store, job: Job, client: Any | None) -> Snapshot:
+    """The job as it stands; `client` is None where there is no Redis to ask."""
+    data = store.read(layout.MANIFEST)
+    if data is not None:
+        return _of_manifest(job, Manifest.model_validate_json(data))
+    if client is not None:
+        try:
+            live = _of_redis(store, job, client)
+            if live is not None:
+                return live
+        except redis.RedisError:
+            pass
+    return _of_store(store, job)
+
+
+def _of_manifest(job: Job, manifest: Manifest) -> Snapshot:
+    t = manifest.totals
+    return _snapshot(
+        job, manifest.state, manifest.reason, rows_done=t.rows, ok=t.ok, errors=t.errors,
+        errors_by_type=t.errors_by_type, tokens=t.tokens, chunks_done=t.parts, chunks_parked=t.parked,
+        finished_s=manifest.finished_s, parked=tuple(p.model_dump() for p in manifest.parked),
+    )  # fmt: skip
+
+
+def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
+    pipe = client.pipeline(transaction=False)
+    pipe.hgetall(keys.job(job.id))
+    pipe.hvals(keys.live(job.id))
+    pipe.hgetall(keys.errors(job.id))
+    pipe.hlen(keys.marks(job.id))
+    pipe.zcount(keys.WORKERS, time.time() - 15, "+inf")
+    raw, live, errors, leased, workers = pipe.execute()
+    if b"epoch" not in raw:
+        return None
+    facts = {k.decode(): v.decode() for k, v in raw.items()}
+    number = lambda name: int(facts.get(name, 0))  # noqa: E731
+    parked = _parked(store)
+    return _snapshot(
+        job, "cancelled" if "cancelled" in facts else "paused" if "paused" in facts else "running", "",
+        rows_done=number("done_rows"), ok=number("ok_rows"), errors=number("error_rows"),
+        errors_by_type={k.decode(): int(v) for k, v in errors.items()}, tokens=number("tokens"),
+        chunks_done=number("done_chunks"), chunks_parked=len(parked), chunks_leased=int(leased),
+        rows_live=sum(_rows(v) for v in live), workers=int(workers), parked=tuple(parked),
+    )  # fmt: skip
+
+
+def _of_store(store: Store, job: Job) -> Snapshot:
+    receipts = read_receipts(store, job, list(parts_of(store)), None)
+    by_type: dict[str, int] = {}
+    for receipt in receipts:
+        for kind, rows in receipt.errors_by_type.items():
+            by_type[kind] = by_type.get(kind, 0) + rows
+    paused = store.head(layout.PAUSED) is not None
+    cancelled = store.head(layout.CANCELLED) is not None
+    parked = _parked(store)
+    return _snapshot(
+        job, "cancelled" if cancelled else "paused" if paused else "running", "no controller has the job in hand",
+        rows_done=sum(r.rows for r in receipts), ok=sum(r.ok for r in receipts),
+        errors=sum(r.errors for r in receipts), errors_by_type=by_type,
+        tokens=sum(r.tokens for r in receipts), chunks_done=len(receipts),
+        chunks_parked=len(parked), parked=tuple(parked),
+    )  # fmt: skip
+
+
+def _parked(store: Store) -> list[dict[str, Any]]:
+    found = []
+    for info in store.list(layout.PARKED):
+        data = store.read(info.name)
+        if data is not None:
+            found.append(Parked.model_validate_json(data).model_dump())
+    return found
+
+
+def _rows(live: bytes) -> int:
+    try:
+        return int(json.loads(live)["rows"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _snapshot(job: Job, state: JobState, reason: str, **known: Any) -> Snapshot:
+    defaults: dict[str, Any] = {"rows_live": 0, "chunks_leased": 0, "workers": 0, "finished_s": None, "parked": ()}
+    return Snapshot(
+        job=job.id, output=job.output, state=state, reason=reason, rows=job.rows, chunks=job.chunks,
+        submitted_s=job.submitted_s, task=job.spec.task, model=job.spec.model.uri, **{**defaults, **known},
+    )  # fmt: skip
