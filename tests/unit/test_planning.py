@@ -1,0 +1,131 @@
+"""Planning covers every row once, in order, and keeps to its target."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.planning import (
+    MAX_BYTES,
+    MAX_ROWS,
+    MIN_ROWS,
+    FileRows,
+    RowGroup,
+    Target,
+    cut,
+    plan,
+    slice_file,
+    target_chunk,
+)
+from schemas.chunk import InputFile
+
+groups = st.lists(st.builds(RowGroup, st.integers(0, 5000), st.integers(0, 400_000)), max_size=12)
+targets = st.builds(
+    Target, st.integers(1, 3000), st.integers(1, 200_000), st.sampled_from([0.0, 0.25])
+)
+
+
+def a_file(number: int) -> InputFile:
+    return InputFile(f"/data/{number}.parquet", 1, "e")
+
+
+@given(groups, targets)
+def test_slices_cover_every_row_once_in_order(row_groups: list[RowGroup], target: Target) -> None:
+    ends = [0]
+    for group in row_groups:
+        ends.append(ends[-1] + group.rows)
+    row = 0
+    for part in slice_file(row_groups, target):
+        assert part.first_row == row
+        assert part.rows > 0
+        row += part.rows
+        assert 0 <= part.row_group_start < part.row_group_stop <= len(row_groups)
+        assert ends[part.row_group_start] <= part.first_row < ends[part.row_group_start + 1]
+        assert ends[part.row_group_stop - 1] < row <= ends[part.row_group_stop]
+    assert row == ends[-1]
+
+
+@given(groups, targets)
+def test_no_slice_is_above_its_target_but_where_a_row_is(
+    row_groups: list[RowGroup], target: Target
+) -> None:
+    most = 1 + target.slack
+    for part in slice_file(row_groups, target):
+        assert part.rows <= most * target.rows + 1
+        assert part.bytes <= most * target.bytes * 2 + 1 or part.rows == 1
+
+
+@given(groups, targets)
+def test_two_neighbours_that_follow_row_groups_are_together_above_the_target(
+    row_groups: list[RowGroup], target: Target
+) -> None:
+    parts = list(slice_file(row_groups, target))
+    for a, b in pairwise(parts):
+        whole = a.rows == sum(g.rows for g in row_groups[a.row_group_start : a.row_group_stop])
+        if whole and b.row_group_start >= a.row_group_stop:
+            group = row_groups[b.row_group_start]
+            rows, size = a.rows + max(b.rows, group.rows), a.bytes + max(b.bytes, group.text_bytes)
+            assert rows > target.rows or size > target.bytes
+
+
+@given(st.lists(groups, max_size=5), targets, st.none() | st.integers(0, 20_000))
+def test_a_plan_numbers_its_chunks_and_cuts_at_the_limit(
+    corpus: list[list[RowGroup]], target: Target, limit: int | None
+) -> None:
+    files = [FileRows(a_file(i), g) for i, g in enumerate(corpus)]
+    chunks = list(plan(files, target, limit))
+    total = sum(g.rows for f in corpus for g in f)
+    assert sum(c.rows for c in chunks) == (total if limit is None else min(limit, total))
+    assert [c.number for c in chunks] == list(range(len(chunks)))
+    row = 0
+    for chunk in chunks:
+        assert chunk.job_row == row
+        row += chunk.rows
+    for a, b in pairwise(chunks):
+        assert b.first_row == (a.first_row + a.rows if a.file == b.file else 0)
+
+
+def test_one_giant_row_group_is_split_evenly() -> None:
+    parts = list(slice_file([RowGroup(10_000, 1)], Target(3000, 10**9)))
+    assert [p.rows for p in parts] == [3333, 3333, 3334]
+    assert {(p.row_group_start, p.row_group_stop) for p in parts} == {(0, 1)}
+
+
+def test_a_row_group_a_quarter_above_the_target_is_left_whole() -> None:
+    parts = list(slice_file([RowGroup(1250, 1), RowGroup(1250, 1)], Target(1000, 10**9)))
+    assert [(p.row_group_start, p.rows) for p in parts] == [(0, 1250), (1, 1250)]
+
+
+def test_small_row_groups_are_put_together() -> None:
+    parts = list(slice_file([RowGroup(100, 10)] * 25, Target(1000, 10**9)))
+    assert [p.rows for p in parts] == [1200, 1200, 100]
+
+
+def test_what_a_person_set_is_never_exceeded() -> None:
+    target = target_chunk(1000, 1000, workers=1, tokens_per_s=1, chunk_rows=100)
+    assert [p.rows for p in slice_file([RowGroup(1000, 1000)], target)] == [100] * 10
+    assert max(p.rows for p in slice_file([RowGroup(60, 6)] * 9, target)) == 60
+
+
+def test_a_cut_group_keeps_its_share_of_bytes() -> None:
+    assert cut([RowGroup(10, 100), RowGroup(10, 100)], 15) == [RowGroup(10, 100), RowGroup(5, 50)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "mean", "workers", "speed", "expected"),
+    [
+        (20_000, 100, 2, 20_000, 2500),  # small: four chunks a worker
+        (100, 100, 8, 20_000, MIN_ROWS),  # tiny: no chunk under 256 rows
+        (10**9, 100, 8, 10_000, 12_000),  # large: 30 s of work
+        (10**9, 10, 8, 10**7, MAX_ROWS),  # fast: capped
+    ],
+)
+def test_a_chunk_is_some_30_s_of_work_within_bounds(
+    rows: int, mean: int, workers: int, speed: float, expected: int
+) -> None:
+    target = target_chunk(rows, rows * mean, workers=workers, tokens_per_s=speed)
+    assert target.rows == expected
+    assert target.bytes <= MAX_BYTES
