@@ -161,13 +161,15 @@ class _ConsoleHandler(logging.Handler):
                 " ",
                 (line["event"], "bold"),
             )
-            for name in line.keys() - {"time", "level", "event", "logger", "trace_id", "span_id"}:
-                text.append(f" {name}=", "dim").append(_text(line[name]))
+            for name, value in line.items():
+                if name not in _SHOWN_OTHERWISE:
+                    text.append(f" {name}=", "dim").append(_text(value))
             self._console.print(text, soft_wrap=True)
         except Exception:
             self.handleError(record)
 
 
+_SHOWN_OTHERWISE = {"time", "level", "event", "logger", "trace_id", "span_id"}
 _STYLES = {
     logging.DEBUG: "dim",
     logging.INFO: "green",
