@@ -19,7 +19,8 @@ PROCESS = "process"
 RECEIVE = "receive"
 SEND = "send"
 STAGES = ("read", "tokenize", "forward", "decode", "write", "commit")
-JOB_STAGES = ("plan", "publish", "follow", "finish")
+PUBLISH = "publish"
+JOB_STAGES = ("plan", PUBLISH, "follow", "finish")
 
 SPANS: dict[str, str] = {
     "process {queue}": "one attempt on one chunk: root of the chunk's trace, linked to the job's",
@@ -85,7 +86,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     JOB_ID: Attribute(str, "id of the job"),
     CHUNK: Attribute(int, "number of the chunk"),
     ATTEMPT: Attribute(str, "id of the attempt: the lease's value"),
-    ATTEMPT_NUMBER: Attribute(int, "how many attempts on the chunk failed before this one"),
+    ATTEMPT_NUMBER: Attribute(int, "number of this attempt on the chunk, from 1"),
     WORKER: Attribute(str, "name of the worker"),
     DEVICE: Attribute(str, "device of the worker"),
     MODEL: Attribute(str, "model of the job, without credentials"),

@@ -1,0 +1,62 @@
+"""The job's trace: many producers, one root."""
+
+from __future__ import annotations
+
+from schemas.message import ScoreChunk
+from schemas.telemetry import names
+from schemas.telemetry.job_trace import JobTrace
+from schemas.telemetry.provider import Telemetry
+
+QUIET = Telemetry({"service.name": "test"})
+
+
+def test_producers_of_one_job_write_one_trace_with_one_root() -> None:
+    submit = JobTrace(QUIET, job="a" * 16, queue="q")
+    with submit("plan", chunks=3, rows=30):
+        pass
+    controller = JobTrace(
+        QUIET,
+        job="a" * 16,
+        queue="q",
+        trace_id=submit.trace_id,
+        span_id=submit.span_id,
+        submitted_ns=5,
+    )
+    with controller("publish", messages=1, chunks=3):
+        pass
+    with controller("finish"):
+        pass
+    first, second = submit.end(), controller.end("finished", rows=30)
+    assert [r.name for r in first] == ["plan"]
+    assert [r.name for r in second] == ["job", "send q", "finish"]
+    assert {r.trace_id for r in first + second} == {submit.trace_id}
+    assert {r.parent_span_id for r in first + second} == {None, submit.span_id}
+    assert second[0].start_time_unix_nano == 5
+    assert second[0].span_id == submit.span_id
+    assert second[0].attributes["headrace.rows"] == 30
+    assert second[1].kind == "PRODUCER"
+    assert second[1].attributes[names.MESSAGING_BATCH_COUNT] == 1
+
+
+def test_messages_point_at_the_job() -> None:
+    trace = JobTrace(QUIET, job="a" * 16)
+    message = ScoreChunk(job="a" * 16, output="/o", chunks=(1,), traceparent=trace.traceparent())
+    assert message.traceparent == f"00-{trace.trace_id}-{trace.span_id}-01"
+
+
+def test_publishing_for_a_night_is_one_span() -> None:
+    trace = JobTrace(QUIET, queue="q")
+    for _ in range(1_000):
+        with trace("publish", messages=1), trace("follow"):
+            pass
+    rows = trace.end("finished")
+    assert len(rows) == 3
+    assert rows[1].attributes["headrace.messages"] == 1_000
+
+
+def test_an_error_that_ends_a_job_is_on_its_root_once() -> None:
+    trace = JobTrace(QUIET)
+    first = trace.end("failed")
+    assert first[0].status_code == "ERROR"
+    assert first[0].attributes[names.ERROR_TYPE] == "job_failed"
+    assert trace.end("finished") is first
