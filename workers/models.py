@@ -79,15 +79,16 @@ def _checked(folder: Path, revision: str | None, uri: str) -> Path:
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     if revision is None or not COMMIT.fullmatch(revision):
         raise ModelError(
-            f"model {name}: a hub model needs its commit (40 hex digits) as revision, not {revision!r}: "
-            "a branch moves"
+            f"model {name}: a hub model needs its commit (40 hex digits) as revision, and not "
+            f"{revision!r}: a branch moves"
         )
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
     except ImportError as error:
         raise MissingExtra(
-            f"model {name} is on the hub, and huggingface_hub is not installed: pip install 'headrace[cpu]'"
+            f"model {name} is on the hub, and huggingface_hub is not installed: "
+            "pip install 'headrace[cpu]'"
         ) from error
 
     def snapshot(offline: bool) -> Path:
@@ -103,25 +104,36 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
 
     try:
         # a commit never changes: what the cache has needs no network
-        if ((cached := snapshot(offline=True)) / "config.json").is_file():
+        cached = snapshot(offline=True)
+        if _has_weights(cached):
             return cached
     except LocalEntryNotFoundError:
         pass
     try:
-        return snapshot(offline=False)
+        fetched = snapshot(offline=False)
     except Exception as error:
         # the hub's client raises its own, requests' and the operating system's errors
         raise ModelError(
-            f"model {name} at {revision} is neither in the hub's cache on this machine nor could be "
-            f"fetched: {type(error).__name__}: {error}"
+            f"model {name} at {revision} is not in the hub's cache on this machine, and could not "
+            f"be fetched: {type(error).__name__}: {error}"
         ) from error
+    if not _has_weights(fetched):  # without a network the client gives back what it has
+        raise ModelError(
+            f"model {name} at {revision}: no weights that may be loaded, neither in the hub's cache "
+            "on this machine nor on the hub; pickled ones need --allow-pickle"
+        )
+    return fetched
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(path.suffix in (".safetensors", ".bin") for path in folder.rglob("*"))
 
 
 # -- an object store
 
 
 def _from_store(uri: str, revision: str | None, cache: Path, store_of: StoreOf) -> Path:
-    """Fetched once to a folder named by URI and revision; the name appears when all of it is there."""
+    """Fetched once, to a folder whose name appears when all of it is there."""
     name = hashlib.sha256(f"{uri}\n{revision}".encode()).hexdigest()[:32]
     folder = cache / name
     if folder.is_dir():

@@ -23,9 +23,13 @@ class Encoder:
         tokenizer: Any,
         max_length: int,
         *,
+        stand_in: int = 0,
         extra: Callable[[str, Any], Any] | None = None,
     ) -> None:
-        """`extra` makes what `decode` needs for a row, from its text and its encoding."""
+        """`stand_in` is the token of a text that gives none; no model takes a row of nothing.
+
+        `extra` makes what `decode` needs for a row, from its text and its encoding.
+        """
         self._rust = tokenizer.backend_tokenizer
         self._rust.no_padding()
         # as transformers' truncation=True
@@ -39,12 +43,10 @@ class Encoder:
         self._encode = self._rust.encode_batch if extra else self._rust.encode_batch_fast
         self._takes_types = "token_type_ids" in tokenizer.model_input_names
         self._types_all_zero = not any(self._rust.encode("a").type_ids)
-        self._stand_in = _first_set(
-            tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0
-        )
+        self._stand_in = stand_in
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
-        """Token ids of the texts. A text that gives no token at all gets one stand-in token.
+        """Token ids of the texts. A text that gives no token gets the stand-in.
 
         An empty second text is no second text, as in the transformers pipeline.
         """
@@ -78,7 +80,3 @@ class Encoder:
 
 def _flat(rows: list[list[int]]) -> np.ndarray:
     return np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=sum(map(len, rows)))
-
-
-def _first_set(*values: int | None) -> int:
-    return next(v for v in values if v is not None)

@@ -45,13 +45,18 @@ class TransformerTask:
         model = load_model(request, self.config, self.auto_class(), self.unused_weights)
         self.config = model.config
         self.max_length = max_length_of(request, self.tokenizer, model)
-        self._encoder = Encoder(self.tokenizer, self.max_length, extra=self.extra())
+        self._encoder = Encoder(
+            self.tokenizer,
+            self.max_length,
+            stand_in=_special(self.config, self.tokenizer, "bos", "eos", "pad"),
+            extra=self.extra(),
+        )
         self._device = request.device
         self._runner = Runner(
             model,
             self.output,
             device=request.device,
-            pad_id=_padding(self.config, self.tokenizer),
+            pad_id=_special(self.config, self.tokenizer, "pad"),
             pool=self.pool(),
         )
         self._runner.choose_mode(self._encoder(PROBE))
@@ -103,8 +108,12 @@ class TransformerTask:
         return None
 
 
-def _padding(config: Any, tokenizer: Any) -> int:
-    for value in (config.pad_token_id, tokenizer.pad_token_id):
-        if value is not None:
-            return int(value)
+def _special(config: Any, tokenizer: Any, *names: str) -> int:
+    """The id of the first of the special tokens that the model or its tokenizer has, else 0."""
+    for name in names:
+        for owner in (config, tokenizer):
+            value = getattr(owner, f"{name}_token_id", None)
+            # some configurations list several, some tokenizers have more tokens than the model
+            if isinstance(value, int) and 0 <= value < config.vocab_size:
+                return value
     return 0

@@ -1,0 +1,105 @@
+"""Embeddings: pooled and normalized as asked, or as the model's own files say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schemas.errors import ConfigError, ModelError
+from tests.unit.tiny_models import TEXTS, TinyModels, answers
+from workers.tasks.base import LoadRequest
+from workers.tasks.feature_extraction import FeatureExtraction
+
+
+def load(path: str | Path, **params: Any) -> FeatureExtraction:
+    task = FeatureExtraction()
+    task.load(LoadRequest(str(path), "cpu", "float32", None, params))
+    return task
+
+
+def embed(task: FeatureExtraction) -> np.ndarray:
+    return np.array([row["embedding"] for row in answers(task, TEXTS)])
+
+
+def row_by_row(path: str) -> list[np.ndarray]:
+    """The last hidden states of each text alone, as the pipeline gives them."""
+    from transformers import pipeline
+
+    extract = pipeline("feature-extraction", model=path, tokenizer=path, device="cpu")
+    return [np.array(extract(text, truncation=True, max_length=512)[0]) for text in TEXTS]
+
+
+@pytest.fixture
+def sentence_model(tiny: TinyModels, tmp_path: Path) -> Path:
+    """A model with the files that sentence-transformers writes."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny("bert", ""), folder)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    (folder / "modules.json").write_text(
+        json.dumps(
+            [
+                {"idx": i, "path": path, "type": f"sentence_transformers.models.{kind}"}
+                for i, (path, kind) in enumerate(modules)
+            ]
+        )
+    )
+    write_pooling(folder, {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False})
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 128}))
+    return folder
+
+
+def write_pooling(folder: Path, settings: dict[str, Any]) -> None:
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "deberta-v2", "roberta", "llama"])
+def test_the_mean_is_that_of_each_row_alone(family: str, tiny: TinyModels) -> None:
+    path = tiny(family, "")
+    expected = [states.mean(axis=0) for states in row_by_row(path)]
+    assert embed(load(path)) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_cls_is_the_first_token_of_each_row(tiny: TinyModels) -> None:
+    path = tiny("bert", "")
+    expected = [states[0] for states in row_by_row(path)]
+    assert embed(load(path, pooling="cls")) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_normalized_vectors_have_length_one(tiny: TinyModels) -> None:
+    vectors = embed(load(tiny("bert", ""), normalize=True))
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
+
+
+def test_auto_does_what_the_models_own_files_say(sentence_model: Path) -> None:
+    task = load(sentence_model)
+    assert (task.recipe.pooling, task.recipe.normalize, task.max_length) == ("cls", True, 128)
+    write_pooling(sentence_model, {"embedding_dimension": 32, "pooling_mode": "mean"})
+    assert load(sentence_model).recipe.pooling == "mean"
+
+
+def test_parameters_go_before_the_models_own_files(sentence_model: Path) -> None:
+    task = load(sentence_model, pooling="mean", normalize=False)
+    assert (task.recipe.pooling, task.recipe.normalize) == ("mean", False)
+
+
+def test_a_pooling_that_headrace_lacks_is_refused_by_name(sentence_model: Path) -> None:
+    write_pooling(sentence_model, {"pooling_mode_max_tokens": True})
+    with pytest.raises(ModelError, match="max"):
+        load(sentence_model)
+    assert load(sentence_model, pooling="mean").recipe.pooling == "mean"
+
+
+def test_an_unknown_pooling_is_refused(tiny: TinyModels) -> None:
+    with pytest.raises(ConfigError, match="auto, mean, cls"):
+        load(tiny("bert", ""), pooling="best")
+
+
+def test_a_classifier_gives_embeddings_too(tiny: TinyModels) -> None:
+    vectors = embed(load(tiny("bert", "SequenceClassification", num_labels=3)))
+    assert vectors.shape == (len(TEXTS), 32)
