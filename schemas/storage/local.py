@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
@@ -115,6 +116,19 @@ class LocalStore:
         with _Writing(TMP, self.uri):
             folder.mkdir(parents=True)
         return folder
+
+    def clean_orphans(self) -> tuple[str, ...]:
+        """Remove what unfinished writes left under `_headrace/tmp/`. Only while no job writes."""
+        folder = self._path(TMP)
+        with _Writing(TMP, self.uri):
+            names = sorted(os.listdir(folder)) if folder.is_dir() else []
+            for name in names:
+                path = folder / name
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        return tuple(f"{TMP}/{name}" for name in names)
 
     def _path(self, name: str) -> Path:
         """The file of a name, which is inside the folder whatever the name holds."""
