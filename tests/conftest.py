@@ -111,9 +111,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
                 preexec_fn=die_with(os.getpid()) if sys.platform == "linux" else None,
             )
         try:
-            wait_until(
-                lambda: process.poll() is not None or _listens(port), 60, "moto to listen"
-            )
+            wait_until(lambda: process.poll() is not None or _listens(port), 60, "moto to listen")
             if process.poll() is not None:
                 raise RuntimeError(f"moto did not start: {log.read_text()[-2000:]}")
             yield S3Server(f"http://127.0.0.1:{port}", process)

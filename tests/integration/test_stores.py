@@ -1,0 +1,315 @@
+"""One contract, kept by every store: a folder, a bucket, and a bucket that is sent parts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.errors import (
+    ConfigError,
+    InputNotFound,
+    InputUnreadable,
+    OutputNotWritable,
+    StorageError,
+    UriNotAllowed,
+)
+from schemas.settings import Settings
+from schemas.storage.local import LocalStore
+from schemas.storage.open import open_store, probe_store
+from schemas.storage.s3 import S3Store
+from schemas.storage.store import Store
+
+PART = 5 * 2**20
+"""Required: the least that S3 takes for a part that is not the last."""
+
+
+@pytest.fixture(params=["local", "s3", "s3-parts"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return LocalStore(tmp_path / "store")
+    server = request.getfixturevalue("s3_server")
+    bucket = request.getfixturevalue("s3_bucket")
+    found = S3Store(bucket, "some/prefix", endpoint_url=server.endpoint, part_bytes=PART)
+    return found if request.param == "s3" else found.by_parts()
+
+
+def names(store: Store, prefix: str = "") -> list[str]:
+    return [info.name for info in store.list(prefix)]
+
+
+def test_what_is_not_there_is_none(store: Store) -> None:
+    assert store.head("data/part-0") is None
+    assert store.read("data/part-0") is None
+    assert names(store) == []
+    store.delete("data/part-0")
+    with pytest.raises(FileNotFoundError):
+        store.open("data/part-0")
+
+
+def test_the_first_to_create_wins_and_the_second_is_told(store: Store) -> None:
+    assert store.create("data/part-0", b"first")
+    assert not store.create("data/part-0", b"second")
+    assert store.read("data/part-0") == b"first"
+
+
+def test_an_empty_object_is_an_object(store: Store) -> None:
+    assert store.create("_SUCCESS", b"")
+    assert store.read("_SUCCESS") == b""
+    assert not store.create("_SUCCESS", b"more")
+
+
+def test_of_sixteen_creators_at_once_one_wins(store: Store) -> None:
+    barrier, results = threading.Barrier(16), {}
+
+    def race(number: int) -> None:
+        barrier.wait()
+        results[number] = store.create("plan", b"%d" % number)
+
+    threads = [threading.Thread(target=race, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winners = [n for n, won in results.items() if won]
+    assert len(results) == 16
+    assert len(winners) == 1
+    assert store.read("plan") == b"%d" % winners[0]
+
+
+def test_a_file_is_created_once_and_kept(store: Store) -> None:
+    file = store.scratch() / "part"
+    file.write_bytes(b"whole")
+    assert store.create_from_file("data/part-0", file)
+    assert not store.create_from_file("data/part-0", file)
+    assert file.read_bytes() == store.read("data/part-0") == b"whole"
+
+
+def test_an_object_is_known_by_size_and_etag(store: Store) -> None:
+    store.create("a", b"12345")
+    first = store.head("a")
+    assert first is not None
+    assert (first.name, first.size) == ("a", 5)
+    assert next(iter(store.list())) == first
+    store.replace("a", b"123456")
+    second = store.head("a")
+    assert second is not None
+    assert second.etag != first.etag
+    assert '"' not in second.etag
+    assert second.modified_s >= first.modified_s > 1_700_000_000
+
+
+def test_replace_makes_and_overwrites(store: Store) -> None:
+    store.replace("_headrace/manifest.json", b"1")
+    store.replace("_headrace/manifest.json", b"2")
+    assert store.read("_headrace/manifest.json") == b"2"
+    assert names(store) == ["_headrace/manifest.json"]
+
+
+def test_delete_twice_is_no_error_and_the_name_is_free_again(store: Store) -> None:
+    store.create("a", b"1")
+    store.delete("a")
+    store.delete("a")
+    assert store.head("a") is None
+    assert store.create("a", b"2")
+
+
+def test_the_list_is_in_order_of_whole_names_and_hides_what_is_being_built(store: Store) -> None:
+    made = ["b", "a/z", "a-1", "a.json", "a/b/c", "_headrace/x", "data/part-00010", "data/part-2"]
+    for name in made:
+        store.create(name, b"")
+    (store.scratch() / "part").write_bytes(b"half")
+    assert names(store) == sorted(made)
+    assert names(store, "data/") == ["data/part-00010", "data/part-2"]
+    assert names(store, "data/part-0") == ["data/part-00010"]
+    assert names(store, "a") == ["a-1", "a.json", "a/b/c", "a/z"]
+    assert names(store, "a/b") == ["a/b/c"]
+    assert names(store, "nothing") == names(store, "nothing/") == []
+    assert names(store, "_headrace/tmp/") == []
+
+
+def test_a_prefix_is_not_its_neighbour(store: Store) -> None:
+    store.create("a", b"1")
+    assert store.head("a/b") is None
+    assert store.read("a/b") is None
+
+
+@pytest.mark.parametrize("name", ["../a", "a/../../b", "/etc/passwd", "", "a//b", "./a", "a\0b"])
+def test_a_name_that_climbs_is_refused(store: Store, name: str) -> None:
+    for call in (store.head, store.read, store.delete, store.open):
+        with pytest.raises(UriNotAllowed):
+            call(name)
+    for write in (store.create, store.replace):
+        with pytest.raises(UriNotAllowed):
+            write(name, b"")
+
+
+def test_names_hold_any_letter(store: Store) -> None:
+    name = "lang=日本/a b+c%20?#&=é.parquet"
+    assert store.create(name, b"1")
+    assert names(store) == [name]
+    assert store.read(name) == b"1"
+    with store.open(name) as file:
+        assert file.read() == b"1"
+
+
+def test_parquet_is_read_at_random(store: Store) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"n": list(range(10_000))}), sink, row_group_size=1_000)
+    store.create("t.parquet", sink.getvalue().to_pybytes())
+    with store.open("t.parquet") as file:
+        assert file.size() == sink.getvalue().size
+        parquet = pq.ParquetFile(file)
+        assert parquet.read_row_group(7)["n"][0].as_py() == 7_000
+        assert parquet.read_row_group(2)["n"][0].as_py() == 2_000
+
+
+def test_the_probe_is_passed_and_leaves_nothing(store: Store) -> None:
+    probe_store(store)
+    assert names(store) == []
+
+
+# -- S3 only
+
+
+def s3(server: Any, bucket: str, **options: Any) -> S3Store:
+    return S3Store(bucket, "p", endpoint_url=server.endpoint, attempts=2, **options)
+
+
+def uploads(server: Any, bucket: str) -> list[Any]:
+    found = server.client().list_multipart_uploads(Bucket=bucket)
+    return list(found.get("Uploads", []))
+
+
+def test_a_large_file_goes_in_parts_and_is_whole(s3_server: Any, s3_bucket: str) -> None:
+    store = s3(s3_server, s3_bucket, multipart_above=PART, part_bytes=PART)
+    data = bytes(range(256)) * (11 * 2**20 // 256)
+    file = store.scratch() / "part"
+    file.write_bytes(data)
+    assert store.create_from_file("large", file)
+    assert store.read("large") == data
+    info = store.head("large")
+    assert info is not None
+    assert info.etag.endswith("-3")
+    assert not store.create_from_file("large", file)
+    assert uploads(s3_server, s3_bucket) == []
+
+
+def test_an_upload_that_lost_the_race_is_aborted(s3_server: Any, s3_bucket: str) -> None:
+    store = s3(s3_server, s3_bucket).by_parts()
+    barrier, results = threading.Barrier(4), []
+
+    def race() -> None:
+        barrier.wait()
+        results.append(store.create("a", b"x"))
+
+    threads = [threading.Thread(target=race) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [False, False, False, True]
+    assert uploads(s3_server, s3_bucket) == []
+
+
+def test_orphaned_uploads_are_cleaned(s3_server: Any, s3_bucket: str) -> None:
+    for key in ("p/data/part-0", "other/part-0"):
+        s3_server.client().create_multipart_upload(Bucket=s3_bucket, Key=key)
+    assert s3(s3_server, s3_bucket).clean_orphans() == ("data/part-0",)
+    assert [u["Key"] for u in uploads(s3_server, s3_bucket)] == ["other/part-0"]
+
+
+def test_more_objects_than_a_page_are_listed(s3_server: Any, s3_bucket: str) -> None:
+    store = s3(s3_server, s3_bucket, page_keys=3)
+    made = [f"data/part-{n:05}" for n in range(10)]
+    for name in made:
+        store.create(name, b"")
+    assert names(store) == made
+    assert names(store, "data/part-0000") == made
+
+
+@pytest.mark.parametrize("by_parts", [False, True])
+def test_encryption_is_asked_for(s3_server: Any, s3_bucket: str, by_parts: bool) -> None:
+    store = s3(s3_server, s3_bucket, sse="aws:kms", sse_kms_key_id="alias/headrace")
+    store = store.by_parts() if by_parts else store
+    store.create("a", b"1")
+    head = s3_server.client().head_object(Bucket=s3_bucket, Key="p/a")
+    assert head["ServerSideEncryption"] == "aws:kms"
+    assert head["SSEKMSKeyId"] == "alias/headrace"
+
+
+def test_a_missing_bucket_is_named(s3_server: Any) -> None:
+    store = s3(s3_server, "no-such-bucket")
+    with pytest.raises(InputNotFound, match="no-such-bucket"):
+        names(store)
+    with pytest.raises(OutputNotWritable, match="no such bucket"):
+        store.create("a", b"")
+    with pytest.raises(OutputNotWritable, match="no such bucket"):
+        store.by_parts().create("a", b"")
+
+
+def test_a_server_that_is_away_is_named_with_its_address() -> None:
+    store = S3Store("bucket", endpoint_url="http://127.0.0.1:1", region="us-east-1", attempts=2)
+    with pytest.raises(StorageError, match=r"127\.0\.0\.1:1.*cannot be reached"):
+        store.create("a", b"")
+    with pytest.raises(StorageError, match="cannot be reached"):
+        store.read("a")
+
+
+def test_no_credentials_are_said_to_be_missing(
+    s3_server: Any, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = s3(s3_server, s3_bucket)
+    with pytest.raises(InputUnreadable, match="no credentials"):
+        store.read("a")
+    with pytest.raises(OutputNotWritable, match="no credentials"):
+        store.create("a", b"")
+
+
+def test_a_store_is_opened_by_its_uri_and_settings(s3_server: Any, s3_bucket: str) -> None:
+    settings = Settings(s3_endpoint_url=s3_server.endpoint, allowed_prefixes=f"s3://{s3_bucket}/in")
+    store = open_store(f"s3://{s3_bucket}//in/x/", settings)
+    assert store.uri == f"s3://{s3_bucket}/in/x"
+    store.create("a", b"1")
+    assert s3_server.client().head_object(Bucket=s3_bucket, Key="in/x/a")["ContentLength"] == 1
+    for outside in (f"s3://{s3_bucket}", f"s3://{s3_bucket}/input", "/tmp"):
+        with pytest.raises(UriNotAllowed):
+            open_store(outside, settings)
+    with pytest.raises(ConfigError):
+        open_store(f"s3://{s3_bucket}/in/../x", settings)
+
+
+# -- the probe
+
+
+class Careless(LocalStore):
+    """A store that does not know create-if-absent, like S3 servers of old."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        self.replace(name, data)
+        return True
+
+
+class Deaf(LocalStore):
+    """A store that says no and does nothing."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("broken", [Careless, Deaf])
+def test_a_store_that_breaks_the_promise_is_refused(
+    broken: Callable[[Path], Store], tmp_path: Path
+) -> None:
+    store = broken(tmp_path)
+    with pytest.raises(OutputNotWritable, match="only-if-absent"):
+        probe_store(store)
+    assert names(store) == []
