@@ -1,0 +1,158 @@
+"""A corpus in numbers: its files listed, their footers read, its columns checked, nothing kept.
+
+What planning needs later (identity and row groups of each file) goes to a temporary file on this
+machine, so that ten thousand files cost no more memory than ten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+from producers.columns import ColumnTypes, Wanted, check_columns, check_names, check_same
+from producers.discovery import Found
+from producers.footers import Scanned, scan
+from producers.planning import FileRows, RowGroup, cut
+from schemas.chunk import InputFile
+from schemas.errors import InputNotFound
+from schemas.input_file import add_to_digest
+
+Progress = Callable[[int, int], None]
+"""Told the files and the rows read so far."""
+
+
+class Spool:
+    """Files and their row groups, written once and read as often as wanted, in order."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="headrace-plan-")  # noqa: SIM115
+        self._closed = weakref.finalize(self, self._file.close)
+
+    def add(self, found: FileRows) -> None:
+        file = found.file
+        rows = [g.rows for g in found.row_groups]
+        sizes = [g.text_bytes for g in found.row_groups]
+        line = [file.uri, file.size, file.etag, file.partitions, rows, sizes]
+        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    def __iter__(self) -> Iterator[FileRows]:
+        self._file.flush()
+        at = 0
+        while True:
+            self._file.seek(at)  # two readers may take turns
+            line = self._file.readline()
+            if not line:
+                return
+            at = self._file.tell()
+            uri, size, etag, partitions, rows, sizes = json.loads(line)
+            pairs = tuple((name, value) for name, value in partitions)
+            yield FileRows(InputFile(uri, size, etag, pairs), list(map(RowGroup, rows, sizes)))
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What the footers say; `files` are those that have rows to score."""
+
+    patterns: tuple[str, ...]
+    types: ColumnTypes
+    files: Iterable[FileRows]
+    file_count: int
+    file_bytes: int
+    rows: int
+    """Rows to score: after the limit."""
+    text_bytes: int
+    digest: str
+    """Over URI, size and etag of `files`, in order."""
+    empty_files: int = 0
+
+
+def read_corpus(
+    patterns: tuple[str, ...],
+    found: Iterable[Found],
+    wanted: Wanted,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Corpus:
+    """The corpus of these files; with a limit, only as many footers as it takes are read.
+
+    Raises:
+        ColumnError: a wanted column is missing, not text, or collides with one of ours.
+        SchemaMismatch: two files disagree about a wanted column.
+        InputUnreadable: a file is not Parquet, cut short, or encrypted.
+        InputNotFound: nothing matches, or no file has a row.
+    """
+    check_names(wanted)
+    text_columns = tuple(name for name in (wanted.text, wanted.pair) if name)
+    totals = _Totals(limit)
+    spool = Spool()
+    types: ColumnTypes | None = None
+    first: Scanned | None = None
+    for file in scan(_until(found, lambda: totals.full), text_columns):
+        if first is None:
+            first, types = file, check_columns(file.schema, file.partitions, wanted, file.uri)
+        else:
+            check_same(
+                (first.schema, first.partitions), first.uri,
+                (file.schema, file.partitions), file.uri, wanted,
+            )  # fmt: skip
+        if totals.add(file.rows):
+            spool.add(file.rows)
+        if progress:
+            progress(totals.files + totals.empty, totals.rows)
+        if totals.full:
+            break
+    if types is None or not totals.rows:
+        raise InputNotFound(f"no rows in {', '.join(patterns)}: {totals.empty} files, all empty")
+    return Corpus(
+        patterns=patterns,
+        types=types,
+        files=spool,
+        file_count=totals.files,
+        file_bytes=totals.file_bytes,
+        rows=totals.rows,
+        text_bytes=totals.text_bytes,
+        digest=totals.digest.hexdigest(),
+        empty_files=totals.empty,
+    )
+
+
+class _Totals:
+    """Counts files up to the limit."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self.files = self.empty = self.rows = self.text_bytes = self.file_bytes = 0
+        self.digest: Any = hashlib.sha256()
+
+    @property
+    def full(self) -> bool:
+        return self._limit is not None and self.rows >= self._limit
+
+    def add(self, found: FileRows) -> bool:
+        """Whether the file has rows that count."""
+        groups: Iterable[RowGroup] = found.row_groups
+        if self._limit is not None:
+            groups = cut(found.row_groups, self._limit - self.rows)
+        rows = sum(g.rows for g in groups)
+        if not rows:
+            self.empty += 1
+            return False
+        self.files += 1
+        self.rows += rows
+        self.text_bytes += sum(g.text_bytes for g in groups)
+        self.file_bytes += found.file.size
+        add_to_digest(self.digest, found.file)
+        return True
+
+
+def _until(found: Iterable[Found], enough: Callable[[], bool]) -> Iterator[Found]:
+    """Stops listing when enough rows are there."""
+    for file in found:
+        if enough():
+            return
+        yield file
