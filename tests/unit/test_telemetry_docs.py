@@ -1,0 +1,163 @@
+"""docs/telemetry.md names everything that can be seen, and its queries run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from schemas.telemetry import log_names, names
+from schemas.telemetry.observation import ChunkObservation
+from schemas.telemetry.provider import Telemetry
+from schemas.telemetry.trace_file import COLUMNS, TRACES, spans_to_parquet
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "telemetry.md").read_text()
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def _code(name: str) -> str:
+    return f"`{name}`"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "spans": lambda: table(*((_code(n), t) for n, t in names.SPANS.items())),
+    "outcomes": lambda: table(*((_code(n), t) for n, t in names.OUTCOMES.items())),
+    "attributes": lambda: table(
+        *((_code(n), a.type.__name__, a.text) for n, a in names.ATTRIBUTES.items())
+    ),
+    "typed columns": lambda: table(*((_code(c), _code(a)) for c, a in COLUMNS.items())),
+    "metrics": lambda: table(
+        *(
+            (_code(n), m.kind, _code(m.unit), ", ".join(map(_code, m.labels)), m.text)
+            for n, m in names.METRICS.items()
+        )
+    ),
+    "log events": lambda: table(*((_code(n), t) for n, t in log_names.LOG_EVENTS.items())),
+    "log fields": lambda: table(*((_code(n), t) for n, t in log_names.LOG_FIELDS.items())),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_page_holds_each_name_with_its_line(name: str) -> None:
+    expected = TABLES[name]()
+    assert expected in PAGE, f"docs/telemetry.md, table of {name}, should be:\n{expected}"
+
+
+def test_the_page_explains_each_column_of_a_trace_file() -> None:
+    for column in TRACES.names:
+        assert f"| `{column}` |" in PAGE
+
+
+def _queries() -> list[tuple[str, str]]:
+    return re.findall(r"### ([^\n]+)\n(?:(?!###)[^`])*```sql\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output with the traces of three chunks, one of which failed once."""
+    folder = tmp_path_factory.mktemp("out")
+    (folder / "_traces").mkdir()
+    for number, (chunk, outcome) in enumerate([(0, "ok"), (1, "error"), (1, "ok"), (2, "ok")]):
+        observe = ChunkObservation(
+            Telemetry(), job="a" * 16, chunk=chunk, attempt=f"t{number}", worker=f"w{chunk}",
+            device="cpu", attempt_number=1 + (number == 2),
+        )  # fmt: skip
+        for stage in names.STAGES:
+            for _ in range(3):
+                with observe(stage, rows=10, tokens=90, padding_tokens=10):
+                    pass
+        error = TimeoutError() if outcome == "error" else None
+        rows = observe.finish(outcome, error, rows=30, ok_rows=29, error_rows=1, tokens=270)
+        (folder / "_traces" / f"part-{chunk:05d}-t{number}.parquet").write_bytes(
+            spans_to_parquet(rows)
+        )
+    return folder
+
+
+def test_there_are_five_queries_or_more() -> None:
+    assert len(_queries()) >= 5
+
+
+@pytest.mark.parametrize(("title", "query"), _queries(), ids=[title for title, _ in _queries()])
+def test_each_query_runs_and_finds_something(title: str, query: str, output: Path) -> None:
+    found = duckdb.sql(query.replace("OUTPUT/", f"{output}/")).fetchall()
+    assert found, title
+    assert all(value is not None for row in found for value in row), found
+
+
+def _calls() -> Iterator[tuple[str, str, list[str]]]:
+    """Every `log.x("event", field=…)` of the product: where, event, fields."""
+    for room in ("schemas", "producers", "workers"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if "get_logger" not in path.read_text():
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Attribute)
+                    and isinstance(node.func.value, ast.Name)
+                    and node.func.value.id == "log"
+                    and node.func.attr in ("debug", "info", "warning", "error")
+                    and node.args
+                ):
+                    where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                    fields = [k.arg for k in node.keywords if k.arg and k.arg != "error"]
+                    for event in _strings(node.args[0]):
+                        yield where, event, fields
+
+
+def _strings(node: ast.expr) -> list[str]:
+    if isinstance(node, ast.Constant):
+        return [str(node.value)]
+    if isinstance(node, ast.IfExp):
+        return _strings(node.body) + _strings(node.orelse)
+    return []
+
+
+def test_every_line_that_is_logged_has_a_known_event_and_known_fields() -> None:
+    strange = [
+        (where, event, [f for f in fields if f not in log_names.LOG_FIELDS])
+        for where, event, fields in _calls()
+        if event not in log_names.LOG_EVENTS or set(fields) - set(log_names.LOG_FIELDS)
+    ]
+    assert not strange, "add them to schemas/telemetry/log_names.py and docs/telemetry.md"
+
+
+def test_every_metric_that_is_recorded_has_a_name() -> None:
+    recorded = re.compile(r'\.record\(\s*"([^"]+)"')
+    for room in ("schemas", "producers", "workers"):
+        for path in (ROOT / room).rglob("*.py"):
+            for name in recorded.findall(path.read_text()):
+                assert name in names.METRICS, f"{path}: {name}"
+
+
+def test_names_follow_opentelemetrys_rules() -> None:
+    for name in [*names.ATTRIBUTES, *names.METRICS]:
+        assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", name)
+    for name, metric in names.METRICS.items():
+        assert not name.endswith(("_total", "_seconds", ".total")), "units stand in `unit`"
+        assert re.fullmatch(r"\{[a-z]+\}|s|By|1", metric.unit), name
+        assert not {"job", "headrace.job", "chunk"} & set(metric.labels), "bounded cardinality"
+
+
+def test_our_messaging_names_are_those_of_the_conventions() -> None:
+    from opentelemetry.semconv._incubating.attributes import messaging_attributes as conventions
+    from opentelemetry.semconv.attributes import error_attributes
+
+    known = {v for k, v in vars(conventions).items() if k.startswith("MESSAGING_")}
+    ours = {n for n in names.ATTRIBUTES if n.startswith("messaging.")}
+    assert ours <= known
+    assert error_attributes.ERROR_TYPE == names.ERROR_TYPE
+
+
+if __name__ == "__main__":
+    for heading, make in TABLES.items():
+        print(f"## {heading}\n{make()}\n")
