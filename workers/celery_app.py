@@ -100,7 +100,7 @@ def _drain(**_: Any) -> None:
 
 
 @signals.task_failure.connect
-def _child_died(exception: Any = None, args: Any = None, **_: Any) -> None:
+def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_: Any) -> None:
     """Runs in the parent: the child died with the message in hand."""
     from billiard.exceptions import WorkerLostError
 
@@ -114,7 +114,7 @@ def _child_died(exception: Any = None, args: Any = None, **_: Any) -> None:
     assert settings.broker_url is not None
     client = connect(settings.broker_url.get_secret_value(), name="headrace-parent")
     jobs = WorkBook(lambda uri: open_store(uri, settings))
-    chunks = bury(client, worker_name(), args[0], jobs, settings.lease_s)
+    chunks = bury(client, sender.app, worker_name(), args[0], jobs, settings.lease_s)
     log.warning("worker.lost", worker=worker_name(), chunks=chunks)
 
 
@@ -131,7 +131,7 @@ def serve(settings: Settings, queues: list[str]) -> int:
         without_mingle=True,
         without_heartbeat=True,
         quiet=True,
-        loglevel=settings.log_level.upper(),
+        loglevel="WARNING",  # of Celery and billiard; ours is set with the logging
     )
     worker.start()
     return int(worker.exitcode or 0)

@@ -1,60 +1,59 @@
-"""A parent that saw its child die says so at once, instead of waiting for the lease to run out."""
+"""A parent that saw its child die says so at once, instead of waiting for the lease to run out.
+
+The lease goes first, then the message comes back, as in a drain. What cannot be done here (Redis
+or the store is away) the controller does when the lease ends.
+"""
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
-import redis
-
 from schemas import keys, layout
-from schemas.attempts import attempt_of_death, record_attempt
-from schemas.errors import HeadraceError, error_type_of
-from schemas.leases import LeaseBook
-from schemas.message import ScoreChunk, parse_message
+from schemas.attempts import attempt_of_death, decide, read_attempts, record_attempt
+from schemas.celery_config import send
+from schemas.errors import error_type_of
+from schemas.leases import LeaseBook, Mark
+from schemas.message import parse_message
 from schemas.telemetry.logs import get_logger
-from workers.work import WorkBook
+from workers.work import Work, WorkBook
 
 log = get_logger(__name__)
 
 
-def bury(client: Any, worker: str, body: Any, jobs: WorkBook, lease_s: float) -> int:
-    """Record and free what the dead child of this worker held; returns the number of chunks.
+def bury(client: Any, sender: Any, worker: str, body: Any, jobs: WorkBook, lease_s: float) -> int:
+    """Record, free and publish again what the dead child of this worker held; returns how many.
 
-    What cannot be done here (Redis or the store is away) the controller does when the lease ends.
+    A chunk that is to be parked, or to wait, is left to the controller.
     """
     try:
         message = parse_message(body)
-        hand = _hand(client, worker)
+        work = jobs.find(message)
         book = LeaseBook(client, message.job, lease_s)
-        marks = book.marks()
-        chunks = [c for c in message.chunks if c in marks and _is_of(marks[c].worker, marks[c].attempt, worker, hand)]
-        for chunk in chunks:
-            _record(message, chunk, marks[chunk], worker, jobs)
-            book.release(chunk, marks[chunk].attempt)
+        held = {c: m for c, m in book.marks().items() if c in message.chunks and m.worker == worker}
+        again = []
+        for chunk, mark in held.items():
+            if _tries_again(work, chunk, mark, worker):
+                again.append(chunk)
+            book.release(chunk, mark.attempt)
         client.hset(keys.worker(worker), "hand", "")
-        return len(chunks)
-    except (HeadraceError, redis.RedisError, ValueError) as error:
+        for chunk in again:  # each by itself: what killed once may kill again
+            alone = message.model_copy(update={"chunks": (chunk,)})
+            send(sender, alone, work.job.options.queue)
+        return len(held)
+    except Exception as error:
         log.warning("worker.lost", worker=worker, error_type=error_type_of(error))
         return 0
 
 
-def _hand(client: Any, worker: str) -> set[str]:
-    """The attempts the worker said it holds."""
-    data = client.hget(keys.worker(worker), "hand")
-    return set(json.loads(data)["chunks"].values()) if data else set()
-
-
-def _is_of(marked: str, attempt: str, worker: str, hand: set[str]) -> bool:
-    return marked == worker or attempt in hand
-
-
-def _record(message: ScoreChunk, chunk: int, mark: Any, worker: str, jobs: WorkBook) -> None:
-    work = jobs.find(message)
+def _tries_again(work: Work, chunk: int, mark: Mark, worker: str) -> bool:
+    """Record the death; whether the chunk can be sent again at once."""
     if work.store.head(layout.part(chunk)) is not None:
-        return
+        return False
     attempt = attempt_of_death(chunk, mark, time.time(), f"parent of {worker}")
     if attempt is not None:
         record_attempt(work.store, attempt)
-        log.warning("attempt.recorded", job=message.job, chunk=chunk, cause=attempt.cause, worker=worker)
+        log.warning("attempt.recorded", job=work.job.id, chunk=chunk, cause=attempt.cause, worker=worker)
+    attempts = read_attempts(work.store, chunk)
+    decision = decide(attempts, work.chunk(chunk).rows, work.job.options.max_attempts, 0.0)
+    return decision.parked is None and decision.wait_s == 0.0

@@ -18,7 +18,6 @@ from schemas import layout
 from schemas.attempts import attempt_of_death, read_attempts, record_attempt, suspicion
 from schemas.chunk import Chunk
 from schemas.errors import HeadraceError, InputChanged, LeaseLost, MessageRejected, Stopped, error_type_of
-from schemas.input_file import open_input
 from schemas.manifest import Attempt
 from schemas.message import ScoreChunk, parse_message
 from schemas.telemetry.logs import get_logger
@@ -29,7 +28,7 @@ from workers.pipeline import Begun, begin, finish
 from workers.runtime import Runtime
 from workers.scoring import Engine
 from workers.sink import PartSink
-from workers.source import read_windows
+from workers.source import open_input, read_windows
 from workers.work import Work
 
 log = get_logger(__name__)
@@ -240,7 +239,7 @@ class Run:
         )
         log.error(
             "chunk.failed", job=self._work.job.id, chunk=chunk.number,
-            error_type=attempt.cause, error_message=attempt.message, exc_info=None if ours else error,
+            error_type=attempt.cause, error_message=attempt.message, error=None if ours else error,
         )
         try:
             record_attempt(self._work.store, attempt)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.chunk import Chunk
+from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputChanged, InputUnreadable
 from schemas.hashing import text_hash
+from schemas.input_file import etag_of
 from schemas.job import Spec
+from schemas.storage.open import split_uri
+from schemas.storage.store import Store
 from workers.rows import INVALID_TEXT, NULL_TEXT, RowFault, Window
 from workers.scoring import Observe
 
@@ -19,6 +22,21 @@ from workers.scoring import Observe
 # far under the 400 MB a worker may have above its model.
 WINDOW_ROWS = 8_192
 WINDOW_BYTES = 16 << 20
+
+
+def open_input(file: InputFile, open_store: Callable[[str], Store]) -> Any:
+    """The input file, open to read at random, if it is still the one that was planned.
+
+    Raises:
+        InputChanged: it is gone, or another one has its name.
+    """
+    root, name = split_uri(file.uri)
+    store = open_store(root)
+    if etag_of(store, name) != (file.size, file.etag):
+        raise InputChanged(
+            f"{file.uri} is not the file that was planned: put it back, or submit a new job"
+        )
+    return store.open(name)
 
 
 def read_windows(
