@@ -141,53 +141,21 @@ class Metric(NamedTuple):
 
 
 ROWS = "headrace.rows"
-TOKENS = "headrace.tokens"
-ROW_ERRORS = "headrace.row.errors"
+TOKENS = "headrace.tokens.scored"
+PADDING = "headrace.tokens.padding"
 ATTEMPTS = "headrace.attempts"
 CHUNK_DURATION = "headrace.chunk.duration"
 STAGE_DURATION = "headrace.stage.duration"
+REDELIVERIES = "headrace.redeliveries"
 SPANS_DROPPED = "headrace.spans.dropped"
 
 METRICS: dict[str, Metric] = {
-    ROWS: Metric("counter", "{row}", ("status",), "rows committed"),
+    ROWS: Metric("counter", "{row}", ("status",), "rows committed, by status"),
     TOKENS: Metric("counter", "{token}", (), "tokens of rows committed"),
-    "headrace.tokens.padding": Metric("counter", "{token}", (), "tokens of padding the device saw"),
-    ROW_ERRORS: Metric("counter", "{row}", (ERROR_TYPE,), "error rows by class"),
-    ATTEMPTS: Metric(
-        "counter", "{attempt}", ("outcome", ERROR_TYPE), "attempts on chunks by their end"
-    ),
+    PADDING: Metric("counter", "{token}", (), "tokens of padding the device saw"),
+    ATTEMPTS: Metric("counter", "{attempt}", ("outcome", ERROR_TYPE), "attempts on chunks by end"),
     CHUNK_DURATION: Metric("histogram", "s", ("outcome",), "seconds of an attempt"),
     STAGE_DURATION: Metric("histogram", "s", ("stage",), "busy seconds of a stage in an attempt"),
-    "headrace.chunks": Metric(
-        "gauge", "{chunk}", ("state",), "chunks: waiting, leased, done, parked"
-    ),
-    "headrace.backlog.rows": Metric("gauge", "{row}", ("queue",), "rows without a part"),
-    "headrace.backlog.tokens": Metric(
-        "gauge", "{token}", ("queue",), "tokens without a part, estimated"
-    ),
-    "headrace.backlog.age": Metric(
-        "gauge", "s", ("queue",), "age of the oldest chunk without a part"
-    ),
-    "headrace.batch.fill": Metric(
-        "histogram", "1", (), "share of the token budget that a batch uses"
-    ),
-    "headrace.device.memory": Metric("gauge", "By", ("device",), "memory in use on the device"),
-    "headrace.device.utilization": Metric(
-        "gauge", "1", ("device",), "share of time the device was busy"
-    ),
-    "headrace.batch.halvings": Metric(
-        "counter", "{halving}", ("device",), "batches halved: out of memory"
-    ),
-    "headrace.lease.losses": Metric("counter", "{lease}", (), "leases that another attempt took"),
-    "headrace.redeliveries": Metric(
-        "counter", "{message}", (), "messages dropped: part or lease was there"
-    ),
-    "headrace.reuse.hits": Metric("counter", "{row}", (), "rows copied from an earlier output"),
+    REDELIVERIES: Metric("counter", "{message}", (), "chunks dropped: a part or lease was there"),
     SPANS_DROPPED: Metric("counter", "{span}", ("reason",), "spans that reached no collector"),
-    "headrace.deadline.remaining": Metric(
-        "gauge", "s", ("queue",), "seconds to the nearest deadline"
-    ),
-    "headrace.workers": Metric(
-        "gauge", "{worker}", ("queue",), "workers that showed a sign of life"
-    ),
 }

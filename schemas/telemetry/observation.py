@@ -193,8 +193,19 @@ class ChunkObservation:
         labels = {names.ERROR_TYPE: str(error_type)} if error_type else {}
         self._emitter.record(names.ATTEMPTS, 1, outcome=outcome, **labels)
         self._emitter.record(names.CHUNK_DURATION, root.duration_nano / 1e9, outcome=outcome)
+        if outcome == "ok":
+            for attribute, metric, status in _COMMITTED:
+                self._emitter.record(metric, float(root.attributes.get(attribute, 0)), **status)
         for stage, sums in stages:
             self._emitter.record(names.STAGE_DURATION, sums.busy_ns / 1e9, stage=stage)
+
+
+_COMMITTED: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("headrace.ok_rows", names.ROWS, {"status": "ok"}),
+    ("headrace.error_rows", names.ROWS, {"status": "error"}),
+    ("headrace.tokens", names.TOKENS, {}),
+    ("headrace.padding_tokens", names.PADDING, {}),
+)
 
 
 def outcome_of(error: BaseException) -> str:
