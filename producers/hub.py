@@ -1,0 +1,108 @@
+"""A hub id pinned to a commit: from the hub's cache on this machine, else from the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from producers.model_ref import ModelInfo, parse_config, read_weights
+from schemas.errors import MissingExtra, ModelError
+from schemas.job import ModelRef
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+TIMEOUT_S = 10.0
+"""Chosen: a person waits for `submit`; a hub that does not answer by then is not reachable."""
+
+
+def from_hub(name: str, revision: str | None) -> ModelInfo:
+    """The model at its commit.
+
+    A commit is taken as it is; a branch or tag (`main` where none is given) becomes the commit
+    that the cache on this machine knows it by, else the one that the hub names.
+
+    Raises:
+        ModelError: no such model or revision, or the hub is not reachable; with what to do.
+        MissingExtra: huggingface_hub is not installed.
+    """
+    try:
+        from huggingface_hub import constants
+    except ImportError as error:
+        raise MissingExtra(
+            f"model {name} is no folder here; for a hub id install huggingface_hub: "
+            "pip install 'headrace[model]'"
+        ) from error
+    cache = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    commit = revision if revision and COMMIT.fullmatch(revision) else None
+    commit = commit or cached_commit(cache, revision or "main") or _ask(name, revision)
+    snapshot = cache / "snapshots" / commit
+    config = _config(name, commit, snapshot)
+    folder = snapshot if any(snapshot.glob("*.safetensors")) else None
+    weights = read_weights(folder) if folder else None
+    return ModelInfo(
+        ModelRef(uri=name, revision=commit),
+        config,
+        folder,
+        weights.parameters if weights else None,
+        weights.embeddings if weights else 0,
+    )
+
+
+def cached_commit(cache: Path, revision: str) -> str | None:
+    """The commit that a branch or tag had when it was last fetched; None when it never was."""
+    refs = (cache / "refs").resolve()
+    file = (refs / revision).resolve()
+    if not file.is_relative_to(refs) or not file.is_file():
+        return None
+    commit = file.read_text().strip()
+    return commit if COMMIT.fullmatch(commit) else None
+
+
+def _ask(name: str, revision: str | None) -> str:
+    from huggingface_hub import model_info
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        commit: str | None = model_info(name, revision=revision, timeout=TIMEOUT_S).sha
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"model {name}: neither a folder here nor a model on the hub; if private, it needs a token"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"model {name} has no revision {revision!r} on the hub") from error
+    except Exception as error:
+        # the hub's client raises its own, its transport's and the operating system's errors
+        raise ModelError(_unreachable(name, error)) from error
+    if not commit or not COMMIT.fullmatch(commit):
+        raise ModelError(f"model {name}: the hub names no commit; give one with --revision")
+    return commit
+
+
+def _config(name: str, commit: str, snapshot: Path) -> Mapping[str, Any]:
+    cached = snapshot / "config.json"
+    if cached.is_file():
+        return parse_config(cached.read_bytes(), name)
+    _ask(name, commit)  # a hub that is out of reach says so at once; a download tries for 20 s
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+
+    try:
+        path = Path(hf_hub_download(name, "config.json", revision=commit))
+    except RevisionNotFoundError as error:
+        raise ModelError(f"model {name} has no commit {commit} on the hub") from error
+    except EntryNotFoundError as error:
+        if "Local" in type(error).__name__:  # offline and not in the cache
+            raise ModelError(_unreachable(name, error)) from error
+        raise ModelError(f"model {name} has no config.json at {commit}") from error
+    except Exception as error:  # as above
+        raise ModelError(_unreachable(name, error)) from error
+    return parse_config(path.read_bytes(), name)
+
+
+def _unreachable(name: str, error: Exception) -> str:
+    return (
+        f"model {name} is no folder here and not in the hub's cache, and the hub could not be "
+        f"asked ({type(error).__name__}); give --model a folder, fetch it on a machine with a network "
+        f"(hf download {name}) and set HF_HOME, or give its commit with --revision"
+    )

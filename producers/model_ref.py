@@ -1,0 +1,281 @@
+"""A model as a reference that cannot move, and what its files say about it. No torch.
+
+| `--model` | the reference's revision |
+| --- | --- |
+| a folder on a disk | `sha256:…` over its deciding files (`schemas.model_digest`) |
+| an `s3://` folder | the same digest, taken by reading the deciding objects once, as a stream |
+| a hub id, `org/name` | the commit, 40 hex digits |
+
+A worker checks the same digest over the files that it fetched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ModelError
+from schemas.job import ModelRef
+from schemas.model_digest import (
+    BLOCK_BYTES,
+    DECIDING_SUFFIXES,
+    IGNORED_FOLDERS,
+    IGNORED_NAMES,
+    folder_digest,
+)
+from schemas.storage.store import Store
+
+HEADS: dict[str, str] = {
+    "text-classification": "ForSequenceClassification",
+    "token-classification": "ForTokenClassification",
+}
+"""How the name of an architecture ends that has the head a task needs; other tasks take any."""
+
+NO_MODEL = ModelRef(uri="none", revision="none")
+WITHOUT_MODEL = frozenset({"fake"})
+"""Tasks that need no model."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_MAX_CONFIG_BYTES = 16 << 20  # chosen: the longest list of labels in use is under 1 MB
+_MAX_HEADER_BYTES = 100 << 20  # required: the safetensors library's own limit
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that was found, and what can be said of it without loading it."""
+
+    ref: ModelRef
+    config: Mapping[str, Any]
+    folder: Path | None = None
+    """Its files on this machine, where they are."""
+    parameters: int | None = None
+    embeddings: int = 0
+    """Of the parameters, those in tables that are looked up: they cost no time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Parameters counted in the headers of safetensors files."""
+
+    parameters: int
+    embeddings: int
+
+
+def resolve_model(
+    model: str | None,
+    revision: str | None,
+    task: str,
+    open_store: Callable[[str], Store],
+    *,
+    allow_pickle: bool = False,
+) -> ModelInfo:
+    """The model that a person means.
+
+    Raises:
+        ModelError: it cannot be found, is not pinned, has no weights that may be loaded, or no
+            head for the task.
+        MissingExtra: a hub id, and huggingface_hub is not installed.
+        StorageError: the store of an `s3://` folder does not answer.
+    """
+    if model is None:
+        if task in WITHOUT_MODEL:
+            return ModelInfo(NO_MODEL, {})
+        raise ModelError(f"{task} needs a model: --model FOLDER, a hub id, or s3://bucket/folder")
+    info = _find(model, revision, open_store, allow_pickle)
+    check_head(info.config, task, model)
+    return info
+
+
+def _find(
+    model: str, revision: str | None, open_store: Callable[[str], Store], allow_pickle: bool
+) -> ModelInfo:
+    path = Path(model.removeprefix("file://")).expanduser()
+    if path.is_dir():
+        return _from_folder(path.absolute(), revision, allow_pickle)
+    if model.startswith("s3://"):
+        return _from_store(open_store(model), revision, allow_pickle)
+    looks_local = path.is_absolute() or model.startswith((".", "~", "file://"))
+    if looks_local or not HUB_ID.fullmatch(model):
+        raise ModelError(f"model {model}: there is no such folder")
+    from producers.hub import from_hub
+
+    return from_hub(model, revision)
+
+
+def check_head(config: Mapping[str, Any], task: str, model: str) -> None:
+    """Nothing, when the model's architecture serves the task, or does not say what it is.
+
+    Raises:
+        ModelError: its head is for something else.
+    """
+    suffix = HEADS.get(task)
+    names = config.get("architectures") or []
+    if suffix and names and not any(str(name).endswith(suffix) for name in names):
+        raise ModelError(
+            f"model {model} has no head for {task}: it is a {', '.join(map(str, names))}, and "
+            f"{task} needs one that ends with {suffix}"
+        )
+
+
+# -- a folder on a disk
+
+
+def _from_folder(folder: Path, revision: str | None, allow_pickle: bool) -> ModelInfo:
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise ModelError(f"model {folder} is a folder without config.json: not a model")
+    config = parse_config(config_file.read_bytes(), str(folder))
+    names = [p.name for p in folder.iterdir() if p.is_file()]
+    _check_weights(names, str(folder), allow_pickle)
+    digest = folder_digest(folder)
+    _check_revision(revision, digest, str(folder))
+    weights = read_weights(folder)
+    return ModelInfo(
+        ModelRef(uri=str(folder), revision=digest),
+        config,
+        folder,
+        weights.parameters if weights else None,
+        weights.embeddings if weights else 0,
+    )
+
+
+def parse_config(data: bytes, where: str) -> Mapping[str, Any]:
+    """The object in a config.json.
+
+    Raises:
+        ModelError: it is not JSON, not an object, or absurdly large.
+    """
+    try:
+        found = json.loads(data) if len(data) <= _MAX_CONFIG_BYTES else None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"model {where}: config.json is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"model {where}: config.json holds no object")
+    return found
+
+
+def _check_weights(names: list[str], where: str, allow_pickle: bool) -> None:
+    if any(name.endswith(".safetensors") for name in names):
+        return
+    if any(name.endswith(".bin") for name in names):
+        if allow_pickle:
+            return
+        raise ModelError(
+            f"model {where} has its weights as pickle only, which can run code: convert them to "
+            "safetensors, or set --allow-pickle where you trust it"
+        )
+    raise ModelError(f"model {where} has no weights: no *.safetensors beside config.json")
+
+
+def _check_revision(revision: str | None, digest: str, where: str) -> None:
+    if revision is not None and revision != digest:
+        raise ModelError(
+            f"model {where} is {digest}, and --revision says {revision}; leave --revision out for "
+            "a folder, or put back the files that it names"
+        )
+
+
+def read_weights(folder: Path) -> Weights | None:
+    """Parameters of the model's safetensors files; None when there are none or they are damaged."""
+    counted: list[Weights] = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            weights = count_weights(file)
+        if weights is None:
+            return None
+        counted.append(weights)
+    return _sum(counted)
+
+
+def count_weights(file: Any) -> Weights | None:
+    """Parameters in the header of one open safetensors file; None when it has no sound header.
+
+    Source: https://huggingface.co/docs/safetensors/index#format
+    """
+    length = int.from_bytes(bytes(file.read(8)), "little")
+    if not 2 <= length <= _MAX_HEADER_BYTES:
+        return None
+    total = embeddings = 0
+    try:
+        for name, tensor in json.loads(bytes(file.read(length))).items():
+            if name == "__metadata__":
+                continue
+            size = 1
+            for extent in tensor["shape"]:
+                size *= int(extent)
+            total += size
+            embeddings += size if "embed" in name and name.endswith("weight") else 0
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return Weights(total, embeddings)
+
+
+def _sum(counted: list[Weights]) -> Weights | None:
+    if not counted:
+        return None
+    return Weights(sum(w.parameters for w in counted), sum(w.embeddings for w in counted))
+
+
+# -- an object store
+
+
+def _from_store(store: Store, revision: str | None, allow_pickle: bool) -> ModelInfo:
+    names = sorted(info.name for info in store.list() if is_deciding(info.name))
+    data = store.read("config.json") if "config.json" in names else None
+    if data is None:
+        raise ModelError(f"model {store.uri}: no config.json at that place")
+    config = parse_config(data, store.uri)
+    top = [name for name in names if "/" not in name]
+    _check_weights(top, store.uri, allow_pickle)
+    digest = store_digest(store, names)
+    _check_revision(revision, digest, store.uri)
+    weights = _store_weights(store, [name for name in top if name.endswith(".safetensors")])
+    return ModelInfo(
+        ModelRef(uri=store.uri, revision=digest),
+        config,
+        None,
+        weights.parameters if weights else None,
+        weights.embeddings if weights else 0,
+    )
+
+
+def is_deciding(name: str) -> bool:
+    """Whether `folder_digest` would take a file of this name."""
+    *folders, file = name.split("/")
+    if file.startswith(".") or any(f.startswith(".") or f in IGNORED_FOLDERS for f in folders):
+        return False
+    return Path(file).suffix in DECIDING_SUFFIXES and file not in IGNORED_NAMES
+
+
+def store_digest(store: Store, names: list[str]) -> str:
+    """What `folder_digest` gives for a folder with these objects as its files."""
+    whole = hashlib.sha256()
+    for name in sorted(names):
+        whole.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        digest = hashlib.sha256()
+        for block in _blocks(store, name):
+            digest.update(block)
+        whole.update(digest.digest())
+    return f"sha256:{whole.hexdigest()}"
+
+
+def _blocks(store: Store, name: str) -> Iterator[bytes]:
+    with store.open(name) as file:
+        while block := bytes(file.read(8 * BLOCK_BYTES)):
+            yield block
+
+
+def _store_weights(store: Store, names: list[str]) -> Weights | None:
+    counted: list[Weights] = []
+    for name in names:
+        with store.open(name) as file:
+            weights = count_weights(file)
+        if weights is None:
+            return None
+        counted.append(weights)
+    return _sum(counted)
