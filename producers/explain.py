@@ -1,0 +1,177 @@
+"""What happened to one row: its part, chunk, attempts, stages, error, and its trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas import layout, parquet
+from schemas.errors import ColumnError, HeadraceError, JobNotFound
+from schemas.job import Job, parse_job
+from schemas.storage.store import Store
+from schemas.telemetry import names
+from schemas.telemetry.trace_file import SpanRow, read_spans
+
+_THREADS = 16  # chosen: footers are small, and a bucket's answer takes longer than reading them
+
+
+def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str, Any]:
+    """All that is known of the rows with this id; `rows` is empty when no part holds it.
+
+    `jaeger` is the address of a Jaeger, for links. The row's text is not in it: it stands in the
+    input, at `input_file` and `input_row`.
+
+    Raises:
+        JobNotFound: the output holds no job.
+        ColumnError: the id is not of the id column's type.
+    """
+    job = _job(store)
+    parts = [i.name for i in store.list(layout.DATA) if layout.chunk_of_part(i.name) is not None]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = [
+            row for rows in pool.map(lambda name: _find(store, name, row_id), parts) for row in rows
+        ]
+    for row in found:
+        row["attempts"] = _attempts(store, row["chunk"])
+        row["trace_url"] = f"{jaeger.rstrip('/')}/trace/{row['trace_id']}" if jaeger else None
+    return {
+        "id": row_id,
+        "job": job.id,
+        "output": store.uri,
+        "chunks": job.chunks,
+        "parts": len(parts),
+        "rows": found,
+    }
+
+
+def tell(explanation: dict[str, Any]) -> str:
+    """The explanation for people."""
+    rows = explanation["rows"]
+    if not rows:
+        return (
+            f"no row with id {explanation['id']} in the {explanation['parts']} parts of job "
+            f"{explanation['job']} ({explanation['chunks']} chunks)"
+        )
+    return "\n\n".join("\n".join(_lines(explanation, row)) for row in rows)
+
+
+def _lines(explanation: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
+    yield f"row {explanation['id']}: {row['status']}"
+    if row["error_type"]:
+        yield f"  error     {row['error_type']}: {row['error_message']}"
+    for name, value in row["prediction"].items():
+        yield f"  {name:<9} {value if len(str(value)) < 80 else str(value)[:77] + '...'}"
+    yield f"  part      {row['part']}, row {row['part_row']}"
+    yield f"  input     {row['input_file']}, row {row['input_row']}"
+    yield f"  chunk     {row['chunk']}, attempt {row['attempt']}"
+    yield f"  trace     {row['trace_url'] or row['trace_id']}"
+    for attempt in row["attempts"]:
+        why = f" ({attempt['error_type']})" if attempt["error_type"] else ""
+        where = f"on {attempt['worker']}, {attempt['seconds']:.2f} s"
+        yield f"  {attempt['started']}  {attempt['outcome']}{why} {where}"
+        yield "    " + "  ".join(f"{stage} {s:.2f} s" for stage, s in attempt["stages_s"].items())
+
+
+def _job(store: Store) -> Job:
+    data = store.read(layout.JOB)
+    if data is None:
+        raise JobNotFound(f"{store.uri} holds no job: there is no {layout.JOB}")
+    return parse_job(data, f"{store.uri}/{layout.JOB}")
+
+
+def _find(store: Store, name: str, row_id: str) -> list[dict[str, Any]]:
+    """The rows of a part with this id; only row groups that may hold it are read."""
+    with store.open(name) as file, pq.ParquetFile(file) as part:
+        wanted = _wanted(row_id, part.schema_arrow.field(0))
+        column = part.schema_arrow.names[0]
+        found, first = [], 0
+        for group in range(part.num_row_groups):
+            rows = part.metadata.row_group(group)
+            if _may_hold(rows.column(0), wanted):
+                ids = part.read_row_group(group, columns=[column])[column]
+                at = pc.indices_nonzero(pc.equal(ids.combine_chunks(), wanted)).to_pylist()
+                table = part.read_row_group(group) if at else None
+                found += [
+                    _row(name, part, first + i, table.slice(i, 1)) for i in at if table is not None
+                ]
+            first += rows.num_rows
+        return found
+
+
+def _wanted(row_id: str, field: pa.Field) -> pa.Scalar:
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    try:
+        return pa.scalar(row_id).cast(kind)
+    except pa.ArrowException as error:
+        raise ColumnError(f"the id column {field.name} is {kind}, and {row_id} is none") from error
+
+
+def _may_hold(column: Any, wanted: pa.Scalar) -> bool:
+    statistics = column.statistics
+    if statistics is None or not statistics.has_min_max:
+        return True
+    try:
+        return bool(statistics.min <= wanted.as_py() <= statistics.max)
+    except TypeError:  # a type whose statistics pyarrow gives in another form
+        return True
+
+
+def _row(name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> dict[str, Any]:
+    facts = {k.decode(): v.decode() for k, v in (part.metadata.metadata or {}).items()}
+    values = row.to_pylist()[0]
+    task = parquet.TASK_COLUMNS.get(facts.get(parquet.META_TASK, ""), ())
+    return {
+        "part": name,
+        "part_row": at,
+        "chunk": layout.chunk_of_part(name),
+        "attempt": facts.get(parquet.META_ATTEMPT),
+        "input_file": facts.get(parquet.META_FILE),
+        "input_row": int(facts.get(parquet.META_FIRST_ROW, 0)) + at,
+        "status": values["status"],
+        "error_type": values["error_type"],
+        "error_message": values["error_message"],
+        "n_tokens": values["n_tokens"],
+        "truncated": values["truncated"],
+        "prediction": {c: values[c] for c in task if values.get(c) is not None},
+        "trace_id": values["trace_id"] or facts.get(parquet.META_TRACE),
+    }
+
+
+def _attempts(store: Store, chunk: int) -> list[dict[str, Any]]:
+    """Every attempt on the chunk that left a trace, earliest first."""
+    prefix = layout.trace(chunk, "").removesuffix(".parquet")
+    attempts = []
+    for info in store.list(prefix):
+        try:
+            spans = read_spans(store.read(info.name) or b"")
+        except HeadraceError:
+            continue  # a broken trace costs this line, not the answer
+        attempts += [_attempt(root, spans) for root in spans if root.parent_span_id is None]
+    return sorted(attempts, key=lambda a: str(a["started"]))
+
+
+def _attempt(root: SpanRow, spans: list[SpanRow]) -> dict[str, Any]:
+    started = datetime.fromtimestamp(root.start_time_unix_nano / 1e9, UTC)
+    children = [
+        s for s in spans if s.parent_span_id == root.span_id and names.STAGE in s.attributes
+    ]
+    return {
+        "attempt": root.attributes.get(names.ATTEMPT),
+        "started": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "seconds": root.duration_nano / 1e9,
+        "worker": root.attributes.get(names.WORKER),
+        "device": root.attributes.get(names.DEVICE),
+        "outcome": root.attributes.get(names.OUTCOME),
+        "error_type": root.attributes.get(names.ERROR_TYPE),
+        "error_message": root.status_message,
+        "trace_id": root.trace_id,
+        "stages_s": {
+            str(s.attributes[names.STAGE]): int(s.attributes[names.BUSY_NS]) / 1e9 for s in children
+        },
+    }

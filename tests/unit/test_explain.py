@@ -1,0 +1,82 @@
+"""From a row to what happened to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from producers.explain import explain, tell
+from schemas import layout
+from schemas.errors import ColumnError, JobNotFound
+from schemas.storage.local import LocalStore
+from tests.unit.fake_output import write_fake_output
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
+    return write_fake_output(tmp_path_factory.mktemp("out"), chunks=4, rows=50, error_share=0.05)
+
+
+def test_a_row_is_led_to_its_part_and_its_trace(store: LocalStore) -> None:
+    found = explain(store, "70", jaeger="http://localhost:16686/")
+    (row,) = found["rows"]
+    assert row["part"] == "data/part-00001.parquet"
+    assert (row["chunk"], row["part_row"]) == (1, 20)
+    assert (row["input_file"], row["input_row"]) == ("/corpus/1.parquet", 20)
+    assert row["trace_url"] == f"http://localhost:16686/trace/{row['trace_id']}"
+    assert set(row["attempts"][-1]["stages_s"]) == {
+        "read",
+        "tokenize",
+        "forward",
+        "decode",
+        "write",
+        "commit",
+    }
+
+
+def test_every_attempt_on_its_chunk_is_told(store: LocalStore) -> None:
+    (row,) = explain(store, "70")["rows"]
+    assert [(a["outcome"], a["error_type"]) for a in row["attempts"]] == [
+        ("error", "timeout_error"),
+        ("ok", None),
+    ]
+    assert row["trace_id"] == row["attempts"][1]["trace_id"]
+
+
+def test_an_error_row_says_why(store: LocalStore) -> None:
+    table = pq.read_table(f"{store.uri}/data")
+    rows = [
+        r
+        for r in table.select(["id", "status", "error_type"]).to_pylist()
+        if r["status"] == "error"
+    ]
+    found = explain(store, str(rows[0]["id"]))
+    assert found["rows"][0]["error_type"] == rows[0]["error_type"]
+    assert rows[0]["error_type"] in tell(found)
+
+
+def test_an_id_that_is_nowhere_is_said_to_be_nowhere(store: LocalStore) -> None:
+    found = explain(store, "123456")
+    assert found["rows"] == []
+    assert "no row with id 123456 in the 4 parts" in tell(found)
+
+
+def test_an_id_of_the_wrong_type_names_the_column(store: LocalStore) -> None:
+    with pytest.raises(ColumnError, match="id column id is int64"):
+        explain(store, "abc")
+
+
+def test_a_lost_or_broken_trace_costs_the_attempt_and_not_the_answer(tmp_path: Path) -> None:
+    store = write_fake_output(tmp_path, chunks=1, rows=20, lost=0)
+    (trace,) = store.list(layout.trace(0, "").removesuffix(".parquet"))
+    store.replace(trace.name, b"broken")
+    (row,) = explain(store, "3")["rows"]
+    assert row["attempts"] == []
+    assert row["trace_id"]
+
+
+def test_a_folder_without_a_job_is_no_output(tmp_path: Path) -> None:
+    with pytest.raises(JobNotFound):
+        explain(LocalStore(tmp_path), "1")
