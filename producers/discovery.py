@@ -163,3 +163,20 @@ def _nothing(pattern: str, today: date) -> str:
     if os.path.isdir(uri):
         return f"no files in {shown}: a folder is searched for *{SUFFIX}"
     return f"{shown} does not exist"
+
+
+def covers(pattern: str, uri: str, today: date) -> bool:
+    """Whether a file at that URI would be found by the pattern."""
+    from schemas.storage.open import normalise_uri
+
+    root = normalise_uri(pattern.replace("{date}", today.isoformat()))
+    if uri == root:
+        return True
+    if _GLOB.search(root) and not os.path.exists(root):
+        parts = root.split("/")
+        first = next(i for i, part in enumerate(parts) if _GLOB.search(part))
+        base, rest = "/".join(parts[:first]), "/".join(parts[first:])
+        name = uri.removeprefix(f"{base}/")
+        return name != uri and bool(re.fullmatch(glob_to_regex(rest), name)) and not _hidden(name)
+    name = uri.removeprefix(f"{root.rstrip('/')}/")
+    return name != uri and not _hidden(name)

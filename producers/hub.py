@@ -67,7 +67,7 @@ def _ask(name: str, revision: str | None) -> str:
         commit: str | None = model_info(name, revision=revision, timeout=TIMEOUT_S).sha
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"model {name}: neither a folder here nor a model on the hub; if private, it needs a token"
+            f"model {name}: neither a folder here nor a model on the hub (or it needs a token)"
         ) from error
     except RevisionNotFoundError as error:
         raise ModelError(f"model {name} has no revision {revision!r} on the hub") from error
@@ -103,6 +103,6 @@ def _config(name: str, commit: str, snapshot: Path) -> Mapping[str, Any]:
 def _unreachable(name: str, error: Exception) -> str:
     return (
         f"model {name} is no folder here and not in the hub's cache, and the hub could not be "
-        f"asked ({type(error).__name__}); give --model a folder, fetch it on a machine with a network "
+        f"asked ({type(error).__name__}); give --model a folder, fetch it where there is a network "
         f"(hf download {name}) and set HF_HOME, or give its commit with --revision"
     )

@@ -1,0 +1,64 @@
+"""What sets two jobs apart, in words. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.job import Inputs, Job, Options, Spec
+
+
+def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
+    """Each field that decides the output and differs, as `text_column: text → body`."""
+    before, after = stored.spec.model_dump(mode="json"), spec.model_dump(mode="json")
+    told: list[str] = []
+    for name in Spec.model_fields:
+        if before[name] == after[name]:
+            continue
+        if name == "inputs_digest":
+            told.append(_inputs(stored.inputs, inputs))
+        elif name == "model":
+            told += _fields("model", before[name], after[name])
+        elif name == "params":
+            told += _fields("", before[name], after[name])
+        else:
+            told.append(f"{name}: {_shown(before[name])} → {_shown(after[name])}")
+    return told
+
+
+def option_differences(stored: Options, options: Options) -> list[str]:
+    """Options that were asked for now and that the stored job has otherwise."""
+    before, after = stored.model_dump(mode="json"), options.model_dump(mode="json")
+    secret = {"on_finish"}
+    return [
+        f"{name}: {'…' if name in secret else _shown(before[name])} → "
+        f"{'…' if name in secret else _shown(after[name])}"
+        for name in Options.model_fields
+        if before[name] != after[name]
+    ]
+
+
+def _inputs(before: Inputs, after: Inputs) -> str:
+    if before.patterns != after.patterns:
+        return f"inputs: {', '.join(before.patterns)} → {', '.join(after.patterns)}"
+    if (before.files, before.rows) != (after.files, after.rows):
+        return (
+            f"inputs: {before.files} files with {before.rows:,} rows → "
+            f"{after.files} files with {after.rows:,} rows"
+        )
+    return f"inputs: files changed in {', '.join(after.patterns)} (size, time or content)"
+
+
+def _fields(prefix: str, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    names = dict.fromkeys([*before, *after])
+    dotted = f"{prefix}." if prefix else ""
+    return [
+        f"{dotted}{name}: {_shown(before.get(name))} → {_shown(after.get(name))}"
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

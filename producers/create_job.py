@@ -1,0 +1,169 @@
+"""A prepared job is given its place: plan first, then the record, each only if absent.
+
+    job.json of the same id      → that job, whoever wrote it, with the plan that stands beside it
+    job.json of another id       → OutputConflict
+    no job.json, but parts       → OutputConflict: results of a job that nobody can name
+    no job.json, but a plan      → left by a submitter that died, or by one that is at it right now:
+                                   adopted when it covers the same files and rows
+    neither                      → plan, then job.json
+
+Of two submitters of one job both end with the same plan and the same record: the first plan
+stands, and the record is made from the stored plan, not from the one that was prepared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+from collections.abc import Iterator
+
+from producers.conflict import differences
+from producers.submission import Prepared
+from schemas import layout
+from schemas.errors import DiskFull, OutputConflict
+from schemas.job import Job, parse_job
+from schemas.plan_file import PlanTable, PlanTotals, write_plan
+from schemas.storage.open import probe_store
+from schemas.storage.store import Store
+from schemas.versions import versions
+
+
+def create_job(
+    store: Store,
+    prepared: Prepared,
+    *,
+    now_s: float,
+    command: str = "",
+    trace_id: str | None = None,
+    span_id: str | None = None,
+) -> tuple[Job, bool]:
+    """The job in the output, and whether this call made it. Safe to call twice and at once.
+
+    Raises:
+        OutputConflict: the output holds another job, a plan of other input, or parts of no job.
+        OutputNotWritable: no rights, or the store cannot create only-if-absent.
+        DiskFull, StorageError: the store failed.
+    """
+    probe_store(store)
+    existing = read_job(store)
+    if existing is not None:
+        return _adopt(store, existing, prepared), False
+    _refuse_leftovers(store, prepared)
+    totals = _store_plan(store, prepared)
+    job = Job(
+        id=prepared.id,
+        output=store.uri,
+        spec=prepared.spec,
+        options=prepared.options,
+        inputs=prepared.inputs,
+        id_type=prepared.id_type,
+        text_type=prepared.text_type,
+        carried=prepared.carried,
+        chunks=totals.chunks,
+        rows=totals.rows,
+        submitted_s=now_s,
+        versions=versions(),
+        command=command,
+        trace_id=trace_id,
+        span_id=span_id,
+    )
+    if store.create(layout.JOB, job.model_dump_json(indent=1).encode()):
+        return job, True
+    existing = read_job(store)
+    if existing is None:
+        raise OutputConflict(f"{store.uri}/{layout.JOB} went away while the job was submitted")
+    return _adopt(store, existing, prepared), False
+
+
+def read_job(store: Store) -> Job | None:
+    """The job in an output; None when there is none.
+
+    Raises:
+        OutputConflict: there is a record that cannot be read.
+    """
+    data = store.read(layout.JOB)
+    return None if data is None else parse_job(data, f"{store.uri}/{layout.JOB}")
+
+
+def check_plan(job: Job, stored: PlanTable, where: str) -> None:
+    """Nothing, when the plan is the one that the job was made with.
+
+    Raises:
+        OutputConflict: chunks, rows or files differ.
+    """
+    same = (len(stored), stored.total_rows) == (job.chunks, job.rows)
+    if not same or stored.inputs_digest() != job.spec.inputs_digest:
+        raise OutputConflict(
+            f"{where}/{layout.PLAN} was changed by hand: it does not belong to job {job.id}"
+        )
+
+
+def _adopt(store: Store, existing: Job, prepared: Prepared) -> Job:
+    if existing.id != prepared.id:
+        what = "; ".join(differences(existing, prepared.spec, prepared.inputs))
+        raise OutputConflict(
+            f"{store.uri} holds job {existing.id}, and this is job {prepared.id} ({what}); choose "
+            "another output, or submit with the first job's settings to resume it"
+        )
+    check_plan(existing, PlanTable.load(store), store.uri)
+    return existing
+
+
+def _refuse_leftovers(store: Store, prepared: Prepared) -> None:
+    """Parts without a record would be taken for this job's own."""
+    found = next(iter(store.list(layout.DATA)), None)
+    if found is None:
+        found = store.head(layout.MANIFEST) or store.head(layout.SUCCESS)
+    if found is None:
+        return
+    existing = read_job(store)  # another submitter, and a fast worker, since we looked
+    if existing is None:
+        raise OutputConflict(
+            f"{store.uri} holds {found.name} and no {layout.JOB}: results of an earlier job, or "
+            "not headrace's; choose an empty output"
+        )
+    _adopt(store, existing, prepared)
+
+
+def _store_plan(store: Store, prepared: Prepared) -> PlanTotals:
+    """Totals of the plan that stands in the output: ours, or the one that was there before."""
+    scratch = store.scratch()
+    try:
+        with _disk_errors(store):
+            totals = write_plan(scratch / "plan.parquet", prepared.chunks())
+        if store.create_from_file(layout.PLAN, scratch / "plan.parquet"):
+            return totals
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    stored = PlanTable.load(store)
+    if not _fits(stored, prepared):
+        existing = read_job(store)
+        if existing is not None:
+            _adopt(store, existing, prepared)
+        raise OutputConflict(
+            f"{store.uri} holds a plan for other input, left by a submission that did not end: "
+            f"where nobody is submitting to it, delete {layout.PLAN} in it and submit again"
+        )
+    return PlanTotals(len(stored), stored.total_rows, int(stored.bytes.sum()))
+
+
+def _fits(stored: PlanTable, prepared: Prepared) -> bool:
+    """Whether a plan of unknown origin covers the same rows; its chunks may be of another size."""
+    if stored.inputs_digest() != prepared.spec.inputs_digest:
+        return False
+    # the same files found from another root have other partitions
+    ours = dict(next(iter(prepared.corpus.files)).file.partitions)
+    needed = {column.name for column in prepared.carried if column.name in ours}
+    named = all(needed <= dict(file.partitions).keys() for file in stored.files)
+    return named and stored.total_rows == prepared.corpus.rows
+
+
+@contextlib.contextmanager
+def _disk_errors(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"no space left for the plan of {store.uri}") from error
+        raise

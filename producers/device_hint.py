@@ -1,0 +1,63 @@
+"""What devices the workers will have, as far as this machine can tell. No torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+BF16_CAPABILITY = 8.0
+"""Required: compute capability of the first NVIDIA GPUs with bfloat16 units (Ampere)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceHint:
+    """The kind of device that a job is planned for."""
+
+    kind: Literal["cpu", "cuda"] = "cpu"
+    bf16: bool = False
+    name: str = ""
+    count: int = 1
+    cores: int = 1
+    """Cores of one CPU worker."""
+
+
+def guess_device(
+    setting: str, *, workers: int = 1, query: Callable[[], str | None] | None = None
+) -> DeviceHint:
+    """The device that `--device` means on this machine; `auto` is a GPU where there is one."""
+    cores = max(1, (os.cpu_count() or 1) // max(1, workers))
+    if setting == "cpu":
+        return DeviceHint(name="CPU", cores=cores)
+    found = parse_gpus((query or query_gpus)())
+    if not found:
+        if setting == "auto":
+            return DeviceHint(name="CPU", cores=cores)
+        return DeviceHint("cuda", bf16=False, name="GPU elsewhere")
+    name = found[0][0]
+    bf16 = all(capability >= BF16_CAPABILITY for _, capability in found)
+    return DeviceHint("cuda", bf16, name, len(found), cores)
+
+
+def query_gpus() -> str | None:
+    """What nvidia-smi says of name and compute capability, one GPU a line; None without it."""
+    command = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def parse_gpus(text: str | None) -> list[tuple[str, float]]:
+    """Names and compute capabilities in the answer of nvidia-smi."""
+    found: list[tuple[str, float]] = []
+    for line in (text or "").splitlines():
+        name, _, capability = line.rpartition(",")
+        try:
+            found.append((name.strip(), float(capability)))
+        except ValueError:
+            continue
+    return found

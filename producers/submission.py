@@ -1,0 +1,260 @@
+"""From settings to a job: the corpus read, the model pinned, and a spec whose digest is the id."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Any
+
+from producers.columns import Wanted
+from producers.corpus import Corpus, Progress, read_corpus
+from producers.device_hint import DeviceHint
+from producers.discovery import covers, discover
+from producers.ids import check_ids, open_by_uri
+from producers.model_ref import WITHOUT_MODEL, ModelInfo, resolve_model
+from producers.planning import Target, plan, target_chunk
+from producers.speed import tokens_per_s
+from schemas.chunk import Chunk
+from schemas.errors import ConfigError
+from schemas.job import Column, Inputs, Options, ResolvedDtype, Spec, job_id
+from schemas.settings import Settings
+from schemas.storage.store import Store
+
+PARAMS: dict[str, tuple[str, ...]] = {
+    "text-classification": ("scores", "multi_label"),
+    "token-classification": ("aggregation",),
+    "feature-extraction": ("pooling", "normalize"),
+}
+"""Settings that decide a task's output; no other task's stand in a job."""
+
+PAIRED_TASKS = frozenset({"text-classification", "fake"})
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job that is ready to be created; nothing is written yet."""
+
+    output: str
+    spec: Spec
+    options: Options
+    inputs: Inputs
+    corpus: Corpus
+    model: ModelInfo
+    target: Target
+    tokens_per_s: float
+    """Of one worker, a guess."""
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def id(self) -> str:
+        return job_id(self.spec)
+
+    @property
+    def text_type(self) -> str:
+        return self.corpus.types.text
+
+    @property
+    def id_type(self) -> str:
+        return self.corpus.types.id
+
+    @property
+    def carried(self) -> tuple[Column, ...]:
+        return self.corpus.types.carried
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The plan, made anew each time it is read."""
+        return plan(self.corpus.files, self.target, self.spec.limit)
+
+
+def prepare(
+    settings: Settings,
+    inputs: Sequence[str],
+    output: str,
+    *,
+    device_hint: DeviceHint,
+    workers_hint: int,
+    today: date | None = None,
+    extra_params: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Everything that decides a job, found out and checked; reads footers and the model's files.
+
+    `extra_params` go to the task beside those from the settings (the fake task's faults).
+
+    Raises:
+        ConfigError: settings that contradict one another, an unknown task, an output inside
+            the input.
+        InputNotFound, InputUnreadable, SchemaMismatch, ColumnError: see `read_corpus`.
+        ModelError, MissingExtra: see `resolve_model`.
+        UriNotAllowed: an input, the model or the output outside the allowed prefixes.
+    """
+    from schemas.storage.open import open_store
+
+    today = today or date.today()
+    opened: Callable[[str], Store] = partial(open_store, settings=settings)
+    output_uri = opened(output.replace("{date}", today.isoformat())).uri
+    _check(settings, inputs, output_uri, today)
+    wanted = _wanted(settings)
+    model = resolve_model(
+        settings.model,
+        settings.revision,
+        settings.task,
+        opened,
+        allow_pickle=settings.allow_pickle,
+    )
+    corpus = read_corpus(
+        tuple(inputs), discover(inputs, today, opened), wanted, settings.limit, progress
+    )
+    speed = tokens_per_s(
+        model.parameters, model.embeddings, device_hint, settings.task not in WITHOUT_MODEL
+    )
+    return Prepared(
+        output=output_uri,
+        spec=_spec(settings, corpus, model, device_hint, extra_params or {}),
+        options=_options(settings),
+        inputs=Inputs(
+            patterns=tuple(inputs),
+            digest=corpus.digest,
+            files=corpus.file_count,
+            rows=corpus.rows,
+            bytes=corpus.file_bytes,
+        ),
+        corpus=corpus,
+        model=model,
+        target=target_chunk(
+            corpus.rows,
+            corpus.text_bytes,
+            workers=workers_hint,
+            tokens_per_s=speed,
+            chunk_rows=settings.chunk_rows,
+            chunk_bytes=settings.chunk_bytes,
+        ),
+        tokens_per_s=speed,
+        warnings=tuple(_warnings(settings, corpus, opened)),
+    )
+
+
+def task_names() -> list[str]:
+    """The tasks that are installed, by their entry points; none is imported."""
+    return sorted(point.name for point in entry_points(group="headrace.tasks"))
+
+
+def resolve_dtype(dtype: str, hint: DeviceHint) -> ResolvedDtype:
+    """What `auto` means on the device.
+
+    Raises:
+        ConfigError: a precision that is not built.
+    """
+    if dtype == "auto":
+        return "bfloat16" if hint.kind == "cuda" and hint.bf16 else "float32"
+    for known in ("float32", "bfloat16", "float16"):
+        if dtype == known:
+            return known
+    raise ConfigError(f"--dtype {dtype} is not built yet: use auto, float32, bfloat16 or float16")
+
+
+def task_params(settings: Settings, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What the task is given: its own settings, and nothing of another task's."""
+    names = PARAMS.get(settings.task, ())
+    return {name: getattr(settings, name) for name in names} | dict(extra)
+
+
+def masked_command(argv: Sequence[str]) -> str:
+    """A command line that may be kept: without broker, without credentials, without hooks."""
+    shown: list[str] = []
+    hide = False
+    for word in argv:
+        flag, equals, _ = word.partition("=")
+        secret = flag in ("--broker", "--broker-url", "--on-finish")
+        if hide:
+            shown.append("***")
+        elif secret and equals:
+            shown.append(f"{flag}=***")
+        else:
+            shown.append(re.sub(r"(\w+://)[^/@\s]*@", r"\1***@", word))
+        hide = secret and not equals
+    return shlex.join(shown)
+
+
+def _check(settings: Settings, inputs: Sequence[str], output: str, today: date) -> None:
+    if not inputs:
+        raise ConfigError("no INPUT: give a file, a folder, a glob or s3://bucket/prefix")
+    known = task_names()
+    if known and settings.task not in known:
+        raise ConfigError(f"--task {settings.task} is not known; tasks: {', '.join(known)}")
+    if settings.text_pair_column and settings.task not in PAIRED_TASKS:
+        raise ConfigError(f"--text-pair-column has no meaning for {settings.task}")
+    for pattern in inputs:
+        if covers(pattern, f"{output}/data/part-00000.parquet", today):
+            raise ConfigError(
+                f"the output {output} lies inside the input {pattern}: its parts would be input of "
+                "the next job; choose a folder elsewhere"
+            )
+
+
+def _wanted(settings: Settings) -> Wanted:
+    return Wanted(
+        task=settings.task,
+        text=settings.text_column,
+        pair=settings.text_pair_column,
+        id=settings.id_column,
+        carried=settings.columns,
+    )
+
+
+def _spec(
+    settings: Settings,
+    corpus: Corpus,
+    model: ModelInfo,
+    hint: DeviceHint,
+    extra: Mapping[str, Any],
+) -> Spec:
+    no_model = settings.task in WITHOUT_MODEL
+    return Spec(
+        inputs_digest=corpus.digest,
+        text_column=settings.text_column,
+        text_pair_column=settings.text_pair_column,
+        id_column=settings.id_column,
+        columns=settings.columns,
+        task=settings.task,
+        params=task_params(settings, extra),
+        model=model.ref,
+        dtype="float32" if no_model else resolve_dtype(settings.dtype, hint),
+        max_length=settings.max_length,
+        limit=settings.limit,
+    )
+
+
+def _options(settings: Settings) -> Options:
+    return Options(
+        queue=settings.queue,
+        priority=settings.priority,
+        batch_tokens=settings.batch_tokens,
+        error_threshold=settings.error_threshold,
+        max_attempts=settings.max_attempts,
+        batch_timeout_s=settings.batch_timeout_s,
+        on_finish=settings.on_finish,
+        trust_remote_code=settings.trust_remote_code,
+        allow_pickle=settings.allow_pickle,
+    )
+
+
+def _warnings(
+    settings: Settings, corpus: Corpus, open_store: Callable[[str], Store]
+) -> Iterator[str]:
+    if corpus.empty_files:
+        yield f"{corpus.empty_files:,} input files have no rows"
+    if settings.id_column:
+        report = check_ids(
+            corpus.files,
+            settings.id_column,
+            corpus.rows,
+            open_by_uri(open_store),
+            settings.limit,
+        )
+        yield from report.warnings(settings.id_column)
