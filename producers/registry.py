@@ -69,15 +69,15 @@ class Registry:
         self._write(entry)
         return entry
 
-    def update(self, output: str, state: JobState) -> Entry:
-        """Remember how the job in the output stands.
+    def update(self, job_or_output: str, state: JobState) -> Entry:
+        """Remember how a job stands; an output says which one, an id only where it has one output.
 
         Raises:
-            JobNotFound: the registry has no job for that output.
+            JobNotFound: the registry has no such job, or several of that id.
         """
-        entry = self._read(_name(output))
+        entry = self.find(job_or_output)
         if entry is None:
-            raise JobNotFound(f"the registry {self._store.uri} has no job with output {output}")
+            raise JobNotFound(f"the registry {self._store.uri} has no job {job_or_output}")
         if entry.state != state:
             entry = entry.model_copy(update={"state": state})
             self._write(entry)
@@ -97,29 +97,21 @@ class Registry:
         """Entries of jobs that have not ended, the earliest first."""
         return tuple(entry for entry in reversed(self.list()) if not entry.ended)
 
-    def find(self, job_or_output: str) -> Entry:
-        """The entry of an output, or of a job by its id or the beginning of it.
+    def find(self, job_or_output: str) -> Entry | None:
+        """The entry of a job by its id or the beginning of it, or of an output; None when unknown.
 
         Raises:
-            JobNotFound: none, or several with different outputs; the message lists them.
+            JobNotFound: the id belongs to jobs in several outputs; the message lists them.
         """
         from schemas.storage.open import normalise_uri
 
         if not _JOB_ID.fullmatch(job_or_output):
-            output = normalise_uri(job_or_output)
-            entry = self._read(_name(output))
-            if entry is None:
-                raise JobNotFound(f"no job with output {output} in the registry {self._store.uri}")
-            return entry
+            return self._read(_name(normalise_uri(job_or_output)))
         found = [entry for entry in self.list() if entry.id.startswith(job_or_output)]
-        if not found:
-            raise JobNotFound(
-                f"no job {job_or_output} in the registry {self._store.uri}; name its output instead"
-            )
         if len(found) > 1:
             known = "; ".join(f"{entry.id} in {entry.output}" for entry in found)
             raise JobNotFound(f"{job_or_output} is not one job: {known}; name its output")
-        return found[0]
+        return found[0] if found else None
 
     def _write(self, entry: Entry) -> None:
         self._store.replace(_name(entry.output), entry.model_dump_json().encode())
