@@ -55,7 +55,8 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 def mask_uri(uri: str) -> str:
     """The URI with `***` for credentials, fit for messages and logs."""
-    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^@]*@(?=[^/])", r"\1***@", uri)
+    # A secret may hold / and @: after `key:` the last @ ends it.
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/@]*:.*|[^/@]*)@", r"\1***@", uri)
 
 
 def open_store(uri: str, settings: Settings) -> Store:

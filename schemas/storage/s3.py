@@ -73,6 +73,7 @@ class S3Store:
         multipart_above: int = MULTIPART_ABOVE_BYTES,
         part_bytes: int = PART_BYTES,
         page_keys: int = PAGE_KEYS,
+        backoff_s: float = BACKOFF_FIRST_S,
     ) -> None:
         if importlib.util.find_spec("boto3") is None:
             raise MissingExtra("s3:// needs boto3: pip install 'headrace[s3]'")
@@ -87,6 +88,7 @@ class S3Store:
         self._multipart_above = multipart_above
         self._part_bytes = part_bytes
         self._page_keys = page_keys
+        self._backoff_s = backoff_s
         if path_style is None:
             path_style = endpoint_url is not None
         self._connection = S3Connection(
@@ -168,7 +170,9 @@ class S3Store:
         if size <= self._multipart_above:
             put = partial(self._put, key, body.read(), IfNoneMatch="*", Metadata={_WRITER: mark})
             return self._commit(name, mark, put, same_upload=False)
-        if self._head(name) is not None:  # the commit decides; this only saves the upload
+        if (
+            self._head(name, writing=True) is not None
+        ):  # the commit decides; this only saves the upload
             return False
         for _ in range(self._attempts):
             body.seek(0)
@@ -216,7 +220,7 @@ class S3Store:
             except Exception as error:
                 if not (is_transient(error) or is_conflict(error)):
                     raise self._explained(error, name, writing=True) from error
-                found = self._head(name)
+                found = self._head(name, writing=True)
                 if found is not None:
                     return bool(found.get("Metadata", {}).get(_WRITER) == mark)
                 if same_upload and is_conflict(error):
@@ -245,10 +249,12 @@ class S3Store:
 
     # -- calls
 
-    def _head(self, name: str) -> dict[str, Any] | None:
+    def _head(self, name: str, *, writing: bool = False) -> dict[str, Any] | None:
         key = self._key(name)
         return self._unless_missing(
-            name, lambda: dict(self._connection.client().head_object(Bucket=self._bucket, Key=key))
+            name,
+            lambda: dict(self._connection.client().head_object(Bucket=self._bucket, Key=key)),
+            writing=writing,
         )
 
     def _list_page(self, prefix: str, token: dict[str, str]) -> dict[str, Any]:
@@ -263,13 +269,15 @@ class S3Store:
         )
         return dict(found)
 
-    def _unless_missing(self, name: str, call: Callable[[], T]) -> T | None:
+    def _unless_missing(
+        self, name: str, call: Callable[[], T], *, writing: bool = False
+    ) -> T | None:
         try:
             return self._retrying(retry_if_exception(is_transient))(call)
         except Exception as error:
             if is_missing(error):
                 return None
-            raise self._explained(error, name, writing=False) from error
+            raise self._explained(error, name, writing=writing) from error
 
     def _read(self, name: str, call: Callable[[], T]) -> T:
         try:
@@ -287,7 +295,7 @@ class S3Store:
         return Retrying(
             retry=retry,
             stop=stop_after_attempt(self._attempts),
-            wait=wait_random_exponential(multiplier=BACKOFF_FIRST_S, max=BACKOFF_LAST_S),
+            wait=wait_random_exponential(multiplier=self._backoff_s, max=BACKOFF_LAST_S),
             reraise=True,
         )
 

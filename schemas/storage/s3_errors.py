@@ -56,7 +56,7 @@ def is_transient(error: BaseException) -> bool:
         ProtocolError,
         ReadTimeoutError,
     )
-    return isinstance(error, (boto.HTTPClientError, *broken))
+    return isinstance(error, (boto.HTTPClientError, boto.ConnectionError, *broken))
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -112,7 +112,7 @@ def _failure(error: BaseException, code: str) -> str:
         return "the TLS handshake failed; check the endpoint's name and AWS_CA_BUNDLE"
     if isinstance(error, boto.EndpointConnectionError | boto.ConnectTimeoutError):
         return "the endpoint cannot be reached; check s3-endpoint-url and the network"
-    if isinstance(error, boto.HTTPClientError):
+    if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
         return f"no answer ({type(error).__name__}); it may be busy or away: try again"
     return f"{code or type(error).__name__} (status {_status(error) or 'none'}); try again"
 
