@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,15 @@ def wait_until(condition: Callable[[], Any], limit_s: float = 20.0, what: str = 
 @pytest.fixture(scope="session", name="wait_until")
 def _wait_until() -> Callable[..., Any]:
     return wait_until
+
+
+_POLL_S = 0.02
+"""How often a test server looks whether it shall stop; the library's 0.5 s adds up."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # with the library's 5, a burst of clients waits 1 s for a SYN
 
 
 # -- Redis
@@ -73,6 +84,7 @@ class S3Server:
     endpoint: str
     process: subprocess.Popen[bytes]
 
+    @cache  # noqa: B019 - making one takes 0.2 s, and the server lives as long as the session
     def client(self) -> Any:
         import boto3
 
@@ -104,7 +116,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         log = tmp_path_factory.mktemp("moto") / "log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+                [sys.executable, str(Path(__file__).parent / "serve_s3.py"), str(port)],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -126,6 +138,138 @@ def s3_bucket(s3_server: S3Server) -> str:
     name = f"test-{uuid.uuid4().hex[:16]}"
     s3_server.client().create_bucket(Bucket=name)
     return name
+
+
+# -- S3 that fails
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that came to the fault proxy; `fault` is what was done to it."""
+
+    method: str
+    path: str
+    fault: str
+    status: int
+
+
+class FaultProxy:
+    """Stands before an S3 server and does to each request what `decide(method, path)` says.
+
+    ""        passes it on
+    "503"     answers SlowDown itself; so any number: the status, with S3's code for it
+    "drop"    closes the connection, nothing is passed on
+    "lost"    passes it on, then closes the connection without the reply
+    "hang"    passes it on, then never replies
+    "late"    closes the connection, and passes it on before the next request of its kind
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream.removeprefix("http://")
+        self._lock = threading.Lock()
+        self._late: list[tuple[str, str, bytes, dict[str, str]]] = []
+        self._released = threading.Event()
+        self.decide: Callable[[str, str], str] = lambda method, path: ""
+        self.seen: list[Seen] = []
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one(self) -> None:
+                proxy.handle(self)
+
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_one
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), daemon=True).start()
+
+    def commits(self, path: str) -> int:
+        """How many writes of that key the server took; completing one upload twice counts once."""
+        hits = [s for s in self.seen if s.path.startswith(path) and s.status == 200]
+        whole = [s for s in hits if s.method == "PUT" and "partNumber" not in s.path]
+        return len(whole) + len(
+            {s.path for s in hits if s.method == "POST" and "uploadId" in s.path}
+        )
+
+    def close(self) -> None:
+        self._released.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
+        request.close_connection = True
+        method, path = request.command, request.path
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        with self._lock:
+            fault = self.decide(method, path)
+        sent = (method, path, body, dict(request.headers.items()))
+        if fault == "late":
+            self._late.append(sent)
+        elif fault.isdigit():
+            _answer(request, int(fault), _S3_ERROR % _S3_CODES.get(fault, b"SlowDown"), {})
+            self.seen.append(Seen(method, path, fault, int(fault)))
+        elif fault == "drop":
+            self.seen.append(Seen(method, path, fault, 0))
+        else:
+            for late in [late for late in self._late if late[0] == method]:
+                self._late.remove(late)
+                self._pass_on(*late, fault="late")
+            status, headers, reply = self._pass_on(*sent, fault=fault)
+            if fault == "hang":
+                self._released.wait(60)
+            elif fault != "lost":
+                _answer(request, status, reply, headers)
+
+    def _pass_on(
+        self, method: str, path: str, body: bytes, headers: dict[str, str], *, fault: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(self._upstream, timeout=60)
+        headers = {k: v for k, v in headers.items() if k.lower() not in ("expect", "connection")}
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        self.seen.append(Seen(method, path, fault, answer.status))
+        return answer.status, dict(answer.getheaders()), content
+
+
+def _answer(
+    request: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]
+) -> None:
+    length = headers.get("Content-Length", str(len(body)))
+    kept = {k: v for k, v in headers.items() if k.lower() not in _OF_ONE_HOP}
+    request.send_response_only(status)
+    for name, value in {**kept, "Content-Length": length, "Connection": "close"}.items():
+        request.send_header(name, value)
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(body)
+
+
+_S3_ERROR = b"<Error><Code>%s</Code></Error>"
+_S3_CODES = {
+    "403": b"AccessDenied",
+    "404": b"NoSuchUpload",
+    "409": b"ConditionalRequestConflict",
+    "412": b"PreconditionFailed",
+    "501": b"NotImplemented",
+}
+_OF_ONE_HOP = ("content-length", "connection", "transfer-encoding", "keep-alive")
+
+
+@pytest.fixture
+def fault_proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
+    """A second door to the S3 server, which fails as the test decides."""
+    proxy = FaultProxy(s3_server.endpoint)
+    yield proxy
+    proxy.close()
 
 
 # -- OpenTelemetry
@@ -177,10 +321,9 @@ def otlp_receiver() -> Iterator[OtlpReceiver]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     received.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), daemon=True)
     thread.start()
     yield received
     server.shutdown()
