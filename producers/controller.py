@@ -20,7 +20,7 @@ from producers.fold import is_hopeless
 from producers.queue_view import purge, read_queue
 from producers.reconcile import Following
 from producers.window import choose, window_size
-from schemas import keys
+from schemas import keys, layout
 from schemas.celery_config import send
 from schemas.errors import HeadraceError, error_type_of
 from schemas.job import Job
@@ -57,9 +57,14 @@ class Controller:
     _known: dict[str, tuple[Job, Store]] = field(default_factory=dict)
 
     def add(self, job: Job, store: Store) -> None:
-        """Look after this job from the next tick on."""
-        if job.id not in self.ended:
-            self._known.setdefault(job.id, (job, store))
+        """Look after this job from the next tick on, until it ends; once it has, for good or again."""
+        if job.key not in self._known and store.head(layout.MANIFEST) is None:
+            self.ended.pop(job.key, None)
+            self._known[job.key] = (job, store)
+
+    def knows(self, key: str) -> bool:
+        """Whether the job of this key is looked after, or has ended here."""
+        return key in self._known or key in self.ended
 
     def tick(self) -> None:
         """One round over all jobs. Redis or a store that is away is waited for, not raised."""
@@ -96,25 +101,25 @@ class Controller:
     def _tick(self) -> None:
         self.client.set(keys.CONTROLLER, self.name, ex=keys.CONTROLLER_LIFE_S)
         for job, store in list(self._known.values()):
-            if job.id not in self.following and self._lock(job.id):
+            if job.key not in self.following and self._lock(job.key):
                 following = Following(job, store, PlanTable.load(store), self.client, self.name)
                 following.load()
-                self.following[job.id] = following
+                self.following[job.key] = following
         for queue in sorted({f.job.options.queue for f in self.following.values()}):
             self._reconcile(queue, [f for f in self.following.values() if f.job.options.queue == queue])
 
     def _reconcile(self, queue: str, jobs: Iterable[Following]) -> None:
         view = read_queue(self.client, queue)
         for following in list(jobs):
-            if not self._holds(following.job.id):
-                del self.following[following.job.id]
+            if not self._holds(following.job.key):
+                del self.following[following.job.key]
                 continue
             if not following.knows_redis():
                 log.warning("job.resumed", job=following.job.id, reason="Redis lost what it knew")
                 following.load()
             following.tick(view)
             self._end_if_over(following)
-        left = [f for f in jobs if f.job.id in self.following]
+        left = [f for f in jobs if f.job.key in self.following]
         workers = self.workers(queue)
         free = window_size(workers) - view.messages
         for run in choose([f.claim() for f in left], max(0, free), workers):
@@ -142,10 +147,10 @@ class Controller:
     def _stop(self, following: Following) -> None:
         """Let what is on a device end or be given back, then write how far it came."""
         job = following.job
-        purge(self.client, job.options.queue, job.id)
+        purge(self.client, job.options.queue, job.key)
         if following.fatal is not None:
-            self.client.hset(keys.job(job.id), "cancelled", "1")
-        if self.client.hlen(keys.marks(job.id)):
+            self.client.hset(keys.job(job.key), "cancelled", "1")
+        if self.client.hlen(keys.marks(job.key)):
             return
         following.recount()
         state: JobState = "failed" if following.fatal is not None else "cancelled"
@@ -154,9 +159,9 @@ class Controller:
     def _end(self, following: Following, stopped: tuple[JobState, str] | None) -> None:
         manifest = finish(following, stopped)
         job = following.job
-        del self.following[job.id]
-        self._known.pop(job.id, None)
-        self.ended[job.id] = manifest
+        del self.following[job.key]
+        self._known.pop(job.key, None)
+        self.ended[job.key] = manifest
         self.on_end(job, manifest)
         tell(job, manifest)
 

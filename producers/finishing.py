@@ -69,11 +69,11 @@ def _succeed(following: Following, digest: str) -> None:
 def clear(client: Any, job: Job) -> None:
     """A finished job leaves nothing behind in Redis."""
     try:
-        purge(client, job.options.queue, job.id)
-        leases = list(client.scan_iter(match=keys.lease(job.id, 0)[:-1] + "*", count=1000))
+        purge(client, job.options.queue, job.key)
+        leases = list(client.scan_iter(match=keys.lease(job.key, 0)[:-1] + "*", count=1000))
         pipe = client.pipeline()
-        pipe.delete(*keys.of_job(job.id), *leases)
-        pipe.hdel(keys.JOBS, job.id)
+        pipe.delete(*keys.of_job(job.key), *leases)
+        pipe.hdel(keys.JOBS, job.key)
         pipe.execute()
     except redis.RedisError as error:
         log.warning("broker.unreachable", error_type=type(error).__name__)

@@ -24,7 +24,7 @@ class QueueView:
 
     messages: int
     chunks: frozenset[tuple[str, int]]
-    """(job, chunk) of every message."""
+    """(key of the job, chunk) of every message."""
 
 
 def read_queue(client: Any, queue: str, now_s: float | None = None) -> QueueView:
@@ -37,7 +37,7 @@ def read_queue(client: Any, queue: str, now_s: float | None = None) -> QueueView
     waiting, unacked, fresh = pipe.execute()
     raw = [*waiting, *_payloads(unacked, set(fresh))]
     found = [m for m in map(message_in, raw) if m is not None]
-    return QueueView(len(waiting), frozenset((m.job, c) for m in found for c in m.chunks))
+    return QueueView(len(waiting), frozenset((m.key, c) for m in found for c in m.chunks))
 
 
 def purge(client: Any, queue: str, job: str) -> int:
@@ -46,7 +46,7 @@ def purge(client: Any, queue: str, job: str) -> int:
     gone = 0
     for raw in client.lrange(key, 0, -1):
         message = message_in(raw)
-        if message is not None and message.job == job:
+        if message is not None and message.key == job:
             gone += int(client.lrem(key, 1, raw))
     return gone
 

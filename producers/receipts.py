@@ -23,7 +23,7 @@ _THREADS = 16  # chosen: reads of small objects wait for the network, not for th
 
 def read_receipts(store: Store, job: Job, chunks: Collection[int], client: Any | None) -> list[Receipt]:
     """A receipt for each of the chunks, all of which have a part."""
-    known = _from_redis(client, job.id) if client is not None else {}
+    known = _from_redis(client, job.key) if client is not None else {}
     missing = [c for c in chunks if c not in known]
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(lambda c: _from_store(store, job, c), missing))

@@ -82,7 +82,7 @@ class Following:
 
     def knows_redis(self) -> bool:
         """Whether Redis still holds what `load` put there."""
-        return bool(self.client.hexists(keys.job(self.job.id), "epoch"))
+        return bool(self.client.hexists(keys.job(self.job.key), "epoch"))
 
     def read_flags(self) -> None:
         """Cancel and pause, as the store has them; copied to Redis for the workers."""
@@ -90,7 +90,7 @@ class Following:
         self.cancelled = None if data is None else _reason(data)
         self.paused = self.store.head(layout.PAUSED) is not None
         self._flags_s = time.monotonic()
-        key = keys.job(self.job.id)
+        key = keys.job(self.job.key)
         for name, on in (("cancelled", self.cancelled is not None), ("paused", self.paused)):
             if on:
                 self.client.hset(key, name, "1")
@@ -113,7 +113,7 @@ class Following:
         """See who died, who is done, and what went missing. Raises redis-py's and store errors."""
         if time.monotonic() - self._flags_s > FLAGS_S:
             self.read_flags()
-        book = LeaseBook(self.client, self.job.id, 1.0)
+        book = LeaseBook(self.client, self.job.key, 1.0)
         marks = book.marks()
         alive = book.alive(marks)
         for chunk, mark in marks.items():
@@ -138,13 +138,13 @@ class Following:
         sent = np.flatnonzero(self.state == SENT).tolist()
         if not sent:
             return
-        told = self.client.hmget(keys.done(self.job.id), sent)
+        told = self.client.hmget(keys.done(self.job.key), sent)
         now = time.monotonic()
         for chunk, receipt in zip(sent, told, strict=True):
             if receipt is not None:
                 self.state[chunk] = DONE
                 self._missing.pop(chunk, None)
-            elif chunk in alive or (self.job.id, chunk) in queue.chunks:
+            elif chunk in alive or (self.job.key, chunk) in queue.chunks:
                 self._missing.pop(chunk, None)
             elif now - self._missing.setdefault(chunk, now) >= GRACE_S:
                 self._lost(chunk)
@@ -179,7 +179,7 @@ class Following:
         ready = () if self.is_stopped else tuple(self._ready())
         counts = self.counts
         return Claim(
-            self.job.id, self.job.options.priority, ready, counts["sent"], counts["new"] + counts["sent"]
+            self.job.key, self.job.options.priority, ready, counts["sent"], counts["new"] + counts["sent"]
         )
 
     @property
@@ -226,22 +226,26 @@ class Following:
         return found
 
     def _count_errors(self) -> None:
-        told = self.client.hget(keys.job(self.job.id), "error_rows")
+        told = self.client.hget(keys.job(self.job.key), "error_rows")
         self.error_rows = int(told) if told is not None else self.error_rows
 
     def _announce(self) -> None:
         """Put into Redis what workers and watchers read there."""
-        key = keys.job(self.job.id)
+        key = keys.job(self.job.key)
         known = read_receipts(self.store, self.job, self.done_chunks(), self.client) if self.done_chunks() else []
         sums = {name: 0 for name in ("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens")}
         for receipt in known:
             for name, amount in keys.counters_of(receipt).items():
                 sums[name] += amount
         facts = {"epoch": self.controller, "output": self.job.output, "chunks": self.job.chunks, "rows": self.job.rows}
+        done = set(self.done_chunks())
+        stale = [c for c in self.client.hkeys(keys.done(self.job.key)) if int(c) not in done]
         pipe = self.client.pipeline()
+        if stale:  # told by an earlier life of this output, whose parts are gone
+            pipe.hdel(keys.done(self.job.key), *stale)
         pipe.hset(key, mapping={**facts, **sums})
         pipe.expire(key, keys.JOB_LIFE_S)
-        pipe.hset(keys.JOBS, self.job.id, self.job.output)
+        pipe.hset(keys.JOBS, self.job.key, self.job.output)
         pipe.execute()
 
     def done_chunks(self) -> list[int]:

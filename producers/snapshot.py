@@ -80,10 +80,10 @@ def _of_manifest(job: Job, manifest: Manifest) -> Snapshot:
 
 def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
     pipe = client.pipeline(transaction=False)
-    pipe.hgetall(keys.job(job.id))
-    pipe.hvals(keys.live(job.id))
-    pipe.hgetall(keys.errors(job.id))
-    pipe.hlen(keys.marks(job.id))
+    pipe.hgetall(keys.job(job.key))
+    pipe.hvals(keys.live(job.key))
+    pipe.hgetall(keys.errors(job.key))
+    pipe.hlen(keys.marks(job.key))
     pipe.zcount(keys.WORKERS, time.time() - 15, "+inf")
     raw, live, errors, leased, workers = pipe.execute()
     if b"epoch" not in raw:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import OutputConflict
+from schemas.run_key import run_key
 
 JOB_VERSION = 1
 ResolvedDtype = Literal["float32", "bfloat16", "float16", "int8"]
@@ -100,6 +101,11 @@ class Job(_Record):
     command: str = ""
     trace_id: str | None = None
     span_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The job in Redis, see `schemas.keys.run_key`."""
+        return run_key(self.id, self.output)
 
 
 def job_id(spec: Spec) -> str:

@@ -1,4 +1,4 @@
-"""The names of headrace's keys in Redis: one prefix, one life each.
+"""The names of headrace's keys in Redis: one prefix, one life each. `{id}` is a run key.
 
     key                          type     life                what
     headrace:jobs                hash     until finished      job id → output URI, a copy of the registry

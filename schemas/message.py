@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from schemas.errors import MessageRejected
+from schemas.run_key import run_key
 
 SCORE_CHUNK = "headrace.score_chunk.v1"
 MAX_RUN = 8
@@ -23,6 +24,11 @@ class ScoreChunk(BaseModel):
     output: str = Field(min_length=1, max_length=1024)
     chunks: tuple[int, ...] = Field(min_length=1, max_length=MAX_RUN)
     traceparent: str | None = Field(None, pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
+
+    @property
+    def key(self) -> str:
+        """The job in Redis, see `schemas.keys.run_key`."""
+        return run_key(self.job, self.output)
 
     @field_validator("chunks")
     @classmethod

@@ -112,7 +112,7 @@ def _tell(receipt: Receipt, work: Work, runtime: Runtime) -> None:
     """Receipt and live counters: advisory, so a failure here costs nothing but speed."""
     data = receipt.model_dump_json().encode()
     _best_effort(lambda: work.store.replace(layout.receipt(receipt.chunk), data))
-    job = work.job.id
+    job = work.job.key
     try:
         pipe = runtime.client.pipeline()
         pipe.hset(keys.done(job), receipt.chunk, data)

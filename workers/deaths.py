@@ -29,7 +29,7 @@ def bury(client: Any, sender: Any, worker: str, body: Any, jobs: WorkBook, lease
     try:
         message = parse_message(body)
         work = jobs.find(message)
-        book = LeaseBook(client, message.job, lease_s)
+        book = LeaseBook(client, message.key, lease_s)
         held = {c: m for c, m in book.marks().items() if c in message.chunks and m.worker == worker}
         again = []
         for chunk, mark in held.items():

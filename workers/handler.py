@@ -60,7 +60,7 @@ def handle(body: Any, runtime: Runtime) -> None:
     runtime.fault("acknowledged")
     held = Held(
         runtime.client,
-        work.job.id,
+        work.job.key,
         runtime.identity.name,
         runtime.terms,
         runtime.drain,

@@ -119,7 +119,7 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
         ) from error
     if not _has_weights(fetched):  # without a network the client gives back what it has
         raise ModelError(
-            f"model {name} at {revision}: no weights that may be loaded, neither in the hub's cache "
+            f"model {name} at {revision} has no weights that may be loaded, neither in the cache "
             "on this machine nor on the hub; pickled ones need --allow-pickle"
         )
     return fetched

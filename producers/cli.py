@@ -1,0 +1,172 @@
+"""The door `headrace`. Each command imports what it needs: `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from producers.options import (
+    Broker, Folder, Inputs, Json, Output, OutputAt, Registry, Where, Workers, with_job_options,
+)  # fmt: skip
+from schemas.errors import ExitCode, HeadraceError
+
+app = typer.Typer(
+    name="headrace",
+    help="Batch inference over text: a corpus in, every row scored exactly once, Parquet out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+@with_job_options
+def run(inputs: Inputs, output: Output, broker: Broker = None, json: Json = False, *, flags: dict[str, Any]) -> None:
+    """Score a corpus on this machine, from start to end, with workers of its own."""
+    from producers.commands.run import run_job
+
+    raise typer.Exit(run_job(inputs, output, {**flags, "broker_url": broker}, as_json=json))
+
+
+@app.command()
+@with_job_options
+def submit(
+    inputs: Inputs,
+    output: Output,
+    broker: Broker = None,
+    wait: Annotated[bool, typer.Option("--wait", help="follow the job to its end")] = False,
+    json: Json = False,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Queue a corpus for a fleet; prints the job's id. Without --wait a controller must run."""
+    from producers.commands.submit import submit_job
+
+    raise typer.Exit(submit_job(inputs, output, {**flags, "broker_url": broker}, wait=wait, as_json=json))
+
+
+@app.command()
+@with_job_options
+def plan(
+    inputs: Inputs,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="check this output too", show_default=False)] = None,
+    json: Json = False,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Say what a job would do: files, rows, tokens, chunks, time. Queues nothing, writes nothing."""
+    from producers.commands.plan import plan_job
+
+    raise typer.Exit(plan_job(inputs, output, flags, as_json=json))
+
+
+@app.command()
+def status(where: Annotated[str | None, typer.Argument(help="a job or its output; default: all jobs", show_default=False)] = None,
+           broker: Broker = None, registry: Registry = None, json: Json = False) -> None:  # fmt: skip
+    """How a job stands: rows, chunks, errors, parked chunks."""
+    from producers.commands.status import list_jobs, show_status
+
+    flags = {"broker_url": broker, "registry": registry}
+    raise typer.Exit(list_jobs(flags, as_json=json) if where is None else show_status(where, flags, as_json=json))
+
+
+@app.command("list")
+def list_(broker: Broker = None, registry: Registry = None, json: Json = False) -> None:
+    """The jobs the registry knows, newest first."""
+    from producers.commands.status import list_jobs
+
+    raise typer.Exit(list_jobs({"broker_url": broker, "registry": registry}, as_json=json))
+
+
+@app.command()
+def watch(where: Where, broker: Broker = None, registry: Registry = None) -> None:
+    """Follow a job submitted elsewhere until it ends."""
+    from producers.commands.status import watch_job
+
+    raise typer.Exit(watch_job(where, {"broker_url": broker, "registry": registry}))
+
+
+@app.command()
+def cancel(where: Where, broker: Broker = None, registry: Registry = None) -> None:
+    """Stop a job between two batches; what is committed stays, `resume` goes on from there."""
+    from producers.commands.control import cancel_job
+
+    raise typer.Exit(cancel_job(where, {"broker_url": broker, "registry": registry}))
+
+
+@app.command()
+def pause(where: Where, broker: Broker = None, registry: Registry = None) -> None:
+    """Let a job rest between two batches until `resume`."""
+    from producers.commands.control import pause_job
+
+    raise typer.Exit(pause_job(where, {"broker_url": broker, "registry": registry}))
+
+
+@app.command()
+def resume(output: OutputAt, broker: Broker = None, workers: Workers = None, registry: Registry = None,
+           wait: Annotated[bool, typer.Option("--wait", help="with --broker: follow the job to its end")] = False,
+           json: Json = False) -> None:  # fmt: skip
+    """Go on with a job that was cancelled, paused or interrupted: only what is missing is computed."""
+    from producers.commands.run import resume_job
+
+    flags = {"broker_url": broker, "workers": workers, "registry": registry}
+    raise typer.Exit(resume_job(output, flags, wait=wait, as_json=json))
+
+
+@app.command()
+def retry(output: OutputAt, parked: Annotated[bool, typer.Option("--parked", help="the chunks that were parked")] = False,
+          broker: Broker = None, workers: Workers = None, registry: Registry = None,
+          wait: Annotated[bool, typer.Option("--wait", help="with --broker: follow the job to its end")] = False,
+          json: Json = False) -> None:  # fmt: skip
+    """Publish parked chunks again; parts that are there are never replaced."""
+    from producers.commands.run import retry_parked
+
+    flags = {"broker_url": broker, "workers": workers, "registry": registry}
+    raise typer.Exit(retry_parked(output, flags, parked=parked, wait=wait, as_json=json))
+
+
+@app.command()
+def verify(output: OutputAt, json: Json = False) -> None:
+    """Recount a job from its input and output alone: every row there once, in order, unchanged."""
+    from producers.commands.check import verify_output
+
+    raise typer.Exit(verify_output(output, as_json=json))
+
+
+@app.command()
+def controller(broker: Broker = None, registry: Registry = None) -> None:
+    """Reconcile and finish jobs submitted without --wait; runs until SIGTERM."""
+    from producers.commands.controller import run_controller
+
+    raise typer.Exit(run_controller({"broker_url": broker, "registry": registry}))
+
+
+@app.command()
+def doctor(output: Annotated[str | None, typer.Option("--output", "-o", help="try this store too", show_default=False)] = None,
+           broker: Broker = None, json: Json = False) -> None:  # fmt: skip
+    """Versions, broker, devices, store, and where packages were loaded from; secrets masked."""
+    from producers.commands.check import run_doctor
+
+    raise typer.Exit(run_doctor(output, {"broker_url": broker}, as_json=json))
+
+
+@app.command()
+def demo(folder: Folder = None, workers: Workers = None) -> None:  # type: ignore[assignment]
+    """A corpus of 20,000 reviews, a small classifier trained here, and the real job on both."""
+    from producers.commands.demo import run_demo
+
+    raise typer.Exit(run_demo(folder, workers))
+
+
+def main() -> None:
+    """Run the door; an error of ours is one line and its own exit code."""
+    try:
+        app()
+    except HeadraceError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)

@@ -1,0 +1,1 @@
+"""What each command of `headrace` does: thin shells over the rooms beside this one."""

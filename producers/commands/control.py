@@ -1,0 +1,40 @@
+"""`cancel` and `pause`: objects in the output, copied to Redis for the workers' sake."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Literal
+
+import redis
+
+from producers.commands.session import broker_if_any, find_job, out, settings_of
+from producers.commands.status import remember
+from schemas import keys, layout
+from schemas.errors import ExitCode
+
+
+def cancel_job(where: str, flags: dict[str, Any]) -> int:
+    return _flag(where, flags, layout.CANCELLED, "cancelled")
+
+
+def pause_job(where: str, flags: dict[str, Any]) -> int:
+    return _flag(where, flags, layout.PAUSED, "paused")
+
+
+def _flag(where: str, flags: dict[str, Any], name: str, state: Literal["cancelled", "paused"]) -> int:
+    settings = settings_of(flags)
+    job, store = find_job(where, settings)
+    if store.head(layout.MANIFEST) is not None:
+        out.print(f"job {job.id} has ended already; nothing to do", highlight=False)
+        return ExitCode.OK
+    store.create(name, json.dumps({"reason": f"{state} by request", "at_s": time.time()}).encode())
+    broker = broker_if_any(settings)
+    if broker is not None:
+        try:
+            broker.client.hset(keys.job(job.key), state, "1")
+        except redis.RedisError:
+            pass  # the controller copies it from the store within seconds
+    remember(settings, job, state)
+    out.print(f"{state} job {job.id}; go on with: headrace resume {job.output}", highlight=False, soft_wrap=True)
+    return ExitCode.OK

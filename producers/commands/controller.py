@@ -1,0 +1,70 @@
+"""`controller`: the one always-on process beside Redis."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import redis
+
+from producers.commands.follow import interruptible
+from producers.commands.session import job_in, needed_broker, registry_of, settings_of
+from producers.commands.status import remember
+from producers.controller import Controller
+from schemas import keys
+from schemas.errors import ExitCode, HeadraceError, error_type_of
+from schemas.settings import Settings
+from schemas.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+TICK_S = 0.5  # chosen: an idle worker waits half of it on average
+LOOK_S = 5.0  # chosen: how often new jobs are looked for in the registry
+
+
+def run_controller(flags: dict[str, Any]) -> int:
+    """Reconcile all known jobs until SIGTERM."""
+    settings = settings_of(flags)
+    broker = needed_broker(settings)
+    controller = Controller(
+        broker.client, broker.sender, on_end=lambda job, manifest: remember(settings, job, manifest.state)
+    )
+    log.info("controller.started", name=controller.name)
+    looked = -LOOK_S
+    unreadable: set[str] = set()
+    with interruptible() as stop:
+        while not stop.is_set():
+            if time.monotonic() - looked >= LOOK_S or _has_news(broker.client, controller):
+                looked = time.monotonic()
+                _look(controller, settings, broker.client, unreadable)
+            controller.tick()
+            stop.wait(TICK_S)
+    controller.close()
+    log.info("controller.stopped", name=controller.name)
+    return ExitCode.OK
+
+
+def _has_news(client: Any, controller: Controller) -> bool:
+    """Whether somebody has just told Redis of a job that we do not know."""
+    try:
+        return any(not controller.knows(key.decode()) for key in client.hkeys(keys.JOBS))
+    except redis.RedisError:
+        return False
+
+
+def _look(controller: Controller, settings: Settings, client: Any, unreadable: set[str]) -> None:
+    """Find jobs that have not ended: in the registry, and as Redis remembers them."""
+    outputs: set[str] = set()
+    try:
+        outputs |= {entry.output for entry in registry_of(settings).running()}
+        outputs |= {output.decode() for output in client.hvals(keys.JOBS)}
+    except (HeadraceError, redis.RedisError) as error:
+        log.warning("broker.unreachable", error_type=error_type_of(error))
+    for output in sorted(outputs - unreadable):
+        try:
+            job, store = job_in(output, settings)
+        except HeadraceError as error:
+            unreadable.add(output)
+            log.warning("job.failed", output=output, error_type=error_type_of(error), error_message=str(error))
+            continue
+        controller.add(job, store)

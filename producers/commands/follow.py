@@ -1,0 +1,119 @@
+"""Drive a job to its end from this process, show it, and say how it ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from producers.commands.session import Broker, err, out
+from producers.controller import Controller
+from producers.progress import duration, show_progress
+from producers.snapshot import Snapshot, take_snapshot
+from schemas.errors import ExitCode
+from schemas.job import Job
+from schemas.storage.store import Store
+
+TICK_S = 0.25  # chosen: a bar that moves, at a cost nobody sees
+
+_CODES = {"finished": ExitCode.OK, "failed": ExitCode.JOB_FAILED, "cancelled": ExitCode.JOB_CANCELLED}
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM while a job was followed."""
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second signal acts as it would without us."""
+    asked = threading.Event()
+    earlier: dict[int, Any] = {}
+
+    def ask(signum: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signum, earlier[signum])
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        earlier[signum] = signal.signal(signum, ask)
+    try:
+        yield asked
+    finally:
+        for signum, handler in earlier.items():
+            signal.signal(signum, handler)
+
+
+def follow(
+    job: Job,
+    store: Store,
+    broker: Broker,
+    controller: Controller | None,
+    check: Callable[[], None] = lambda: None,
+    *,
+    quiet: bool = False,
+) -> Snapshot:
+    """Show the job until it is over; with a controller, reconcile it as well.
+
+    Raises:
+        Interrupted: somebody asked us to stop.
+    """
+    if controller is not None:
+        controller.add(job, store)
+    with interruptible() as asked:
+
+        def tick() -> None:
+            if controller is not None:
+                controller.tick()
+            check()
+            if asked.wait(TICK_S):
+                raise Interrupted
+
+        def snapshot() -> Snapshot:
+            return take_snapshot(store, job, broker.client)
+
+        if quiet:
+            while True:
+                tick()
+                now = snapshot()
+                if is_over(now, job, controller):
+                    return now
+        return show_progress(snapshot, lambda now: is_over(now, job, controller), err, tick)
+
+
+def is_over(now: Snapshot, job: Job, controller: Controller | None) -> bool:
+    """Over when the manifest says so; and our own controller has told whoever wants to know."""
+    ours = controller is None or job.key not in controller.following
+    return now.is_over and now.finished_s is not None and ours
+
+
+def conclude(now: Snapshot, *, as_json: bool, seconds: float) -> int:
+    """Print how the job ended; returns the exit code."""
+    if as_json:
+        out.print_json(json.dumps(now.to_json()))
+    else:
+        for line in summary(now, seconds):
+            out.print(line, highlight=False, soft_wrap=True)
+    return _CODES.get(now.state, ExitCode.OK)
+
+
+def summary(now: Snapshot, seconds: float) -> list[str]:
+    """The end of a job in a few lines."""
+    color = {"finished": "green", "failed": "red"}.get(now.state, "yellow")
+    rate = f" ({now.rows_done / seconds:,.0f} rows/s)" if seconds > 0 and now.rows_done else ""
+    lines = [
+        f"[bold {color}]{now.state}[/] job {now.job}{f': {now.reason}' if now.reason else ''}",
+        f"  rows    {now.rows_done:,} of {now.rows:,}: {now.ok:,} ok, {now.errors:,} error in {duration(seconds)}{rate}",
+    ]
+    if now.errors:
+        kinds = ", ".join(f"{k} {n:,}" for k, n in sorted(now.errors_by_type.items(), key=lambda x: -x[1]))
+        lines.append(f"  errors  {kinds}")
+    for chunk in now.parked[:5]:
+        lines.append(f"  parked  chunk {chunk['chunk']}: {chunk['cause']}: {chunk['message']}")
+    lines.append(f"  output  {now.output}/data")
+    if now.state == "failed" and now.chunks_parked:
+        lines.append(f"  next    headrace retry --parked {now.output}")
+    elif now.state in ("cancelled", "failed") and now.rows_done < now.rows:
+        lines.append(f"  next    headrace resume {now.output}")
+    return lines

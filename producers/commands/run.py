@@ -1,0 +1,152 @@
+"""`run`, `resume`, `retry`: a job to its end on this machine, or on a fleet that is there."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from producers.commands.follow import Interrupted, conclude, follow
+from producers.commands.local import local_broker, local_fleet
+from producers.commands.session import broker_of, err, job_in, registry_of, settings_of
+from producers.commands.status import remember
+from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
+from producers.commands.submit import already_over, drive
+from producers.controller import Controller
+from producers.device_hint import guess_device
+from producers.unchanged import check_unchanged
+from schemas import keys, layout
+from schemas.attempts import read_attempts, record_attempt
+from schemas.errors import ConfigError, ExitCode
+from schemas.job import Job
+from schemas.manifest import Attempt
+from schemas.settings import Settings
+from schemas.storage.store import Store
+from producers.commands.tracing import job_trace
+
+
+def run_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_json: bool) -> int:
+    """Plan, start Redis and workers, drive the job to its end; returns the exit code."""
+    settings = settings_of(flags)
+    started = time.time()
+    with job_trace(settings) as trace:
+        wait_for_input(settings, threading.Event().wait)
+        workers = local_workers(settings, guess_device(settings.device))
+        with trace("plan"):
+            prepared = prepare_job(settings, inputs, output, workers)
+            job, store, is_new = store_job(settings, prepared, trace)
+        if not is_new:
+            over = already_over(job, store, as_json=as_json)
+            if over is not None:
+                return over
+            _wake(store)
+        if not as_json:
+            err.print(
+                f"job {job.id}: {job.rows:,} rows in {job.chunks:,} chunks, {workers} worker(s) → {job.output}"
+                + ("" if is_new else " (resumed)"),
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        return _drive_here(job, store, settings, started, as_json=as_json)
+
+
+def resume_job(output: str, flags: dict[str, Any], *, wait: bool, as_json: bool) -> int:
+    """Go on with the job of an output."""
+    settings = settings_of(flags)
+    job, store = job_in(output, settings)
+    check_unchanged(job, store, settings)
+    snapshot = already_over(job, store, as_json=as_json) if _is_finished(store) else None
+    if snapshot is not None:
+        return snapshot
+    _wake(store)
+    return _go_on(job, store, settings, wait=wait, as_json=as_json)
+
+
+def retry_parked(output: str, flags: dict[str, Any], *, parked: bool, wait: bool, as_json: bool) -> int:
+    """Publish the parked chunks of an output again."""
+    if not parked:
+        raise ConfigError("say what to retry: headrace retry --parked OUTPUT")
+    settings = settings_of(flags)
+    job, store = job_in(output, settings)
+    check_unchanged(job, store, settings)
+    count = 0
+    for info in list(store.list(layout.PARKED)):
+        chunk = layout.chunk_of_record(info.name)
+        if chunk is None:
+            continue
+        if store.head(layout.part(chunk)) is None:
+            _forgive(store, chunk)
+            count += 1
+        store.delete(info.name)
+    err.print(f"{count} parked chunk(s) are tried again", highlight=False)
+    if count == 0:
+        return ExitCode.OK
+    _wake(store)
+    return _go_on(job, store, settings, wait=wait, as_json=as_json)
+
+
+def _go_on(job: Job, store: Store, settings: Settings, *, wait: bool, as_json: bool) -> int:
+    """On the fleet of a named broker, else on this machine."""
+    registry_of(settings).add(job)
+    if settings.broker_url is None:
+        return _drive_here(job, store, settings, time.time(), as_json=as_json)
+    broker = broker_of(settings.broker_url.get_secret_value(), warn=True)
+    broker.client.hdel(keys.job(job.key), "cancelled", "paused", "epoch")
+    broker.client.hset(keys.JOBS, job.key, job.output)
+    if wait or not broker.client.exists(keys.CONTROLLER):
+        return drive(job, store, broker, as_json=as_json, settings=settings)
+    err.print(f"handed to the controller: headrace watch {job.id}", highlight=False)
+    return ExitCode.OK
+
+
+def _drive_here(job: Job, store: Store, settings: Settings, started: float, *, as_json: bool) -> int:
+    """Workers of our own for as long as the job takes."""
+    with local_broker(settings) as url:
+        broker = broker_of(url)
+        controller = Controller(broker.client, broker.sender, least_workers=settings.workers or 1)
+        try:
+            with local_fleet(settings, url, job.id) as fleet:
+                now = follow(job, store, broker, controller, fleet.check, quiet=as_json)
+        except Interrupted:
+            return _interrupted(job, as_json=as_json)
+        finally:
+            controller.close()
+    remember(settings, job, now.state)
+    return conclude(now, as_json=as_json, seconds=time.time() - started)
+
+
+def _interrupted(job: Job, *, as_json: bool) -> int:
+    """The workers have drained by now; say how to go on."""
+    err.print(
+        f"\ninterrupted: what is committed stays. Go on with:\n  headrace resume {job.output}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return ExitCode.INTERRUPTED
+
+
+def _is_finished(store: Store) -> bool:
+    data = store.read(layout.MANIFEST)
+    return data is not None and json.loads(data).get("state") == "finished"
+
+
+def _wake(store: Store) -> None:
+    """Take away what holds a job back: cancel, pause, and the record of an end that was none."""
+    for name in (layout.CANCELLED, layout.PAUSED):
+        store.delete(name)
+    if not _is_finished(store):
+        store.delete(layout.MANIFEST)
+
+
+def _forgive(store: Store, chunk: int) -> None:
+    """A record that lets a parked chunk be tried again, and keeps what is known of its rows."""
+    number = len(read_attempts(store, chunk)) + 1
+    record_attempt(
+        store,
+        Attempt(
+            chunk=chunk, number=number, attempt=f"retry-{number}", cause="retry", rows=(),
+            message="retried by hand", at_s=time.time(), seen_by="headrace retry",
+        ),
+    )  # fmt: skip
+
+

@@ -1,0 +1,98 @@
+"""What the commands share: settings, the output's job, the registry, a broker, a console."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from producers.registry import Registry, open_registry
+from schemas import layout
+from schemas.broker import celery_url, connect, ping_or_raise, server_warnings
+from schemas.errors import BrokerError, ConfigError, JobNotFound
+from schemas.job import Job, parse_job
+from schemas.settings import Settings, load_settings
+from schemas.storage.open import normalise_uri, open_store
+from schemas.storage.store import Store
+from schemas.telemetry.logs import configure_logging
+
+err = Console(stderr=True)
+out = Console()
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A Redis that answers: for reading (`client`) and for sending (`sender`)."""
+
+    url: str
+    client: Any
+    sender: Any
+
+
+def settings_of(flags: dict[str, Any]) -> Settings:
+    """The settings in force, and logging as they say."""
+    settings = load_settings(**flags)
+    configure_logging(settings, sys.stderr, err if err.is_terminal else None)
+    return settings
+
+
+def broker_of(url: str, *, warn: bool = False) -> Broker:
+    """Connect and be sure. Raises BrokerError that says what to do."""
+    from schemas.celery_config import make_sender
+
+    client = connect(url, name="headrace")
+    ping_or_raise(client, url)
+    if warn:
+        for warning in server_warnings(client):
+            err.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    return Broker(url, client, make_sender(celery_url(url)))
+
+
+def broker_if_any(settings: Settings) -> Broker | None:
+    """The broker of the settings if it answers; None where there is none or it is away."""
+    if settings.broker_url is None:
+        return None
+    try:
+        return broker_of(settings.broker_url.get_secret_value())
+    except BrokerError:
+        return None
+
+
+def needed_broker(settings: Settings) -> Broker:
+    """The broker of the settings.
+
+    Raises:
+        ConfigError: none was named. BrokerError: it does not answer.
+    """
+    if settings.broker_url is None:
+        raise ConfigError("this needs --broker URL or HEADRACE_BROKER_URL, e.g. redis://localhost:6379/0")
+    return broker_of(settings.broker_url.get_secret_value(), warn=True)
+
+
+def registry_of(settings: Settings) -> Registry:
+    return open_registry(settings)
+
+
+def job_in(output: str, settings: Settings) -> tuple[Job, Store]:
+    """The job of an output.
+
+    Raises:
+        JobNotFound: the output holds none.
+    """
+    store = open_store(normalise_uri(output), settings)
+    data = store.read(layout.JOB)
+    if data is None:
+        raise JobNotFound(f"{store.uri} holds no job of headrace")
+    return parse_job(data, f"{store.uri}/{layout.JOB}"), store
+
+
+def find_job(where: str, settings: Settings) -> tuple[Job, Store]:
+    """A job by its id, the first digits of its id, or its output.
+
+    Raises:
+        JobNotFound: neither the registry nor that place knows one.
+    """
+    known = registry_of(settings).find(where)
+    return job_in(known.output if known is not None else where, settings)

@@ -1,0 +1,94 @@
+"""`status`, `list`, `watch`: how jobs stand, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from rich.table import Table
+
+from producers.commands.follow import Interrupted, conclude, follow
+from producers.commands.session import (
+    broker_if_any, err, find_job, needed_broker, out, registry_of, settings_of,
+)  # fmt: skip
+from producers.progress import duration
+from producers.snapshot import Snapshot, take_snapshot
+from schemas.errors import ExitCode, HeadraceError
+from schemas.job import Job
+from schemas.manifest import JobState
+from schemas.settings import Settings
+
+
+def show_status(where: str, flags: dict[str, Any], *, as_json: bool) -> int:
+    """One job."""
+    settings = settings_of(flags)
+    job, store = find_job(where, settings)
+    broker = broker_if_any(settings)
+    now = take_snapshot(store, job, broker.client if broker else None)
+    if as_json:
+        out.print_json(json.dumps(now.to_json()))
+        return ExitCode.OK
+    for label, value in _lines(now):
+        out.print(f"{label:<10}{value}", highlight=False, soft_wrap=True)
+    return ExitCode.OK
+
+
+def _lines(now: Snapshot) -> list[tuple[str, str]]:
+    seen = min(now.rows, now.rows_done + now.rows_live)
+    lines = [
+        ("job", now.job),
+        ("state", now.state + (f" ({now.reason})" if now.reason else "")),
+        ("task", f"{now.task} with {now.model}"),
+        ("rows", f"{seen:,} of {now.rows:,} ({seen / max(1, now.rows):.0%})"),
+        ("chunks", f"{now.chunks_done:,} of {now.chunks:,} done, {now.chunks_leased} in hand, {now.chunks_parked} parked"),
+        ("errors", ", ".join(f"{k} {n:,}" for k, n in now.errors_by_type.items()) or "none"),
+        ("workers", str(now.workers)),
+        ("age", duration((now.finished_s or time.time()) - now.submitted_s)),
+        ("output", now.output),
+    ]
+    lines += [("parked", f"chunk {p['chunk']}: {p['cause']}: {p['message']}") for p in now.parked]
+    return lines
+
+
+def list_jobs(flags: dict[str, Any], *, as_json: bool) -> int:
+    """The jobs the registry knows, newest first."""
+    settings = settings_of(flags)
+    entries = sorted(registry_of(settings).list(), key=lambda e: -e.submitted_s)
+    if as_json:
+        found = [{"job": e.id, "output": e.output, "state": e.state, "submitted_s": e.submitted_s} for e in entries]
+        out.print_json(json.dumps(found))
+        return ExitCode.OK
+    if not entries:
+        out.print("no jobs yet: headrace run --help", highlight=False)
+        return ExitCode.OK
+    table = Table(box=None, pad_edge=False)
+    for name in ("job", "state", "submitted", "output"):
+        table.add_column(name, overflow="fold")
+    for e in entries:
+        table.add_row(e.id, e.state, time.strftime("%Y-%m-%d %H:%M", time.localtime(e.submitted_s)), e.output)
+    out.print(table)
+    return ExitCode.OK
+
+
+def watch_job(where: str, flags: dict[str, Any]) -> int:
+    """Follow a job that somebody else reconciles."""
+    settings = settings_of(flags)
+    job, store = find_job(where, settings)
+    now = take_snapshot(store, job, None)
+    if now.finished_s is None:
+        broker = needed_broker(settings)
+        try:
+            now = follow(job, store, broker, None)
+        except Interrupted:
+            err.print(f"no longer watching; the job goes on: headrace watch {job.id}", highlight=False)
+            return ExitCode.INTERRUPTED
+    return conclude(now, as_json=False, seconds=(now.finished_s or time.time()) - now.submitted_s)
+
+
+def remember(settings: Settings, job: Job, state: JobState) -> None:
+    """Note a job's state in the registry; a registry that is away costs a note, nothing else."""
+    try:
+        registry_of(settings).update(job.output, state)
+    except HeadraceError as error:
+        err.print(f"[yellow]warning:[/] the registry was not updated: {error}", highlight=False)

@@ -1,0 +1,79 @@
+"""From flags to a stored job: shared by `run` and `submit`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+
+from producers.commands.session import err, registry_of
+from producers.create_job import create_job
+from producers.device_hint import DeviceHint, guess_device
+from producers.submission import Prepared, masked_command, prepare
+from schemas.errors import InputNotFound
+from schemas.job import Job
+from schemas.settings import Settings
+from schemas.storage.open import normalise_uri, open_store, split_uri
+from schemas.storage.store import Store
+from schemas.telemetry.job_trace import JobTrace
+
+_POLL_S = 15.0  # chosen: an upstream job's marker is minutes late, not milliseconds
+
+
+def local_workers(settings: Settings, hint: DeviceHint) -> int:
+    """How many workers this machine will have: as asked, else one a GPU, else one a core."""
+    cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count() or 1
+    return settings.workers or (hint.count if hint.kind == "cuda" else cores)
+
+
+def prepare_job(settings: Settings, inputs: Sequence[str], output: str, workers: int) -> Prepared:
+    """The job, checked; its warnings are printed."""
+    hint = guess_device(settings.device, workers=workers)
+    prepared = prepare(
+        settings, inputs, output, device_hint=hint, workers_hint=workers, extra_params=settings.task_params
+    )
+    for warning in prepared.warnings:
+        err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
+    return prepared
+
+
+def store_job(settings: Settings, prepared: Prepared, trace: JobTrace) -> tuple[Job, Store, bool]:
+    """Create or adopt the job, and remember where it is. The last is whether it is new."""
+    store = open_store(prepared.output, settings)
+    job, is_new = create_job(
+        store,
+        prepared,
+        now_s=time.time(),
+        command=masked_command(sys.argv),
+        trace_id=trace.trace_id,
+        span_id=trace.span_id,
+    )
+    registry_of(settings).add(job)
+    return job, store, is_new
+
+
+def wait_for_input(settings: Settings, stopped: Callable[[float], bool]) -> None:
+    """Until the object of `--wait-for` exists; `stopped` waits, and says whether to give up.
+
+    Raises:
+        InputNotFound: it did not come in time.
+    """
+    if settings.wait_for is None:
+        return
+    import datetime
+
+    uri = normalise_uri(settings.wait_for.replace("{date}", datetime.date.today().isoformat()))
+    root, name = split_uri(uri)
+    store = open_store(root, settings)
+    deadline = time.monotonic() + settings.wait_for_timeout_s
+    told = False
+    while store.head(name) is None:
+        if time.monotonic() >= deadline:
+            raise InputNotFound(f"{uri} did not appear within {settings.wait_for_timeout_s:,.0f} s (--wait-for)")
+        if not told:
+            err.print(f"waiting for {uri}", highlight=False, soft_wrap=True)
+            told = True
+        if stopped(min(_POLL_S, max(0.1, deadline - time.monotonic()))):
+            raise KeyboardInterrupt

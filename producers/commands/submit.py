@@ -1,0 +1,81 @@
+"""`submit`: store the job, tell the controller, and follow it if asked to."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from producers.commands.follow import Interrupted, conclude, follow
+from producers.commands.session import Broker, err, needed_broker, out, settings_of
+from producers.commands.status import remember
+from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
+from producers.controller import Controller
+from producers.device_hint import guess_device
+from producers.snapshot import take_snapshot
+from schemas import keys
+from schemas.errors import ExitCode
+from schemas.job import Job
+from schemas.storage.store import Store
+from producers.commands.tracing import job_trace
+
+
+def submit_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, wait: bool, as_json: bool) -> int:
+    """Queue a job; returns the exit code. Prints the job's id on standard output."""
+    settings = settings_of(flags)
+    broker = needed_broker(settings)
+    with job_trace(settings) as trace:
+        wait_for_input(settings, threading.Event().wait)
+        with trace("plan"):
+            workers = int(broker.client.zcount(keys.WORKERS, time.time() - 60, "+inf"))
+            prepared = prepare_job(settings, inputs, output, workers or local_workers(settings, guess_device("cpu")))
+            job, store, is_new = store_job(settings, prepared, trace)
+        broker.client.hset(keys.JOBS, job.key, job.output)
+        _say(job, is_new, as_json=as_json)
+        if wait:
+            return drive(job, store, broker, as_json=as_json, settings=settings)
+        if not broker.client.exists(keys.CONTROLLER):
+            err.print(
+                "[yellow]warning:[/] no controller is running at this broker, so nothing is published yet: "
+                "start `headrace controller`, or submit with --wait",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+    return ExitCode.OK
+
+
+def drive(job: Job, store: Store, broker: Broker, *, as_json: bool, settings: Any) -> int:
+    """Reconcile and follow the job in this process to its end."""
+    started = time.time()
+    controller = Controller(broker.client, broker.sender)
+    try:
+        now = follow(job, store, broker, controller, quiet=as_json)
+    except Interrupted:
+        err.print(
+            f"no longer following; with a controller running the job goes on: headrace watch {job.id}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return ExitCode.INTERRUPTED
+    finally:
+        controller.close()
+    remember(settings, job, now.state)
+    return conclude(now, as_json=as_json, seconds=time.time() - started)
+
+
+def _say(job: Job, is_new: bool, *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps({"job": job.id, "output": job.output, "rows": job.rows, "chunks": job.chunks, "new": is_new}))
+        return
+    out.print(job.id, highlight=False)
+    what = "submitted" if is_new else "the same job is there already; adopted"
+    err.print(f"{what}: {job.rows:,} rows in {job.chunks:,} chunks → {job.output}", highlight=False, soft_wrap=True)
+
+
+def already_over(job: Job, store: Store, *, as_json: bool) -> int | None:
+    """The exit code of a job that has ended before; None when there is something left to do."""
+    now = take_snapshot(store, job, None)
+    if now.finished_s is None:
+        return None
+    err.print("this job has ended already; nothing was computed", highlight=False)
+    return conclude(now, as_json=as_json, seconds=now.finished_s - now.submitted_s)

@@ -1,0 +1,25 @@
+"""The job's own trace for the life of one command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from schemas.settings import Settings
+from schemas.telemetry.job_trace import JobTrace
+from schemas.telemetry.provider import start_telemetry
+
+
+@contextmanager
+def job_trace(settings: Settings) -> Iterator[JobTrace]:
+    """A trace whose spans have been sent when the block ends."""
+    telemetry = start_telemetry("headrace-producer", settings)
+    trace = JobTrace(telemetry, queue=settings.queue)
+    try:
+        yield trace
+    except BaseException as error:
+        trace.end(error=error)
+        raise
+    finally:
+        trace.end()
+        telemetry.shutdown(5.0)

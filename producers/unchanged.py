@@ -1,0 +1,61 @@
+"""Before a job goes on: the corpus and the model are the ones it was planned with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from producers.model_ref import WITHOUT_MODEL, resolve_model
+from schemas.chunk import InputFile
+from schemas.errors import InputChanged, ModelChanged, ModelError
+from schemas.input_file import etag_of
+from schemas.job import Job
+from schemas.plan_file import PlanTable
+from schemas.settings import Settings
+from schemas.storage.open import open_store, split_uri
+from schemas.storage.store import Store
+
+_THREADS = 16  # chosen: a HEAD waits for the network, not for the CPU
+
+
+def check_unchanged(job: Job, store: Store, settings: Settings) -> None:
+    """Nothing, when nothing changed.
+
+    Raises:
+        InputChanged: a file is gone or is another one; names up to three.
+        ModelChanged: the model is not the one of the job.
+    """
+    changed = _changed(PlanTable.load(store).files, settings)
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise InputChanged(
+            f"{', '.join(changed[:3])}{more} changed since job {job.id} was planned: put it back, or "
+            "submit a new job to another output"
+        )
+    if job.spec.task in WITHOUT_MODEL:
+        return
+    try:
+        now = resolve_model(
+            job.spec.model.uri,
+            None if "sha256" in job.spec.model.revision else job.spec.model.revision,
+            job.spec.task,
+            lambda uri: open_store(uri, settings),
+            allow_pickle=job.options.allow_pickle,
+        )
+    except ModelError as error:
+        raise ModelChanged(f"the model of job {job.id} is no longer there: {error}") from error
+    if now.ref.revision != job.spec.model.revision:
+        raise ModelChanged(
+            f"{job.spec.model.uri} is now {now.ref.revision[:19]}, job {job.id} was planned with "
+            f"{job.spec.model.revision[:19]}: put the model back, or submit a new job to another output"
+        )
+
+
+def _changed(files: Iterable[InputFile], settings: Settings) -> list[str]:
+    def differs(file: InputFile) -> bool:
+        root, name = split_uri(file.uri)
+        return etag_of(open_store(root, settings), name) != (file.size, file.etag)
+
+    listed = list(files)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return [f.uri for f, is_other in zip(listed, pool.map(differs, listed), strict=True) if is_other]

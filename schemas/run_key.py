@@ -1,0 +1,10 @@
+"""A job's name in Redis: its id and its output's, since one job may run into two outputs at once."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def run_key(job_id: str, output: str) -> str:
+    """`{id}-{8 hex digits of the output}`."""
+    return f"{job_id}-{hashlib.sha256(output.encode()).hexdigest()[:8]}"
