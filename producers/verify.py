@@ -1,0 +1,243 @@
+"""`headrace verify`: a job recounted from its input and its output alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from producers.create_job import check_plan, read_job
+from producers.ids import open_by_uri
+from producers.recount import ChunkCount, recount
+from producers.verdict import VerifyResult
+from schemas import layout
+from schemas.chunk import Chunk, InputFile
+from schemas.errors import InputUnreadable, JobNotFound
+from schemas.input_file import etag_of
+from schemas.job import Job
+from schemas.manifest import Manifest, ManifestPart, Receipt
+from schemas.plan_file import PlanTable
+from schemas.settings import Settings
+from schemas.storage.store import Store
+
+
+def verify(
+    store: Store,
+    settings: Settings,
+    *,
+    now_s: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyResult:
+    """Recount the job in the output; reads its input and its parts, a chunk at a time.
+
+    `progress` is told the chunks done and the chunks there are. An output that is not finished is
+    recounted as far as it goes.
+
+    Raises:
+        JobNotFound: the output holds no job.
+        OutputConflict: its record or plan was changed by hand.
+        UriNotAllowed: its input lies outside the allowed prefixes.
+        StorageError: a store does not answer.
+    """
+    from schemas.storage.open import open_store
+
+    job = read_job(store)
+    if job is None:
+        raise JobNotFound(f"{store.uri} holds no job of headrace: no {layout.JOB}")
+    plan = PlanTable.load(store)
+    check_plan(job, plan, store.uri)
+    result = VerifyResult(job, now_s, chunks=job.chunks)
+    manifest = _read_manifest(store, result)
+    sizes = _list_parts(store, result)
+    finished = result.state == "finished" or store.head(layout.SUCCESS) is not None
+    inputs = _Inputs(partial(open_store, settings=settings), job, plan, result)
+    recorded = {part.chunk: part for part in manifest.parts} if manifest else {}
+    lines = hashlib.sha256()
+    for chunk in plan:
+        if progress:
+            progress(chunk.number, job.chunks)
+        name = layout.part(chunk.number)
+        if sizes[chunk.number] < 0:
+            if finished or chunk.number in recorded:
+                result.wrong("missing_part", name, "is not there")
+            continue
+        count = recount(store, job, chunk, inputs.reader(chunk), int(sizes[chunk.number]))
+        lines.update(f"{name} {count.sha256}\n".encode())
+        _add(result, name, count)
+        _check_record(store, result, chunk, count, recorded.get(chunk.number), manifest is not None)
+    if progress:
+        progress(job.chunks, job.chunks)
+    result.parts_sha256 = lines.hexdigest()
+    if manifest is not None:
+        _check_manifest(result, manifest)
+    return result
+
+
+def _add(result: VerifyResult, name: str, count: ChunkCount) -> None:
+    result.parts += 1
+    result.rows += count.rows
+    result.ok += count.ok
+    result.errors += count.errors
+    result.bytes += count.bytes
+    result.errors_by_type += count.errors_by_type
+    for kind, message in count.problems.items():
+        result.wrong(kind, name, message)
+
+
+def _list_parts(store: Store, result: VerifyResult) -> np.ndarray:
+    """Sizes of the parts, int64 `[chunks]`, -1 where there is none; what is foreign is named."""
+    sizes = np.full(result.chunks, -1, dtype=np.int64)
+    for info in store.list(layout.DATA):
+        chunk = layout.chunk_of_part(info.name)
+        if chunk is None or chunk >= result.chunks or info.name != layout.part(chunk):
+            result.wrong("foreign_part", info.name, "is not a part of this job's plan")
+        else:
+            sizes[chunk] = info.size
+    return sizes
+
+
+# -- what the job wrote down about itself
+
+
+def _read_manifest(store: Store, result: VerifyResult) -> Manifest | None:
+    data = store.read(layout.MANIFEST)
+    mark = store.read(layout.SUCCESS)
+    if data is None:
+        if mark is not None:
+            result.wrong("manifest", layout.SUCCESS, f"stands without {layout.MANIFEST}")
+        return None
+    result.manifest_sha256 = hashlib.sha256(data).hexdigest()
+    if mark is not None and _marked(mark) != result.manifest_sha256:
+        result.wrong("manifest", layout.SUCCESS, "names another manifest: one of them was changed")
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValueError as error:
+        result.wrong("manifest", layout.MANIFEST, f"cannot be read: {type(error).__name__}")
+        return None
+    result.state = manifest.state
+    if manifest.state == "finished" and mark is None:
+        result.wrong("manifest", layout.SUCCESS, "is missing, and the manifest says finished")
+    return manifest
+
+
+def _marked(mark: bytes) -> str | None:
+    """The manifest's sha256 in a `_SUCCESS`; None where it names none."""
+    try:
+        found = json.loads(mark)
+        return str(found["manifest_sha256"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _check_record(
+    store: Store,
+    result: VerifyResult,
+    chunk: Chunk,
+    count: ChunkCount,
+    recorded: ManifestPart | None,
+    has_manifest: bool,
+) -> None:
+    """The part against the manifest's line, or against its receipt while there is no manifest."""
+    name = layout.part(chunk.number)
+    known: ManifestPart | Receipt | None = recorded
+    if known is None and has_manifest:
+        if result.state == "finished":
+            result.wrong("manifest", name, "is not in the manifest")
+        return
+    if known is None:
+        data = store.read(layout.receipt(chunk.number))
+        try:
+            known = None if data is None else Receipt.model_validate_json(data)
+        except ValueError:
+            known = None  # receipts are advisory, and made again
+    if known is None:
+        return
+    by = "manifest" if recorded else "receipt"
+    if known.sha256 != count.sha256:
+        result.wrong("changed_bytes", name, f"its sha256 is not the one in its {by}")
+    elif (known.rows, known.ok, known.errors) != (count.rows, count.ok, count.errors):
+        result.wrong("manifest", name, f"its rows are not those that its {by} counts")
+
+
+def _check_manifest(result: VerifyResult, manifest: Manifest) -> None:
+    job, totals = result.job, manifest.totals
+    facts: dict[str, tuple[object, object]] = {
+        "job": (manifest.job, job.id),
+        "inputs_digest": (manifest.inputs_digest, job.spec.inputs_digest),
+        "model_revision": (manifest.model_revision, job.spec.model.revision),
+        "planned_rows": (totals.planned_rows, job.rows),
+    }
+    if manifest.state == "finished":
+        facts |= {
+            "parts": (len(manifest.parts), result.chunks),
+            "rows": (totals.rows, result.rows),
+            "ok": (totals.ok, result.ok),
+            "errors": (totals.errors, result.errors),
+        }
+    for name, (said, counted) in facts.items():
+        if said != counted:
+            result.wrong("manifest", layout.MANIFEST, f"{name} is {said} and must be {counted}")
+
+
+# -- the input
+
+
+class _Inputs:
+    """The input file of the chunk at hand, open; each file is checked once, when it is reached."""
+
+    def __init__(
+        self, open_store: Callable[[str], Store], job: Job, plan: PlanTable, result: VerifyResult
+    ) -> None:
+        self._open_store = open_store
+        self._open_file = open_by_uri(open_store)
+        self._job = job
+        self._planned = _rows_by_file(plan)
+        self._result = result
+        self._uri: str | None = None
+        self._reader: Any | None = None
+
+    def reader(self, chunk: Chunk) -> Any | None:
+        """A `ParquetFile`, or None where the input is gone or not readable any more."""
+        if self._uri != chunk.file.uri:
+            if self._reader is not None:
+                self._reader.close(force=True)
+            self._uri = chunk.file.uri
+            self._reader = self._opened(chunk.file)
+        return self._reader
+
+    def _opened(self, file: InputFile) -> Any | None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from schemas.storage.open import split_uri
+
+        root, name = split_uri(file.uri)
+        try:
+            now = etag_of(self._open_store(root), name)
+            if now is None:
+                self._result.wrong("input_missing", file.uri, "is not there any more")
+                return None
+            if now != (file.size, file.etag):
+                self._result.wrong("input_changed", file.uri, "is not the file that was planned")
+            reader = pq.ParquetFile(self._open_file(file.uri), pre_buffer=True)
+        except (InputUnreadable, FileNotFoundError, pa.ArrowException) as error:
+            self._result.wrong("input_changed", file.uri, f"cannot be read any more: {error}")
+            return None
+        planned, rows = self._planned[file.uri], reader.metadata.num_rows
+        if planned != rows and (self._job.spec.limit is None or planned > rows):
+            self._result.wrong(
+                "input_rows", file.uri, f"has {rows} rows, and {planned} were planned"
+            )
+        return reader
+
+
+def _rows_by_file(plan: PlanTable) -> dict[str, int]:
+    rows: Counter[str] = Counter()
+    for chunk in plan:
+        rows[chunk.file.uri] += chunk.rows
+    return rows
