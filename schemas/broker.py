@@ -6,6 +6,7 @@ or Celery's spelling `redis+socket:///path?virtual_host=0`.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ RETRIES = 3
 BACKOFF_BASE_S = 0.05
 BACKOFF_CAP_S = 1.0
 
+_NO_LOGIN = ("NOAUTH", "Authentication required", "client already authenticated")
+"""Required: redis-py has one class for a wrong password and for none; Redis 6.2 to 8 say these."""
 _PROBE_KEY = "headrace:probe"
 
 
@@ -178,6 +181,10 @@ def _split(url: str) -> tuple[str, str, str, str, dict[str, str]]:
         )
     if not socket and not parts.hostname:
         raise ConfigError(f"broker URL {mask_url(url)}: the host is missing")
+    if not socket and not re.fullmatch(r"/?\d*", parts.path):  # perhaps a piece of a password
+        raise ConfigError(
+            f"broker URL {mask_url(url)}: after the host comes /0, a database's number"
+        )
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     return parts.scheme, login + at, address, parts.path, query
 
@@ -202,10 +209,10 @@ def _text(value: str | bytes) -> str:
 
 def _explain(error: BaseException) -> str:
     """What happened and what to do; never the error's own text where it may hold an argument."""
-    if isinstance(error, AuthenticationError) or "WRONGPASS" in str(error):
-        return "refused the user or password: check the broker URL, redis://user:password@host"
-    if "NOAUTH" in str(error):
+    if any(words in str(error) for words in _NO_LOGIN):
         return "wants a password: put it in the broker URL, redis://:password@host"
+    if isinstance(error, AuthenticationError):
+        return "refused the user or password: check the broker URL, redis://user:password@host"
     if isinstance(error, NoPermissionError):
         return f"does not let this user do what headrace needs (ACL): {error}"
     if isinstance(error, ReadOnlyError):

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from schemas.errors import BrokerError, MissingExtra
 
@@ -133,7 +135,8 @@ class EmbeddedRedis:
 
     def _wait_until_it_answers(self) -> None:
         assert self._process is not None
-        client = redis.Redis(unix_socket_path=str(self._socket))
+        once = Retry(NoBackoff(), 0)  # redis-py would retry by itself, for seconds
+        client = redis.Redis(unix_socket_path=str(self._socket), retry=once)
         deadline = time.monotonic() + START_TIMEOUT_S
         try:
             while time.monotonic() < deadline:
