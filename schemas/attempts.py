@@ -19,6 +19,8 @@ from schemas.storage.store import Store
 
 DEATHS = frozenset({"worker_lost", "timeout"})
 KILLS_TO_CONDEMN = 2
+RETRY = "retry"
+"""Cause of the record that `headrace retry --parked` writes: what came before parks no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +97,20 @@ def decide(attempts: Sequence[Attempt], rows: int, max_attempts: int, jitter: fl
     known: set[frozenset[int]] = set()
     lone: dict[int, int] = {}
     stuck = 0
+    hopeless: Attempt | None = None
     for attempt in attempts:
+        if attempt.cause == RETRY:
+            stuck, hopeless = 0, None
+            continue
         if not attempt.retryable:
-            return Decision(parked=attempt.cause, message=attempt.message)
+            hopeless = attempt
         stuck = 0 if _narrows(attempt, rows, known, lone) else stuck + 1
+    if hopeless is not None:
+        return Decision(parked=hopeless.cause, message=hopeless.message)
     if stuck >= max_attempts:
         last = attempts[-1]
         return Decision(parked=last.cause, message=last.message or f"{stuck} attempts without progress")
-    if not attempts or attempts[-1].cause in DEATHS:
+    if stuck == 0 or attempts[-1].cause in DEATHS:
         return Decision()
     return Decision(wait_s=min(60.0, 2.0 ** max(0, stuck - 1)) * (0.5 + 0.5 * jitter))
 

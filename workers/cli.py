@@ -59,9 +59,9 @@ def start(
 @app.command("train-demo", hidden=True)
 def train_demo(corpus: Path, folder: Path) -> None:
     """Train the demo's classifier on a labelled Parquet file (columns text and label)."""
-    from workers.demo_model import train_demo_model
+    from workers.demo_model import train_on_terminal
 
-    train_demo_model(folder, corpus)
+    train_on_terminal(folder, corpus)
 
 
 def main() -> None:

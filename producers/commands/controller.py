@@ -24,7 +24,7 @@ LOOK_S = 5.0  # chosen: how often new jobs are looked for in the registry
 
 def run_controller(flags: dict[str, Any]) -> int:
     """Reconcile all known jobs until SIGTERM."""
-    settings = settings_of(flags)
+    settings = settings_of(flags, is_service=True)
     broker = needed_broker(settings)
     controller = Controller(
         broker.client, broker.sender, on_end=lambda job, manifest: remember(settings, job, manifest.state)

@@ -31,10 +31,11 @@ class Broker:
     sender: Any
 
 
-def settings_of(flags: dict[str, Any]) -> Settings:
-    """The settings in force, and logging as they say."""
+def settings_of(flags: dict[str, Any], *, is_service: bool = False) -> Settings:
+    """The settings in force, and logging as they say; a command for people logs warnings only."""
     settings = load_settings(**flags)
-    configure_logging(settings, sys.stderr, err if err.is_terminal else None)
+    quiet = settings if is_service or settings.log_level != "info" else settings.model_copy(update={"log_level": "warning"})
+    configure_logging(quiet, sys.stderr, err if err.is_terminal else None)
     return settings
 
 
