@@ -105,16 +105,15 @@ def _attend_varlen(
 def _attend_runs(
     q: Any, k: Any, v: Any, packing: Packing, scale: float | None, causal: bool, window: int | None
 ) -> Any:
-    import torch
     from torch.nn.functional import scaled_dot_product_attention
 
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
-    parts = []
+    result = q.new_empty(*q.shape[:2], v.shape[2])
     for start, rows, length in packing.runs:
         stop = start + rows * length
-        # [rows, heads, length, size], still views
+        # [rows, heads, tokens of a row, size], still views
         one, two, three = (
             x[start:stop].unflatten(0, (rows, length)).transpose(1, 2) for x in (q, k, v)
         )
@@ -123,8 +122,8 @@ def _attend_runs(
         out = scaled_dot_product_attention(
             one, two, three, attn_mask=band, is_causal=causal and band is None, scale=scale
         )
-        parts.append(out.transpose(1, 2).flatten(0, 1))
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        result[start:stop].unflatten(0, (rows, length)).copy_(out.transpose(1, 2))
+    return result
 
 
 def _band(packing: Packing, length: int, window: int, causal: bool, like: Any) -> Any:

@@ -20,6 +20,7 @@ import numpy as np
 
 from workers.engine import attention
 from workers.engine.families import Rows, depends_on_batch, family_of
+from workers.engine.linear import lay_out
 from workers.tasks.base import Encodings
 
 log = logging.getLogger(__name__)
@@ -76,9 +77,15 @@ class Runner:
         self.mode = mode
 
     def choose_mode(self, probe: Encodings) -> Mode:
-        """The fastest way that gives, on the probe's rows, what each row alone gives."""
+        """The fastest way that gives, on the probe's rows, what each row alone gives.
+
+        What each row alone gives is asked of the model as it was loaded, before its weights are
+        laid out for this device.
+        """
         self.set_mode("equal")
         alone = np.concatenate([self(probe.take(np.array([i]))) for i in range(len(probe))])
+        if self._device == "cpu":
+            lay_out(self._model)
         tolerance = TOLERANCE[str(self._model.dtype).removeprefix("torch.")]
         for mode in self._candidates():
             self.set_mode(mode)
