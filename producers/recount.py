@@ -62,9 +62,9 @@ def recount(store: Store, job: Job, chunk: Chunk, input_file: Any | None, size: 
             ours = reader.iter_batches(WINDOW_ROWS, columns=names, use_threads=False)
             theirs = None if input_file is None else input_rows(input_file, job, chunk)
             _compare(ours, theirs, job, chunk, count)
+            _check_counts(chunk, reader, count)
         except (pa.ArrowException, OSError, ValueError) as error:
             count.wrong("unreadable_part", f"cannot be read: {type(error).__name__}: {error}")
-    _check_counts(chunk, reader, count)
     return count
 
 
@@ -114,8 +114,6 @@ def _check_metadata(reader: Any, job: Job, chunk: Chunk, count: ChunkCount) -> N
 
 
 def _check_counts(chunk: Chunk, reader: Any, count: ChunkCount) -> None:
-    if "unreadable_part" in count.problems or "columns" in count.problems:
-        return
     if count.rows != chunk.rows:
         count.wrong("row_count", f"has {count.rows} rows and its chunk {chunk.rows}")
     if count.ok + count.errors != count.rows:

@@ -120,7 +120,7 @@ class VerifyResult:
         }
 
 
-def iter_problems(result: VerifyResult) -> Iterator[str]:
+def problem_lines(result: VerifyResult) -> Iterator[str]:
     """One line a problem, for people."""
     for problem in result.problems:
         yield f"{problem.where}: {problem.message} [{problem.kind}]"

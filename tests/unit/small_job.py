@@ -1,0 +1,103 @@
+"""A whole job in one process: the real planner, the real pipeline with the fake task, no queue."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from producers.create_job import create_job
+from producers.device_hint import DeviceHint
+from producers.fold import fold
+from producers.receipts import parts_of, receipt_of_part
+from producers.submission import Prepared, prepare
+from schemas import layout
+from schemas.job import Job
+from schemas.plan_file import PlanTable
+from schemas.settings import Settings, load_settings
+from schemas.storage.open import open_store, split_uri
+from schemas.storage.store import Store
+from workers.engine.packing import Budget
+from workers.pipeline import run_chunk
+from workers.scoring import Engine
+from workers.sink import PartSink
+from workers.source import read_windows
+from workers.tasks.base import LoadRequest
+from workers.tasks.fake import FakeTask
+
+CPU = DeviceHint()
+NOW_S = 1_790_000_000.0
+
+
+def write_input(path: Path, texts: Sequence[Any], *, group_rows: int = 100, **columns: Any) -> Path:
+    """A Parquet file with these texts, an `id` for each, and any other columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ids = columns.pop("id", [f"{path.stem}-{i}" for i in range(len(texts))])
+    text = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
+    pq.write_table(pa.table({"id": ids, "text": text, **columns}), path, row_group_size=group_rows)
+    return path
+
+
+def fake_settings(**flags: Any) -> Settings:
+    return load_settings(**{"task": "fake", **flags})
+
+
+def prepare_small(inputs: Sequence[Any], output: Any, settings: Settings) -> Prepared:
+    return prepare(settings, [str(i) for i in inputs], str(output), device_hint=CPU, workers_hint=2)
+
+
+def submit(inputs: Sequence[Any], output: Any, **flags: Any) -> tuple[Store, Job]:
+    settings = fake_settings(**flags)
+    prepared = prepare_small(inputs, output, settings)
+    store = open_store(prepared.output, settings)
+    return store, create_job(store, prepared, now_s=NOW_S)[0]
+
+
+class _Observe:
+    @contextmanager
+    def __call__(self, stage: str, **counters: float) -> Iterator[Any]:
+        yield self
+
+    def add(self, **counters: float) -> None: ...
+
+
+class _Control:
+    def check(self) -> None: ...
+    def forwarding(self, rows: Sequence[int]) -> None: ...
+    def encoding(self, start: int, stop: int) -> None: ...
+
+
+def score(store: Store, job: Job, skip: Sequence[int] = ()) -> None:
+    """Commit a part for every chunk but those to skip."""
+    task = FakeTask()
+    task.load(LoadRequest("", "cpu", "float32", job.spec.max_length, job.spec.params))
+    engine = Engine(task, Budget(4096), padded=False)
+    observe = _Observe()
+    for chunk in PlanTable.load(store):
+        if chunk.number in skip:
+            continue
+        root, name = split_uri(chunk.file.uri)
+        with open_store(root, fake_settings()).open(name) as file:
+            sink = PartSink(store, job, chunk, "a" * 16)
+            source = partial(read_windows, file, chunk, job.spec, observe, rows=64)
+            stats = run_chunk(source, engine, sink, observe, _Control())
+            sink.commit(stats, {})
+
+
+def finish(store: Store, job: Job) -> None:
+    """Manifest and `_SUCCESS`, as the controller writes them."""
+    receipts = [receipt_of_part(store, job, chunk) for chunk in parts_of(store)]
+    manifest = fold(job, receipts, [], finished_s=NOW_S, versions={}, stopped=None)
+    data = manifest.model_dump_json(indent=1).encode()
+    store.replace(layout.MANIFEST, data)
+    if manifest.state == "finished":
+        digest = hashlib.sha256(data).hexdigest()
+        mark = {"job": job.id, "manifest_sha256": digest}
+        store.create(layout.SUCCESS, json.dumps(mark).encode())
