@@ -137,6 +137,24 @@ def verify(output: OutputAt, json: Json = False) -> None:
 
 
 @app.command()
+def explain(output: OutputAt, row_id: Annotated[str, typer.Option("--id", help="the row's id", show_default=False)],
+            jaeger: Annotated[str | None, typer.Option(help="address of a Jaeger, for a link", show_default=False)] = None,
+            json: Json = False) -> None:  # fmt: skip
+    """What happened to one row: part, chunk, attempts, stages, error, trace."""
+    from producers.commands.check import explain_row
+
+    raise typer.Exit(explain_row(output, row_id, jaeger, as_json=json))
+
+
+@app.command()
+def traces(output: OutputAt, send: Annotated[str, typer.Option("--send", help="an OTLP/HTTP collector, e.g. http://localhost:4318", show_default=False)]) -> None:
+    """Send the spans kept in an output to a collector, later, under the ids they have."""
+    from producers.commands.check import send_to_collector
+
+    raise typer.Exit(send_to_collector(output, send))
+
+
+@app.command()
 def controller(broker: Broker = None, registry: Registry = None) -> None:
     """Reconcile and finish jobs submitted without --wait; runs until SIGTERM."""
     from producers.commands.controller import run_controller

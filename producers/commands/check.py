@@ -1,0 +1,99 @@
+"""`verify`, `explain`, `traces`, `doctor`: questions to an output or to this machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from producers.commands.session import err, out, settings_of
+from producers.verdict import problem_lines
+from producers.verify import verify
+from schemas.errors import ExitCode
+from schemas.settings import Settings
+from schemas.storage.open import normalise_uri, open_store
+from schemas.storage.store import Store
+
+
+def _store(output: str, settings: Settings) -> Store:
+    return open_store(normalise_uri(output), settings)
+
+
+def verify_output(output: str, *, as_json: bool) -> int:
+    """Recount; the certificate with --json."""
+    settings = settings_of({})
+    if as_json or not err.is_terminal:
+        result = verify(_store(output, settings), settings, now_s=time.time())
+    else:
+        with err.status("recounting") as status:
+            result = verify(
+                _store(output, settings), settings, now_s=time.time(),
+                progress=lambda done, of: status.update(f"recounting: {done:,} of {of:,} chunks"),
+            )  # fmt: skip
+    if as_json:
+        out.print_json(json.dumps(result.to_json()))
+        return ExitCode.OK if result.ok_overall else ExitCode.VERIFY_FAILED
+    color = {"verified": "green", "wrong": "red"}.get(result.verdict, "yellow")
+    out.print(f"[bold {color}]{result.verdict}[/] job {result.job.id}, {result.state}", highlight=False)
+    out.print(
+        f"  {result.rows:,} rows of {result.job.rows:,} in {result.parts:,} of {result.chunks:,} parts: "
+        f"{result.ok:,} ok + {result.errors:,} error, in order, texts and input as planned"
+        if not result.problem_count
+        else f"  {result.problem_count} problem(s):",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    for line in problem_lines(result):
+        out.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    return ExitCode.OK if result.ok_overall else ExitCode.VERIFY_FAILED
+
+
+def explain_row(output: str, row_id: str, jaeger: str | None, *, as_json: bool) -> int:
+    """One row: its part, attempts, stages, error, trace."""
+    from producers.explain import explain, tell
+
+    found = explain(_store(output, settings_of({})), row_id, jaeger=jaeger)
+    if as_json:
+        out.print_json(json.dumps(found, default=str))
+    else:
+        out.print(tell(found), highlight=False, markup=False, soft_wrap=True)
+    return ExitCode.OK if found["rows"] else ExitCode.JOB_NOT_FOUND
+
+
+def send_to_collector(output: str, url: str) -> int:
+    """The spans under `_traces/`, to an OTLP collector."""
+    from producers.replay_traces import send_traces
+
+    sent = send_traces(_store(output, settings_of({})), url)
+    out.print(f"sent {sent.spans:,} spans of {sent.files:,} files", highlight=False)
+    return ExitCode.OK
+
+
+def write_report(output: str, to: str | None, *, with_texts: bool) -> int:
+    """The job as one page that opens from disk."""
+    from pathlib import Path
+
+    from producers.report import build_report
+
+    settings = settings_of({})
+    store = _store(output, settings)
+    page = build_report(store, settings, with_texts=with_texts) if with_texts else build_report(store, settings)
+    if to is None:
+        store.replace("report.html", page.encode())
+        out.print(f"{store.uri}/report.html", highlight=False, soft_wrap=True)
+    else:
+        Path(to).write_text(page)
+        out.print(to, highlight=False, soft_wrap=True)
+    return ExitCode.OK
+
+
+def run_doctor(output: str | None, flags: dict[str, Any], *, as_json: bool) -> int:
+    """What is installed and what answers."""
+    from producers.doctor import examine, render
+
+    settings = settings_of(flags)
+    found = examine(settings, output)
+    if as_json:
+        out.print_json(json.dumps(found.to_json()))
+    else:
+        render(found, out)
+    return ExitCode.OK if found.ok else ExitCode.UNEXPECTED
