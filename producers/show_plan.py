@@ -1,0 +1,86 @@
+"""An estimate, for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from producers.estimate import Estimate, TokenCounts
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_BAR = 40
+
+
+def render_plan(told: Estimate) -> RenderableType:
+    """The estimate as a table, with the token histogram under it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    table = grid()
+    revision = told.model_revision
+    short = revision[:19] + "…" if len(revision) > 20 else revision
+    parameters = f", {told.parameters / 1e6:,.1f} M parameters" if told.parameters else ""
+    speed = "measured" if told.measured else "a guess from the model's size"
+    rows: list[tuple[str, str]] = [
+        ("job", f"{told.job} → {told.output}"),
+        ("input", f"{told.files:,} files, {told.rows:,} rows, {size(told.file_bytes)}"),
+        ("task", f"{told.task}, {told.dtype}, up to {told.max_length:,} tokens a row"),
+        ("model", f"{told.model} ({short}{parameters})"),
+        ("chunks", f"{told.chunks:,} of up to {told.chunk_rows:,} rows"),
+        ("tokens", f"some {told.tokens_total:,} to score"),
+        ("speed", f"{told.tokens_per_s:,.0f} tokens/s a worker ({speed})"),
+        ("time", f"{duration(told.seconds)} with {told.workers} worker(s)"),
+    ]
+    if told.cost is not None:
+        rows.append(("cost", f"{told.cost:,.2f} for {told.worker_hours:,.2f} worker hours"))
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    warnings = [Text(f"warning: {warning}", style="yellow") for warning in told.warnings]
+    return Group(table, Text(), _histogram(told.tokens), *warnings)
+
+
+def _histogram(tokens: TokenCounts) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    counted = "the model's tokenizer" if tokens.exact else "four bytes a token"
+    head = (
+        f"tokens a row, in a sample of {tokens.rows:,} (by {counted}): mean {tokens.mean:.0f}, "
+        f"median {tokens.median}, 95 % under {tokens.p95 + 1}, longest {tokens.most}; "
+        f"{tokens.truncated_share:.1%} will be truncated"
+    )
+    table = grid()
+    most = max((found.rows for found in tokens.bins), default=1)
+    for found in tokens.bins:
+        label = f"{found.low}–{found.high - 1}" if found.high else f"{found.low} and more"
+        bar = "█" * round(_BAR * found.rows / most)
+        table.add_row(label, Text(f"{bar} {found.rows / tokens.rows:.1%}"))
+    return Group(Text(head), table)
+
+
+def size(count: float) -> str:
+    """Bytes for people: `4.4 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `2 h 05 min`."""
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def grid() -> Any:
+    """A table of names and values."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
