@@ -93,9 +93,10 @@ def read_corpus(
     types: ColumnTypes | None = None
     first: Scanned | None = None
     for file in scan(_until(found, lambda: totals.full), text_columns):
-        if first is None:
+        has_rows = any(group.rows for group in file.rows.row_groups)
+        if has_rows and first is None:
             first, types = file, check_columns(file.schema, file.partitions, wanted, file.uri)
-        else:
+        elif has_rows and first is not None:  # writers give an empty column any type
             check_same(
                 (first.schema, first.partitions), first.uri,
                 (file.schema, file.partitions), file.uri, wanted,

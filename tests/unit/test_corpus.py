@@ -1,0 +1,252 @@
+"""Which files an input means, in which order, and what their footers say."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from producers.columns import Wanted
+from producers.corpus import Corpus, read_corpus
+from producers.discovery import covers, discover, glob_to_regex, partitions_of
+from producers.footers import in_order
+from schemas.input_file import etag_of, files_digest
+from schemas.settings import load_settings
+from schemas.storage.local import LocalStore
+from schemas.storage.open import open_store
+from tests.unit.small_job import write_input
+
+TODAY = date(2026, 11, 24)
+SETTINGS = load_settings()
+open_here = partial(open_store, settings=SETTINGS)
+
+
+def found(*patterns: Any) -> list[str]:
+    return [f.uri for f in discover([str(p) for p in patterns], TODAY, open_here)]
+
+
+def read(patterns: Sequence[Any], limit: int | None = None, **wanted: Any) -> Corpus:
+    names = tuple(str(p) for p in patterns)
+    wish = Wanted(**{"task": "fake", "text": "text", **wanted})
+    return read_corpus(names, discover(names, TODAY, open_here), wish, limit)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in (
+        "b.parquet",
+        "a.parquet",
+        "sub/c.parquet",
+        "_temporary/x.parquet",
+        "sub/.hidden/x.parquet",
+        "_x.parquet",
+        ".y.parquet",
+        "year=2026/land=%C3%96sterreich/p.parquet",
+    ):
+        write_input(tmp_path / name, ["one", "two"])
+    (tmp_path / "README.md").write_text("not data")
+    return tmp_path
+
+
+def test_a_folder_means_its_parquet_files_by_name_without_hidden_ones(folder: Path) -> None:
+    names = [uri.removeprefix(f"{folder}/") for uri in found(folder)]
+    assert names == [
+        "a.parquet", "b.parquet", "sub/c.parquet", "year=2026/land=%C3%96sterreich/p.parquet",
+    ]  # fmt: skip
+
+
+def test_a_file_means_itself_whatever_its_name(folder: Path) -> None:
+    assert found(folder / "_x.parquet") == [f"{folder}/_x.parquet"]
+
+
+def test_a_file_that_is_a_link_is_its_target(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/l.parquet").symlink_to(folder / "a.parquet")
+    assert found(tmp_path / "links/l.parquet") == [f"{folder.resolve()}/a.parquet"]
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_itself(tmp_path: Path) -> None:
+    write_input(tmp_path / "part[1].parquet", ["x"])
+    assert found(tmp_path / "part[1].parquet") == [f"{tmp_path}/part[1].parquet"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.parquet", ["a.parquet", "b.parquet"]),
+        ("[!a].parquet", ["b.parquet"]),
+        ("?.parquet", ["a.parquet", "b.parquet"]),
+        ("*/c.parquet", ["sub/c.parquet"]),
+        ("**/c.parquet", ["sub/c.parquet"]),
+        ("year=*", ["year=2026/land=%C3%96sterreich/p.parquet"]),
+        ("s*", ["sub/c.parquet"]),
+        ("*.md", ["README.md"]),
+    ],
+)
+def test_a_glob_means_what_it_matches(folder: Path, pattern: str, expected: list[str]) -> None:
+    assert [uri.removeprefix(f"{folder}/") for uri in found(folder / pattern)] == expected
+
+
+def test_a_double_star_crosses_folders(folder: Path) -> None:
+    assert len(found(folder / "**/*.parquet")) == 4
+
+
+def test_inputs_keep_their_order_and_a_file_comes_once(folder: Path) -> None:
+    uris = found(folder / "b.parquet", folder / "*.parquet", folder / "sub")
+    assert [Path(uri).name for uri in uris] == ["b.parquet", "a.parquet", "c.parquet"]
+
+
+def test_a_date_in_a_path_is_todays(tmp_path: Path) -> None:
+    write_input(tmp_path / "2026-11-24/x.parquet", ["one"])
+    assert found(tmp_path / "{date}") == [f"{tmp_path}/2026-11-24/x.parquet"]
+
+
+def test_partitions_come_from_the_path_decoded() -> None:
+    assert partitions_of("a=1/b=x%2Fy/c/f=2.parquet") == (("a", "1"), ("b", "x/y"))
+    assert partitions_of("a=1/a=2/f") == (("a", "2"),)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("*", "a", True), ("*", "a/b", True), ("*.p", "a/b.p", False), ("a/**/b", "a/b", True),
+        ("a/**/b", "a/x/y/b", True), ("[a-c]", "b", True), ("[]x]", "]", True),
+        ("a.c", "abc", False), ("[", "[", True), ("**", "a/b/c", True),
+    ],
+)  # fmt: skip
+def test_globs_as_regular_expressions(pattern: str, name: str, expected: bool) -> None:
+    import re
+
+    assert bool(re.fullmatch(glob_to_regex(pattern), name)) is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "uri", "expected"),
+    [
+        ("/data", "/data/out/data/part-00000.parquet", True),
+        ("/data", "/data/_out/data/part-00000.parquet", False),
+        ("/data", "/database/out/data/part-00000.parquet", False),
+        ("/data/*.parquet", "/data/out/data/part-00000.parquet", False),
+        ("/data/**/*.parquet", "/data/out/data/part-00000.parquet", True),
+        ("/data/o*", "/data/out/data/part-00000.parquet", True),
+        ("s3://bucket/in", "s3://bucket/in/out/data/part-00000.parquet", True),
+        ("s3://bucket/in", "s3://bucket/input/data/part-00000.parquet", False),
+    ],
+)
+def test_an_output_inside_the_input_is_seen(pattern: str, uri: str, expected: bool) -> None:
+    assert covers(pattern, uri, TODAY) is expected
+
+
+# -- footers
+
+
+def test_footers_give_rows_row_groups_types_and_identity(tmp_path: Path) -> None:
+    a = write_input(tmp_path / "in/a.parquet", ["hello"] * 250, stars=[1] * 250)
+    write_input(tmp_path / "in/b.parquet", [])  # its id column has the type null
+    write_input(tmp_path / "in/c.parquet", ["x"] * 10, stars=[2] * 10)
+    corpus = read([tmp_path / "in"], id="id", carried=("stars",))
+    assert (corpus.file_count, corpus.rows, corpus.empty_files) == (2, 260, 1)
+    assert (corpus.types.text, corpus.types.id) == ("string", "string")
+    assert [(c.name, c.type) for c in corpus.types.carried] == [("stars", "int64")]
+    first = next(iter(corpus.files))
+    assert [g.rows for g in first.row_groups] == [100, 100, 50]
+    assert (first.file.size, first.file.etag) == etag_of(LocalStore(a.parent), a.name)
+    assert corpus.digest == files_digest(f.file for f in corpus.files)
+    assert corpus.text_bytes == sum(g.text_bytes for f in corpus.files for g in f.row_groups)
+
+
+def test_files_can_be_read_again_and_by_two_at_once(tmp_path: Path) -> None:
+    for i in range(5):
+        write_input(tmp_path / f"in/{i}.parquet", ["x"] * (i + 1))
+    files = read([tmp_path / "in"]).files
+    pairs = list(zip(files, files, strict=True))
+    assert [(a.file.uri, a.row_groups) for a, _ in pairs] == [
+        (b.file.uri, b.row_groups) for _, b in pairs
+    ]
+
+
+def test_a_limit_reads_no_more_footers_than_it_takes(tmp_path: Path) -> None:
+    write_input(tmp_path / "in/a.parquet", ["x"] * 10)
+    write_input(tmp_path / "in/b.parquet", ["x"] * 10)
+    for i in range(200):
+        (tmp_path / f"in/c{i:03d}.parquet").write_bytes(b"not parquet at all")
+    corpus = read([tmp_path / "in"], limit=15)
+    assert (corpus.rows, corpus.file_count) == (15, 2)
+
+
+def test_a_column_in_the_file_comes_before_one_in_the_path(tmp_path: Path) -> None:
+    write_input(tmp_path / "in/day=1/a.parquet", ["x"], day=[7])
+    corpus = read([tmp_path / "in"], carried=("day",))
+    assert corpus.types.carried[0].type == "int64"
+    assert next(iter(corpus.files)).file.partitions == ()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())],
+)
+def test_every_kind_of_text_is_text(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.table({"text": pa.array(["a", None], pa.string()).cast(kind)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    write_input(tmp_path / "b.parquet", ["x"])
+    corpus = read([tmp_path / "a.parquet", tmp_path / "b.parquet"])
+    assert (corpus.types.text, corpus.rows) == (str(kind), 3)
+
+
+def test_the_etag_of_a_file_changes_with_content_size_or_time(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "a.parquet", ["x", "y"])
+    store = LocalStore(tmp_path)
+    before = etag_of(store, "a.parquet")
+    assert before == etag_of(store, "a.parquet")
+    times = path.stat().st_mtime_ns
+    write_input(path, ["x", "z"])
+    os.utime(path, ns=(times, times))
+    assert path.stat().st_size == before[0]
+    assert etag_of(store, "a.parquet") != before
+    os.utime(path, ns=(times + 1, times + 1))
+    assert etag_of(store, "a.parquet") != before
+    assert etag_of(store, "gone.parquet") is None
+
+
+# -- in parallel, in order
+
+
+def test_results_come_in_order_and_only_a_few_ahead() -> None:
+    begun: list[int] = []
+    lock = threading.Lock()
+
+    def work(n: int) -> int:
+        with lock:
+            begun.append(n)
+        time.sleep(0.001 * (n % 3))
+        return n
+
+    results = in_order(work, range(1000), threads=8)
+    assert [next(results) for _ in range(10)] == list(range(10))
+    assert max(begun) < 100
+    results.close()  # type: ignore[attr-defined]
+    assert len(begun) < 150
+
+
+def test_an_error_comes_where_its_item_stands() -> None:
+    def work(n: int) -> int:
+        if n == 5:
+            raise ValueError("five")
+        return n
+
+    def items() -> Iterator[int]:
+        yield from range(100)
+
+    results = in_order(work, items())
+    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="five"):
+        next(results)
