@@ -87,7 +87,7 @@ class LocalStore:
         with _Writing(name, self.uri):
             temp = self._write_temp(data)
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(target.parent)
                 os.replace(temp, target)
             finally:
                 temp.unlink(missing_ok=True)
@@ -153,7 +153,7 @@ class LocalStore:
         return temp
 
     def _link(self, source: Path, target: Path) -> bool:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         try:
             os.link(source, target)
         except FileExistsError:
@@ -218,6 +218,14 @@ def _info(name: str, info: os.stat_result) -> ObjectInfo | None:
         return None
     etag = f"{info.st_mtime_ns}-{info.st_size}"
     return ObjectInfo(name, info.st_size, etag, info.st_mtime)
+
+
+def _make_folder(folder: Path) -> None:
+    """The folder is there, and so it is after a power cut."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(path: Path) -> None:

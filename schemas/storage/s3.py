@@ -11,24 +11,18 @@ import importlib.util
 import io
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
-
-from schemas.errors import HeadraceError, MissingExtra, StorageError
+from schemas.errors import HeadraceError, InputChanged, MissingExtra, StorageError
 from schemas.storage.local import check_name
+from schemas.storage.s3_calls import BACKOFF_FIRST_S, S3Calls, UploadGone
 from schemas.storage.s3_client import S3Connection
-from schemas.storage.s3_errors import explain, is_conflict, is_missing, is_transient
+from schemas.storage.s3_errors import is_conflict, is_missing
+from schemas.storage.s3_file import open_ranged
 from schemas.storage.store import ObjectInfo
 
 MULTIPART_ABOVE_BYTES = 64 * 2**20
@@ -37,12 +31,7 @@ PART_BYTES = 16 * 2**20
 """Chosen: held in memory. S3 requires 5 MiB or more, and at most 10,000 parts: up to 160 GB."""
 PAGE_KEYS = 1_000
 """Required: the most that S3 lists in one answer."""
-BACKOFF_FIRST_S = 0.2
-BACKOFF_LAST_S = 10.0
-"""Chosen: six tries in some 6 s ride out a hiccup; what lasts longer is the caller's to retry."""
 _WRITER = "headrace-writer"
-
-T = TypeVar("T")
 
 
 class S3Store:
@@ -80,7 +69,8 @@ class S3Store:
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
-        self._where = f"{self.uri} at {endpoint_url}" if endpoint_url else self.uri
+        where = f"{self.uri} at {endpoint_url}" if endpoint_url else self.uri
+        self._calls = S3Calls(where, attempts, backoff_s)
         self._sse = {"ServerSideEncryption": sse} if sse else {}
         if sse_kms_key_id:
             self._sse["SSEKMSKeyId"] = sse_kms_key_id
@@ -88,12 +78,9 @@ class S3Store:
         self._multipart_above = multipart_above
         self._part_bytes = part_bytes
         self._page_keys = page_keys
-        self._backoff_s = backoff_s
         if path_style is None:
             path_style = endpoint_url is not None
-        self._connection = S3Connection(
-            bucket, endpoint_url, region, path_style, timeout_s, attempts
-        )
+        self._connection = S3Connection(endpoint_url, region, path_style, timeout_s)
 
     def by_parts(self) -> S3Store:
         """The same store, which uploads everything in parts: to probe a server for that."""
@@ -106,16 +93,18 @@ class S3Store:
         return None if found is None else _info(name, found["ContentLength"], found)
 
     def read(self, name: str) -> bytes | None:
+        key = self._key(name)
+
         def get() -> bytes:
-            answer = self._connection.client().get_object(Bucket=self._bucket, Key=self._key(name))
+            answer = self._connection.client().get_object(Bucket=self._bucket, Key=key)
             return bytes(answer["Body"].read())
 
-        return self._unless_missing(name, get)
+        return self._calls.find(name, get)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         token: dict[str, str] = {}
         while True:
-            page = self._read(prefix, partial(self._list_page, self._prefix + prefix, token))
+            page = self._calls.read(prefix, partial(self._list_page, self._prefix + prefix, token))
             for item in page.get("Contents", ()):
                 if not item["Key"].endswith("/"):  # what consoles make to show an empty folder
                     yield _info(item["Key"][len(self._prefix) :], item["Size"], item)
@@ -131,24 +120,20 @@ class S3Store:
             return self._create(name, file, path.stat().st_size)
 
     def replace(self, name: str, data: bytes) -> None:
-        self._write(name, partial(self._put, self._key(name), data))
+        self._calls.write(name, partial(self._put, self._key(name), data))
 
     def delete(self, name: str) -> None:
         key = self._key(name)
-        self._write(
+        self._calls.write(
             name, lambda: self._connection.client().delete_object(Bucket=self._bucket, Key=key)
         )
 
     def open(self, name: str) -> Any:
-        if self._head(name) is None:
+        """As the port says; a read raises InputChanged when the object is not the one opened."""
+        found = self._head(name)
+        if found is None:
             raise FileNotFoundError(f"{name} is not in {self.uri}")
-        files = self._read(name, self._connection.arrow)
-        try:
-            return files.open_input_file(f"{self._bucket}/{self._key(name)}")
-        except FileNotFoundError:  # deleted in between
-            raise
-        except OSError as error:
-            raise StorageError(f"cannot open {name} in {self._where}: {error}") from error
+        return open_ranged(found["ContentLength"], partial(self._fetch, name, found["ETag"]))
 
     def scratch(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="headrace-"))
@@ -156,10 +141,10 @@ class S3Store:
     def clean_orphans(self) -> tuple[str, ...]:
         """Abort the multipart uploads under the prefix; their names. Only while no job writes."""
         gone: tuple[str, ...] = ()
-        page = self._read("", self._list_uploads)
+        page = self._calls.read("", self._list_uploads)
         for upload in page.get("Uploads", ()):
             name = upload["Key"][len(self._prefix) :]
-            self._write(name, partial(self._abort, upload["Key"], upload["UploadId"]))
+            self._calls.write(name, partial(self._abort, upload["Key"], upload["UploadId"]))
             gone += (name,)
         return gone + self.clean_orphans() if page.get("IsTruncated") else gone
 
@@ -169,7 +154,9 @@ class S3Store:
         key, mark = self._key(name), uuid.uuid4().hex
         if size <= self._multipart_above:
             put = partial(self._put, key, body.read(), IfNoneMatch="*", Metadata={_WRITER: mark})
-            return self._commit(name, mark, put, same_upload=False)
+            return self._calls.commit(
+                name, put, partial(self._is_marked, name, mark), of_upload=False
+            )
         if (
             self._head(name, writing=True) is not None
         ):  # the commit decides; this only saves the upload
@@ -178,10 +165,10 @@ class S3Store:
             body.seek(0)
             try:
                 return self._create_by_parts(name, body, mark)
-            except _UploadGone:
+            except UploadGone:
                 continue
         raise StorageError(
-            f"cannot write {name} in {self._where}: its upload was lost again and again"
+            f"cannot write {name} in {self._calls.where}: its upload was lost again and again"
         )
 
     def _create_by_parts(self, name: str, body: BinaryIO, mark: str) -> bool:
@@ -193,45 +180,28 @@ class S3Store:
         upload = {
             "Bucket": self._bucket,
             "Key": key,
-            "UploadId": self._write(name, start)["UploadId"],
+            "UploadId": self._calls.write(name, start)["UploadId"],
         }
         won = False
         try:
             parts = []
             for number, data in enumerate(_pieces(body, self._part_bytes), start=1):
                 send = partial(client.upload_part, Body=data, PartNumber=number, **upload)
-                parts.append({"PartNumber": number, "ETag": self._write(name, send)["ETag"]})
+                parts.append({"PartNumber": number, "ETag": self._calls.write(name, send)["ETag"]})
             whole = {"MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"}
             complete = partial(client.complete_multipart_upload, **upload, **whole)
-            won = self._commit(name, mark, complete, same_upload=True)
+            won = self._calls.commit(
+                name, complete, partial(self._is_marked, name, mark), of_upload=True
+            )
             return won
         finally:
             if not won:
                 with suppress(HeadraceError):  # best effort: `clean_orphans` finds what stays
-                    self._write(name, partial(self._abort, key, upload["UploadId"]))
+                    self._calls.write(name, partial(self._abort, key, upload["UploadId"]))
 
-    def _commit(self, name: str, mark: str, send: Callable[[], Any], *, same_upload: bool) -> bool:
-        """Whether this call made the object; a failure that leaves a doubt is settled by a HEAD."""
-
-        def attempt() -> bool:
-            try:
-                send()
-                return True
-            except Exception as error:
-                if not (is_transient(error) or is_conflict(error)):
-                    raise self._explained(error, name, writing=True) from error
-                found = self._head(name, writing=True)
-                if found is not None:
-                    return bool(found.get("Metadata", {}).get(_WRITER) == mark)
-                if same_upload and is_conflict(error):
-                    raise _UploadGone from error
-                raise _Undecided from error
-
-        try:
-            return self._retrying(retry_if_exception_type(_Undecided))(attempt)
-        except _Undecided as doubt:
-            cause = doubt.__cause__ or doubt
-            raise self._explained(cause, name, writing=True) from cause
+    def _is_marked(self, name: str, mark: str) -> bool | None:
+        found = self._head(name, writing=True)
+        return None if found is None else found.get("Metadata", {}).get(_WRITER) == mark
 
     def _put(self, key: str, data: bytes, **options: Any) -> None:
         self._connection.client().put_object(
@@ -251,11 +221,36 @@ class S3Store:
 
     def _head(self, name: str, *, writing: bool = False) -> dict[str, Any] | None:
         key = self._key(name)
-        return self._unless_missing(
+        return self._calls.find(
             name,
             lambda: dict(self._connection.client().head_object(Bucket=self._bucket, Key=key)),
             writing=writing,
         )
+
+    def _fetch(self, name: str, etag: str, start: int, stop: int) -> bytes:
+        """Bytes from `start` up to `stop` of the object as it was when it was opened."""
+
+        def get() -> bytes:
+            answer = self._connection.client().get_object(
+                Bucket=self._bucket,
+                Key=self._key(name),
+                Range=f"bytes={start}-{stop - 1}",
+                IfMatch=etag,
+            )
+            data = bytes(answer["Body"].read())
+            if len(data) != stop - start:
+                raise StorageError(f"{name} in {self._calls.where}: the server ignores ranges")
+            return data
+
+        def unchanged() -> bytes:
+            try:
+                return get()
+            except Exception as error:
+                if is_missing(error) or is_conflict(error):
+                    raise InputChanged(f"{name} in {self.uri} changed while it was read") from error
+                raise
+
+        return self._calls.read(name, unchanged)
 
     def _list_page(self, prefix: str, token: dict[str, str]) -> dict[str, Any]:
         page = self._connection.client().list_objects_v2(
@@ -269,52 +264,9 @@ class S3Store:
         )
         return dict(found)
 
-    def _unless_missing(
-        self, name: str, call: Callable[[], T], *, writing: bool = False
-    ) -> T | None:
-        try:
-            return self._retrying(retry_if_exception(is_transient))(call)
-        except Exception as error:
-            if is_missing(error):
-                return None
-            raise self._explained(error, name, writing=writing) from error
-
-    def _read(self, name: str, call: Callable[[], T]) -> T:
-        try:
-            return self._retrying(retry_if_exception(is_transient))(call)
-        except Exception as error:
-            raise self._explained(error, name, writing=False) from error
-
-    def _write(self, name: str, call: Callable[[], T]) -> T:
-        try:
-            return self._retrying(retry_if_exception(is_transient))(call)
-        except Exception as error:
-            raise self._explained(error, name, writing=True) from error
-
-    def _retrying(self, retry: Any) -> Retrying:
-        return Retrying(
-            retry=retry,
-            stop=stop_after_attempt(self._attempts),
-            wait=wait_random_exponential(multiplier=self._backoff_s, max=BACKOFF_LAST_S),
-            reraise=True,
-        )
-
     def _key(self, name: str) -> str:
         check_name(name)
         return self._prefix + name
-
-    def _explained(self, error: BaseException, name: str, *, writing: bool) -> HeadraceError:
-        if isinstance(error, HeadraceError):
-            return error
-        return explain(error, self._where, name, writing=writing)
-
-
-class _Undecided(Exception):
-    """Nobody's object is there: send again."""
-
-
-class _UploadGone(Exception):
-    """The multipart upload is no more, and neither is the object: start from the first part."""
 
 
 def _info(name: str, size: int, found: dict[str, Any]) -> ObjectInfo:

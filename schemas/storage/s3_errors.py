@@ -87,6 +87,8 @@ def explain(error: BaseException, where: str, name: str, *, writing: bool) -> He
         return rights(f"{what}: no credentials; set AWS_ACCESS_KEY_ID and its secret, or a profile")
     if isinstance(error, boto.ProfileNotFound | boto.ParamValidationError):
         return ConfigError(f"{what}: {type(error).__name__}; check AWS_PROFILE and the bucket")
+    if isinstance(error, ValueError):  # boto3's for an endpoint that is no URL
+        return ConfigError(f"{what}: {error}; check s3-endpoint-url and s3-region")
     if code in _LOGIN:
         return rights(f"{what}: the credentials are not accepted ({code}); check key and secret")
     if code in _REFUSED:
@@ -101,7 +103,7 @@ def explain(error: BaseException, where: str, name: str, *, writing: bool) -> He
     if code in _FULL:
         return DiskFull(f"{what}: the store is full ({code}); make room, then resume")
     if writing and _status(error) == _NOT_IMPLEMENTED:
-        return OutputNotWritable(f"{what}: the server has no create-if-absent (If-None-Match)")
+        return OutputNotWritable(f"{what}: the server has no If-None-Match ({code})")
     return StorageError(f"{what}: {_failure(error, code)}")
 
 

@@ -1,0 +1,118 @@
+"""Calls to S3, tried again where that can help and explained where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from schemas.errors import HeadraceError
+from schemas.storage.s3_errors import explain, is_conflict, is_missing, is_transient
+
+BACKOFF_FIRST_S = 0.2
+BACKOFF_LAST_S = 10.0
+"""Chosen: six tries in some 6 s ride out a hiccup; what lasts longer is the caller's to retry."""
+
+T = TypeVar("T")
+
+
+class UploadGone(Exception):
+    """The multipart upload is no more, and neither is the object: start from the first part."""
+
+
+class _Undecided(Exception):
+    """Nobody's object is there: send again."""
+
+
+@dataclass(frozen=True)
+class S3Calls:
+    """How often a call to the place is tried; its errors leave as ours."""
+
+    where: str
+    attempts: int
+    backoff_s: float = BACKOFF_FIRST_S
+
+    def read(self, name: str, call: Callable[[], T]) -> T:
+        """The call's answer. Raises InputUnreadable, InputNotFound or StorageError."""
+        return self._tried(name, call, writing=False)
+
+    def write(self, name: str, call: Callable[[], T]) -> T:
+        """The call's answer. Raises OutputNotWritable, DiskFull or StorageError."""
+        return self._tried(name, call, writing=True)
+
+    def find(self, name: str, call: Callable[[], T], *, writing: bool = False) -> T | None:
+        """As `read`, or as `write` where it serves a write; None when there is no such object."""
+
+        def looked() -> T | None:
+            try:
+                return call()
+            except Exception as error:
+                if is_missing(error):
+                    return None
+                raise
+
+        return self._tried(name, looked, writing=writing)
+
+    def commit(
+        self,
+        name: str,
+        send: Callable[[], Any],
+        is_ours: Callable[[], bool | None],
+        *,
+        of_upload: bool,
+    ) -> bool:
+        """Whether `send` made the object. Where its answer leaves a doubt, `is_ours` settles it.
+
+        `is_ours` is None where there is no object: then it is sent again.
+
+        Raises:
+            UploadGone: `of_upload`, and the upload is no more.
+            OutputNotWritable, DiskFull, StorageError: as for `write`.
+        """
+
+        def attempt() -> bool:
+            try:
+                send()
+                return True
+            except Exception as error:
+                if not (is_transient(error) or is_conflict(error)):
+                    raise self._explained(error, name, writing=True) from error
+                ours = is_ours()
+                if ours is not None:
+                    return ours
+                if of_upload and is_conflict(error):
+                    raise UploadGone from error
+                raise _Undecided from error
+
+        try:
+            return self._retrying(retry_if_exception_type(_Undecided))(attempt)
+        except _Undecided as doubt:
+            cause = doubt.__cause__ or doubt
+            raise self._explained(cause, name, writing=True) from cause
+
+    def _tried(self, name: str, call: Callable[[], T], *, writing: bool) -> T:
+        try:
+            return self._retrying(retry_if_exception(is_transient))(call)
+        except Exception as error:
+            raise self._explained(error, name, writing=writing) from error
+
+    def _retrying(self, retry: Any) -> Retrying:
+        return Retrying(
+            retry=retry,
+            stop=stop_after_attempt(self.attempts),
+            wait=wait_random_exponential(multiplier=self.backoff_s, max=BACKOFF_LAST_S),
+            reraise=True,
+        )
+
+    def _explained(self, error: BaseException, name: str, *, writing: bool) -> HeadraceError:
+        if isinstance(error, HeadraceError):
+            return error
+        return explain(error, self.where, name, writing=writing)

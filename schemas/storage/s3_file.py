@@ -1,0 +1,60 @@
+"""An object of a bucket as a file: each read is one ranged GET, tried again like any other call.
+
+Not Arrow's own S3 file system: its client (Arrow 26) gives up on a 503 whose body is longer than
+the range that was asked for, and has credentials, region and timeouts of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+
+class RangedFile(io.RawIOBase):
+    """Bytes at random from `fetch(start, stop)`; no buffer, since Parquet reads whole columns."""
+
+    def __init__(self, size_bytes: int, fetch: Callable[[int, int], bytes]) -> None:
+        super().__init__()
+        self._size_bytes = size_bytes
+        self._fetch = fetch
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size_bytes}[whence]
+        if start + offset < 0:
+            raise ValueError(f"a place before the file's start: {start + offset}")
+        self._at = start + offset
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        stop = self._size_bytes
+        if size is not None and size >= 0:
+            stop = min(self._at + size, stop)
+        if stop <= self._at:
+            return b""
+        data = self._fetch(self._at, stop)
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def open_ranged(size_bytes: int, fetch: Callable[[int, int], bytes]) -> Any:
+    """A `pyarrow.NativeFile` over `fetch`; an error of ours raised there comes out as it is."""
+    import pyarrow as pa
+
+    return pa.PythonFile(RangedFile(size_bytes, fetch), mode="r")
