@@ -10,21 +10,13 @@ import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-import redis
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-)
-from redis.retry import Retry
-
 from schemas.errors import BrokerError, ConfigError
+
+if TYPE_CHECKING:  # redis takes 0.3 s to import: only where it is used, or --help pays for it
+    import redis
 
 SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 
@@ -53,6 +45,10 @@ def connect(url: str, *, name: str) -> redis.Redis:
     Raises:
         ConfigError: the URL is not one of Redis.
     """
+    import redis
+    from redis.backoff import ExponentialWithJitterBackoff
+    from redis.retry import Retry
+
     backoff = ExponentialWithJitterBackoff(base=BACKOFF_BASE_S, cap=BACKOFF_CAP_S)
     options: dict[str, Any] = {
         "client_name": name,
@@ -85,6 +81,8 @@ def ping_or_raise(client: redis.Redis, url: str) -> None:
 @contextmanager
 def broker_errors(url: str) -> Iterator[None]:
     """Turns what redis-py raises inside into a `BrokerError` that says what to do."""
+    from redis.exceptions import RedisError
+
     try:
         yield
     except (RedisError, OSError) as error:
@@ -96,10 +94,12 @@ def server_warnings(client: redis.Redis) -> list[str]:
 
     A server that forbids CONFIG (many hosted ones do) is not judged.
     """
+    from redis.exceptions import ResponseError
+
     try:
         policy = _config(client, "maxmemory-policy")
         append_only = _config(client, "appendonly")
-    except redis.ResponseError:  # NOPERM, or CONFIG renamed away
+    except ResponseError:  # NOPERM, or CONFIG renamed away
         return []
     warnings = []
     if policy not in ("noeviction", ""):
@@ -209,9 +209,12 @@ def _text(value: str | bytes) -> str:
 
 def _explain(error: BaseException) -> str:
     """What happened and what to do; never the error's own text where it may hold an argument."""
+    import redis
+    from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
+
     if any(words in str(error) for words in _NO_LOGIN):
         return "wants a password: put it in the broker URL, redis://:password@host"
-    if isinstance(error, AuthenticationError):
+    if isinstance(error, redis.AuthenticationError):
         return "refused the user or password: check the broker URL, redis://user:password@host"
     if isinstance(error, NoPermissionError):
         return f"does not let this user do what headrace needs (ACL): {error}"

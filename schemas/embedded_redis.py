@@ -21,10 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from schemas.errors import BrokerError, MissingExtra
 
 START_TIMEOUT_S = 20.0
@@ -134,6 +130,10 @@ class EmbeddedRedis:
         return [self._binary, *(word for k, v in options.items() for word in (f"--{k}", v))]
 
     def _wait_until_it_answers(self) -> None:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         assert self._process is not None
         once = Retry(NoBackoff(), 0)  # redis-py would retry by itself, for seconds
         client = redis.Redis(unix_socket_path=str(self._socket), retry=once)
