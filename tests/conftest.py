@@ -161,6 +161,7 @@ class FaultProxy:
     "drop"    closes the connection, nothing is passed on
     "lost"    passes it on, then closes the connection without the reply
     "hang"    passes it on, then never replies
+    "cut"     passes it on, and breaks the reply off in its middle
     "late"    closes the connection, and passes it on before the next request of its kind
     """
 
@@ -222,6 +223,8 @@ class FaultProxy:
             status, headers, reply = self._pass_on(*sent, fault=fault)
             if fault == "hang":
                 self._released.wait(60)
+            elif fault == "cut":
+                _answer(request, status, reply[: len(reply) // 2], headers)
             elif fault != "lost":
                 _answer(request, status, reply, headers)
 

@@ -13,6 +13,7 @@ import pytest
 
 from schemas.errors import (
     ConfigError,
+    InputChanged,
     InputNotFound,
     InputUnreadable,
     OutputNotWritable,
@@ -139,14 +140,14 @@ def test_a_prefix_is_not_its_neighbour(store: Store) -> None:
     assert store.read("a/b") is None
 
 
-@pytest.mark.parametrize("name", ["../a", "a/../../b", "/etc/passwd", "", "a//b", "./a", "a\0b"])
-def test_a_name_that_climbs_is_refused(store: Store, name: str) -> None:
-    for call in (store.head, store.read, store.delete, store.open):
-        with pytest.raises(UriNotAllowed):
-            call(name)
-    for write in (store.create, store.replace):
-        with pytest.raises(UriNotAllowed):
-            write(name, b"")
+def test_a_name_that_climbs_is_refused(store: Store) -> None:
+    for name in ("../a", "a/../../b", "/etc/passwd", "", "a//b", "./a", "a\0b"):
+        for call in (store.head, store.read, store.delete, store.open):
+            with pytest.raises(UriNotAllowed):
+                call(name)
+        for write in (store.create, store.replace):
+            with pytest.raises(UriNotAllowed):
+                write(name, b"")
 
 
 def test_names_hold_any_letter(store: Store) -> None:
@@ -184,6 +185,19 @@ def s3(server: Any, bucket: str, **options: Any) -> S3Store:
 def uploads(server: Any, bucket: str) -> list[Any]:
     found = server.client().list_multipart_uploads(Bucket=bucket)
     return list(found.get("Uploads", []))
+
+
+def test_an_object_that_changes_while_it_is_read_is_noticed(s3_server: Any, s3_bucket: str) -> None:
+    store = s3(s3_server, s3_bucket)
+    store.create("a", b"0123456789")
+    with store.open("a") as file:
+        assert file.read(4) == b"0123"
+        store.replace("a", b"abcdefghij")
+        with pytest.raises(InputChanged, match="changed while it was read"):
+            file.read(4)
+        store.delete("a")
+        with pytest.raises(InputChanged):
+            file.read(4)
 
 
 def test_a_large_file_goes_in_parts_and_is_whole(s3_server: Any, s3_bucket: str) -> None:
