@@ -13,11 +13,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from schemas import keys
 
-# Take a free chunk. Returns {1, mark left by a dead attempt or ''} or {0, ''}.
+# Take a free chunk. Returns {1, mark left by a dead attempt or ''} or {0, ''}. One that is ours
+# already is taken: redis-py sends a command again when its reply was lost.
 _TAKE = """
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+local holder = redis.call('GET', KEYS[1])
+if not holder or holder == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   local old = redis.call('HGET', KEYS[2], ARGV[3]) or ''
   redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
   redis.call('EXPIRE', KEYS[2], ARGV[5])
@@ -32,6 +37,7 @@ local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[5])
 return 1
 """
 
@@ -77,12 +83,12 @@ class Mark:
 def parse_mark(data: bytes | str) -> Mark | None:
     """The mark in a Redis value; None when it is not one of ours."""
     try:
-        fields = json.loads(data)
-        encoding = fields.pop("encoding", None)
-        rows = tuple(int(r) for r in fields.pop("rows", ()))
-        return Mark(rows=rows, encoding=tuple(encoding) if encoding else None, **fields)
-    except (ValueError, TypeError, AttributeError):
+        return _MARK.validate_json(data)
+    except ValidationError:
         return None
+
+
+_MARK = TypeAdapter(Mark)
 
 
 class LeaseBook:
@@ -111,7 +117,7 @@ class LeaseBook:
         return bool(
             self._hold(
                 keys=[keys.lease(self._job, chunk), self._marks],
-                args=[mark.attempt, self._ms, chunk, mark.dumps()],
+                args=[mark.attempt, self._ms, chunk, mark.dumps(), keys.JOB_LIFE_S],
             )
         )
 
@@ -121,7 +127,8 @@ class LeaseBook:
 
     def marks(self) -> dict[int, Mark]:
         """Every mark there is."""
-        found = {int(c): parse_mark(m) for c, m in self._client.hgetall(self._marks).items()}
+        stored = self._client.hgetall(self._marks).items()
+        found = {int(c): parse_mark(m) for c, m in stored if c.isdigit()}
         return {chunk: mark for chunk, mark in found.items() if mark is not None}
 
     def alive(self, chunks: Iterable[int]) -> set[int]:
