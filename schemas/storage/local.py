@@ -112,6 +112,7 @@ class LocalStore:
         raise FileNotFoundError(f"{name} is not in {self.uri}")  # deleted in between
 
     def scratch(self) -> Path:
+        """As the port says; the caller removes it, or `clean_orphans` does one day."""
         folder = self._path(f"{TMP}/{uuid.uuid4().hex}")
         with _Writing(TMP, self.uri):
             folder.mkdir(parents=True)

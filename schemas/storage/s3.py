@@ -136,6 +136,7 @@ class S3Store:
         return open_ranged(found["ContentLength"], partial(self._fetch, name, found["ETag"]))
 
     def scratch(self) -> Path:
+        """As the port says; the caller removes it."""
         return Path(tempfile.mkdtemp(prefix="headrace-"))
 
     def clean_orphans(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,12 @@ from schemas.storage.store import Store
 
 PART = 5 * 2**20
 """Required: the least that S3 takes for a part that is not the last."""
+
+
+@pytest.fixture(autouse=True)
+def _scratch_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scratch folder is its caller's to remove; these tests leave that to pytest."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture(params=["local", "s3", "s3-parts"])
