@@ -1,0 +1,125 @@
+# What a newcomer, CI and we ourselves type. Needs make and Python 3.11 or 3.12; no root.
+# It runs with GNU make 3.81 (macOS) and any POSIX shell.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest
+TORCH := 2.13.0
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+# The first Python that runs (a shim may be there and fail), is 3.11 or 3.12, and can make a venv.
+CANDIDATES := python3.11 python3.12 python3 python
+FITS := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
+
+.PHONY: help venv install dev demo test test-unit test-integration test-acceptance test-system \
+	system-packages lint bench chaos clean
+
+help:  ## what can be made
+	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
+	@echo 'make test    installs what the tests need and runs them'
+	@echo
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1|/' \
+		| awk -F'|' '{ printf "  %-18s%s\n", $$1, $$2 }'
+
+# -- the environment; the stamps make a second run quick
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		for p in $(CANDIDATES); do $$p -c '$(FITS)' 2>/dev/null && { \
+			echo "headrace: $$p cannot make a virtual environment: its module ensurepip is missing." >&2; \
+			echo "On Debian and Ubuntu: apt-get install python3-venv. Elsewhere: a complete Python" >&2; \
+			echo "(python.org, pyenv, uv python install 3.11), then: make PYTHON=/path/to/python3.11" >&2; \
+			exit 1; }; done; \
+		echo "headrace needs Python 3.11 or 3.12, and none of $(CANDIDATES) is one." >&2; \
+		echo "Where it has another name: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.pip: | $(BIN)/python
+	$(PIP) install --quiet --upgrade pip
+	@touch $@
+
+# PyTorch's CPU build is 0.2 GB, the default one for Linux brings 3 GB of CUDA: only with a GPU.
+$(VENV)/.torch: constraints.txt | $(VENV)/.pip
+	@if nvidia-smi -L >/dev/null 2>&1 || [ "$$(uname)" != Linux ]; then \
+		echo "installing torch $(TORCH)"; $(INSTALL) 'torch==$(TORCH)'; \
+	else \
+		echo "no GPU here: installing the CPU build of torch $(TORCH)"; \
+		$(INSTALL) 'torch==$(TORCH)+cpu' 2>/dev/null \
+			|| $(INSTALL) 'torch==$(TORCH)+cpu' --extra-index-url $(CPU_INDEX); \
+	fi
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
+	@if nvidia-smi -L >/dev/null 2>&1; then torch=gpu; else torch=cpu; fi; \
+		echo "installing headrace[$$torch,embedded,s3]"; \
+		$(INSTALL) --quiet --editable ".[$$torch,embedded,s3]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@echo "installing what the tests need"
+	@$(INSTALL) --quiet --editable '.[dev]'
+	@touch $@
+
+venv: $(VENV)/.pip  ## a virtual environment in .venv, empty
+install: $(VENV)/.installed  ## headrace in .venv, with the torch that fits this machine
+dev: $(VENV)/.dev  ## the same, with what tests and checks need
+
+# -- to use it
+
+demo: $(VENV)/.installed  ## a corpus, a small model trained here, a job with two workers, its score
+	@$(BIN)/headrace demo
+
+# -- to work on it
+
+test: $(VENV)/.dev  ## the floors that need no root: unit, integration, acceptance
+	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-integration
+	@$(MAKE) --no-print-directory test-acceptance
+
+test-unit: $(VENV)/.dev  ## pure code; needs nothing
+	@echo '== unit: needs nothing =='
+	@$(PYTEST) tests/unit
+
+test-integration: $(VENV)/.dev  ## a real Redis and a real S3 server, both from Python packages
+	@echo '== integration: a real Redis, a real S3 server =='
+	@$(PYTEST) tests/integration
+
+test-acceptance: $(VENV)/.dev  ## real processes and signals
+	@echo '== acceptance: real processes and signals =='
+	@$(PYTEST) tests/acceptance
+
+test-system: $(VENV)/.dev system-packages  ## what needs Debian packages: a browser, promtool, a TLS Redis
+	@echo '== system: a browser, promtool, a Redis with TLS =='
+	@$(PYTEST) tests/system
+
+# RUNLEVEL=1: the packages' own services are not started.
+system-packages:  ## installs those by name, as root; else says what is missing (an error in CI)
+	@missing=''; for pair in chromium:chromium promtool:prometheus redis-server:redis-server; do \
+		command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing$$missing"; apt-get update -qq && \
+		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+			apt-get install -qq -y --no-install-recommends $$missing </dev/null >/dev/null; \
+	else \
+		echo "test-system misses the Debian packages$$missing, and may not install them here." >&2; \
+		[ -z "$$CI" ]; \
+	fi
+
+lint: $(VENV)/.dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## headrace and its peers side by side
+	@$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, by seed
+	@HEADRACE_TEST_CHAOS=long $(PYTEST) tests/acceptance
+
+clean:  ## takes away the environment and every cache; the demo's corpus and model stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
