@@ -11,6 +11,7 @@ Source: torch/_inductor/fx_passes/mkldnn_fusion.py
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 # Weights smaller than this on a side gain nothing: the call itself is the time. Chosen.
@@ -110,20 +111,29 @@ def _laid_out(layer: Any, activation: str) -> Any:
     """The layer with its weight in oneDNN's layout: a module, `[..., in]` to `[..., out]`."""
     import torch
 
+    with torch.inference_mode():
+        weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), EXPECTED_TOKENS)
+        bias = None if layer.bias is None else layer.bias.detach()
+        return _module_class()(layer.in_features, layer.out_features, weight, bias, activation)
+
+
+@cache
+def _module_class() -> Any:
+    """Made when first used, because its base is torch's."""
+    import torch
+
     run = torch.ops.mkldnn._linear_pointwise
-    how = "none" if activation == "gelu" else ""  # GELU by erf, not by tanh
 
     class LaidOut(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy here
-        def __init__(self) -> None:
+        def __init__(
+            self, width_in: int, width_out: int, weight: Any, bias: Any, then: str
+        ) -> None:
             super().__init__()
-            self.in_features, self.out_features = layer.in_features, layer.out_features
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(
-                layer.weight.detach(), EXPECTED_TOKENS
-            )
-            self.bias = None if layer.bias is None else layer.bias.detach()
+            self.in_features, self.out_features = width_in, width_out
+            self.weight, self.bias, self.then = weight, bias, then
+            self.how = "none" if then == "gelu" else ""  # GELU by erf, not by tanh
 
         def forward(self, x: Any) -> Any:
-            return run(x, self.weight, self.bias, activation, [], how)
+            return run(x, self.weight, self.bias, self.then, [], self.how)
 
-    with torch.inference_mode():
-        return LaidOut()
+    return LaidOut
