@@ -49,7 +49,7 @@ class Hands:
         self.at_ns += int(seconds * 1e9)
 
 
-def make_job(output: str, chunks: int, rows: int, task: str, trace: JobTrace) -> Job:
+def make_job(output: str, chunks: int, rows: int, task: str, trace: JobTrace, corpus: str) -> Job:
     spec = Spec(
         inputs_digest="sha256:" + "ab" * 32,
         text_column="text",
@@ -60,7 +60,7 @@ def make_job(output: str, chunks: int, rows: int, task: str, trace: JobTrace) ->
         dtype="float32",
     )
     inputs = Inputs(
-        patterns=("/corpus/*.parquet",),
+        patterns=(corpus,),
         digest=spec.inputs_digest,
         files=3,
         rows=chunks * rows,
@@ -94,12 +94,13 @@ def write_fake_output(
     error_share: float = 0.01,
     lost: int = 1,
     seed: int = 1,
+    corpus: str = "",
 ) -> LocalStore:
-    """A finished job; `lost` chunks had a first attempt that failed."""
+    """A finished job; `lost` chunks had a first attempt that failed; `corpus`: its one file."""
     rng = random.Random(seed)
     store = LocalStore(folder)
     trace = JobTrace(PRODUCER, queue="default", clock=Hands(START_S).clock)
-    job = make_job(str(folder), chunks, rows, task, trace)
+    job = make_job(str(folder), chunks, rows, task, trace, corpus or "/corpus/*.parquet")
     store.create(layout.JOB, job.model_dump_json().encode())
     free = {f"host-{i}/cpu": START_S + 3 + 2 * i for i in range(workers)}
     receipts = []
@@ -279,13 +280,17 @@ def _task_columns(task: str, fine: list[bool], rng: random.Random) -> dict[str, 
 def _bytes(
     part: pa.Table, job: Job, chunk: int, rows: int, ok: int, errors: Counter[str], trace_id: str
 ) -> bytes:
+    (pattern,) = job.inputs.patterns
+    file, first_row = pattern, chunk * rows
+    if "*" in pattern:
+        file, first_row = pattern.replace("*", str(chunk % 3)), chunk // 3 * rows
     facts = {
         parquet.META_JOB: job.id,
         parquet.META_CHUNK: str(chunk),
         parquet.META_ATTEMPT: f"{chunk:04x}2",
         parquet.META_TRACE: trace_id,
-        parquet.META_FILE: f"/corpus/{chunk % 3}.parquet",
-        parquet.META_FIRST_ROW: str(chunk // 3 * rows),
+        parquet.META_FILE: file,
+        parquet.META_FIRST_ROW: str(first_row),
         parquet.META_ROWS: str(rows),
         parquet.META_OK: str(ok),
         parquet.META_ERRORS: json.dumps(errors),

@@ -1,0 +1,96 @@
+"""What a report tells, read from an output within bounds, whatever the size of the job.
+
+All receipts are read; traces and parts up to a number, evenly chosen over the job.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import ValidationError
+
+from producers.fold import fold
+from producers.receipts import parts_of, receipt_of_part
+from producers.report.from_parts import ErrorClass, ReadText, RowSample, read_errors, sample_rows
+from producers.report.from_traces import (
+    FailedAttempt,
+    StageTimes,
+    batch_seconds,
+    failed_attempts,
+    mean_stages,
+    read_traces,
+)
+from schemas import layout
+from schemas.errors import JobNotFound
+from schemas.job import Job, parse_job
+from schemas.manifest import Manifest, Receipt
+from schemas.storage.store import Store
+
+_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything the page shows."""
+
+    job: Job
+    manifest: Manifest
+    receipts: tuple[Receipt, ...]
+    stages: tuple[StageTimes, ...]
+    batch_s: np.ndarray
+    failed: tuple[FailedAttempt, ...]
+    sample: RowSample
+    errors: tuple[ErrorClass, ...]
+
+
+def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts:
+    """The facts of a job that has ended, or of one on its way as far as it got by `now_s`.
+
+    `ask` reads a row's text from the input; without it the facts hold no text.
+
+    Raises:
+        JobNotFound: the output holds no job.
+    """
+    data = store.read(layout.JOB)
+    if data is None:
+        raise JobNotFound(f"{store.uri} holds no job: there is no {layout.JOB}")
+    job = parse_job(data, f"{store.uri}/{layout.JOB}")
+    receipts = _receipts(store, job)
+    manifest = _manifest(store) or fold(
+        job, receipts, [], finished_s=now_s, versions=job.versions, stopped=("running", "")
+    )
+    traces = read_traces(store)
+    return Facts(
+        job=job,
+        manifest=manifest,
+        receipts=tuple(receipts),
+        stages=tuple(mean_stages(traces)),
+        batch_s=batch_seconds(traces),
+        failed=tuple(failed_attempts(traces)),
+        sample=sample_rows(store, [r.chunk for r in receipts if r.rows]),
+        errors=tuple(read_errors(store, job, receipts, ask)),
+    )
+
+
+def _manifest(store: Store) -> Manifest | None:
+    data = store.read(layout.MANIFEST)
+    return Manifest.model_validate_json(data) if data is not None else None
+
+
+def _receipts(store: Store, job: Job) -> list[Receipt]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return sorted(
+            pool.map(lambda c: _receipt(store, job, c), parts_of(store)), key=lambda r: r.started_s
+        )
+
+
+def _receipt(store: Store, job: Job, chunk: int) -> Receipt:
+    data = store.read(layout.receipt(chunk))
+    if data is not None:
+        try:
+            return Receipt.model_validate_json(data)
+        except ValidationError:
+            pass
+    return receipt_of_part(store, job, chunk)

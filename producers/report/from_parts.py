@@ -1,0 +1,129 @@
+"""What some parts say of a job's rows: lengths, labels, scores, and examples of errors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from producers.report.from_traces import evenly
+from schemas import layout, parquet
+from schemas.job import Job
+from schemas.manifest import Receipt
+from schemas.storage.store import Store
+
+ReadText = Callable[[str, str, int], str | None]
+"""From a file's URI, the text column and the row within the file to the text."""
+
+PARTS = 48
+EXAMPLES = 5
+_THREADS = 16
+# chosen, all three: the plots of a large job do not change with more, and it takes seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A row that failed; its text only where texts were asked for."""
+
+    id: str
+    message: str
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorClass:
+    """Rows that failed alike."""
+
+    error_type: str
+    rows: int
+    message: str
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSample:
+    """Rows of some parts: what was read, out of how many."""
+
+    rows: int
+    tokens: np.ndarray
+    labels: Counter[str] = field(default_factory=Counter)
+    scores: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+
+def sample_rows(store: Store, chunks: list[int]) -> RowSample:
+    """Lengths, labels and scores of the rows of some parts."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        tables = [
+            t for t in pool.map(lambda c: _columns(store, c), evenly(sorted(chunks), PARTS)) if t
+        ]
+    labels: Counter[str] = Counter()
+    tokens, scores = [np.empty(0)], [np.empty(0)]
+    for table in tables:
+        tokens.append(_numbers(table, "n_tokens"))
+        if "predicted_label" in table.column_names:
+            labels.update(_texts(table["predicted_label"]))
+        elif "entities" in table.column_names:
+            entities = pc.list_flatten(table["entities"].combine_chunks())
+            labels.update(_texts(pc.struct_field(entities, "label")))
+            scores.append(np.asarray(pc.struct_field(entities, "score").drop_null(), dtype=float))
+        scores.append(_numbers(table, "score"))
+    rows = sum(t.num_rows for t in tables)
+    return RowSample(rows, np.concatenate(tokens), labels, np.concatenate(scores))
+
+
+def _columns(store: Store, chunk: int) -> pa.Table | None:
+    wanted = {"n_tokens", "predicted_label", "score", "entities"}
+    try:
+        with store.open(layout.part(chunk)) as file, pq.ParquetFile(file) as part:
+            return part.read(columns=[n for n in part.schema_arrow.names[1:] if n in wanted])
+    except (OSError, pa.ArrowException):
+        return None  # a part that is gone is `verify`'s business
+
+
+def _numbers(table: pa.Table, column: str) -> np.ndarray:
+    if column not in table.column_names:
+        return np.empty(0)
+    return np.asarray(table[column].drop_null().to_numpy(), dtype=float)
+
+
+def _texts(column: Any) -> dict[str, int]:
+    counts = pc.value_counts(column.cast(pa.string()).drop_null()).to_pylist()
+    return {c["values"]: c["counts"] for c in counts}
+
+
+def read_errors(
+    store: Store, job: Job, receipts: Sequence[Receipt], ask: ReadText | None
+) -> Iterator[ErrorClass]:
+    """Each class of error rows, most frequent first, with examples."""
+    by_type: Counter[str] = Counter()
+    for receipt in receipts:
+        by_type.update(receipt.errors_by_type)
+    for kind, rows in by_type.most_common():
+        chunks = [r.chunk for r in receipts if r.errors_by_type.get(kind)][:EXAMPLES]
+        found = [e for c in chunks for e in _examples(store, c, kind, job.spec.text_column, ask)]
+        examples = tuple(found[:EXAMPLES])
+        yield ErrorClass(kind, rows, examples[0].message if examples else "", examples)
+
+
+def _examples(
+    store: Store, chunk: int, kind: str, text_column: str, ask: ReadText | None
+) -> Iterator[Example]:
+    """Some rows of a part that failed so."""
+    with store.open(layout.part(chunk)) as file, pq.ParquetFile(file) as part:
+        id_column = part.schema_arrow.names[0]
+        table = part.read(columns=[id_column, "error_type", "error_message"])
+        facts = {k.decode(): v.decode() for k, v in (part.metadata.metadata or {}).items()}
+    is_kind = pc.equal(table["error_type"].cast(pa.string()), kind).combine_chunks()
+    for at in pc.indices_nonzero(is_kind).to_pylist()[:EXAMPLES]:
+        text = None
+        if ask is not None:
+            row = int(facts[parquet.META_FIRST_ROW]) + at
+            text = ask(facts[parquet.META_FILE], text_column, row)
+        yield Example(str(table[id_column][at]), table["error_message"][at].as_py() or "", text)

@@ -1,0 +1,173 @@
+"""Facts and figures in the template: the page itself."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from producers.report import row_figures, time_figures
+from producers.report.drawing import Picture, count, percent, plural, rate, seconds, size
+from producers.report.facts import Facts, read_facts
+from producers.report.texts import read_text
+from schemas.errors import MissingExtra
+from schemas.settings import Settings
+from schemas.storage.store import Store
+from schemas.telemetry.redact import redact
+
+SLOWEST = 10
+VERDICTS = {
+    "finished": "Every row is accounted for",
+    "failed": "The job failed",
+    "cancelled": "The job was cancelled",
+    "running": "The job is still running",
+    "paused": "The job is paused",
+}
+
+
+def build_report(
+    store: Store,
+    settings: Settings,
+    *,
+    with_texts: bool = False,
+    jaeger: str | None = None,
+    now_s: float | None = None,
+) -> str:
+    """The report of the job in this output, as one HTML page.
+
+    `with_texts` adds the texts of the rows shown as examples; without it the page holds ids only.
+    `jaeger` is the address of a Jaeger, for links.
+
+    Raises:
+        JobNotFound: the output holds no job.
+        MissingExtra: matplotlib or jinja2 is not installed.
+    """
+    ask = partial(read_text, settings=settings) if with_texts else None
+    return render(read_facts(store, time.time() if now_s is None else now_s, ask), jaeger=jaeger)
+
+
+def render(facts: Facts, *, jaeger: str | None = None) -> str:
+    """The page of these facts."""
+    try:
+        from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise MissingExtra("a report needs jinja2: pip install 'headrace[report]'") from error
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"count": count, "rate": rate, "seconds": seconds, "when": when}
+    template = environment.from_string((Path(__file__).parent / "page.html").read_text())
+    return template.render(
+        job=facts.job,
+        manifest=facts.manifest,
+        totals=facts.manifest.totals,
+        verdict=VERDICTS.get(facts.manifest.state, facts.manifest.state),
+        reason=redact(facts.manifest.reason),
+        missing=facts.job.rows - facts.manifest.totals.rows,
+        tiles=tiles(facts),
+        pictures={k: (p, Markup(p.svg)) for k, p in pictures(facts).items()},
+        sample=facts.sample,
+        errors=facts.errors,
+        failed=facts.failed[:50],
+        slowest=sorted(facts.receipts, key=lambda r: -r.seconds)[:SLOWEST],
+        workers=workers(facts),
+        about=about(facts),
+        versions=sorted(facts.manifest.versions.items()),
+        command=redact(facts.job.command),
+        percent=percent,
+        plural=plural,
+        has_texts=any(e.text is not None for it in facts.errors for e in it.examples),
+        jaeger=jaeger.rstrip("/") if jaeger else None,
+    )
+
+
+def pictures(facts: Facts) -> dict[str, Picture]:
+    """Every plot there is something to show in, by its name."""
+    time, rows = time_figures, row_figures
+    makers = (
+        *(time.throughput, time.timeline, time.waterfall, time.latency),
+        *(rows.labels, rows.scores, rows.lengths, rows.padding),
+    )
+    return {make.__name__: p for make in makers if (p := make(facts)) is not None}
+
+
+def tiles(facts: Facts) -> list[tuple[str, str, str]]:
+    """The numbers at the top: value, name, remark."""
+    totals, manifest = facts.manifest.totals, facts.manifest
+    work_s = manifest.finished_s - (manifest.started_s or manifest.submitted_s)
+    scored = sum(r.rows for r in facts.receipts)
+    work_s = max(work_s, 1e-9)
+    return [
+        (count(totals.rows), "rows", f"of {count(facts.job.rows)} planned"),
+        (count(totals.errors), "error rows", percent(totals.errors, totals.rows)),
+        (
+            seconds(manifest.finished_s - manifest.submitted_s),
+            "from submit to end",
+            f"{seconds(work_s)} of work",
+        ),
+        (
+            count(scored / work_s),
+            "rows a second",
+            f"{count(totals.tokens / work_s)} tokens a second",
+        ),
+        (
+            percent(totals.padding_tokens, totals.tokens + totals.padding_tokens),
+            "padding",
+            f"{count(totals.tokens)} tokens of text",
+        ),
+        (
+            count(len({r.worker for r in facts.receipts})),
+            "workers",
+            f"{seconds(totals.device_s)} of their time",
+        ),
+    ]
+
+
+def workers(facts: Facts) -> list[dict[str, Any]]:
+    """What each worker did."""
+    by_worker: dict[str, list[Any]] = defaultdict(list)
+    for receipt in facts.receipts:
+        by_worker[receipt.worker or "?"].append(receipt)
+    return [
+        {
+            "name": name,
+            "device": done[0].device,
+            "chunks": len(done),
+            "rows": sum(r.rows for r in done),
+            "busy_s": sum(r.seconds for r in done),
+            "rate": sum(r.rows for r in done) / max(1e-9, sum(r.seconds for r in done)),
+        }
+        for name, done in sorted(by_worker.items())
+    ]
+
+
+def about(facts: Facts) -> list[tuple[str, str]]:
+    """The job in words."""
+    job, spec, totals = facts.job, facts.job.spec, facts.manifest.totals
+    patterns = ", ".join(map(redact, job.inputs.patterns))
+    reused = totals.ok - totals.computed
+    lines = [
+        ("Job", job.id),
+        ("Input", f"{patterns} · {plural(job.inputs.files, 'file')}, {size(job.inputs.bytes)}"),
+        ("Output", f"{redact(job.output)} · {plural(totals.parts, 'part')}, {size(totals.bytes)}"),
+        ("Task", spec.task),
+        ("Model", f"{redact(spec.model.uri)} · {spec.model.revision}"),
+        ("Precision", spec.dtype),
+        ("Text column", spec.text_column),
+        ("Id column", spec.id_column or "row number in its file"),
+        ("Carried columns", ", ".join(c.name for c in job.carried)),
+        ("Submitted", when(job.submitted_s)),
+        ("Ended", when(facts.manifest.finished_s)),
+        ("Not computed twice", plural(reused, "row") if reused > 0 else ""),
+        ("Trace of the job", job.trace_id or ""),
+    ]
+    return [(name, value) for name, value in lines if value]
+
+
+def when(seconds_since_epoch: float) -> str:
+    """`2026-11-24 03:02:07 UTC`."""
+    return datetime.fromtimestamp(seconds_since_epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

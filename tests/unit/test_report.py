@@ -1,0 +1,291 @@
+"""The report: one page that is right, small, safe, and readable for everybody."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from producers.report import build_report
+from producers.report.drawing import count, percent, plural, seconds, size
+from producers.report.facts import read_facts
+from producers.report.from_traces import evenly
+from producers.report.page import render
+from producers.report.time_figures import rows_over_time, spread
+from schemas import layout
+from schemas.errors import JobNotFound
+from schemas.manifest import Receipt
+from schemas.settings import Settings
+from schemas.storage.local import LocalStore
+from tests.unit.fake_output import write_fake_output
+
+SETTINGS = Settings()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
+    folder = tmp_path_factory.mktemp("out")
+    return write_fake_output(folder, chunks=8, rows=200, workers=2, error_share=0.05)
+
+
+@pytest.fixture(scope="module")
+def page(store: LocalStore) -> str:
+    return build_report(store, SETTINGS)
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and what was left open."""
+
+    VOID = frozenset({"meta", "link", "br", "hr", "img", "input"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+
+def test_the_page_accounts_for_every_row(store: LocalStore, page: str) -> None:
+    facts = read_facts(store, 0)
+    assert facts.manifest.totals.rows == 1_600
+    assert "Every row is accounted for" in page
+    assert "✓ adds up" in page
+    assert facts.job.id in page
+    assert facts.job.command in page
+    for error in facts.errors:
+        assert error.error_type in page
+        assert 0 < len(error.examples) <= 5
+        assert all(f">{e.id}<" in page for e in error.examples)
+    slowest = max(facts.receipts, key=lambda r: r.seconds)
+    assert str(slowest.trace_id) in page
+    assert "timeout_error" in page
+
+
+def test_all_plots_are_there(page: str) -> None:
+    for name in (
+        "throughput",
+        "timeline",
+        "waterfall",
+        "latency",
+        "labels",
+        "scores",
+        "lengths",
+        "padding",
+    ):
+        assert f'aria-labelledby="{name}-title {name}-desc"' in page
+
+
+def test_the_page_needs_no_network_and_no_script(page: str) -> None:
+    for tag, attributes in Elements(page).found:
+        assert tag not in ("script", "iframe", "img", "object")
+        for name in ("src", "href", "xlink:href"):
+            target = attributes.get(name) or "#"
+            assert target.startswith(("#", "data:")), target
+    assert not re.search(r"url\((?!#)", page)
+    assert "@import" not in page
+
+
+def test_the_page_is_well_formed_and_each_id_is_its_own(page: str) -> None:
+    elements = Elements(page)
+    assert not elements.open
+    ids = Counter(a["id"] for _, a in elements.found if "id" in a)
+    assert [i for i, n in ids.items() if n > 1] == []
+    wanted = {
+        str(a["href"])[1:] for _, a in elements.found if str(a.get("href", "")).startswith("#")
+    }
+    wanted |= {str(a["xlink:href"])[1:] for _, a in elements.found if "xlink:href" in a}
+    wanted |= set(re.findall(r"url\(#([^)]+)\)", page))
+    assert wanted <= set(ids)
+
+
+def test_whoever_uses_a_keyboard_or_a_screen_reader_can_read_it(page: str) -> None:
+    for tag, attributes in Elements(page).found:
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            assert attributes["aria-labelledby"]
+        if "scroll" in (attributes.get("class") or "").split():
+            assert attributes["tabindex"] == "0"
+            assert attributes["aria-label"]
+        if tag == "th":
+            assert attributes["scope"] in ("col", "row")
+    assert '<html lang="en">' in page
+    assert page.count("<h1") == 1
+    assert "Skip to the report" in page
+
+
+def _luminance(colour: str) -> float:
+    """Source: https://www.w3.org/TR/WCAG22/#dfn-relative-luminance"""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_can_be_told_from_its_ground_in_light_and_dark(page: str) -> None:
+    themes = [
+        dict(re.findall(r"--(\w+): (#\w{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", page, re.S)
+    ]
+    assert len(themes) == 2
+    for theme in themes:
+        for text in ("ink", "muted", "one", "two", "bad", "good", "warn"):
+            for ground in ("card", "page"):
+                light, dark = sorted((_luminance(theme[text]), _luminance(theme[ground])))[::-1]
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
+
+
+def test_no_placeholder_of_a_colour_is_left(page: str) -> None:
+    assert not re.search(r"#0(\d)(?:0\1){2}", page)
+
+
+def test_markup_in_ids_messages_and_labels_stays_text(tmp_path: Path) -> None:
+    store = write_fake_output(tmp_path, chunks=2, rows=50, error_share=0.2)
+    facts = read_facts(store, 0)
+    evil = "<script>alert(1)</script>"
+    errors = tuple(
+        replace(e, message=evil, examples=tuple(replace(x, id=evil) for x in e.examples))
+        for e in facts.errors
+    )
+    sample = replace(facts.sample, labels=Counter({evil: 3, r"$\frac{ & <b>": 2}))
+    page = render(replace(facts, errors=errors, sample=sample))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert not Elements(page).open
+
+
+def test_texts_are_there_only_when_they_are_asked_for(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.parquet"
+    texts = [f"planted text {i}" for i in range(200)]
+    pq.write_table(pa.table({"text": texts}), corpus, row_group_size=30)
+    store = write_fake_output(
+        tmp_path / "out", chunks=2, rows=50, error_share=0.2, corpus=str(corpus)
+    )
+    assert "planted text" not in build_report(store, SETTINGS)
+    page = build_report(store, SETTINGS, with_texts=True)
+    example = read_facts(store, 0).errors[0].examples[0].id
+    assert f"planted text {example}<" in page
+    corpus.unlink()
+    assert "planted text" not in build_report(store, SETTINGS, with_texts=True)
+
+
+@pytest.mark.parametrize("task", ["token-classification", "feature-extraction"])
+def test_other_tasks_have_a_report_too(tmp_path: Path, task: str) -> None:
+    page = build_report(write_fake_output(tmp_path, chunks=2, rows=40, task=task), SETTINGS)
+    assert ("labels-title" in page) is (task == "token-classification")
+    assert "lengths-title" in page
+
+
+def test_a_job_on_its_way_and_one_without_traces_or_receipts(tmp_path: Path) -> None:
+    store = write_fake_output(tmp_path, chunks=3, rows=40)
+    store.delete(layout.MANIFEST)
+    for prefix in (layout.TRACES, layout.RECEIPTS):
+        for info in list(store.list(prefix)):
+            store.delete(info.name)
+    store.delete(layout.part(2))
+    page = build_report(store, SETTINGS, now_s=1_790_000_100)
+    assert "The job is still running" in page
+    assert ">40<" in page  # rows without a part
+
+
+def test_a_job_that_has_done_nothing_yet_has_a_page(tmp_path: Path) -> None:
+    store = write_fake_output(tmp_path, chunks=1, rows=5)
+    for info in list(store.list("")):
+        if info.name != layout.JOB:
+            store.delete(info.name)
+    assert "still running" in build_report(store, SETTINGS)
+
+
+def test_a_folder_without_a_job_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobNotFound):
+        build_report(LocalStore(tmp_path), SETTINGS)
+
+
+def test_the_page_of_ten_million_rows_is_small(store: LocalStore) -> None:
+    facts = read_facts(store, 0)
+    rng = np.random.default_rng(0)
+    receipts = tuple(
+        facts.receipts[0].model_copy(
+            update={
+                "chunk": i,
+                "rows": 2_000,
+                "worker": f"host-{i % 40}/cuda:0",
+                "seconds": 20 + float(rng.random()),
+                "started_s": 1.79e9 + i // 40 * 22 + float(rng.random()),
+            }
+        )
+        for i in range(5_000)
+    )
+    sample = replace(facts.sample, rows=10**7, tokens=rng.lognormal(3, 1, 200_000).round() + 1)
+    page = render(replace(facts, receipts=receipts, sample=sample, batch_s=rng.random(80_000)))
+    assert len(page.encode()) < 2_000_000
+    assert len(page.encode()) < 1_000_000
+
+
+def test_rows_over_time_add_up() -> None:
+    receipts = tuple(
+        Receipt(
+            chunk=i,
+            rows=100,
+            ok=100,
+            errors=0,
+            bytes=1,
+            sha256="",
+            attempt="",
+            started_s=50 + i,
+            seconds=3,
+        )
+        for i in range(10)
+    )
+    edges, rows = rows_over_time(receipts)
+    assert rows.sum() == pytest.approx(1_000)
+    assert (edges[0], edges[-1]) == (0, 12)
+
+
+def test_amounts_are_spread_evenly() -> None:
+    found = spread(np.array([0.0, 2.0]), np.array([4.0, 3.0]), np.array([8.0, 5.0]), np.arange(5.0))
+    assert found.tolist() == [2, 2, 7, 2]
+
+
+def test_evenly_keeps_both_ends() -> None:
+    assert evenly(range(100), 3) == [0, 50, 99]
+    assert evenly([1, 2], 3) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (count(999_999), "999,999"),
+        (count(12_345_678), "12.35 M"),
+        (percent(1, 3), "33.3 %"),
+        (percent(0, 3), "0 %"),
+        (percent(1, 2000), "0.05 %"),
+        (percent(0, 0), "0 %"),
+        (seconds(0.42), "420 ms"),
+        (seconds(12.34), "12.3 s"),
+        (seconds(245), "4 min 05 s"),
+        (seconds(7_980), "2 h 13 min"),
+        (size(999), "999 B"),
+        (size(12_345_678), "12.3 MB"),
+        (plural(1, "row"), "1 row"),
+    ],
+)
+def test_numbers_are_written_for_people(written: str, expected: str) -> None:
+    assert written == expected
