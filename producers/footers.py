@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from producers.discovery import Found
 from producers.planning import FileRows, RowGroup
+from producers.thrift_footer import FooterError, column_sizes
 from schemas.chunk import InputFile
 from schemas.errors import InputUnreadable
 from schemas.input_file import MAGIC, Footer, read_footer
@@ -60,9 +61,7 @@ def read_file(found: Found, text_columns: tuple[str, ...]) -> Scanned:
         # a column in the file comes before one in the path
         partitions=tuple(pair for pair in found.partitions if pair[0] not in own),
     )
-    return Scanned(
-        FileRows(file, _row_groups(metadata, text_columns, footer.size, found.uri)), schema
-    )
+    return Scanned(FileRows(file, _row_groups(metadata, footer, text_columns, found.uri)), schema)
 
 
 def _parse(footer: Footer, where: str) -> tuple[Any, Any]:
@@ -83,36 +82,26 @@ def _parse(footer: Footer, where: str) -> tuple[Any, Any]:
 
 
 def _row_groups(
-    metadata: Any, text_columns: tuple[str, ...], size: int, where: str
+    metadata: Any, footer: Footer, text_columns: tuple[str, ...], where: str
 ) -> list[RowGroup]:
-    places = [
-        i for i in range(metadata.num_columns) if metadata.schema.column(i).path in text_columns
-    ]
-    groups: list[RowGroup] = []
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        text_bytes = 0
-        for place in places:
-            column = _column(group, place, where)
-            text_bytes += column.total_uncompressed_size
-            starts = [column.data_page_offset]
-            if column.has_dictionary_page and column.dictionary_page_offset:
-                starts.append(column.dictionary_page_offset)
-            if min(starts) + column.total_compressed_size > size:
-                raise InputUnreadable(f"{where} is cut short: row group {number} is not all there")
-        if group.num_rows < 0 or text_bytes < 0:
-            raise InputUnreadable(f"{where} is damaged: row group {number} has a negative size")
-        groups.append(RowGroup(group.num_rows, text_bytes))
-    return groups
-
-
-def _column(group: Any, place: int, where: str) -> Any:
     try:
-        column = group.column(place)
-        column.total_uncompressed_size  # noqa: B018 - an encrypted column fails at the first look
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputUnreadable(f"{where} is encrypted: its text column needs a key") from error
-    return column
+        sizes = column_sizes(footer.data, text_columns)
+    except FooterError as error:
+        raise InputUnreadable(f"{where} is damaged: its footer cannot be read: {error}") from error
+    if sizes.encrypted:
+        raise InputUnreadable(f"{where} is encrypted: its text column needs a key")
+    if len(sizes.row_groups) != metadata.num_row_groups:
+        raise InputUnreadable(f"{where} is damaged: its footer contradicts itself")
+    groups: list[RowGroup] = []
+    for number, columns in enumerate(sizes.row_groups):
+        rows = metadata.row_group(number).num_rows
+        text_bytes = sum(column.uncompressed for column in columns.values())
+        if rows < 0 or any(min(column) < 0 for column in columns.values()):
+            raise InputUnreadable(f"{where} is damaged: row group {number} has a negative size")
+        if any(c.start + c.compressed > footer.size for c in columns.values()):
+            raise InputUnreadable(f"{where} is cut short: row group {number} is not all there")
+        groups.append(RowGroup(rows, text_bytes))
+    return groups
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:
