@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from producers.commands.session import err, out, settings_of
-from producers.verdict import problem_lines
+from producers.show_verdict import render_verdict
 from producers.verify import verify
 from schemas.errors import ExitCode
 from schemas.settings import Settings
@@ -33,17 +33,7 @@ def verify_output(output: str, *, as_json: bool) -> int:
     if as_json:
         out.print_json(json.dumps(result.to_json()))
         return ExitCode.OK if result.ok_overall else ExitCode.VERIFY_FAILED
-    color = {"verified": "green", "wrong": "red"}.get(result.verdict, "yellow")
-    out.print(f"[bold {color}]{result.verdict}[/] job {result.job.id}, {result.state}", highlight=False)
-    out.print(
-        f"  {result.rows:,} rows of {result.job.rows:,} in {result.parts:,} of {result.chunks:,} parts: "
-        f"{result.ok:,} ok + {result.errors:,} error, in order, texts and input as planned"
-        if not result.problem_count
-        else f"  {result.problem_count} problem(s):",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    for line in problem_lines(result):
-        out.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    out.print(render_verdict(result))
     return ExitCode.OK if result.ok_overall else ExitCode.VERIFY_FAILED
 
 
@@ -88,12 +78,12 @@ def write_report(output: str, to: str | None, *, with_texts: bool) -> int:
 
 def run_doctor(output: str | None, flags: dict[str, Any], *, as_json: bool) -> int:
     """What is installed and what answers."""
-    from producers.doctor import examine, render
+    from producers.doctor import examine, render_report
 
     settings = settings_of(flags)
     found = examine(settings, output)
     if as_json:
         out.print_json(json.dumps(found.to_json()))
     else:
-        render(found, out)
+        out.print(render_report(found))
     return ExitCode.OK if found.ok else ExitCode.UNEXPECTED
