@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import redis
@@ -50,7 +51,7 @@ def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
         parquet.META_STATS: json.dumps(_stats(it, runtime)),
     }
     with it.observe("commit") as stage:
-        committed = it.sink.commit(it.stats, facts)
+        committed = it.sink.commit(it.stats, facts, lambda: runtime.fault("uploaded"))
         stage.add(bytes=committed.bytes)
     runtime.fault("committed" if committed.won else "dropped")
     receipt = _receipt(it, committed, runtime)
@@ -114,6 +115,8 @@ def _tell(receipt: Receipt, work: Work, runtime: Runtime) -> None:
     _best_effort(lambda: work.store.replace(layout.receipt(receipt.chunk), data))
     job = work.job.key
     try:
+        if not runtime.client.hexists(keys.job(job), "epoch"):
+            return  # the job has ended, or its controller counts anew: nothing may stay behind
         pipe = runtime.client.pipeline()
         pipe.hset(keys.done(job), receipt.chunk, data)
         for counter, amount in keys.counters_of(receipt).items():
@@ -127,7 +130,7 @@ def _tell(receipt: Receipt, work: Work, runtime: Runtime) -> None:
         runtime.redis_away(error)
 
 
-def _best_effort(write) -> None:  # type: ignore[no-untyped-def]
+def _best_effort(write: Callable[[], object]) -> None:
     try:
         write()
     except HeadraceError as error:

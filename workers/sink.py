@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import uuid
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +44,8 @@ class PartSink:
         self._job = job
         self._chunk = chunk
         self._attempt = attempt
-        self._path: Path = store.scratch() / f"part-{chunk.number:05d}-{uuid.uuid4().hex}.parquet"
+        self._folder: Path = store.scratch()
+        self._path = self._folder / f"part-{chunk.number:05d}.parquet"
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
@@ -59,8 +62,15 @@ class PartSink:
         if self._waiting_rows >= GROUP_ROWS or self._waiting_bytes >= GROUP_BYTES:
             self._flush()
 
-    def commit(self, stats: ChunkStats, facts: dict[str, str]) -> Committed:
+    def commit(
+        self,
+        stats: ChunkStats,
+        facts: dict[str, str],
+        before_name: Callable[[], None] = lambda: None,
+    ) -> Committed:
         """Close the file, check it, and give it its name if no part has it yet.
+
+        `before_name` is called when the part is whole and has no name.
 
         Raises:
             StorageError: what was written does not read back as the chunk's rows.
@@ -74,8 +84,9 @@ class PartSink:
         self._check()
         digest = _sha256(self._path)
         size = self._path.stat().st_size
+        before_name()
         won = self._store.create_from_file(layout.part(self._chunk.number), self._path)
-        self._path.unlink(missing_ok=True)
+        self._leave()
         return Committed(won, size, digest)
 
     def discard(self) -> None:
@@ -83,7 +94,11 @@ class PartSink:
         if self._writer is not None:
             with contextlib.suppress(OSError, pa.ArrowException):
                 self._writer.close()
-        self._path.unlink(missing_ok=True)
+        self._leave()
+
+    def _leave(self) -> None:
+        """The scratch folder is this sink's own."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -123,12 +138,14 @@ class PartSink:
 
 
 @contextlib.contextmanager
-def _disk_errors(path: Path):  # type: ignore[no-untyped-def]
+def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
-            raise DiskFull(f"no space left for {path.parent}: free some, the job goes on by itself") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFull(
+                f"no space left for {path.parent}: free some, the job goes on by itself"
+            ) from error
         raise StorageError(f"cannot write {path}: {os.strerror(error.errno or 0)}") from error
 
 
