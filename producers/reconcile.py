@@ -19,7 +19,7 @@ from producers.queue_view import QueueView
 from producers.receipts import parts_of, read_receipts
 from producers.window import Claim
 from schemas import keys, layout
-from schemas.attempts import attempt_of_death, decide, read_attempts, record_attempt
+from schemas.attempts import DEATHS, attempt_of_death, decide, read_attempts, record_attempt
 from schemas.job import Job
 from schemas.leases import LeaseBook
 from schemas.manifest import Parked, Receipt
@@ -57,6 +57,8 @@ class Following:
     error_rows: int = 0
     _missing: dict[int, float] = field(default_factory=dict)
     _not_before: dict[int, float] = field(default_factory=dict)
+    _alone: set[int] = field(default_factory=set)
+    """Chunks an attempt on which died: no neighbour shall share what they do to their worker."""
     _at: int = 0
     _flags_s: float = 0.0
 
@@ -124,6 +126,7 @@ class Following:
                     death = attempt_of_death(chunk, mark, time.time(), self.controller)
                     if death is not None:
                         record_attempt(self.store, death)
+                        self._alone.add(chunk)
                         log.warning("attempt.recorded", job=self.job.id, chunk=chunk, cause=death.cause)
                     self._missing[chunk] = 0.0  # seen dead: no grace
                 book.forget(chunk, mark)
@@ -156,6 +159,8 @@ class Following:
             self.state[chunk] = DONE
             return
         attempts = read_attempts(self.store, chunk)
+        if any(a.cause in DEATHS for a in attempts):
+            self._alone.add(chunk)
         rows = self.plan.chunk(chunk).rows
         decision = decide(attempts, rows, self.job.options.max_attempts, random.random())
         if decision.parked is None:
@@ -178,8 +183,14 @@ class Following:
         """What the job could send now."""
         ready = () if self.is_stopped else tuple(self._ready())
         counts = self.counts
+        left = counts["new"] + counts["sent"]
         return Claim(
-            self.job.key, self.job.options.priority, ready, counts["sent"], counts["new"] + counts["sent"]
+            self.job.key,
+            self.job.options.priority,
+            ready,
+            counts["sent"],
+            left,
+            frozenset(self._alone.intersection(ready)),
         )
 
     @property

@@ -7,6 +7,7 @@ the controller can read what really stands in the queue.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from schemas.message import MAX_RUN
@@ -28,6 +29,8 @@ class Claim:
     """Chunks of the job that are queued or leased."""
     remaining: int
     """Chunks that have no part yet, those in flight included."""
+    alone: frozenset[int] = frozenset()
+    """Chunks that died before: each in a message of its own, so that no neighbour dies with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +66,21 @@ def choose(claims: Sequence[Claim], messages: int, workers: int) -> list[Run]:
             break
         top = max(c.priority for c in able)
         turn = min((c for c in able if c.priority == top), key=lambda c: (flying[c.job], c.job))
-        run = _neighbours(ready[turn.job], length[turn.job])
+        run = _neighbours(ready[turn.job], length[turn.job], turn.alone)
         del ready[turn.job][: len(run)]
         flying[turn.job] += len(run)
         runs.append(Run(turn.job, run))
     return runs
 
 
-def _neighbours(ready: Sequence[int], most: int) -> tuple[int, ...]:
+def _neighbours(ready: Sequence[int], most: int, alone: AbstractSet[int]) -> tuple[int, ...]:
     """The longest run of consecutive numbers from the start, at most that many."""
     end = 1
-    while end < min(most, len(ready)) and ready[end] == ready[end - 1] + 1:
-        end += 1
+    if ready[0] not in alone:
+        while end < min(most, len(ready)) and _joins(ready, end, alone):
+            end += 1
     return tuple(ready[:end])
+
+
+def _joins(ready: Sequence[int], at: int, alone: AbstractSet[int]) -> bool:
+    return ready[at] == ready[at - 1] + 1 and ready[at] not in alone
