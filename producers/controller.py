@@ -22,7 +22,7 @@ from producers.reconcile import Following
 from producers.window import choose, window_size
 from schemas import keys, layout
 from schemas.celery_config import send
-from schemas.errors import HeadraceError, error_type_of
+from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest
 from schemas.message import ScoreChunk
@@ -73,7 +73,7 @@ class Controller:
             if self._away_s is not None:
                 log.info("broker.recovered", seconds=round(time.monotonic() - self._away_s, 1))
                 self._away_s = None
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, BrokerError, OSError) as error:
             if self._away_s is None:
                 self._away_s = time.monotonic()
                 log.warning("broker.unreachable", error_type=type(error).__name__)
@@ -172,7 +172,7 @@ class Controller:
         if got and self._keeper is None:
             self._keeper = threading.Thread(target=self._keep_locks, name="headrace-locks", daemon=True)
             self._keeper.start()
-        return bool(got)
+        return bool(got) or self.client.get(keys.lock(job)) == self.name.encode()
 
     def _holds(self, job: str) -> bool:
         """Whether the lock is ours; one that vanished with Redis's memory is taken again."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from schemas import keys
+from schemas.errors import BrokerError
 from schemas.message import SCORE_CHUNK, ScoreChunk
 
 # Chosen, not needed: a message lives in `unacked` for milliseconds only (early acknowledgement,
@@ -63,12 +64,22 @@ def make_sender(broker_url: str) -> Any:
 
 
 def send(app: Any, message: ScoreChunk, queue: str, headers: dict[str, str] | None = None) -> None:
-    """Put a message on the queue. Raises kombu's `OperationalError` when the broker is away."""
-    app.send_task(
-        SCORE_CHUNK,
-        args=[message.model_dump(mode="json")],
-        queue=queue,
-        headers=headers or {},
-        retry=False,
-        ignore_result=True,
-    )
+    """Put a message on the queue.
+
+    Raises:
+        BrokerError: Redis is away, or takes no writes.
+    """
+    from kombu.exceptions import KombuError
+    from redis.exceptions import RedisError
+
+    try:
+        app.send_task(
+            SCORE_CHUNK,
+            args=[message.model_dump(mode="json")],
+            queue=queue,
+            headers=headers or {},
+            retry=False,
+            ignore_result=True,
+        )
+    except (KombuError, RedisError, OSError) as error:
+        raise BrokerError(f"the queue took no message: {type(error).__name__}: {error}") from error
