@@ -6,7 +6,6 @@ committed, so that the device waits for neither.
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,7 +16,15 @@ from typing import Any
 from schemas import layout
 from schemas.attempts import attempt_of_death, read_attempts, record_attempt, suspicion
 from schemas.chunk import Chunk
-from schemas.errors import HeadraceError, InputChanged, LeaseLost, MessageRejected, Stopped, error_type_of
+from schemas.errors import (
+    HeadraceError,
+    InputChanged,
+    LeaseLost,
+    MessageRejected,
+    ModelChanged,
+    Stopped,
+    error_type_of,
+)
 from schemas.manifest import Attempt
 from schemas.message import ScoreChunk, parse_message
 from schemas.telemetry.logs import get_logger
@@ -68,7 +75,10 @@ def handle(body: Any, runtime: Runtime) -> None:
         facts=runtime.facts(),
     )
     with held:
-        Run(message, work, runtime, held).go()
+        try:
+            Run(message, work, runtime, held).go()
+        except HeadraceError as error:  # the store again: leases go back, the controller sends it
+            log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
 
 
 class Run:
@@ -187,7 +197,11 @@ class Run:
     def _compute(self, it: Started, engine: Engine, committer: ThreadPoolExecutor) -> Future[None]:
         """The chunk through the device; its commit goes on behind."""
         runtime, work = self._runtime, self._work
-        sink = PartSink(work.store, work.job, it.chunk, it.control.mark.attempt)
+        try:
+            sink = PartSink(work.store, work.job, it.chunk, it.control.mark.attempt)
+        except BaseException:
+            it.begun.close()
+            raise
         try:
             runtime.fault("tokenized")
             stats = finish(
@@ -233,7 +247,7 @@ class Run:
             message=str(error) if ours else f"{type(error).__name__} (see the worker's log)",
             worker=self._runtime.identity.name,
             stage=control.mark.stage,
-            retryable=error.retryable or not isinstance(error, InputChanged) if ours else True,
+            retryable=not isinstance(error, InputChanged | ModelChanged),
             at_s=time.time(),
             seen_by=self._runtime.identity.name,
         )
