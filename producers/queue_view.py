@@ -57,7 +57,7 @@ def message_in(raw: bytes | str) -> ScoreChunk | None:
         envelope = json.loads(raw)
         args = json.loads(base64.b64decode(envelope["body"]))[0]
         return parse_message(args[0])
-    except (ValueError, KeyError, IndexError, TypeError, MessageRejected):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError, MessageRejected):
         return None
 
 
@@ -67,5 +67,5 @@ def _payloads(unacked: dict[bytes, bytes], fresh: set[bytes]) -> Iterable[bytes]
         if tag in fresh:
             try:
                 yield json.dumps(json.loads(value)[0]).encode()
-            except (ValueError, IndexError):
+            except (ValueError, IndexError, KeyError, TypeError, RecursionError):
                 continue

@@ -58,7 +58,7 @@ def read_windows(
             batch_size=size, row_groups=list(groups), columns=names, use_threads=False
         )
         yield from _windows(batches, chunk, spec, chunk.first_row - before, observe)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:  # a damaged page or footer comes as OSError
         raise InputUnreadable(f"{chunk.file.uri}: cannot be read as Parquet: {error}") from error
 
 
