@@ -1,4 +1,4 @@
-"""Jobs of the fake task over small corpora, for tests of all floors, and the check of their rows."""
+"""Jobs of the fake task over small corpora, for tests of all floors, and a check of their rows."""
 
 from __future__ import annotations
 

