@@ -232,7 +232,7 @@ def _model(vocabulary: int) -> BertForSequenceClassification:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for tensors this small: on a busy machine, two waiting for each other take minutes.
+    """One thread for tensors this small: on a busy machine, two that wait for each other crawl.
 
     Measured on two cores: alone, a second thread saves a quarter; beside other work, one thread
     took 42 s and two did not end in 600 s. The weights depend on no number of cores, too.
