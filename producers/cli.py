@@ -8,8 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from producers.options import (
-    Broker, Folder, Inputs, Json, Output, OutputAt, Registry, Where, Workers, with_job_options,
-)  # fmt: skip
+    AnyJob,
+    AnyOutput,
+    Broker,
+    Folder,
+    Inputs,
+    Json,
+    Output,
+    OutputAt,
+    Registry,
+    Wait,
+    Where,
+    Workers,
+    with_job_options,
+)
 from schemas.errors import ExitCode, HeadraceError
 
 app = typer.Typer(
@@ -24,7 +36,14 @@ app = typer.Typer(
 
 @app.command()
 @with_job_options
-def run(inputs: Inputs, output: Output, broker: Broker = None, json: Json = False, *, flags: dict[str, Any]) -> None:
+def run(
+    inputs: Inputs,
+    output: Output,
+    broker: Broker = None,
+    json: Json = False,
+    *,
+    flags: dict[str, Any],
+) -> None:
     """Score a corpus on this machine, from start to end, with workers of its own."""
     from producers.commands.run import run_job
 
@@ -37,7 +56,7 @@ def submit(
     inputs: Inputs,
     output: Output,
     broker: Broker = None,
-    wait: Annotated[bool, typer.Option("--wait", help="follow the job to its end")] = False,
+    wait: Wait = False,
     json: Json = False,
     *,
     flags: dict[str, Any],
@@ -45,14 +64,16 @@ def submit(
     """Queue a corpus for a fleet; prints the job's id. Without --wait a controller must run."""
     from producers.commands.submit import submit_job
 
-    raise typer.Exit(submit_job(inputs, output, {**flags, "broker_url": broker}, wait=wait, as_json=json))
+    raise typer.Exit(
+        submit_job(inputs, output, {**flags, "broker_url": broker}, wait=wait, as_json=json)
+    )
 
 
 @app.command()
 @with_job_options
 def plan(
     inputs: Inputs,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="check this output too", show_default=False)] = None,
+    output: AnyOutput = None,
     json: Json = False,
     *,
     flags: dict[str, Any],
@@ -64,13 +85,16 @@ def plan(
 
 
 @app.command()
-def status(where: Annotated[str | None, typer.Argument(help="a job or its output; default: all jobs", show_default=False)] = None,
-           broker: Broker = None, registry: Registry = None, json: Json = False) -> None:  # fmt: skip
+def status(
+    where: AnyJob = None, broker: Broker = None, registry: Registry = None, json: Json = False
+) -> None:
     """How a job stands: rows, chunks, errors, parked chunks."""
     from producers.commands.status import list_jobs, show_status
 
     flags = {"broker_url": broker, "registry": registry}
-    raise typer.Exit(list_jobs(flags, as_json=json) if where is None else show_status(where, flags, as_json=json))
+    raise typer.Exit(
+        list_jobs(flags, as_json=json) if where is None else show_status(where, flags, as_json=json)
+    )
 
 
 @app.command("list")
@@ -106,9 +130,14 @@ def pause(where: Where, broker: Broker = None, registry: Registry = None) -> Non
 
 
 @app.command()
-def resume(output: OutputAt, broker: Broker = None, workers: Workers = None, registry: Registry = None,
-           wait: Annotated[bool, typer.Option("--wait", help="with --broker: follow the job to its end")] = False,
-           json: Json = False) -> None:  # fmt: skip
+def resume(
+    output: OutputAt,
+    broker: Broker = None,
+    workers: Workers = None,
+    registry: Registry = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
     """Go on with a job that was cancelled, paused or interrupted: only what is missing is computed."""
     from producers.commands.run import resume_job
 
@@ -117,10 +146,15 @@ def resume(output: OutputAt, broker: Broker = None, workers: Workers = None, reg
 
 
 @app.command()
-def retry(output: OutputAt, parked: Annotated[bool, typer.Option("--parked", help="the chunks that were parked")] = False,
-          broker: Broker = None, workers: Workers = None, registry: Registry = None,
-          wait: Annotated[bool, typer.Option("--wait", help="with --broker: follow the job to its end")] = False,
-          json: Json = False) -> None:  # fmt: skip
+def retry(
+    output: OutputAt,
+    parked: Annotated[bool, typer.Option("--parked", help="the chunks that were parked")] = False,
+    broker: Broker = None,
+    workers: Workers = None,
+    registry: Registry = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
     """Publish parked chunks again; parts that are there are never replaced."""
     from producers.commands.run import retry_parked
 
@@ -137,9 +171,12 @@ def verify(output: OutputAt, json: Json = False) -> None:
 
 
 @app.command()
-def explain(output: OutputAt, row_id: Annotated[str, typer.Option("--id", help="the row's id", show_default=False)],
-            jaeger: Annotated[str | None, typer.Option(help="address of a Jaeger, for a link", show_default=False)] = None,
-            json: Json = False) -> None:  # fmt: skip
+def explain(
+    output: OutputAt,
+    row_id: Annotated[str, typer.Option("--id", help="the row's id", show_default=False)],
+    jaeger: Annotated[str | None, typer.Option(help="a Jaeger's address, for links")] = None,
+    json: Json = False,
+) -> None:
     """What happened to one row: part, chunk, attempts, stages, error, trace."""
     from producers.commands.check import explain_row
 
@@ -147,7 +184,10 @@ def explain(output: OutputAt, row_id: Annotated[str, typer.Option("--id", help="
 
 
 @app.command()
-def traces(output: OutputAt, send: Annotated[str, typer.Option("--send", help="an OTLP/HTTP collector, e.g. http://localhost:4318", show_default=False)]) -> None:
+def traces(
+    output: OutputAt,
+    send: Annotated[str, typer.Option("--send", help="OTLP/HTTP, e.g. http://localhost:4318")],
+) -> None:
     """Send the spans kept in an output to a collector, later, under the ids they have."""
     from producers.commands.check import send_to_collector
 
@@ -163,8 +203,7 @@ def controller(broker: Broker = None, registry: Registry = None) -> None:
 
 
 @app.command()
-def doctor(output: Annotated[str | None, typer.Option("--output", "-o", help="try this store too", show_default=False)] = None,
-           broker: Broker = None, json: Json = False) -> None:  # fmt: skip
+def doctor(output: AnyOutput = None, broker: Broker = None, json: Json = False) -> None:
     """Versions, broker, devices, store, and where packages were loaded from; secrets masked."""
     from producers.commands.check import run_doctor
 
@@ -172,7 +211,7 @@ def doctor(output: Annotated[str | None, typer.Option("--output", "-o", help="tr
 
 
 @app.command()
-def demo(folder: Folder = None, workers: Workers = None) -> None:  # type: ignore[assignment]
+def demo(folder: Folder = None, workers: Workers = None) -> None:
     """A corpus of 20,000 reviews, a small classifier trained here, and the real job on both."""
     from producers.commands.demo import run_demo
 

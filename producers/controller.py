@@ -37,7 +37,9 @@ WORKER_SEEN_S = 15.0  # chosen: a worker signs every second while it works
 
 # Compare and extend, compare and delete: only the holder's own lock.
 _EXTEND = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
-_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+_UNLOCK = (
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+)
 
 
 @dataclass(slots=True)
@@ -106,7 +108,9 @@ class Controller:
                 following.load()
                 self.following[job.key] = following
         for queue in sorted({f.job.options.queue for f in self.following.values()}):
-            self._reconcile(queue, [f for f in self.following.values() if f.job.options.queue == queue])
+            self._reconcile(
+                queue, [f for f in self.following.values() if f.job.options.queue == queue]
+            )
 
     def _reconcile(self, queue: str, jobs: Iterable[Following]) -> None:
         view = read_queue(self.client, queue)
@@ -125,7 +129,13 @@ class Controller:
         for run in choose([f.claim() for f in left], max(0, free), workers):
             following = self.following[run.job]
             job = following.job
-            send(self.sender, ScoreChunk(job=job.id, output=job.output, chunks=run.chunks, traceparent=_trace(job)), queue)
+            send(
+                self.sender,
+                ScoreChunk(
+                    job=job.id, output=job.output, chunks=run.chunks, traceparent=_trace(job)
+                ),
+                queue,
+            )
             following.sent(run.chunks)
 
     def workers(self, queue: str) -> int:
@@ -137,7 +147,11 @@ class Controller:
 
     def _end_if_over(self, following: Following) -> None:
         job = following.job
-        if following.cancelled is None and following.fatal is None and is_hopeless(job, following.error_rows):
+        if (
+            following.cancelled is None
+            and following.fatal is None
+            and is_hopeless(job, following.error_rows)
+        ):
             following.fatal = f"more than {job.options.error_threshold:.2%} of the rows are errors"
         if following.cancelled is not None or following.fatal is not None:
             self._stop(following)
@@ -170,7 +184,9 @@ class Controller:
     def _lock(self, job: str) -> bool:
         got = self.client.set(keys.lock(job), self.name, nx=True, px=int(LOCK_S * 1000))
         if got and self._keeper is None:
-            self._keeper = threading.Thread(target=self._keep_locks, name="headrace-locks", daemon=True)
+            self._keeper = threading.Thread(
+                target=self._keep_locks, name="headrace-locks", daemon=True
+            )
             self._keeper.start()
         return bool(got) or self.client.get(keys.lock(job)) == self.name.encode()
 

@@ -63,7 +63,9 @@ def _succeed(following: Following, digest: str) -> None:
     if known != mark:  # an earlier end, written again by a retry: the manifest moved on
         following.store.delete(layout.SUCCESS)
         if not following.store.create(layout.SUCCESS, mark):
-            raise StorageError(f"{following.store.uri}/{layout.SUCCESS} is written by somebody else too")
+            raise StorageError(
+                f"{following.store.uri}/{layout.SUCCESS} is written by somebody else too"
+            )
 
 
 def clear(client: Any, job: Job) -> None:

@@ -55,7 +55,10 @@ def _verdict(job: Job, totals: Totals, parked: Sequence[Parked]) -> tuple[JobSta
         return "failed", f"{job.chunks - totals.parts} chunk(s) have no part"
     if is_hopeless(job, totals.errors):
         share = totals.errors / max(1, job.rows)
-        return "failed", f"{share:.2%} error rows, the threshold is {job.options.error_threshold:.2%}"
+        return (
+            "failed",
+            f"{share:.2%} error rows, the threshold is {job.options.error_threshold:.2%}",
+        )
     return "finished", ""
 
 

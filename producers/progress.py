@@ -35,14 +35,20 @@ class Rate:
 
 
 def show_progress(
-    snapshots: Callable[[], Snapshot], is_over: Callable[[Snapshot], bool], console: Console, tick: Callable[[], None]
+    snapshots: Callable[[], Snapshot],
+    is_over: Callable[[Snapshot], bool],
+    console: Console,
+    tick: Callable[[], None],
 ) -> Snapshot:
     """Call `tick` and show the job until it is over; returns the last snapshot."""
     return (_at_terminal if console.is_terminal else _elsewhere)(snapshots, is_over, console, tick)
 
 
 def _at_terminal(
-    snapshots: Callable[[], Snapshot], is_over: Callable[[Snapshot], bool], console: Console, tick: Callable[[], None]
+    snapshots: Callable[[], Snapshot],
+    is_over: Callable[[Snapshot], bool],
+    console: Console,
+    tick: Callable[[], None],
 ) -> Snapshot:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
@@ -62,13 +68,22 @@ def _at_terminal(
             seen = now.rows_done + now.rows_live
             rate.add(time.monotonic(), seen)
             state = "waiting for a worker" if not seen and now.state == "running" else now.state
-            progress.update(bar, total=now.rows, completed=min(seen, now.rows), state=state, told=tell(now, rate))
+            progress.update(
+                bar,
+                total=now.rows,
+                completed=min(seen, now.rows),
+                state=state,
+                told=tell(now, rate),
+            )
             if is_over(now):
                 return now
 
 
 def _elsewhere(
-    snapshots: Callable[[], Snapshot], is_over: Callable[[Snapshot], bool], console: Console, tick: Callable[[], None]
+    snapshots: Callable[[], Snapshot],
+    is_over: Callable[[Snapshot], bool],
+    console: Console,
+    tick: Callable[[], None],
 ) -> Snapshot:
     rate = Rate()
     last = -1e9
@@ -89,11 +104,16 @@ def tell(now: Snapshot, rate: Rate) -> str:
     seen = min(now.rows, now.rows_done + now.rows_live)
     parts = [f"{seen:,}/{now.rows:,} rows"]
     if rate.rows_per_s > 0:
-        parts += [f"{rate.rows_per_s:,.0f} rows/s", f"{duration((now.rows - seen) / rate.rows_per_s)} left"]
+        parts += [
+            f"{rate.rows_per_s:,.0f} rows/s",
+            f"{duration((now.rows - seen) / rate.rows_per_s)} left",
+        ]
     if now.workers:
         parts.append(f"{now.workers} worker{'s' if now.workers > 1 else ''}")
     if now.errors:
-        kinds = ", ".join(f"{k} {n:,}" for k, n in sorted(now.errors_by_type.items(), key=lambda x: -x[1])[:3])
+        kinds = ", ".join(
+            f"{k} {n:,}" for k, n in sorted(now.errors_by_type.items(), key=lambda x: -x[1])[:3]
+        )
         parts.append(f"{now.errors:,} errors ({kinds})" if kinds else f"{now.errors:,} errors")
     if now.chunks_parked:
         parts.append(f"{now.chunks_parked} parked")

@@ -21,7 +21,9 @@ from schemas.storage.store import Store
 _THREADS = 16  # chosen: reads of small objects wait for the network, not for the CPU
 
 
-def read_receipts(store: Store, job: Job, chunks: Collection[int], client: Any | None) -> list[Receipt]:
+def read_receipts(
+    store: Store, job: Job, chunks: Collection[int], client: Any | None
+) -> list[Receipt]:
     """A receipt for each of the chunks, all of which have a part."""
     known = _from_redis(client, job.key) if client is not None else {}
     missing = [c for c in chunks if c not in known]
@@ -66,7 +68,10 @@ def receipt_of_part(store: Store, job: Job, chunk: int) -> Receipt:
     if data is None:
         raise StorageError(f"{store.uri}/{layout.part(chunk)} is gone")
     try:
-        facts = {k.decode(): v.decode() for k, v in (pq.read_metadata(io.BytesIO(data)).metadata or {}).items()}
+        facts = {
+            k.decode(): v.decode()
+            for k, v in (pq.read_metadata(io.BytesIO(data)).metadata or {}).items()
+        }
         if facts[parquet.META_JOB] != job.id or int(facts[parquet.META_CHUNK]) != chunk:
             raise StorageError(f"{store.uri}/{layout.part(chunk)} belongs to another job or chunk")
         rows, ok = int(facts[parquet.META_ROWS]), int(facts[parquet.META_OK])
@@ -83,7 +88,9 @@ def receipt_of_part(store: Store, job: Job, chunk: int) -> Receipt:
             **json.loads(facts.get(parquet.META_STATS, "{}")),
         )
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise StorageError(f"{store.uri}/{layout.part(chunk)} is no part of headrace: {error}") from error
+        raise StorageError(
+            f"{store.uri}/{layout.part(chunk)} is no part of headrace: {error}"
+        ) from error
 
 
 def parts_of(store: Store) -> Iterator[int]:

@@ -102,7 +102,12 @@ class Following:
     @property
     def counts(self) -> dict[str, int]:
         sums = np.bincount(self.state, minlength=4)
-        return {"new": int(sums[NEW]), "sent": int(sums[SENT]), "done": int(sums[DONE]), "parked": int(sums[PARKED])}
+        return {
+            "new": int(sums[NEW]),
+            "sent": int(sums[SENT]),
+            "done": int(sums[DONE]),
+            "parked": int(sums[PARKED]),
+        }
 
     @property
     def is_settled(self) -> bool:
@@ -127,7 +132,9 @@ class Following:
                     if death is not None:
                         record_attempt(self.store, death)
                         self._alone.add(chunk)
-                        log.warning("attempt.recorded", job=self.job.id, chunk=chunk, cause=death.cause)
+                        log.warning(
+                            "attempt.recorded", job=self.job.id, chunk=chunk, cause=death.cause
+                        )
                     self._missing[chunk] = 0.0  # seen dead: no grace
                 book.forget(chunk, mark)
         # a chunk leased by others (a run published by an earlier controller) is on its way too
@@ -171,11 +178,21 @@ class Following:
         if decision.parked in ("input_changed", "model_changed"):
             self.fatal = decision.message
         record = Parked(
-            chunk=chunk, cause=decision.parked, message=decision.message, attempts=len(attempts), at_s=time.time()
+            chunk=chunk,
+            cause=decision.parked,
+            message=decision.message,
+            attempts=len(attempts),
+            at_s=time.time(),
         )
         self.store.create(layout.parked(chunk), record.model_dump_json().encode())
         self.state[chunk] = PARKED
-        log.error("chunk.parked", job=self.job.id, chunk=chunk, cause=decision.parked, error_message=decision.message)
+        log.error(
+            "chunk.parked",
+            job=self.job.id,
+            chunk=chunk,
+            cause=decision.parked,
+            error_message=decision.message,
+        )
 
     # -- publishing
 
@@ -202,7 +219,10 @@ class Following:
 
     def _ready(self) -> Iterator[int]:
         now = time.monotonic()
-        new = np.flatnonzero(self.state[self._at :] == NEW)[: READY + len(self._not_before)] + self._at
+        new = (
+            np.flatnonzero(self.state[self._at :] == NEW)[: READY + len(self._not_before)]
+            + self._at
+        )
         if len(new):
             self._at = int(new[0])
         for chunk in new.tolist():
@@ -226,7 +246,9 @@ class Following:
         return not wrong.any()
 
     def receipts(self) -> list[Receipt]:
-        return read_receipts(self.store, self.job, np.flatnonzero(self.state == DONE).tolist(), self.client)
+        return read_receipts(
+            self.store, self.job, np.flatnonzero(self.state == DONE).tolist(), self.client
+        )
 
     def parked(self) -> list[Parked]:
         found = []
@@ -243,12 +265,21 @@ class Following:
     def _announce(self) -> None:
         """Put into Redis what workers and watchers read there."""
         key = keys.job(self.job.key)
-        known = read_receipts(self.store, self.job, self.done_chunks(), self.client) if self.done_chunks() else []
-        sums = {name: 0 for name in ("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens")}
+        known = (
+            read_receipts(self.store, self.job, self.done_chunks(), self.client)
+            if self.done_chunks()
+            else []
+        )
+        sums = dict.fromkeys(("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens"), 0)
         for receipt in known:
             for name, amount in keys.counters_of(receipt).items():
                 sums[name] += amount
-        facts = {"epoch": self.controller, "output": self.job.output, "chunks": self.job.chunks, "rows": self.job.rows}
+        facts = {
+            "epoch": self.controller,
+            "output": self.job.output,
+            "chunks": self.job.chunks,
+            "rows": self.job.rows,
+        }
         done = set(self.done_chunks())
         stale = [c for c in self.client.hkeys(keys.done(self.job.key)) if int(c) not in done]
         pipe = self.client.pipeline()

@@ -89,7 +89,10 @@ def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
     if b"epoch" not in raw:
         return None
     facts = {k.decode(): v.decode() for k, v in raw.items()}
-    number = lambda name: int(facts.get(name, 0))  # noqa: E731
+
+    def number(name: str) -> int:
+        return int(facts.get(name, 0))
+
     parked = _parked(store)
     return _snapshot(
         job, "cancelled" if "cancelled" in facts else "paused" if "paused" in facts else "running", "",
@@ -135,7 +138,13 @@ def _rows(live: bytes) -> int:
 
 
 def _snapshot(job: Job, state: JobState, reason: str, **known: Any) -> Snapshot:
-    defaults: dict[str, Any] = {"rows_live": 0, "chunks_leased": 0, "workers": 0, "finished_s": None, "parked": ()}
+    defaults: dict[str, Any] = {
+        "rows_live": 0,
+        "chunks_leased": 0,
+        "workers": 0,
+        "finished_s": None,
+        "parked": (),
+    }
     return Snapshot(
         job=job.id, output=job.output, state=state, reason=reason, rows=job.rows, chunks=job.chunks,
         submitted_s=job.submitted_s, task=job.spec.task, model=job.spec.model.uri, **{**defaults, **known},

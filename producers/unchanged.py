@@ -58,4 +58,6 @@ def _changed(files: Iterable[InputFile], settings: Settings) -> list[str]:
 
     listed = list(files)
     with ThreadPoolExecutor(_THREADS) as pool:
-        return [f.uri for f, is_other in zip(listed, pool.map(differs, listed), strict=True) if is_other]
+        return [
+            f.uri for f, is_other in zip(listed, pool.map(differs, listed), strict=True) if is_other
+        ]

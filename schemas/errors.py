@@ -180,4 +180,6 @@ def snake_case(name: str) -> str:
 
 def error_type_of(error: BaseException) -> str:
     """The name an error has in columns, metrics and logs, for ours and for others' classes."""
-    return error.error_type if isinstance(error, HeadraceError) else snake_case(type(error).__name__)
+    return (
+        error.error_type if isinstance(error, HeadraceError) else snake_case(type(error).__name__)
+    )

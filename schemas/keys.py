@@ -1,18 +1,18 @@
 """The names of headrace's keys in Redis: one prefix, one life each. `{id}` is a run key.
 
-    key                          type     life                what
-    headrace:jobs                hash     until finished      job id → output URI, a copy of the registry
-    headrace:job:{id}            hash     7 days, renewed     epoch, state, cancelled, paused, rows, …
-    headrace:marks:{id}          hash     7 days, renewed     chunk → mark of the attempt that holds it
-    headrace:done:{id}           hash     7 days, renewed     chunk → receipt in short
-    headrace:errors:{id}         hash     7 days, renewed     error class → rows
-    headrace:live:{id}           hash     7 days, renewed     attempt → rows scored, not yet committed
-    headrace:lease:{id}:{chunk}  string   lease_s             attempt id
-    headrace:lock:{id}           string   10 s                the controller that reconciles the job
-    headrace:workers             zset     –                   worker → last sign of life
-    headrace:worker:{name}       hash     90 s                device, dtypes, chunk in hand, rate
-    headrace:rejected            list     7 days, 1,000 last  messages put aside
-    headrace:controller          string   10 s                the last sign of a live controller
+key                          type     life                what
+headrace:jobs                hash     until finished      job id → output URI, a copy of the registry
+headrace:job:{id}            hash     7 days, renewed     epoch, state, cancelled, paused, rows, …
+headrace:marks:{id}          hash     7 days, renewed     chunk → mark of the attempt that holds it
+headrace:done:{id}           hash     7 days, renewed     chunk → receipt in short
+headrace:errors:{id}         hash     7 days, renewed     error class → rows
+headrace:live:{id}           hash     7 days, renewed     attempt → rows scored, not yet committed
+headrace:lease:{id}:{chunk}  string   lease_s             attempt id
+headrace:lock:{id}           string   10 s                the controller that reconciles the job
+headrace:workers             zset     –                   worker → last sign of life
+headrace:worker:{name}       hash     90 s                device, dtypes, chunk in hand, rate
+headrace:rejected            list     7 days, 1,000 last  messages put aside
+headrace:controller          string   10 s                the last sign of a live controller
 """
 
 from __future__ import annotations

@@ -50,7 +50,10 @@ TASK_COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 def part_schema(
-    id_field: pa.Field, carried: Sequence[pa.Field], task: Sequence[pa.Field], metadata: dict[str, str]
+    id_field: pa.Field,
+    carried: Sequence[pa.Field],
+    task: Sequence[pa.Field],
+    metadata: dict[str, str],
 ) -> pa.Schema:
     """The schema of a part: id, carried columns, the task's columns, the tail."""
     return pa.schema([id_field, *carried, *task, *TAIL], metadata=metadata)

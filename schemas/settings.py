@@ -35,10 +35,20 @@ class Settings(BaseSettings):
     )
 
     # -- where things are
-    broker_url: SecretStr | None = Field(None, description="Redis: redis://, rediss:// or redis+socket://")
-    registry: str | None = Field(None, description="folder or URI that remembers which outputs have jobs")
-    queue: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="queue of the job, and queues a worker serves")
-    allowed_prefixes: CommaList = Field((), description="URI prefixes that jobs may read and write; empty: any")
+    broker_url: SecretStr | None = Field(
+        None, description="Redis: redis://, rediss:// or redis+socket://"
+    )
+    registry: str | None = Field(
+        None, description="folder or URI that remembers which outputs have jobs"
+    )
+    queue: str = Field(
+        "default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="queue of the job, and queues a worker serves",
+    )
+    allowed_prefixes: CommaList = Field(
+        (), description="URI prefixes that jobs may read and write; empty: any"
+    )
 
     # -- the job
     task: str = Field("text-classification", description="what the model does")
@@ -46,7 +56,9 @@ class Settings(BaseSettings):
     revision: str | None = Field(None, description="commit of a hub model")
     text_column: str = Field("text", description="column that holds the text")
     text_pair_column: str | None = Field(None, description="column with the second text of a pair")
-    id_column: str | None = Field(None, description="column that names a row; default: its number in its file")
+    id_column: str | None = Field(
+        None, description="column that names a row; default: its number in its file"
+    )
     columns: CommaList = Field((), description="columns carried through to the output")
     max_length: int | None = Field(None, ge=2, le=1_000_000, description="tokens a row may have")
     dtype: Dtype = Field("auto", description="precision")
@@ -55,20 +67,40 @@ class Settings(BaseSettings):
     chunk_bytes: int | None = Field(None, ge=1, description="bytes of text of a chunk")
     limit: int | None = Field(None, ge=1, description="only the first N rows")
     scores: bool = Field(False, description="text-classification: a score for every label too")
-    multi_label: bool | None = Field(None, description="text-classification: labels are independent; default: as the model says")
-    aggregation: Literal["none", "simple", "first", "average", "max"] = Field("simple", description="token-classification: how tokens become entities")
-    pooling: Literal["auto", "mean", "cls"] = Field("auto", description="feature-extraction: how tokens become one vector")
-    normalize: bool | None = Field(None, description="feature-extraction: vectors of length 1; default: as the model says")
-    task_params: dict[str, Any] = Field(default_factory=dict, description="further options of the task, as JSON")
-    trust_remote_code: bool = Field(False, description="let a model run its own code (read it first)")
+    multi_label: bool | None = Field(
+        None, description="text-classification: labels are independent; default: as the model says"
+    )
+    aggregation: Literal["none", "simple", "first", "average", "max"] = Field(
+        "simple", description="token-classification: how tokens become entities"
+    )
+    pooling: Literal["auto", "mean", "cls"] = Field(
+        "auto", description="feature-extraction: how tokens become one vector"
+    )
+    normalize: bool | None = Field(
+        None, description="feature-extraction: vectors of length 1; default: as the model says"
+    )
+    task_params: dict[str, Any] = Field(
+        default_factory=dict, description="further options of the task, as JSON"
+    )
+    trust_remote_code: bool = Field(
+        False, description="let a model run its own code (read it first)"
+    )
     allow_pickle: bool = Field(False, description="load weights that are not safetensors")
-    error_threshold: float = Field(1.0, ge=0, le=1, description="share of error rows above which the job fails")
+    error_threshold: float = Field(
+        1.0, ge=0, le=1, description="share of error rows above which the job fails"
+    )
     priority: int = Field(0, ge=-100, le=100, description="higher goes first")
-    on_finish: str | None = Field(None, description="command, or URL that gets a POST, told how the job ended")
+    on_finish: str | None = Field(
+        None, description="command, or URL that gets a POST, told how the job ended"
+    )
     wait_for: str | None = Field(None, description="object that must exist before the job starts")
     wait_for_timeout_s: float = Field(86_400, gt=0, description="how long --wait-for waits")
-    max_attempts: int = Field(4, ge=1, description="failures without progress before a chunk is parked")
-    price_per_hour: float | None = Field(None, ge=0, description="price of one worker hour, for estimates")
+    max_attempts: int = Field(
+        4, ge=1, description="failures without progress before a chunk is parked"
+    )
+    price_per_hour: float | None = Field(
+        None, ge=0, description="price of one worker hour, for estimates"
+    )
 
     # -- workers
     workers: int | None = Field(None, ge=1, le=1024, description="workers on this machine")
@@ -85,20 +117,32 @@ class Settings(BaseSettings):
     # -- object store
     s3_endpoint_url: str | None = Field(None, description="S3 endpoint that is not AWS")
     s3_region: str | None = Field(None, description="S3 region")
-    s3_path_style: bool | None = Field(None, description="bucket in the path; default: when an endpoint is set")
+    s3_path_style: bool | None = Field(
+        None, description="bucket in the path; default: when an endpoint is set"
+    )
     s3_sse: Literal["AES256", "aws:kms"] | None = Field(None, description="server-side encryption")
     s3_sse_kms_key_id: str | None = Field(None, description="key for aws:kms")
-    storage_timeout_s: float = Field(60, gt=0, description="longest wait for one answer of the store")
+    storage_timeout_s: float = Field(
+        60, gt=0, description="longest wait for one answer of the store"
+    )
     storage_attempts: int = Field(6, ge=1, description="tries for one call of the store")
 
     # -- what people see
-    log_format: Literal["auto", "json", "text"] = Field("auto", description="json, or text for a terminal")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is written")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="json, or text for a terminal"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lowest level that is written"
+    )
 
     @field_validator("columns", "allowed_prefixes", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
-        return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+        return (
+            tuple(p.strip() for p in value.split(",") if p.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -38,7 +38,11 @@ def assemble(
     values, where, n_tokens, truncated = _values(prepared, predictions, late)
     ok = np.ones(rows, dtype=bool)
     ok[list(faults)] = False
-    predicted = values.take(pa.array(np.where(ok, where, 0), mask=~ok)) if len(values) else _nulls(values, rows)
+    predicted = (
+        values.take(pa.array(np.where(ok, where, 0), mask=~ok))
+        if len(values)
+        else _nulls(values, rows)
+    )
     _count(stats, rows, faults, int(truncated[where[ok]].sum()) if ok.any() else 0)
     carried = {n: prepared.window.carried.column(n) for n in prepared.window.carried.schema.names}
     ours = dict(zip(predicted.schema.names, predicted.columns, strict=True))
@@ -110,7 +114,9 @@ def _tail(
         "n_tokens": pa.array(counts.astype(np.int32), mask=~ok),
         "truncated": pa.array(cuts, mask=~ok),
         "status": status,
-        "error_type": pa.array([f.error_type if f else None for f in fault_of], pa.string()).dictionary_encode(),
+        "error_type": pa.array(
+            [f.error_type if f else None for f in fault_of], pa.string()
+        ).dictionary_encode(),
         "error_message": pa.array([f.message if f else None for f in fault_of], pa.string()),
         "trace_id": pa.array([trace_id if f else None for f in fault_of], pa.string()),
         "text_hash": pa.array(list(prepared.window.hashes), pa.binary(16)),
@@ -126,7 +132,9 @@ def _count(stats: ChunkStats, rows: int, faults: Mapping[int, RowFault], truncat
 
 
 def _nulls(values: pa.RecordBatch, rows: int) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.nulls(rows, f.type) for f in values.schema], schema=values.schema)
+    return pa.RecordBatch.from_arrays(
+        [pa.nulls(rows, f.type) for f in values.schema], schema=values.schema
+    )
 
 
 def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:

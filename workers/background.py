@@ -84,7 +84,10 @@ class Behind(Generic[T]):
         return self._put
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if error is not None:
             self._abandoned.set()

@@ -19,7 +19,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Broker = Annotated[str | None, typer.Option("--broker", help="Redis: redis://, rediss:// or redis+socket://")]
+Broker = Annotated[
+    str | None, typer.Option("--broker", help="Redis: redis://, rediss:// or redis+socket://")
+]
 
 
 @app.callback()
@@ -30,12 +32,20 @@ def _doors() -> None:
 @app.command()
 def start(
     broker: Broker = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, or a list such as cuda:0,cuda:1")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, or a list such as cuda:0,cuda:1")
+    ] = None,
     queue: Annotated[str | None, typer.Option(help="the queue to serve")] = None,
-    workers: Annotated[int | None, typer.Option(help="worker processes; default: one a GPU, or one a core")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="worker processes; default: one a GPU, or one a core")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="threads of one CPU worker")] = None,
-    grace_s: Annotated[float | None, typer.Option(help="how long a drain may finish the chunk in hand")] = None,
-    lease_s: Annotated[float | None, typer.Option(help="life of a lease without a heartbeat")] = None,
+    grace_s: Annotated[
+        float | None, typer.Option(help="how long a drain may finish the chunk in hand")
+    ] = None,
+    lease_s: Annotated[
+        float | None, typer.Option(help="life of a lease without a heartbeat")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, json or text")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
 ) -> None:

@@ -73,10 +73,16 @@ def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
     held.release(number)
     runtime.fault("released")
     if runtime.settings.traces:
-        _best_effort(lambda: work.store.create(layout.trace(number, attempt), spans_to_parquet(rows)))
+        _best_effort(
+            lambda: work.store.create(layout.trace(number, attempt), spans_to_parquet(rows))
+        )
     log.info(
-        "chunk.committed", job=work.job.id, chunk=number, rows=receipt.rows,
-        errors=receipt.errors, seconds=round(receipt.seconds, 3),
+        "chunk.committed",
+        job=work.job.id,
+        chunk=number,
+        rows=receipt.rows,
+        errors=receipt.errors,
+        seconds=round(receipt.seconds, 3),
     )
 
 

@@ -53,7 +53,9 @@ def _tries_again(work: Work, chunk: int, mark: Mark, worker: str) -> bool:
     attempt = attempt_of_death(chunk, mark, time.time(), f"parent of {worker}")
     if attempt is not None:
         record_attempt(work.store, attempt)
-        log.warning("attempt.recorded", job=work.job.id, chunk=chunk, cause=attempt.cause, worker=worker)
+        log.warning(
+            "attempt.recorded", job=work.job.id, chunk=chunk, cause=attempt.cause, worker=worker
+        )
     attempts = read_attempts(work.store, chunk)
     decision = decide(attempts, work.chunk(chunk).rows, work.job.options.max_attempts, 0.0)
     return decision.parked is None and decision.wait_s == 0.0

@@ -252,13 +252,20 @@ class Run:
             seen_by=self._runtime.identity.name,
         )
         log.error(
-            "chunk.failed", job=self._work.job.id, chunk=chunk.number,
-            error_type=attempt.cause, error_message=attempt.message, error=None if ours else error,
+            "chunk.failed",
+            job=self._work.job.id,
+            chunk=chunk.number,
+            error_type=attempt.cause,
+            error_message=attempt.message,
+            error=None if ours else error,
         )
         try:
             record_attempt(self._work.store, attempt)
         except HeadraceError as away:
-            log.error("chunk.failed", chunk=chunk.number, error_type=error_type_of(away), error_message=str(away))
+            log.error(
+                "chunk.failed",
+                chunk=chunk.number,
+                error_type=error_type_of(away),
+                error_message=str(away),
+            )
         self._held.release(chunk.number)
-
-

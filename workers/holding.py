@@ -219,7 +219,9 @@ class Held:
             if live:
                 pipe.hset(keys.live(self._job), mapping=live)
                 pipe.expire(keys.live(self._job), keys.JOB_LIFE_S)
-            pipe.hset(keys.worker(self._worker), mapping={**self._facts, "seen_s": now, "hand": hand})
+            pipe.hset(
+                keys.worker(self._worker), mapping={**self._facts, "seen_s": now, "hand": hand}
+            )
             pipe.expire(keys.worker(self._worker), keys.WORKER_LIFE_S)
             pipe.zadd(keys.WORKERS, {self._worker: now})
             pipe.hmget(keys.job(self._job), "cancelled", "paused")

@@ -232,5 +232,9 @@ def _doubt(source: Source, suspicion: Suspicion, observe: Observe) -> Doubt:
 
 
 def _verdict(cause: str) -> RowFault:
-    did = "took longer than the time limit of a batch" if cause == "timeout" else "ended its worker's process"
+    did = (
+        "took longer than the time limit of a batch"
+        if cause == "timeout"
+        else "ended its worker's process"
+    )
     return RowFault(cause, f"this row, computed alone, {did} twice")

@@ -104,5 +104,7 @@ def _encode_singly(
             bad[at] = RowFault(error_type_of(error), str(error)[:500])
     if not good:
         return None, bad
-    again = task.encode([texts[i] for i in good], None if pairs is None else [pairs[i] for i in good])
+    again = task.encode(
+        [texts[i] for i in good], None if pairs is None else [pairs[i] for i in good]
+    )
     return again, bad

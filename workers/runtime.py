@@ -90,7 +90,13 @@ class Runtime:
             ModelError, ModelChanged: the model cannot be loaded, or is not the one planned.
         """
         wanted = json.dumps(
-            [job.spec.task, job.spec.params, job.spec.model.model_dump(), job.spec.dtype, job.spec.max_length],
+            [
+                job.spec.task,
+                job.spec.params,
+                job.spec.model.model_dump(),
+                job.spec.dtype,
+                job.spec.max_length,
+            ],
             sort_keys=True,
         )
         if self._engine is None or self._engine[0] != wanted:
@@ -98,7 +104,11 @@ class Runtime:
             self._engine = (wanted, self._load(job))
         engine = self._engine[1]
         if job.options.batch_tokens:
-            engine.budget = Budget(min(job.options.batch_tokens, engine.budget.tokens) if engine.budget.failed_at else job.options.batch_tokens)
+            engine.budget = Budget(
+                min(job.options.batch_tokens, engine.budget.tokens)
+                if engine.budget.failed_at
+                else job.options.batch_tokens
+            )
         return engine
 
     def reject(self, body: Any, why: str) -> None:
@@ -151,11 +161,22 @@ class Runtime:
                 allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,
             )
         )
-        log.info("model.loaded", task=job.spec.task, device=device, seconds=round(time.monotonic() - started, 3))
-        return Engine(task, Budget(task.default_batch_tokens()), bool(getattr(task, "padded", True)), device)
+        log.info(
+            "model.loaded",
+            task=job.spec.task,
+            device=device,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        return Engine(
+            task, Budget(task.default_batch_tokens()), bool(getattr(task, "padded", True)), device
+        )
 
     def _resolve(self, job: Job) -> Path:
-        cache = Path(self.settings.model_cache) if self.settings.model_cache else cache_folder() / "models"
+        cache = (
+            Path(self.settings.model_cache)
+            if self.settings.model_cache
+            else cache_folder() / "models"
+        )
         return resolve_model(
             job.spec.model.uri,
             job.spec.model.revision,

@@ -141,7 +141,9 @@ def _smaller(
 
 
 def _message(error: Exception) -> str:
-    return str(error) if isinstance(error, HeadraceError) else f"{type(error).__name__}: {error}"[:500]
+    return (
+        str(error) if isinstance(error, HeadraceError) else f"{type(error).__name__}: {error}"[:500]
+    )
 
 
 def _in_order(
@@ -169,4 +171,3 @@ def _in_order(
 def _one_batch(table: pa.Table) -> pa.RecordBatch:
     columns = [c.chunk(0) if c.num_chunks == 1 else c.combine_chunks() for c in table.columns]
     return pa.RecordBatch.from_arrays(columns, schema=table.schema)
-

@@ -25,7 +25,9 @@ def start_fleet(flags: dict[str, Any]) -> int:
     settings = load_settings(**flags)
     configure_logging(settings, sys.stderr)
     if settings.broker_url is None:
-        raise ConfigError("headrace-worker needs --broker URL or HEADRACE_BROKER_URL, e.g. redis://localhost:6379/0")
+        raise ConfigError(
+            "headrace-worker needs --broker URL or HEADRACE_BROKER_URL, e.g. redis://localhost:6379/0"
+        )
     url = settings.broker_url.get_secret_value()
     client = connect(url, name="headrace-fleet")
     ping_or_raise(client, url)

@@ -51,7 +51,9 @@ class WorkBook:
         self._known.move_to_end(key)
         work = self._known[key]
         if max(message.chunks) >= len(work.plan):
-            raise MessageRejected(f"chunk {max(message.chunks)} is not in the plan of job {message.job}")
+            raise MessageRejected(
+                f"chunk {max(message.chunks)} is not in the plan of job {message.job}"
+            )
         return work
 
     def _load(self, message: ScoreChunk) -> Work:

@@ -66,7 +66,11 @@ def write_report(output: str, to: str | None, *, with_texts: bool) -> int:
 
     settings = settings_of({})
     store = _store(output, settings)
-    page = build_report(store, settings, with_texts=with_texts) if with_texts else build_report(store, settings)
+    page = (
+        build_report(store, settings, with_texts=with_texts)
+        if with_texts
+        else build_report(store, settings)
+    )
     if to is None:
         store.replace("report.html", page.encode())
         out.print(f"{store.uri}/report.html", highlight=False, soft_wrap=True)

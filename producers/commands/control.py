@@ -22,7 +22,9 @@ def pause_job(where: str, flags: dict[str, Any]) -> int:
     return _flag(where, flags, layout.PAUSED, "paused")
 
 
-def _flag(where: str, flags: dict[str, Any], name: str, state: Literal["cancelled", "paused"]) -> int:
+def _flag(
+    where: str, flags: dict[str, Any], name: str, state: Literal["cancelled", "paused"]
+) -> int:
     settings = settings_of(flags)
     job, store = find_job(where, settings)
     if store.head(layout.MANIFEST) is not None:
@@ -36,5 +38,9 @@ def _flag(where: str, flags: dict[str, Any], name: str, state: Literal["cancelle
         except redis.RedisError:
             pass  # the controller copies it from the store within seconds
     remember(settings, job, state)
-    out.print(f"{state} job {job.id}; go on with: headrace resume {job.output}", highlight=False, soft_wrap=True)
+    out.print(
+        f"{state} job {job.id}; go on with: headrace resume {job.output}",
+        highlight=False,
+        soft_wrap=True,
+    )
     return ExitCode.OK

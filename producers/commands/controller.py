@@ -27,7 +27,9 @@ def run_controller(flags: dict[str, Any]) -> int:
     settings = settings_of(flags, is_service=True)
     broker = needed_broker(settings)
     controller = Controller(
-        broker.client, broker.sender, on_end=lambda job, manifest: remember(settings, job, manifest.state)
+        broker.client,
+        broker.sender,
+        on_end=lambda job, manifest: remember(settings, job, manifest.state),
     )
     log.info("controller.started", name=controller.name)
     looked = -LOOK_S
@@ -65,6 +67,11 @@ def _look(controller: Controller, settings: Settings, client: Any, unreadable: s
             job, store = job_in(output, settings)
         except HeadraceError as error:
             unreadable.add(output)
-            log.warning("job.failed", output=output, error_type=error_type_of(error), error_message=str(error))
+            log.warning(
+                "job.failed",
+                output=output,
+                error_type=error_type_of(error),
+                error_message=str(error),
+            )
             continue
         controller.add(job, store)

@@ -31,10 +31,15 @@ def run_demo(folder: Path | None, workers: int | None) -> int:
         _write_once(training, TRAINING_SEED, TRAINING_ROWS, "6,000 labelled reviews to learn from")
         _train(training, model)
     else:
-        err.print(f"[dim]the model of an earlier demo is kept:[/] {model}", highlight=False, soft_wrap=True)
+        err.print(
+            f"[dim]the model of an earlier demo is kept:[/] {model}",
+            highlight=False,
+            soft_wrap=True,
+        )
     results = home / "scored"
     shutil.rmtree(results, ignore_errors=True)
-    shown = f"headrace run {corpus} --output {results} --task text-classification --model {model} --id-column id --columns stars,product"
+    shown = f"headrace run {corpus} --output {results} --task text-classification --model {model}"
+    shown += " --id-column id --columns stars,product"
     err.print(f"[bold]$[/] {shown}", highlight=False, soft_wrap=True)
     flags: dict[str, Any] = {
         "task": "text-classification", "model": str(model), "id_column": "id",
@@ -51,14 +56,20 @@ def _write_once(path: Path, seed: int, count: int, what: str) -> None:
         return
     started = time.monotonic()
     write_corpus(path, rows(seed, count))
-    err.print(f"wrote {what} in {time.monotonic() - started:.1f} s: {path}", highlight=False, soft_wrap=True)
+    err.print(
+        f"wrote {what} in {time.monotonic() - started:.1f} s: {path}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _train(training: Path, model: Path) -> None:
     """Training needs torch, so it is the worker's side that does it."""
     door = Path(sys.executable).parent / "headrace-worker"
     if not door.exists():
-        raise MissingExtra("headrace-worker is not installed here: pip install 'headrace[cpu,embedded]'")
+        raise MissingExtra(
+            "headrace-worker is not installed here: pip install 'headrace[cpu,embedded]'"
+        )
     err.print("training a small BERT on them (about a minute on two cores, once)", highlight=False)
     done = subprocess.run([str(door), "train-demo", str(training), str(model)], check=False)
     if done.returncode != 0:
@@ -67,10 +78,18 @@ def _train(training: Path, model: Path) -> None:
 
 def _tell(results: Path, corpus: Path) -> None:
     right, total = accuracy(results, corpus)
-    say = lambda line: out.print(line, highlight=False, soft_wrap=True)  # noqa: E731
-    say(f"  accuracy {right / max(1, total):.4f} ({right:,} of {total:,}) against the generator's labels, which have some noise")
+
+    def say(line: str) -> None:
+        out.print(line, highlight=False, soft_wrap=True)
+
+    say(
+        f"  accuracy {right / max(1, total):.4f} ({right:,} of {total:,}) against the generator's labels, "
+        "some of which are noise"
+    )
     say("\nLook at it:")
     say(f"  python -c \"import pandas; print(pandas.read_parquet('{results}/data').head())\"")
     say(f"  headrace verify {results}")
     say("Then your own:")
-    say("  headrace run YOUR.parquet --output OUT --task text-classification --model MODEL_FOLDER_OR_HUB_ID")
+    say(
+        "  headrace run YOUR.parquet --output OUT --task text-classification --model MODEL_FOLDER_OR_HUB_ID"
+    )

@@ -19,7 +19,11 @@ from schemas.storage.store import Store
 
 TICK_S = 0.25  # chosen: a bar that moves, at a cost nobody sees
 
-_CODES = {"finished": ExitCode.OK, "failed": ExitCode.JOB_FAILED, "cancelled": ExitCode.JOB_CANCELLED}
+_CODES = {
+    "finished": ExitCode.OK,
+    "failed": ExitCode.JOB_FAILED,
+    "cancelled": ExitCode.JOB_CANCELLED,
+}
 
 
 class Interrupted(Exception):
@@ -41,8 +45,8 @@ def interruptible() -> Iterator[threading.Event]:
     try:
         yield asked
     finally:
-        for signum, handler in earlier.items():
-            signal.signal(signum, handler)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def follow(
@@ -104,10 +108,13 @@ def summary(now: Snapshot, seconds: float) -> list[str]:
     rate = f" ({now.rows_done / seconds:,.0f} rows/s)" if seconds > 0 and now.rows_done else ""
     lines = [
         f"[bold {color}]{now.state}[/] job {now.job}{f': {now.reason}' if now.reason else ''}",
-        f"  rows    {now.rows_done:,} of {now.rows:,}: {now.ok:,} ok, {now.errors:,} error in {duration(seconds)}{rate}",
+        f"  rows    {now.rows_done:,} of {now.rows:,}: {now.ok:,} ok, {now.errors:,} error "
+        f"in {duration(seconds)}{rate}",
     ]
     if now.errors:
-        kinds = ", ".join(f"{k} {n:,}" for k, n in sorted(now.errors_by_type.items(), key=lambda x: -x[1]))
+        kinds = ", ".join(
+            f"{k} {n:,}" for k, n in sorted(now.errors_by_type.items(), key=lambda x: -x[1])
+        )
         lines.append(f"  errors  {kinds}")
     for chunk in now.parked[:5]:
         lines.append(f"  parked  chunk {chunk['chunk']}: {chunk['cause']}: {chunk['message']}")

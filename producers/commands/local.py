@@ -75,9 +75,13 @@ def local_fleet(settings: Settings, broker_url: str, name: str) -> Iterator[Loca
     Raises:
         MissingExtra: the workers' side is not installed here.
     """
-    door = shutil.which("headrace-worker", path=str(Path(sys.executable).parent)) or shutil.which("headrace-worker")
+    door = shutil.which("headrace-worker", path=str(Path(sys.executable).parent)) or shutil.which(
+        "headrace-worker"
+    )
     if door is None:
-        raise MissingExtra("headrace-worker is not installed here: pip install 'headrace[cpu]' (or [gpu])")
+        raise MissingExtra(
+            "headrace-worker is not installed here: pip install 'headrace[cpu]' (or [gpu])"
+        )
     log = state_folder() / "logs" / f"workers-{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = process_environment(**environment_of(settings), HEADRACE_BROKER_URL=broker_url)

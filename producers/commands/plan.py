@@ -22,7 +22,9 @@ NOWHERE = "plan-only"
 """Stands for the output where none was named."""
 
 
-def plan_job(inputs: Sequence[str], output: str | None, flags: dict[str, Any], *, as_json: bool) -> int:
+def plan_job(
+    inputs: Sequence[str], output: str | None, flags: dict[str, Any], *, as_json: bool
+) -> int:
     """Print the estimate; returns the exit code. An output that is named is tried for writing."""
     settings = settings_of(flags)
     workers = local_workers(settings, guess_device(settings.device))

@@ -14,6 +14,7 @@ from producers.commands.session import broker_of, err, job_in, registry_of, sett
 from producers.commands.status import remember
 from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
 from producers.commands.submit import already_over, drive
+from producers.commands.tracing import job_trace
 from producers.controller import Controller
 from producers.device_hint import guess_device
 from producers.unchanged import check_unchanged
@@ -24,7 +25,6 @@ from schemas.job import Job
 from schemas.manifest import Attempt
 from schemas.settings import Settings
 from schemas.storage.store import Store
-from producers.commands.tracing import job_trace
 
 
 def run_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_json: bool) -> int:
@@ -63,7 +63,9 @@ def resume_job(output: str, flags: dict[str, Any], *, wait: bool, as_json: bool)
     return _go_on(job, store, settings, wait=wait, as_json=as_json)
 
 
-def retry_parked(output: str, flags: dict[str, Any], *, parked: bool, wait: bool, as_json: bool) -> int:
+def retry_parked(
+    output: str, flags: dict[str, Any], *, parked: bool, wait: bool, as_json: bool
+) -> int:
     """Publish the parked chunks of an output again."""
     if not parked:
         raise ConfigError("say what to retry: headrace retry --parked OUTPUT")
@@ -100,7 +102,9 @@ def _go_on(job: Job, store: Store, settings: Settings, *, wait: bool, as_json: b
     return ExitCode.OK
 
 
-def _drive_here(job: Job, store: Store, settings: Settings, started: float, *, as_json: bool) -> int:
+def _drive_here(
+    job: Job, store: Store, settings: Settings, started: float, *, as_json: bool
+) -> int:
     """Workers of our own for as long as the job takes."""
     with local_broker(settings) as url:
         broker = broker_of(url)
@@ -148,5 +152,3 @@ def _forgive(store: Store, chunk: int) -> None:
             message="retried by hand", at_s=time.time(), seen_by="headrace retry",
         ),
     )  # fmt: skip
-
-

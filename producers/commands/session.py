@@ -34,7 +34,11 @@ class Broker:
 def settings_of(flags: dict[str, Any], *, is_service: bool = False) -> Settings:
     """The settings in force, and logging as they say; a command for people logs warnings only."""
     settings = load_settings(**flags)
-    quiet = settings if is_service or settings.log_level != "info" else settings.model_copy(update={"log_level": "warning"})
+    quiet = (
+        settings
+        if is_service or settings.log_level != "info"
+        else settings.model_copy(update={"log_level": "warning"})
+    )
     configure_logging(quiet, sys.stderr, err if err.is_terminal else None)
     return settings
 
@@ -68,7 +72,9 @@ def needed_broker(settings: Settings) -> Broker:
         ConfigError: none was named. BrokerError: it does not answer.
     """
     if settings.broker_url is None:
-        raise ConfigError("this needs --broker URL or HEADRACE_BROKER_URL, e.g. redis://localhost:6379/0")
+        raise ConfigError(
+            "this needs --broker URL or HEADRACE_BROKER_URL, e.g. redis://localhost:6379/0"
+        )
     return broker_of(settings.broker_url.get_secret_value(), warn=True)
 
 

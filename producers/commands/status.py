@@ -10,7 +10,13 @@ from rich.table import Table
 
 from producers.commands.follow import Interrupted, conclude, follow
 from producers.commands.session import (
-    broker_if_any, err, find_job, needed_broker, out, registry_of, settings_of,
+    broker_if_any,
+    err,
+    find_job,
+    needed_broker,
+    out,
+    registry_of,
+    settings_of,
 )  # fmt: skip
 from producers.progress import duration
 from producers.snapshot import Snapshot, take_snapshot
@@ -41,7 +47,10 @@ def _lines(now: Snapshot) -> list[tuple[str, str]]:
         ("state", now.state + (f" ({now.reason})" if now.reason else "")),
         ("task", f"{now.task} with {now.model}"),
         ("rows", f"{seen:,} of {now.rows:,} ({seen / max(1, now.rows):.0%})"),
-        ("chunks", f"{now.chunks_done:,} of {now.chunks:,} done, {now.chunks_leased} in hand, {now.chunks_parked} parked"),
+        (
+            "chunks",
+            f"{now.chunks_done:,} of {now.chunks:,} done, {now.chunks_leased} in hand, {now.chunks_parked} parked",
+        ),
         ("errors", ", ".join(f"{k} {n:,}" for k, n in now.errors_by_type.items()) or "none"),
         ("workers", str(now.workers)),
         ("age", duration((now.finished_s or time.time()) - now.submitted_s)),
@@ -56,7 +65,10 @@ def list_jobs(flags: dict[str, Any], *, as_json: bool) -> int:
     settings = settings_of(flags)
     entries = sorted(registry_of(settings).list(), key=lambda e: -e.submitted_s)
     if as_json:
-        found = [{"job": e.id, "output": e.output, "state": e.state, "submitted_s": e.submitted_s} for e in entries]
+        found = [
+            {"job": e.id, "output": e.output, "state": e.state, "submitted_s": e.submitted_s}
+            for e in entries
+        ]
         out.print_json(json.dumps(found))
         return ExitCode.OK
     if not entries:
@@ -66,7 +78,9 @@ def list_jobs(flags: dict[str, Any], *, as_json: bool) -> int:
     for name in ("job", "state", "submitted", "output"):
         table.add_column(name, overflow="fold")
     for e in entries:
-        table.add_row(e.id, e.state, time.strftime("%Y-%m-%d %H:%M", time.localtime(e.submitted_s)), e.output)
+        table.add_row(
+            e.id, e.state, time.strftime("%Y-%m-%d %H:%M", time.localtime(e.submitted_s)), e.output
+        )
     out.print(table)
     return ExitCode.OK
 
@@ -81,7 +95,9 @@ def watch_job(where: str, flags: dict[str, Any]) -> int:
         try:
             now = follow(job, store, broker, None)
         except Interrupted:
-            err.print(f"no longer watching; the job goes on: headrace watch {job.id}", highlight=False)
+            err.print(
+                f"no longer watching; the job goes on: headrace watch {job.id}", highlight=False
+            )
             return ExitCode.INTERRUPTED
     return conclude(now, as_json=False, seconds=(now.finished_s or time.time()) - now.submitted_s)
 

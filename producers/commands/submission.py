@@ -24,7 +24,11 @@ _POLL_S = 15.0  # chosen: an upstream job's marker is minutes late, not millisec
 
 def local_workers(settings: Settings, hint: DeviceHint) -> int:
     """How many workers this machine will have: as asked, else one a GPU, else one a core."""
-    cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count() or 1
+    cores = (
+        len(psutil.Process().cpu_affinity())
+        if hasattr(psutil.Process, "cpu_affinity")
+        else psutil.cpu_count() or 1
+    )
     return settings.workers or (hint.count if hint.kind == "cuda" else cores)
 
 
@@ -32,7 +36,12 @@ def prepare_job(settings: Settings, inputs: Sequence[str], output: str, workers:
     """The job, checked; its warnings are printed."""
     hint = guess_device(settings.device, workers=workers)
     prepared = prepare(
-        settings, inputs, output, device_hint=hint, workers_hint=workers, extra_params=settings.task_params
+        settings,
+        inputs,
+        output,
+        device_hint=hint,
+        workers_hint=workers,
+        extra_params=settings.task_params,
     )
     for warning in prepared.warnings:
         err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
@@ -71,7 +80,9 @@ def wait_for_input(settings: Settings, stopped: Callable[[float], bool]) -> None
     told = False
     while store.head(name) is None:
         if time.monotonic() >= deadline:
-            raise InputNotFound(f"{uri} did not appear within {settings.wait_for_timeout_s:,.0f} s (--wait-for)")
+            raise InputNotFound(
+                f"{uri} did not appear within {settings.wait_for_timeout_s:,.0f} s (--wait-for)"
+            )
         if not told:
             err.print(f"waiting for {uri}", highlight=False, soft_wrap=True)
             told = True

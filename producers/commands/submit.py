@@ -12,6 +12,7 @@ from producers.commands.follow import Interrupted, conclude, follow
 from producers.commands.session import Broker, err, needed_broker, out, settings_of
 from producers.commands.status import remember
 from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
+from producers.commands.tracing import job_trace
 from producers.controller import Controller
 from producers.device_hint import guess_device
 from producers.snapshot import take_snapshot
@@ -19,10 +20,11 @@ from schemas import keys
 from schemas.errors import ExitCode
 from schemas.job import Job
 from schemas.storage.store import Store
-from producers.commands.tracing import job_trace
 
 
-def submit_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, wait: bool, as_json: bool) -> int:
+def submit_job(
+    inputs: Sequence[str], output: str, flags: dict[str, Any], *, wait: bool, as_json: bool
+) -> int:
     """Queue a job; returns the exit code. Prints the job's id on standard output."""
     settings = settings_of(flags)
     broker = needed_broker(settings)
@@ -30,7 +32,9 @@ def submit_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, wai
         wait_for_input(settings, threading.Event().wait)
         with trace("plan"):
             workers = int(broker.client.zcount(keys.WORKERS, time.time() - 60, "+inf"))
-            prepared = prepare_job(settings, inputs, output, workers or local_workers(settings, guess_device("cpu")))
+            prepared = prepare_job(
+                settings, inputs, output, workers or local_workers(settings, guess_device("cpu"))
+            )
             job, store, is_new = store_job(settings, prepared, trace)
         broker.client.hset(keys.JOBS, job.key, job.output)
         _say(job, is_new, as_json=as_json)
@@ -65,11 +69,25 @@ def drive(job: Job, store: Store, broker: Broker, *, as_json: bool, settings: An
 
 def _say(job: Job, is_new: bool, *, as_json: bool) -> None:
     if as_json:
-        out.print_json(json.dumps({"job": job.id, "output": job.output, "rows": job.rows, "chunks": job.chunks, "new": is_new}))
+        out.print_json(
+            json.dumps(
+                {
+                    "job": job.id,
+                    "output": job.output,
+                    "rows": job.rows,
+                    "chunks": job.chunks,
+                    "new": is_new,
+                }
+            )
+        )
         return
     out.print(job.id, highlight=False)
     what = "submitted" if is_new else "the same job is there already; adopted"
-    err.print(f"{what}: {job.rows:,} rows in {job.chunks:,} chunks → {job.output}", highlight=False, soft_wrap=True)
+    err.print(
+        f"{what}: {job.rows:,} rows in {job.chunks:,} chunks → {job.output}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def already_over(job: Job, store: Store, *, as_json: bool) -> int | None:
