@@ -217,7 +217,7 @@ def _from_file(
                 if batch is not None:
                     values = as_bytes(plain_column(batch, column))
                     yield from (v[:SAMPLE_TEXT_BYTES] for v in values if v is not None)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputUnreadable(f"{found.file.uri}: column {column!r}: {error}") from error
 
 

@@ -52,7 +52,7 @@ def scan(found: Iterable[Found], text_columns: tuple[str, ...]) -> Iterator[Scan
 def read_file(found: Found, text_columns: tuple[str, ...]) -> Scanned:
     """One file's footer, read and understood."""
     footer = read_footer(found.store, found.info)
-    metadata, schema = _parse(footer, found.uri)
+    schema, groups = footer_rows(footer, text_columns, found.uri)
     own = set(schema.names)
     file = InputFile(
         uri=found.uri,
@@ -61,7 +61,19 @@ def read_file(found: Found, text_columns: tuple[str, ...]) -> Scanned:
         # a column in the file comes before one in the path
         partitions=tuple(pair for pair in found.partitions if pair[0] not in own),
     )
-    return Scanned(FileRows(file, _row_groups(metadata, footer, text_columns, found.uri)), schema)
+    return Scanned(FileRows(file, groups), schema)
+
+
+def footer_rows(
+    footer: Footer, text_columns: tuple[str, ...], where: str
+) -> tuple[Any, list[RowGroup]]:
+    """The `pyarrow.Schema` in a footer, and its row groups.
+
+    Raises:
+        InputUnreadable: damaged, cut short, or encrypted.
+    """
+    metadata, schema = _parse(footer, where)
+    return schema, _row_groups(metadata, footer, text_columns, where)
 
 
 def _parse(footer: Footer, where: str) -> tuple[Any, Any]:

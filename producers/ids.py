@@ -102,7 +102,7 @@ def _arrays(
             with open_file(found.file.uri) as file:
                 reader = pq.ParquetFile(file, pre_buffer=True)
                 table = reader.read_row_groups(list(range(len(groups))), columns=[column])
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise InputUnreadable(f"{found.file.uri}: column {column!r}: {error}") from error
         for array in table.column(column).slice(0, rows).chunks:
             yield array.dictionary_decode() if pa.types.is_dictionary(array.type) else array

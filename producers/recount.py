@@ -14,6 +14,7 @@ from producers.columns import ROW_NUMBER
 from producers.row_check import WINDOW_ROWS, WORDS, align, differences, input_rows, plain_column
 from schemas import layout, parquet
 from schemas.chunk import Chunk
+from schemas.errors import InputUnreadable
 from schemas.job import Job
 from schemas.storage.store import Store
 
@@ -60,9 +61,11 @@ def recount(store: Store, job: Job, chunk: Chunk, input_file: Any | None, size: 
                 count.wrong("columns", f"has no column {', '.join(missing)}")
                 return count
             ours = reader.iter_batches(WINDOW_ROWS, columns=names, use_threads=False)
-            theirs = None if input_file is None else input_rows(input_file, job, chunk)
+            theirs = None if input_file is None else _readable(input_rows(input_file, job, chunk))
             _compare(ours, theirs, job, chunk, count)
             _check_counts(chunk, reader, count)
+        except InputUnreadable as error:
+            count.wrong("input_changed", f"its input cannot be read: {error}")
         except (pa.ArrowException, OSError, ValueError) as error:
             count.wrong("unreadable_part", f"cannot be read: {type(error).__name__}: {error}")
     return count
@@ -123,6 +126,16 @@ def _check_counts(chunk: Chunk, reader: Any, count: ChunkCount) -> None:
     facts = reader.metadata.metadata or {}
     if facts.get(parquet.META_OK.encode(), b"").decode() != str(count.ok):
         count.wrong("metadata", f"its {parquet.META_OK} is not the {count.ok} ok rows it holds")
+
+
+def _readable(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same, with the input's failures told from the part's."""
+    import pyarrow as pa
+
+    try:
+        yield from batches
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputUnreadable(f"{type(error).__name__}: {error}") from error
 
 
 def _compare(

@@ -225,7 +225,7 @@ class _Inputs:
             if now != (file.size, file.etag):
                 self._result.wrong("input_changed", file.uri, "is not the file that was planned")
             reader = pq.ParquetFile(self._open_file(file.uri), pre_buffer=True)
-        except (InputUnreadable, FileNotFoundError, pa.ArrowException) as error:
+        except (InputUnreadable, pa.ArrowException, OSError, ValueError) as error:
             self._result.wrong("input_changed", file.uri, f"cannot be read any more: {error}")
             return None
         planned, rows = self._planned[file.uri], reader.metadata.num_rows

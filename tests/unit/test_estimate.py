@@ -1,0 +1,132 @@
+"""A dry run says what a job would cost, and a doctor what would keep it from running."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from producers.doctor import examine, render_report
+from producers.estimate import count_tokens, estimate, summarise
+from producers.ids import open_by_uri
+from producers.show_plan import duration, render_plan, size
+from producers.show_verdict import render_verdict
+from producers.verify import verify
+from schemas.settings import load_settings
+from schemas.storage.local import LocalStore
+from schemas.storage.open import open_store
+from tests.unit.small_job import NOW_S, fake_settings, prepare_small, submit, write_input
+
+
+def shown(renderable: Any) -> str:
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(renderable)
+    console.file.close()
+    return console.export_text()
+
+
+def test_an_estimate_counts_tokens_in_a_sample_and_scales(tmp_path: Path) -> None:
+    for i in range(20):
+        write_input(tmp_path / f"in/{i:02d}.parquet", ["x" * 398, None] * 200)
+    settings = fake_settings(max_length=60, chunk_rows=100)
+    prepared = prepare_small([tmp_path / "in"], tmp_path / "out", settings)
+    told = estimate(
+        prepared,
+        open_by_uri(partial(open_store, settings=settings)),
+        workers=2,
+        price_per_hour=3.6,
+        measured_tokens_per_s=1000.0,
+    )
+    assert (told.files, told.rows, told.chunks, told.chunk_rows) == (20, 8000, 80, 100)
+    assert not (tmp_path / "out").exists()
+    assert (told.tokens.median, told.tokens.most, told.tokens.exact) == (102, 102, False)
+    assert told.tokens.truncated_share == 1.0
+    assert told.tokens_total == 60 * 8000
+    assert told.seconds == pytest.approx(240)
+    assert told.cost == pytest.approx(0.48)
+    assert json.loads(json.dumps(told.to_json()))["tokens"]["mean"] == pytest.approx(102)
+    text = shown(render_plan(told))
+    for words in ("8,000 rows", "80 of up to 100 rows", "4 min with 2 worker(s)", "100.0%"):
+        assert words in text
+
+
+def test_a_tokenizer_of_the_model_counts_exactly(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.enable_truncation(2)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    texts = [b"a a a a", b"", b"\xff b"]
+    assert count_tokens(texts, tmp_path) == ([4, 0, 2], True)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert count_tokens(texts, tmp_path)[1] is False
+    assert count_tokens(texts, None)[1] is False
+
+
+def test_lengths_are_summarised_in_bins() -> None:
+    counts = summarise([1, 7, 8, 9, 100], True, max_length=10)
+    assert [(b.low, b.high, b.rows) for b in counts.bins] == [
+        (0, 8, 2), (8, 16, 2), (16, 32, 0), (32, 64, 0), (64, 128, 1),
+    ]  # fmt: skip
+    assert (counts.truncated_share, counts.mean_scored) == (0.2, 7.0)
+    assert summarise([], True, 10).rows == 0
+
+
+def test_an_empty_sample_is_shown_too(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "a.parquet", [None, None])
+    settings = fake_settings()
+    told = estimate(
+        prepare_small([path], tmp_path / "out", settings),
+        open_by_uri(partial(open_store, settings=settings)),
+        workers=1,
+    )
+    assert told.tokens_total == 0
+    assert "2 rows" in shown(render_plan(told))
+
+
+def test_figures_for_people() -> None:
+    assert [size(n) for n in (12, 4_440_684, 3e12)] == ["12 bytes", "4.4 MB", "3.0 TB"]
+    assert [duration(s) for s in (12, 600, 7500)] == ["12 s", "10 min", "2 h 05 min"]
+
+
+def test_a_verdict_is_shown_with_its_problems(tmp_path: Path) -> None:
+    store, _ = submit([write_input(tmp_path / "a.parquet", ["x"])], tmp_path / "out")
+    store.create("data/notes.txt", b"x")
+    text = shown(render_verdict(verify(LocalStore(tmp_path / "out"), fake_settings(), now_s=NOW_S)))
+    assert "wrong" in text
+    assert "data/notes.txt: is not a part" in text
+
+
+# -- the doctor
+
+
+def test_a_doctor_says_what_is_there_and_hides_secrets(tmp_path: Path) -> None:
+    settings = load_settings(on_finish="https://hook/?token=hush", registry=str(tmp_path / "reg"))
+    report = examine(settings, str(tmp_path / "out"), query=lambda: "NVIDIA H200, 9.0")
+    assert report.ok
+    text = shown(render_report(report)) + json.dumps(report.to_json())
+    assert "hush" not in text
+    for words in ("NVIDIA H200", "pyarrow", "creates a name only once", "run` starts its own"):
+        assert words in text
+    assert {row.name for row in report.rows if row.section == "headrace"} == {
+        "schemas", "producers", "workers",
+    }  # fmt: skip
+
+
+def test_a_broker_that_is_away_is_bad_and_its_password_is_masked() -> None:
+    settings = load_settings(broker_url="redis://:hush@127.0.0.1:1/0")
+    report = examine(settings, query=lambda: None)
+    assert not report.ok
+    assert "hush" not in json.dumps(report.to_json())
+    assert any(row.section == "broker" and row.state == "bad" for row in report.rows)
+
+
+def test_a_store_that_refuses_is_bad(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    report = examine(load_settings(), str(tmp_path / "file/out"), query=lambda: None)
+    assert [row.state for row in report.rows if row.section == "store"] == ["bad"]
