@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from schemas import layout
 from schemas.chunk import Chunk
-from schemas.errors import HeadraceError, MessageRejected
+from schemas.errors import ConfigError, MessageRejected, OutputConflict, UriNotAllowed
 from schemas.job import Job, parse_job
 from schemas.message import ScoreChunk
 from schemas.plan_file import PlanTable
@@ -57,14 +57,17 @@ class WorkBook:
         return work
 
     def _load(self, message: ScoreChunk) -> Work:
-        store = self._open(message.output)
+        try:
+            store = self._open(message.output)
+        except (ConfigError, UriNotAllowed) as error:  # no place, or none that is ours to touch
+            raise MessageRejected(str(error)) from error
         data = store.read(layout.JOB)
         if data is None:
             raise MessageRejected(f"no job in {store.uri}")
         try:
             job = parse_job(data, f"{store.uri}/{layout.JOB}")
             plan = PlanTable.load(store)
-        except HeadraceError as error:
+        except OutputConflict as error:
             raise MessageRejected(str(error)) from error
         if job.id != message.job:
             raise MessageRejected(f"{store.uri} holds job {job.id}, the message says {message.job}")
