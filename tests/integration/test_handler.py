@@ -1,0 +1,328 @@
+"""One message, handled in this process: a real Redis, a real folder, the fake task."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import redis
+
+from producers.queue_view import read_queue
+from schemas import keys, layout
+from schemas.attempts import read_attempts
+from schemas.broker import celery_url, connect
+from schemas.celery_config import make_sender
+from schemas.errors import StorageError
+from schemas.leases import FORWARD, LeaseBook, Mark
+from schemas.manifest import Receipt
+from schemas.message import ScoreChunk
+from schemas.settings import load_settings
+from schemas.storage.local import LocalStore
+from schemas.storage.store import Store
+from schemas.telemetry.provider import Telemetry
+from tests.fake_jobs import FakeJob, make_job
+from workers.handler import handle
+from workers.runtime import Identity, Runtime
+
+Steps = list[str]
+
+
+@pytest.fixture
+def runtime(redis_url: str, steps: Steps) -> Iterator[Runtime]:
+    settings = load_settings(broker_url=redis_url, grace_s=5)
+    client = connect(redis_url, name="test-worker")
+    sender = make_sender(celery_url(redis_url))
+    yield Runtime(settings, Identity("w1", "cpu", 1), client, Telemetry(), sender, steps.append)
+    sender.close()
+    client.close()
+
+
+@pytest.fixture
+def steps() -> Steps:
+    """The named steps that were reached."""
+    return []
+
+
+@pytest.fixture
+def job(tmp_path: Path, redis_client: redis.Redis) -> FakeJob:
+    found = make_job(tmp_path, [f"text {i}" for i in range(300)], chunk_rows=100)
+    redis_client.hset(keys.job(found.job.key), "epoch", "test")  # as a controller leaves it
+    return found
+
+
+def body(job: FakeJob, *chunks: int, **changes: Any) -> dict[str, Any]:
+    message = ScoreChunk(job=job.id, output=job.job.output, chunks=chunks)
+    return {**message.model_dump(mode="json"), **changes}
+
+
+def parts(job: FakeJob) -> list[str]:
+    return [info.name for info in job.store.list(layout.DATA)]
+
+
+def left_in_redis(client: redis.Redis, job: FakeJob) -> list[str]:
+    """Leases, marks and live counters: what only work in hand may have."""
+    key = job.job.key
+    found = [k.decode() for k in client.keys(f"{keys.PREFIX}lease:*")]
+    return found + [k for k in (keys.marks(key), keys.live(key)) if client.exists(k)]
+
+
+# -- the good case
+
+
+def test_a_run_of_chunks_becomes_parts_receipts_and_traces(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    handle(body(job, 0, 1, 2), runtime)
+    job.check()
+    for chunk in range(3):
+        data = job.store.read(layout.receipt(chunk))
+        assert data is not None
+        receipt = Receipt.model_validate_json(data)
+        assert (receipt.rows, receipt.ok, receipt.worker) == (100, 100, "w1")
+        told = redis_client.hget(keys.done(job.job.key), str(chunk))
+        assert told is not None
+        assert Receipt.model_validate_json(told) == receipt
+    assert len(list(job.store.list(layout.TRACES))) == 3
+    assert redis_client.hget(keys.job(job.job.key), "done_rows") == b"300"
+    assert left_in_redis(redis_client, job) == []
+    assert os.listdir(Path(job.store.uri) / layout.TMP) == []
+
+
+def test_the_steps_have_their_names_and_their_order(
+    job: FakeJob, runtime: Runtime, steps: Steps
+) -> None:
+    handle(body(job, 0), runtime)
+    assert steps == [
+        "received",
+        "acknowledged",
+        "leased",
+        "read",
+        "tokenized",
+        "forwarded",
+        "uploaded",
+        "committed",
+        "released",
+    ]
+
+
+# -- messages that come twice, or are none
+
+
+def test_a_chunk_that_has_a_part_is_dropped_before_it_is_read(
+    job: FakeJob, runtime: Runtime, steps: Steps
+) -> None:
+    handle(body(job, 0), runtime)
+    before = job.store.read(layout.part(0))
+    steps.clear()
+    handle(body(job, 0), runtime)
+    assert job.store.read(layout.part(0)) == before
+    assert "read" not in steps
+
+
+def test_a_chunk_that_another_holds_is_dropped_and_stays_theirs(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    book = LeaseBook(redis_client, job.job.key, 30)
+    book.take(1, Mark("theirs", "w2"))
+    handle(body(job, 0, 1, 2), runtime)
+    assert parts(job) == [layout.part(0), layout.part(2)]
+    assert book.marks() == {1: Mark("theirs", "w2")}
+
+
+FORGED: dict[str, Callable[[FakeJob], Any]] = {
+    "no message": lambda job: "rm -rf /",
+    "another version": lambda job: body(job, 0, v=2),
+    "no such chunk": lambda job: body(job, 3),
+    "another job": lambda job: body(job, 0) | {"job": "f" * 16},
+    "no such output": lambda job: body(job, 0, output=job.job.output + "-nowhere"),
+    "an output that is no place": lambda job: body(job, 0, output="ftp://host/x"),
+    "too many chunks": lambda job: body(job, *[0]) | {"chunks": list(range(9))},
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_forged_message_is_put_aside_and_counted_and_never_executed(
+    what: str, job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    handle(FORGED[what](job), runtime)
+    assert redis_client.llen(keys.REJECTED) == 1
+    assert json.loads(redis_client.lindex(keys.REJECTED, 0) or b"")["why"]
+    assert redis_client.ttl(keys.REJECTED) > 0
+    assert parts(job) == []
+    assert left_in_redis(redis_client, job) == []
+
+
+def test_a_forged_message_writes_nothing_anywhere(
+    job: FakeJob, runtime: Runtime, tmp_path: Path
+) -> None:
+    handle(body(job, 0, output=str(tmp_path / "elsewhere")), runtime)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_output_outside_the_allowed_prefixes_is_put_aside(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"allowed_prefixes": ("/nowhere",)})
+    handle(body(job, 0), runtime)
+    assert redis_client.llen(keys.REJECTED) == 1
+    assert parts(job) == []
+
+
+# -- stopped, by whomever
+
+
+@pytest.mark.parametrize("flag", [layout.CANCELLED, layout.PAUSED])
+def test_a_job_that_was_stopped_while_we_were_down_is_not_begun(
+    flag: str, job: FakeJob, runtime: Runtime, redis_client: redis.Redis, steps: Steps
+) -> None:
+    job.store.create(flag, b"{}")
+    handle(body(job, 0, 1), runtime)
+    assert "leased" not in steps
+    assert (parts(job), left_in_redis(redis_client, job)) == ([], [])
+
+
+def test_a_drain_gives_back_what_it_cannot_finish_lease_first(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    runtime.drain.ask(0.0)
+    handle(body(job, 0, 1, 2), runtime)
+    assert parts(job) == []
+    assert left_in_redis(redis_client, job) == []
+    view = read_queue(redis_client, "default")
+    assert view.chunks == {(job.job.key, 0), (job.job.key, 1), (job.job.key, 2)}
+    assert [read_attempts(job.store, c) for c in range(3)] == [[], [], []]
+
+
+def test_a_drain_in_the_middle_finishes_what_fits_and_gives_back_the_rest(
+    tmp_path: Path, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    job = make_job(
+        tmp_path,
+        [f"a text of some length {i}" for i in range(400)],
+        chunk_rows=200,
+        params={"ms_per_row": 1},
+        batch_tokens=500,
+    )
+
+    def drain_once_begun(step: str) -> None:
+        if step == "tokenized":
+            runtime.drain.ask(20.0)
+
+    runtime.fault = drain_once_begun
+    handle(body(job, 0, 1), runtime)
+    done = {layout.chunk_of_part(name) for name in parts(job)}
+    back = {chunk for _, chunk in read_queue(redis_client, "default").chunks}
+    assert done | back == {0, 1}
+    assert not done & back
+    assert left_in_redis(redis_client, job) == []
+
+
+# -- attempts
+
+
+def test_a_death_that_nobody_recorded_is_recorded_by_who_takes_the_chunk(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    dead = Mark("dead", "w9", FORWARD, rows=(3, 4), since_s=1.0, limit_s=0.0)
+    redis_client.hset(keys.marks(job.job.key), "0", dead.dumps())
+    handle(body(job, 0), runtime)
+    (attempt,) = read_attempts(job.store, 0)
+    assert (attempt.cause, attempt.rows, attempt.worker) == ("worker_lost", (3, 4), "w9")
+    assert parts(job) == [layout.part(0)]
+
+
+def test_a_changed_input_is_an_attempt_that_no_retry_can_help(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    pq.write_table(pa.table({"text": ["other"] * 300}), job.input)
+    handle(body(job, 0, 1), runtime)
+    for chunk in (0, 1):
+        (attempt,) = read_attempts(job.store, chunk)
+        assert (attempt.cause, attempt.retryable) == ("input_changed", False)
+    assert (parts(job), left_in_redis(redis_client, job)) == ([], [])
+
+
+class PartsRefused(LocalStore):
+    """Takes everything but parts, as a bucket with a policy would."""
+
+    def create_from_file(self, name: str, path: Path) -> bool:
+        if name.startswith(layout.DATA):
+            raise StorageError("503, six times")
+        return super().create_from_file(name, path)
+
+
+class RefusedRuntime(Runtime):
+    """A runtime whose output store takes no parts."""
+
+    def open_store(self, uri: str) -> Store:
+        store = super().open_store(uri)
+        return PartsRefused(uri) if store.head(layout.JOB) else store
+
+
+def test_a_storage_failure_is_an_attempt_with_a_retry_and_the_next_try_succeeds(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    refused = RefusedRuntime(
+        runtime.settings, runtime.identity, runtime.client, runtime.telemetry, runtime.sender
+    )
+    handle(body(job, 0, 1), refused)
+    for chunk in (0, 1):
+        (attempt,) = read_attempts(job.store, chunk)
+        assert (attempt.cause, attempt.retryable) == ("storage_error", True)
+        assert attempt.message == "503, six times"
+    assert (parts(job), left_in_redis(redis_client, job)) == ([], [])
+    assert os.listdir(Path(job.store.uri) / layout.TMP) == []
+    handle(body(job, 0, 1, 2), runtime)
+    job.check()
+
+
+def test_a_model_that_cannot_be_loaded_is_an_attempt_for_every_chunk_in_hand(
+    tmp_path: Path, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    job = make_job(tmp_path, ["a"] * 200, params={"ms_per_row": "many"})
+    handle(body(job, 0, 1), runtime)
+    assert [len(read_attempts(job.store, c)) for c in (0, 1)] == [1, 1]
+    assert left_in_redis(redis_client, job) == []
+
+
+def test_rows_that_fail_do_not_fail_their_chunk(tmp_path: Path, runtime: Runtime) -> None:
+    texts: list[Any] = [f"text {i}" for i in range(100)]
+    texts[3], texts[4], texts[5] = None, b"\xff\xfe", "x __raise__"
+    job = make_job(tmp_path, texts)
+    handle(body(job, 0), runtime)
+    rows = job.check({3: "null_text", 4: "invalid_text", 5: "fake_fault"})
+    assert all(len(rows[r]["trace_id"]) == 32 for r in (3, 4, 5))
+
+
+# -- without Redis
+
+
+def test_with_redis_away_the_chunk_is_computed_all_the_same(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    gone = redis.Redis(unix_socket_path=str(tmp_path / "nobody"), retry=None)
+    away = Runtime(runtime.settings, runtime.identity, gone, runtime.telemetry, runtime.sender)
+    handle(body(job, 0, 1, 2), away)
+    job.check()
+
+
+def test_a_lease_lost_to_another_stops_that_chunk_and_goes_on_with_the_next(
+    tmp_path: Path, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    job = make_job(tmp_path, [f"text {i}" for i in range(200)], batch_tokens=50)
+
+    def steal(step: str) -> None:
+        if step == "tokenized" and redis_client.get(keys.lease(job.job.key, 0)) != b"thief":
+            redis_client.set(keys.lease(job.job.key, 0), "thief")
+
+    runtime.fault = steal
+    handle(body(job, 0, 1), runtime)
+    assert parts(job) == [layout.part(1)]
+    assert redis_client.get(keys.lease(job.job.key, 0)) == b"thief"
+    assert read_attempts(job.store, 0) == []

@@ -1,0 +1,140 @@
+"""Leases and marks in a real Redis: one holder, deaths that are seen, nothing left behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from schemas import keys
+from schemas.leases import FORWARD, LeaseBook, Mark
+
+JOB = "0123456789abcdef"
+Wait = Callable[..., object]
+
+
+@pytest.fixture
+def book(redis_client: redis.Redis) -> LeaseBook:
+    return LeaseBook(redis_client, JOB, 30.0)
+
+
+def mark(attempt: str, **more: object) -> Mark:
+    return Mark(attempt, f"worker-of-{attempt}", **more)  # type: ignore[arg-type]
+
+
+def test_one_of_many_takes_a_chunk(redis_client: redis.Redis) -> None:
+    won: list[str] = []
+    start = threading.Barrier(16)
+
+    def race(attempt: str) -> None:
+        mine = LeaseBook(redis_client, JOB, 30.0)
+        start.wait(5)
+        if mine.take(7, mark(attempt))[0]:
+            won.append(attempt)
+
+    threads = [threading.Thread(target=race, args=(f"a{n}",)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+
+
+def test_a_take_whose_reply_was_lost_is_taken_again(book: LeaseBook) -> None:
+    assert book.take(1, mark("a"))[0]
+    assert book.take(1, mark("a"))[0]
+    assert not book.take(1, mark("b"))[0]
+
+
+def test_what_is_released_can_be_taken_and_no_death_is_seen(book: LeaseBook) -> None:
+    book.take(1, mark("a"))
+    book.release(1, "a")
+    assert book.dead() == {}
+    assert book.take(1, mark("b")) == (True, None)
+
+
+def test_a_release_by_who_lost_the_chunk_changes_nothing(book: LeaseBook) -> None:
+    book.take(1, mark("b"))
+    book.release(1, "a")
+    assert book.alive([1]) == {1}
+    assert book.marks() == {1: mark("b")}
+
+
+def test_holding_writes_the_mark_and_keeps_the_lease(
+    book: LeaseBook, redis_client: redis.Redis
+) -> None:
+    book.take(1, mark("a"))
+    redis_client.pexpire(keys.lease(JOB, 1), 50)
+    assert book.hold(1, mark("a", stage=FORWARD, rows=(4, 5)))
+    assert redis_client.pttl(keys.lease(JOB, 1)) > 20_000
+    assert book.marks()[1].rows == (4, 5)
+
+
+def test_a_lease_that_vanished_is_taken_again_under_the_same_id(
+    book: LeaseBook, redis_client: redis.Redis
+) -> None:
+    book.take(1, mark("a"))
+    redis_client.flushall()
+    assert book.hold(1, mark("a"))
+    assert book.alive([1]) == {1}
+    assert book.marks() == {1: mark("a")}
+    assert redis_client.ttl(keys.marks(JOB)) > 0
+
+
+def test_anothers_id_means_lost(book: LeaseBook, redis_client: redis.Redis) -> None:
+    book.take(1, mark("a"))
+    redis_client.flushall()
+    book.take(1, mark("b"))
+    assert not book.hold(1, mark("a"))
+    assert book.marks() == {1: mark("b")}
+
+
+def test_a_mark_without_a_lease_is_a_death(redis_client: redis.Redis, wait_until: Wait) -> None:
+    short = LeaseBook(redis_client, JOB, 0.05)
+    short.take(1, mark("a", stage=FORWARD, rows=(9,)))
+    wait_until(lambda: short.dead(), 5, "the lease to run out")
+    assert short.dead() == {1: mark("a", stage=FORWARD, rows=(9,))}
+
+
+def test_who_takes_after_a_death_is_told_of_it(redis_client: redis.Redis, wait_until: Wait) -> None:
+    short = LeaseBook(redis_client, JOB, 0.05)
+    short.take(1, mark("a", stage=FORWARD, rows=(9,)))
+    wait_until(lambda: not short.alive([1]), 5, "the lease to run out")
+    assert LeaseBook(redis_client, JOB, 30.0).take(1, mark("b"))[1] == mark(
+        "a", stage=FORWARD, rows=(9,)
+    )
+
+
+def test_a_death_is_forgotten_once_and_never_the_next_attempts_mark(book: LeaseBook) -> None:
+    book.take(1, mark("a"))
+    book.hold(1, mark("a", rows=(1,)))
+    book.forget(1, mark("a"))  # an older state: somebody wrote since
+    assert 1 in book.marks()
+    book.forget(1, mark("a", rows=(1,)))
+    assert book.marks() == {}
+
+
+def test_marks_that_others_wrote_are_passed_over(
+    book: LeaseBook, redis_client: redis.Redis
+) -> None:
+    redis_client.hset(keys.marks(JOB), mapping={"1": "{}", "x": "y", "2": b"\xff", "-3": "[]"})
+    book.take(4, mark("a"))
+    assert book.marks() == {4: mark("a")}
+
+
+def test_leases_and_marks_have_a_life(book: LeaseBook, redis_client: redis.Redis) -> None:
+    book.take(1, mark("a"))
+    assert all(redis_client.pttl(key) > 0 for key in redis_client.keys("*"))
+
+
+def test_two_jobs_do_not_meet(redis_client: redis.Redis, book: LeaseBook) -> None:
+    other = LeaseBook(redis_client, "f" * 16, 30.0)
+    assert book.take(1, mark("a"))[0]
+    assert other.take(1, mark("b"))[0]
+    assert other.marks() == {1: mark("b")}
+
+
+def test_no_chunks_need_no_question(book: LeaseBook) -> None:
+    assert book.alive([]) == set()
