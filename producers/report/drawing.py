@@ -96,13 +96,13 @@ class Canvas:
         self.axes.stairs(counts, edges, fill=True, color=ONE, alpha=0.85, linewidth=0)
         self.axes.set_ylim(0, max(1, counts.max()) * 1.14)
 
-    def mark(self, value: float, name: str) -> None:
-        """A named vertical line."""
+    def mark(self, value: float, name: str, level: int = 0) -> None:
+        """A named vertical line; names on different levels do not run into each other."""
         self.axes.axvline(value, color=TWO, linewidth=1.5)
         self.axes.annotate(
             name,
             (value, 1),
-            (3, -2),
+            (3, -2 - 12 * level),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
             va="top",

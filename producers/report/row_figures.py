@@ -20,7 +20,7 @@ def lengths(facts: Facts) -> Picture | None:
     with canvas() as it:
         it.histogram(tokens, edges)
         it.mark(p50, "p50")
-        it.mark(p99, "p99")
+        it.mark(p99, "p99", level=1)
         it.axes.set_xlim(left=0)
         it.label("tokens a row", "rows")
         words = (

@@ -90,10 +90,9 @@ def timeline(facts: Facts) -> Picture | None:
         it.axes.set_xlim(0, end_s / scale)
         it.axes.grid(False)
         it.label(f"{unit} since the first chunk", "")
-        words = (
-            f"{plural(len(by_worker), 'worker')}, {plural(len(facts.receipts), 'chunk')}, "
-            f"{plural(len(facts.failed), 'attempt')} that did not end in a part."
-        )
+        words = f"{plural(len(by_worker), 'worker')}, {plural(len(facts.receipts), 'chunk')}."
+        if facts.failed:
+            words += f" Red: {plural(len(facts.failed), 'attempt')} that did not end in a part."
         if len(by_worker) > len(shown):
             words += f" The first {len(shown)} workers are drawn."
         return it.picture("timeline", "Workers", words, is_wide=True)
@@ -173,8 +172,8 @@ def latency(facts: Facts) -> Picture | None:
     with canvas() as it:
         it.histogram(batch_s * 1000, edges * 1000)
         it.axes.set_xscale("log")
-        for value, name in ((p50, "p50"), (p95, "p95"), (p99, "p99")):
-            it.mark(value * 1000, name)
+        for level, (value, name) in enumerate(((p50, "p50"), (p95, "p95"), (p99, "p99"))):
+            it.mark(value * 1000, name, level)
         it.axes.xaxis.set_major_formatter(tick)
         it.axes.xaxis.set_minor_formatter(_minor)
         it.label("milliseconds a batch", "batches")
