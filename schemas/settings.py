@@ -144,6 +144,11 @@ class Settings(BaseSettings):
             else value
         )
 
+    @field_validator("task_params", mode="before")
+    @classmethod
+    def _parse_json(cls, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
     @classmethod
     def settings_customise_sources(
         cls,

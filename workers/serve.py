@@ -21,7 +21,7 @@ def main() -> None:
 def _die_with_parent() -> None:
     """A fleet killed with -9 takes its workers along: nobody else would stop them."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.embedded_redis import EmbeddedRedis
+from schemas.embedded_redis import EmbeddedRedis, die_with
 from schemas.errors import ExitCode, HeadraceError, MissingExtra
 from schemas.settings import Settings, environment_of, process_environment, state_folder
 
@@ -90,6 +90,7 @@ def local_fleet(settings: Settings, broker_url: str, name: str) -> Iterator[Loca
         process = subprocess.Popen(
             [door, "start"], env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
             start_new_session=True,  # Ctrl-C is ours; we tell the workers ourselves
+            preexec_fn=die_with(os.getpid()),  # killed with -9, we leave nobody behind
         )  # fmt: skip
     fleet = LocalFleet(process, log, settings.grace_s)
     try:
