@@ -65,14 +65,20 @@ class JobTrace:
     @classmethod
     def of(cls, job: Job, emitter: Emitter) -> JobTrace:
         """The trace of a job that exists."""
-        return cls(
-            emitter,
-            job=job.id,
-            queue=job.options.queue,
-            trace_id=job.trace_id,
-            span_id=job.span_id,
-            submitted_ns=int(job.submitted_s * 1e9),
-        )
+        trace = cls(emitter)
+        trace.adopt(job)
+        return trace
+
+    def adopt(self, job: Job) -> None:
+        """Speak for this job: its ids, its queue, the time it was submitted; any time before `end`.
+
+        A submitter learns only after planning that the same job was there already.
+        """
+        self.trace_id = job.trace_id or self.trace_id
+        self.span_id = job.span_id or self.span_id
+        self._queue = job.options.queue
+        self._submitted_ns = int(job.submitted_s * 1e9)
+        self.set(job=job.id, model=job.spec.model.uri, task=job.spec.task)
 
     def __call__(self, stage: str, **counters: float) -> Call:
         return self._stages.call(stage, counters)

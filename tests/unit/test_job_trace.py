@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from schemas import layout
+from schemas.errors import DiskFull
 from schemas.message import ScoreChunk
+from schemas.storage.local import LocalStore
 from schemas.telemetry import names
 from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.provider import Telemetry
+from schemas.telemetry.trace_file import read_spans
+from tests.unit.fake_output import make_job
 
 QUIET = Telemetry({"service.name": "test"})
 
@@ -60,3 +67,31 @@ def test_an_error_that_ends_a_job_is_on_its_root_once() -> None:
     assert first[0].status_code == "ERROR"
     assert first[0].attributes[names.ERROR_TYPE] == "job_failed"
     assert trace.end("finished") is first
+
+
+def test_a_submitter_that_finds_its_job_there_already_joins_its_trace(tmp_path: Path) -> None:
+    first = JobTrace(QUIET)
+    job = make_job("/out", 2, 10, "text-classification", first, "/corpus.parquet")
+    second = JobTrace(QUIET)
+    with second("plan"):
+        pass
+    second.adopt(job)
+    rows = second.end("finished")
+    assert {r.trace_id for r in rows} == {first.trace_id}
+    assert (rows[0].span_id, rows[1].parent_span_id) == (first.span_id, first.span_id)
+    assert {r.attributes[names.JOB_ID] for r in rows} == {job.id}
+    assert rows[0].start_time_unix_nano == int(job.submitted_s * 1e9)
+    store = LocalStore(tmp_path)
+    assert second.save(store)
+    (file,) = store.list(layout.TRACES)
+    assert read_spans(store.read(file.name) or b"") == rows
+
+
+def test_a_trace_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
+    class Full(LocalStore):
+        def create(self, name: str, data: bytes) -> bool:
+            raise DiskFull("no space")
+
+    trace = JobTrace(QUIET)
+    trace.end("finished")
+    assert trace.save(Full(tmp_path)) is False
