@@ -70,20 +70,30 @@ def check_ids(
     return IdReport(True, len(ids), len(ids) - nulls - distinct, nulls)
 
 
-def open_by_uri(open_store: Callable[[str], Store]) -> Callable[[str], Any]:
-    """A function from an input file's URI to the open file; keeps the store of the last folder."""
-    from schemas.storage.open import split_uri
+def open_by_uri(open_store: Callable[[str], Store]) -> InputOpener:
+    """A function from an input file's URI to the open file."""
+    return InputOpener(open_store)
 
-    last: dict[str, Store] = {}
 
-    def open_file(uri: str) -> Any:
+class InputOpener:
+    """Opens an input file by its URI; keeps the store of the last folder."""
+
+    def __init__(self, open_store: Callable[[str], Store]) -> None:
+        self._open_store = open_store
+        self._last: tuple[str, Store] | None = None
+
+    def __call__(self, uri: str) -> Any:
+        store, name = self.place(uri)
+        return store.open(name)
+
+    def place(self, uri: str) -> tuple[Store, str]:
+        """The store of the file's folder, and its name there."""
+        from schemas.storage.open import split_uri
+
         root, name = split_uri(uri)
-        if root not in last:
-            last.clear()
-            last[root] = open_store(root)
-        return last[root].open(name)
-
-    return open_file
+        if self._last is None or self._last[0] != root:
+            self._last = (root, self._open_store(root))
+        return self._last[1], name
 
 
 def _arrays(

@@ -193,7 +193,6 @@ class _Inputs:
     def __init__(
         self, open_store: Callable[[str], Store], job: Job, plan: PlanTable, result: VerifyResult
     ) -> None:
-        self._open_store = open_store
         self._open_file = open_by_uri(open_store)
         self._job = job
         self._planned = _rows_by_file(plan)
@@ -214,17 +213,15 @@ class _Inputs:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from schemas.storage.open import split_uri
-
-        root, name = split_uri(file.uri)
+        store, name = self._open_file.place(file.uri)
         try:
-            now = etag_of(self._open_store(root), name)
+            now = etag_of(store, name)
             if now is None:
                 self._result.wrong("input_missing", file.uri, "is not there any more")
                 return None
             if now != (file.size, file.etag):
                 self._result.wrong("input_changed", file.uri, "is not the file that was planned")
-            reader = pq.ParquetFile(self._open_file(file.uri), pre_buffer=True)
+            reader = pq.ParquetFile(store.open(name), pre_buffer=True)
         except (InputUnreadable, pa.ArrowException, OSError, ValueError) as error:
             self._result.wrong("input_changed", file.uri, f"cannot be read any more: {error}")
             return None
