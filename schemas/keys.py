@@ -9,7 +9,7 @@ headrace:errors:{id}         hash     7 days, renewed     error class → rows
 headrace:live:{id}           hash     7 days, renewed     attempt → rows scored, not yet committed
 headrace:lease:{id}:{chunk}  string   lease_s             attempt id
 headrace:lock:{id}           string   10 s                the controller that reconciles the job
-headrace:workers             zset     –                   worker → last sign of life
+headrace:workers             zset     90 s                worker → last sign of life
 headrace:worker:{name}       hash     90 s                device, dtypes, chunk in hand, rate
 headrace:rejected            list     7 days, 1,000 last  messages put aside
 headrace:controller          string   10 s                the last sign of a live controller

@@ -22,6 +22,7 @@ from schemas.message import SCORE_CHUNK
 from schemas.settings import Settings, load_settings
 from schemas.telemetry.logs import configure_logging, get_logger
 from workers.faults import fault_hook
+from workers.presence import PRESENCE_S, facts_of, sign_presence
 
 log = get_logger(__name__)
 
@@ -101,8 +102,17 @@ def _drain(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _watch_child(sender: Any = None, **_: Any) -> None:
-    """Look after the child twice a second: Celery's own timer does it every five seconds only."""
+    """Look after the child twice a second: Celery's own timer does it every five seconds only.
+
+    And say that this worker is there: its child does so only while it has a chunk in hand.
+    """
+    settings = load_settings()
+    assert settings.broker_url is not None
+    client = connect(settings.broker_url.get_secret_value(), name="headrace-parent")
+    facts = facts_of(settings)
     sender.timer.call_repeatedly(0.5, sender.pool.maintain_pool)
+    sender.timer.call_repeatedly(PRESENCE_S, lambda: sign_presence(client, worker_name(), facts))
+    sign_presence(client, worker_name(), facts)
 
 
 @signals.task_failure.connect

@@ -32,6 +32,7 @@ from schemas.telemetry.observation import ChunkObservation
 from workers.commit import Finished, commit
 from workers.holding import ChunkControl, Held
 from workers.pipeline import Begun, begin, finish
+from workers.presence import facts_of
 from workers.runtime import Runtime
 from workers.scoring import Engine
 from workers.sink import PartSink
@@ -72,7 +73,7 @@ def handle(body: Any, runtime: Runtime) -> None:
         runtime.terms,
         runtime.drain,
         on_redis_away=runtime.redis_away,
-        facts=runtime.facts(),
+        facts=facts_of(runtime.settings),
     )
     with held:
         try:

@@ -224,6 +224,7 @@ class Held:
             )
             pipe.expire(keys.worker(self._worker), keys.WORKER_LIFE_S)
             pipe.zadd(keys.WORKERS, {self._worker: now})
+            pipe.expire(keys.WORKERS, keys.WORKER_LIFE_S)
             pipe.hmget(keys.job(self._job), "cancelled", "paused")
             cancelled, paused = pipe.execute()[-1]
         except redis.RedisError as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -72,16 +70,6 @@ class Runtime:
 
     def open_store(self, uri: str) -> Store:
         return open_store(uri, self.settings)
-
-    def facts(self) -> dict[str, str]:
-        """What `headrace status --workers` and the scaler read of this worker."""
-        return {
-            "device": self.identity.device,
-            "dtypes": ",".join(sorted(dtypes_of(self.identity.device))),
-            "queue": self.settings.queue,
-            "host": socket.gethostname(),
-            "pid": str(os.getpid()),
-        }
 
     def engine(self, job: Job) -> Engine:
         """The job's model on this worker's device; the last one is kept.

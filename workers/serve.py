@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
+import warnings
 
 from schemas.settings import load_settings
 
@@ -12,7 +13,12 @@ from schemas.settings import load_settings
 def main() -> None:
     """Serve the queues of the settings until SIGTERM."""
     _die_with_parent()
+    from celery.platforms import SecurityWarning
+
     from workers.celery_app import serve
+
+    # about pickle under root; JSON is all we accept, and a container's user is its image's affair
+    warnings.simplefilter("ignore", SecurityWarning)
 
     settings = load_settings()
     sys.exit(serve(settings, [settings.queue]))

@@ -1,0 +1,43 @@
+"""That a worker is there: what `headrace status --workers` and the scaler read of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+import redis
+
+from schemas import keys
+from schemas.settings import Settings
+from workers.engine.device import dtypes_of
+
+PRESENCE_S = 5.0  # chosen: a third of what counts as gone
+
+
+def facts_of(settings: Settings) -> dict[str, str]:
+    """What does not change in a worker's life."""
+    device = "cpu" if settings.device == "auto" else settings.device
+    return {
+        "device": device,
+        "dtypes": ",".join(sorted(dtypes_of(device))),
+        "queue": settings.queue,
+        "host": socket.gethostname(),
+        "pid": str(os.getpid()),
+    }
+
+
+def sign_presence(client: Any, worker: str, facts: dict[str, str]) -> None:
+    """Say that the worker lives; a Redis that is away hears it the next time."""
+    now = time.time()
+    try:
+        pipe = client.pipeline(transaction=False)
+        pipe.hset(keys.worker(worker), mapping={**facts, "seen_s": now})
+        pipe.expire(keys.worker(worker), keys.WORKER_LIFE_S)
+        pipe.zadd(keys.WORKERS, {worker: now})
+        pipe.expire(keys.WORKERS, keys.WORKER_LIFE_S)
+        pipe.zremrangebyscore(keys.WORKERS, "-inf", now - keys.WORKER_LIFE_S)
+        pipe.execute()
+    except redis.RedisError:
+        return
