@@ -1,0 +1,275 @@
+"""How many workers are wanted, and why. Pure: the clock, Redis and the fleet stand outside.
+
+The work of a queue is counted in worker-seconds: tokens that wait, over the tokens a second that
+one worker was measured to do. A worker costs the same whether it works now or later, so the fewest
+worker-hours are those of the *fewest workers that still meet every deadline*, started now: each
+one more pays its start-up again. Once started a worker stays while there is a chunk for it, for to
+send it away would save nothing. So the number rises when it must, falls when hands are empty, and
+does nothing in between (docs/autoscaling.md, docs/decisions/0006-scaling.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+# Chosen: headroom taken when the number is raised. It is raised only when the work no longer fits
+# without headroom, so that the two thresholds lie apart and a constant input moves nothing.
+HEADROOM = 1.2
+# Chosen: a deadline is at risk while it could be met only if nothing at all went wrong.
+RISK = 1.1
+# A chunk is planned to be about 30 s of work: the guess until a worker was measured.
+CHUNK_S = 30.0
+# Chosen: how many workers may be started on that guess alone.
+UNMEASURED_WORKERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one job still wants of a queue."""
+
+    job: str
+    queue: str
+    model: str
+    chunks: int
+    """Chunks without a part: as many workers can find something to do."""
+    backlog_tokens: float
+    tokens_per_s: float | None = None
+    """Of one worker with this model, measured; None: nobody has yet."""
+    priority: int = 0
+    deadline_s: float | None = None
+    """Seconds since the epoch."""
+
+    @property
+    def work_s(self) -> float:
+        """Worker-seconds that are left; a guess where nothing was measured."""
+        if self.tokens_per_s:
+            return self.backlog_tokens / self.tokens_per_s
+        return self.chunks * CHUNK_S
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The workers of a queue that show signs of life."""
+
+    busy: int = 0
+    idle: int = 0
+
+    @property
+    def live(self) -> int:
+        return self.busy + self.idle
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a person allows. Seconds; prices in the currency of whoever set them."""
+
+    min_workers: int = 0
+    max_workers: int = 1
+    startup_s: float = 60.0
+    """From the wish for a worker to its first row."""
+    cooldown_s: float = 120.0
+    """How long a worker must have been without work before it goes."""
+    window_s: float = 3600.0
+    """In what time a job without a deadline should be done."""
+    price_per_hour: float | None = None
+    """Of one worker."""
+    budget_per_hour: float | None = None
+
+    @property
+    def most(self) -> int:
+        """Workers allowed by number and by budget."""
+        if not self.price_per_hour or self.budget_per_hour is None:
+            return max(self.min_workers, self.max_workers)
+        affordable = int(self.budget_per_hour / self.price_per_hour)
+        return max(self.min_workers, min(self.max_workers, affordable))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The answer. Give it back as `before` the next time: it is the decision's only memory."""
+
+    workers: int
+    reason: str
+    deadline_at_risk: bool = False
+    raised_s: float | None = None
+    """When the number last rose: what was asked for then is on its way."""
+    surplus_since_s: float | None = None
+    """Since when there has been less to do than hands."""
+
+
+def decide(
+    demands: Sequence[Demand],
+    fleet: Fleet,
+    limits: Limits,
+    now_s: float,
+    before: Wanted | None = None,
+) -> Wanted:
+    """Wanted workers for the demands of one queue. The same input gives the same answer again."""
+    left = [d for d in demands if d.chunks > 0]
+    most = limits.most
+    last = before or Wanted(fleet.live, "")
+    current = min(most, max(limits.min_workers, last.workers))
+    supply = _Supply(fleet.live, current, _on_the_way_s(last, limits, now_s), limits.startup_s)
+    work_s = sum(d.work_s for d in left)
+    chunks = sum(d.chunks for d in left)
+
+    workers, raised_s = current, last.raised_s
+    if _needed(left, supply, limits, now_s, 1.0) > current:
+        enough = _needed(left, supply, limits, now_s, HEADROOM)
+        workers = max(current, int(min(enough, most, chunks)))
+        raised_s = now_s if workers > current else raised_s
+    at_risk = _deadline_needs(left, supply, now_s) > min(most, max(chunks, 1))
+    surplus_since_s = None
+    if min(workers, chunks) < workers and workers > limits.min_workers:
+        surplus_since_s = now_s if last.surplus_since_s is None else last.surplus_since_s
+        if now_s - surplus_since_s >= limits.cooldown_s:
+            workers = max(limits.min_workers, min(workers, max(chunks, fleet.busy)))
+            surplus_since_s = now_s if workers > max(chunks, limits.min_workers) else None
+    wanted = Wanted(workers, "", at_risk, raised_s, surplus_since_s)
+    return replace(wanted, reason=_reason(wanted, left, work_s, limits, now_s))
+
+
+@dataclass(frozen=True, slots=True)
+class _Supply:
+    """Workers that are here, that were asked for, and how long those and new ones take."""
+
+    live: int
+    asked: int
+    on_the_way_s: float
+    startup_s: float
+
+    def needed(self, work_s: float, time_s: float) -> float:
+        """The fewest workers that do the work in the time; more than there can be: infinity."""
+        if work_s <= 0:
+            return 0
+        if time_s > 0 and work_s <= self.live * time_s:
+            return math.ceil(work_s / time_s)
+        work_s -= self.live * max(0.0, time_s)
+        coming, coming_s = max(0, self.asked - self.live), time_s - self.on_the_way_s
+        if coming and coming_s > 0:
+            if work_s <= coming * coming_s:
+                return self.live + math.ceil(work_s / coming_s)
+            work_s -= coming * coming_s
+        if time_s <= self.startup_s:
+            return math.inf
+        return max(self.live, self.asked) + math.ceil(work_s / (time_s - self.startup_s))
+
+    def worthwhile(self, work_s: float) -> int:
+        """Workers that each find as much work as their start costs: for what is late already."""
+        more = work_s / self.startup_s if self.startup_s > 0 else work_s
+        return max(1, self.live, int(more))
+
+
+def _on_the_way_s(last: Wanted, limits: Limits, now_s: float) -> float:
+    """Seconds until the workers that were asked for last are there."""
+    if last.raised_s is None:
+        return limits.startup_s
+    return min(limits.startup_s, max(0.0, last.raised_s + limits.startup_s - now_s))
+
+
+def _needed(
+    left: Sequence[Demand], supply: _Supply, limits: Limits, now_s: float, headroom: float
+) -> float:
+    """Workers that do everything in time; on a guess alone only a few more than what was measured."""
+    needed = _needed_for(left, supply, limits, now_s, headroom)
+    measured = [d for d in left if d.tokens_per_s]
+    if len(measured) < len(left):
+        known = _needed_for(measured, supply, limits, now_s, headroom)
+        needed = min(needed, known + UNMEASURED_WORKERS)
+    return needed
+
+
+def _needed_for(
+    left: Sequence[Demand], supply: _Supply, limits: Limits, now_s: float, headroom: float
+) -> float:
+    most = 0.0
+    for demand in left:
+        work_s = _ahead_s(demand, left) * headroom
+        time_s = limits.window_s if demand.deadline_s is None else demand.deadline_s - now_s
+        needed = supply.needed(work_s, time_s)
+        most = max(most, supply.worthwhile(work_s) if math.isinf(needed) else needed)
+    return most
+
+
+def _deadline_needs(left: Sequence[Demand], supply: _Supply, now_s: float) -> float:
+    """Workers that the deadlines need; only what was measured is held against anybody."""
+    measured = [d for d in left if d.tokens_per_s]
+    return max(
+        (
+            supply.needed(_ahead_s(d, measured) * RISK, d.deadline_s - now_s)
+            for d in measured
+            if d.deadline_s is not None
+        ),
+        default=0.0,
+    )
+
+
+def _ahead_s(demand: Demand, left: Sequence[Demand]) -> float:
+    """Work that is done before this demand is: what ranks higher, and the equal shares of equals."""
+    higher = sum(d.work_s for d in left if d.priority > demand.priority)
+    equals = (d for d in left if d.priority == demand.priority)
+    return higher + sum(min(d.work_s, demand.work_s) for d in equals)
+
+
+# -- in words
+
+
+def _reason(
+    wanted: Wanted, left: Sequence[Demand], work_s: float, limits: Limits, now_s: float
+) -> str:
+    if not left:
+        if wanted.surplus_since_s is None:
+            return "no work" + (" and the minimum stays" if wanted.workers else "")
+        idle_s = now_s - wanted.surplus_since_s
+        return f"no work for {idle_s:.0f} s of a cooldown of {limits.cooldown_s:.0f} s"
+    words = [f"{_time(work_s)} of work for one worker"]
+    deadlines = [d.deadline_s for d in left if d.deadline_s is not None]
+    if deadlines:
+        words.append(_deadline(min(deadlines) - now_s, wanted.deadline_at_risk))
+    else:
+        words.append(f"no deadline, to be done in {_time(limits.window_s)}")
+    if any(not d.tokens_per_s for d in left):
+        words.append("speed not measured yet")
+    if wanted.workers >= limits.most:
+        words.append(f"{limits.most} is the limit")
+    if limits.price_per_hour:
+        words.append(f"about {work_s / 3600 * limits.price_per_hour:.2f} to pay")
+    return ", ".join(words)
+
+
+def _deadline(time_s: float, at_risk: bool) -> str:
+    if time_s <= 0:
+        return f"deadline passed {_time(-time_s)} ago"
+    return f"deadline in {_time(time_s)}" + (" cannot be met safely" if at_risk else "")
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+# -- several hosts
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A fleet that asks: how many workers it can hold, and how many it has."""
+
+    name: str
+    slots: int
+    running: int = 0
+
+
+def share_out(workers: int, hosts: Sequence[Host]) -> dict[str, int]:
+    """Workers for each host: those that run stay where they are, new ones fill the fullest host first."""
+    order = sorted(hosts, key=lambda h: (-h.running, h.name))
+    shares = dict.fromkeys((h.name for h in order), 0)
+    for limit in ("running", "slots"):
+        for host in order:
+            take = min(workers, min(getattr(host, limit), host.slots) - shares[host.name])
+            shares[host.name] += max(0, take)
+            workers -= max(0, take)
+    return shares
