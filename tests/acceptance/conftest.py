@@ -1,0 +1,86 @@
+"""Fleets to break, the length of the run, and one line for each fault with its figure.
+
+`HEADRACE_CHAOS=long` (make chaos) is read here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from schemas.embedded_redis import EmbeddedRedis
+from tests.acceptance.fleet_harness import Fleet
+
+IS_LONG = os.environ.get("HEADRACE_CHAOS") == "long"
+SEEDS = (1, 2, 3, 4, 5) if IS_LONG else (1,)
+
+_LINES: list[str] = []
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of each fault: enough to show it in CI, or as much as the issue asks for."""
+
+    is_long: bool
+
+    def of(self, short: int, long: int) -> int:
+        return long if self.is_long else short
+
+
+@pytest.fixture(scope="session")
+def scale() -> Scale:
+    return Scale(IS_LONG)
+
+
+@pytest.fixture(params=SEEDS, ids=lambda seed: f"seed{seed}")
+def seed(request: pytest.FixtureRequest) -> int:
+    found: int = request.param
+    return found
+
+
+Say = Callable[[str, str], None]
+
+
+@pytest.fixture
+def say() -> Say:
+    """Note a fault's figure; the lines are printed together at the end."""
+    began = time.monotonic()
+
+    def note(fault: str, figure: str) -> None:
+        _LINES.append(f"{fault:>4}  {figure} ({time.monotonic() - began:.0f} s)")
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _LINES:
+        terminalreporter.section(f"faults, {'long' if IS_LONG else 'short'} form")
+        for line in _LINES:
+            terminalreporter.write_line(line)
+
+
+MakeFleet = Callable[..., Fleet]
+
+
+@pytest.fixture
+def make_fleet(tmp_path: Path) -> Iterator[MakeFleet]:
+    """Fleets with a Redis of their own; `persist`: with an append-only file."""
+    fleets: list[Fleet] = []
+    servers: list[EmbeddedRedis] = []
+
+    def make(*, persist: bool = False, **settings: str) -> Fleet:
+        server = EmbeddedRedis(tmp_path / f"redis{len(servers)}", persist=persist).start()
+        servers.append(server)
+        fleets.append(Fleet(tmp_path, server, settings))
+        return fleets[-1]
+
+    yield make
+    for fleet in fleets:
+        fleet.close()
+    for server in servers:
+        server.stop()

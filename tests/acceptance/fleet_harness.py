@@ -1,0 +1,225 @@
+"""Real workers, a real Redis, a controller: a fleet to be broken, and the wait until it has healed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from producers.controller import Controller
+from schemas import layout
+from schemas.attempts import read_attempts
+from schemas.broker import celery_url, connect
+from schemas.celery_config import make_sender
+from schemas.embedded_redis import EmbeddedRedis
+from schemas.leases import LeaseBook
+from schemas.manifest import Attempt, Manifest
+from tests.conftest import wait_until
+from tests.fake_jobs import FakeJob
+
+TICK_S = 0.2
+
+
+@dataclass
+class Worker:
+    """One worker: a parent that receives and its child that computes."""
+
+    name: str
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers.serve"],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.starts += 1
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that compute; one, once it is up."""
+        try:
+            found = psutil.Process(self.pid).children(recursive=True)
+            return [p for p in found if "spawn_main" in " ".join(p.cmdline())]
+        except psutil.Error:
+            return []
+
+    def signal(self, signum: int, *, child: bool) -> bool:
+        """Send it to the child or the parent; False when there is none."""
+        targets = [p.pid for p in self.children()] if child else [self.pid]
+        for pid in targets:
+            try:
+                os.kill(pid, signum)
+            except ProcessLookupError:
+                return False
+        return bool(targets)
+
+    def end(self) -> None:
+        """Kill the whole worker, and its orphans."""
+        if self.process is None:
+            return
+        orphans = self.children()
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        for orphan in orphans:
+            try:
+                orphan.kill()
+            except psutil.Error:
+                pass
+        self.process.wait(10)
+
+
+@dataclass
+class Fleet:
+    """Workers on one Redis, restarted when they die, with a controller in this process."""
+
+    folder: Path
+    redis: EmbeddedRedis
+    settings: dict[str, str] = field(default_factory=dict)
+    workers: list[Worker] = field(default_factory=list)
+    restarts: bool = True
+
+    def __post_init__(self) -> None:
+        self.client = connect(self.redis.url, name="acceptance")
+        self.sender = make_sender(celery_url(self.redis.url))
+        self.controller = Controller(self.client, self.sender)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self.controller.run, args=(self._stop, TICK_S))
+        self._thread.start()
+
+    def start(self, count: int, **settings: str) -> None:
+        """Further workers; the settings are variables without their prefix, in lower case."""
+        for _ in range(count):
+            name = f"w{len(self.workers)}"
+            worker = Worker(name, self._environment(name, settings), self.folder / f"{name}.log")
+            self.workers.append(worker)
+            worker.start()
+
+    def follow(self, *jobs: FakeJob) -> None:
+        for job in jobs:
+            self.controller.add(job.job, job.store)
+
+    def tend(self) -> None:
+        """Start again what has died, as the fleet of a host or Kubernetes would."""
+        for worker in self.workers:
+            if self.restarts and not worker.is_alive:
+                worker.start()
+
+    def wait(self, condition: Callable[[], Any], limit_s: float, what: str = "") -> Any:
+        """Until the condition holds, with the workers looked after meanwhile."""
+
+        def look() -> Any:
+            self.tend()
+            return condition()
+
+        try:
+            return wait_until(look, limit_s, what)
+        except AssertionError as late:
+            raise AssertionError(f"{late}\n{self.last_words()}") from late
+
+    def until_ended(self, job: FakeJob, limit_s: float = 90) -> Manifest:
+        found: Manifest = self.wait(job.manifest, limit_s, "the job to end")
+        return found
+
+    def until_parts(self, job: FakeJob, count: int, limit_s: float = 60) -> None:
+        self.wait(lambda: len(parts(job)) >= count, limit_s, f"{count} parts")
+
+    def leases(self, job: FakeJob) -> LeaseBook:
+        """Who holds what of a job."""
+        return LeaseBook(self.client, job.job.key, 1.0)
+
+    def last_words(self) -> str:
+        """The end of each worker's log, for the message of a test that failed."""
+        return "\n".join(
+            f"--- {w.name} (alive: {w.is_alive}, starts: {w.starts})\n{_tail(w.log)}"
+            for w in self.workers
+        )
+
+    def logged(self, words: str) -> int:
+        """How often the workers' logs hold the words."""
+        return sum(w.log.read_text(errors="replace").count(words) for w in self.workers)
+
+    def close(self) -> None:
+        self.restarts = False
+        for worker in self.workers:
+            worker.end()
+        self._stop.set()
+        self._thread.join()
+        self.controller.close()
+        self.sender.close()
+        self.client.close()
+
+    def _environment(self, name: str, settings: dict[str, str]) -> dict[str, str]:
+        ours = {
+            "broker_url": self.redis.url,
+            "worker_name": name,
+            "device": "cpu",
+            "threads": "1",
+            "log_format": "json",
+            "grace_s": "5",
+            **self.settings,
+            **settings,
+        }
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
+        return {**kept, **{f"HEADRACE_{k.upper()}": v for k, v in ours.items()}}
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-8:]) if log.exists() else ""
+
+
+def parts(job: FakeJob) -> list[str]:
+    return [info.name for info in job.store.list(layout.DATA)]
+
+
+def attempts(job: FakeJob) -> dict[int, list[Attempt]]:
+    """The failed attempts of each chunk that has some."""
+    found = {chunk: read_attempts(job.store, chunk) for chunk in range(job.job.chunks)}
+    return {chunk: records for chunk, records in found.items() if records}
+
+
+def computed_rows(job: FakeJob) -> int:
+    """Rows of attempts whose trace tells how far they came, the lost ones included."""
+    manifest = job.manifest()
+    return manifest.totals.computed if manifest else 0
+
+
+def lines(count: int, seed: int = 0) -> list[str]:
+    """Texts that are all different and of different lengths."""
+    rng = random.Random(seed)
+    return [f"row {i} " + "x" * rng.randint(0, 60) for i in range(count)]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def now() -> float:
+    return time.monotonic()
