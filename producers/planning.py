@@ -124,19 +124,21 @@ def slice_file(row_groups: Sequence[RowGroup], target: Target) -> Iterator[Slice
     row group that would have made it too large, or after a split.
     """
     most = 1.0 + target.slack
-    first_row = start = rows = size = 0
+    first_row = start = stop = rows = size = 0
     for number, group in enumerate(row_groups):
+        if not group.rows:
+            continue
         if rows and _weight(rows + group.rows, size + group.text_bytes, target) > most:
-            yield Slice(start, number, first_row, rows, size)
-            first_row, start, rows, size = first_row + rows, number, 0, 0
+            yield Slice(start, stop, first_row, rows, size)
+            first_row, rows, size = first_row + rows, 0, 0
         if _weight(*group, target) > most:
             yield from _split(number, first_row, group, target)
-            first_row, start = first_row + group.rows, number + 1
-        elif group.rows:
-            start = start if rows else number
+            first_row += group.rows
+        else:
+            start, stop = start if rows else number, number + 1
             rows, size = rows + group.rows, size + group.text_bytes
     if rows:
-        yield Slice(start, _last(row_groups) + 1, first_row, rows, size)
+        yield Slice(start, stop, first_row, rows, size)
 
 
 def _weight(rows: int, size: int, target: Target) -> float:
@@ -151,8 +153,3 @@ def _split(number: int, first_row: int, group: RowGroup, target: Target) -> Iter
         low, high = group.rows * i // pieces, group.rows * (i + 1) // pieces
         size = group.text_bytes * (high - low) // group.rows
         yield Slice(number, number + 1, first_row + low, high - low, size)
-
-
-def _last(row_groups: Sequence[RowGroup]) -> int:
-    """The number of the last row group that has rows."""
-    return max(number for number, group in enumerate(row_groups) if group.rows)
