@@ -27,7 +27,8 @@ help:  ## what can be made
 
 # -- the environment; the stamps make a second run quick
 
-$(BIN)/python:
+# One that was cut short, or is another's, is made whole: venv may run twice on a folder.
+$(VENV)/.pip:
 	@if [ -z "$(PYTHON)" ]; then \
 		for p in $(CANDIDATES); do $$p -c '$(FITS)' 2>/dev/null && { \
 			echo "headrace: $$p cannot make a virtual environment: its module ensurepip is missing." >&2; \
@@ -36,14 +37,12 @@ $(BIN)/python:
 			exit 1; }; done; \
 		echo "headrace needs Python 3.11 or 3.12, and none of $(CANDIDATES) is one." >&2; \
 		echo "Where it has another name: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.pip: | $(BIN)/python
-	$(PIP) install --quiet --upgrade pip
+	@$(PIP) --version >/dev/null 2>&1 || { echo "$(PYTHON) -m venv $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(PIP) install --quiet --upgrade pip
 	@touch $@
 
 # PyTorch's CPU build is 0.2 GB, the default one for Linux brings 3 GB of CUDA: only with a GPU.
-$(VENV)/.torch: constraints.txt | $(VENV)/.pip
+$(VENV)/.torch: constraints.txt $(VENV)/.pip
 	@if nvidia-smi -L >/dev/null 2>&1 || [ "$$(uname)" != Linux ]; then \
 		echo "installing torch $(TORCH)"; $(INSTALL) 'torch==$(TORCH)'; \
 	else \

@@ -195,6 +195,20 @@ def traces(
 
 
 @app.command()
+def report(
+    output: OutputAt,
+    to: Annotated[str | None, typer.Option(help="a file; default: report.html in it")] = None,
+    with_texts: Annotated[
+        bool, typer.Option("--with-texts", help="texts of error rows too")
+    ] = False,
+) -> None:
+    """The job as one HTML page that opens from disk, with no network."""
+    from producers.commands.check import write_report
+
+    raise typer.Exit(write_report(output, to, with_texts=with_texts))
+
+
+@app.command()
 def controller(broker: Broker = None, registry: Registry = None) -> None:
     """Reconcile and finish jobs submitted without --wait; runs until SIGTERM."""
     from producers.commands.controller import run_controller

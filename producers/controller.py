@@ -28,7 +28,10 @@ from schemas.manifest import JobState, Manifest
 from schemas.message import ScoreChunk
 from schemas.plan_file import PlanTable
 from schemas.storage.store import Store
+from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.logs import get_logger
+from schemas.telemetry.observation import Emitter
+from schemas.telemetry.provider import Telemetry
 
 log = get_logger(__name__)
 
@@ -51,12 +54,15 @@ class Controller:
     name: str = field(default_factory=lambda: f"controller-{uuid.uuid4().hex[:8]}")
     on_end: Callable[[Job, Manifest], None] = lambda job, manifest: None
     least_workers: int = 1
+    emitter: Emitter | None = None
+    """Where the job's own spans go: publish, finish, and the job itself when it ends here."""
     following: dict[str, Following] = field(default_factory=dict)
     ended: dict[str, Manifest] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _keeper: threading.Thread | None = None
     _away_s: float | None = None
     _known: dict[str, tuple[Job, Store]] = field(default_factory=dict)
+    _traces: dict[str, JobTrace] = field(default_factory=dict)
 
     def add(self, job: Job, store: Store) -> None:
         """Look after this job from the next tick on, until it ends; once it has, for good or again."""
@@ -107,6 +113,7 @@ class Controller:
                 following = Following(job, store, PlanTable.load(store), self.client, self.name)
                 following.load()
                 self.following[job.key] = following
+                self._traces[job.key] = JobTrace.of(job, self.emitter or Telemetry())
         for queue in sorted({f.job.options.queue for f in self.following.values()}):
             self._reconcile(
                 queue, [f for f in self.following.values() if f.job.options.queue == queue]
@@ -129,13 +136,11 @@ class Controller:
         for run in choose([f.claim() for f in left], max(0, free), workers):
             following = self.following[run.job]
             job = following.job
-            send(
-                self.sender,
-                ScoreChunk(
-                    job=job.id, output=job.output, chunks=run.chunks, traceparent=_trace(job)
-                ),
-                queue,
+            message = ScoreChunk(
+                job=job.id, output=job.output, chunks=run.chunks, traceparent=_trace(job)
             )
+            with self._traces[job.key]("publish", messages=1, chunks=len(run.chunks)):
+                send(self.sender, message, queue)
             following.sent(run.chunks)
 
     def workers(self, queue: str) -> int:
@@ -171,8 +176,13 @@ class Controller:
         self._end(following, (state, following.fatal or following.cancelled or ""))
 
     def _end(self, following: Following, stopped: tuple[JobState, str] | None) -> None:
-        manifest = finish(following, stopped)
         job = following.job
+        trace = self._traces.pop(job.key)
+        with trace("finish"):
+            manifest = finish(following, stopped)
+        totals = manifest.totals
+        trace.end(manifest.state, rows=totals.rows, ok_rows=totals.ok, error_rows=totals.errors)
+        trace.save(following.store)
         del self.following[job.key]
         self._known.pop(job.key, None)
         self.ended[job.key] = manifest

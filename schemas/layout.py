@@ -10,6 +10,7 @@ MANIFEST = "_headrace/manifest.json"
 CANCELLED = "_headrace/cancelled"
 PAUSED = "_headrace/paused"
 SUCCESS = "_SUCCESS"
+REPORT = "report.html"
 
 DATA = "data/"
 TRACES = "_traces/"

@@ -180,7 +180,8 @@ def _read_columns(data: bytes) -> dict[str, np.ndarray]:
     groups = (reader.metadata.row_group(g) for g in range(reader.metadata.num_row_groups))
     if sum(group.total_byte_size for group in groups) > MAX_PLAN_BYTES:
         raise _Unfit("it unpacks to more than a plan can be")
-    table = reader.read().unify_dictionaries()
+    # threads of pyarrow 26 can end a process that exits soon after (SIGABRT)
+    table = reader.read(use_threads=False).unify_dictionaries()
     if any(column.null_count for column in table.columns):
         raise _Unfit("it has nulls")
     numbers = {name: table.column(name).to_numpy().astype(np.int64) for name in _NUMBERS}

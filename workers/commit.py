@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -15,7 +15,7 @@ from schemas.errors import HeadraceError, error_type_of
 from schemas.manifest import Receipt
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.observation import ChunkObservation
-from schemas.telemetry.trace_file import spans_to_parquet
+from schemas.telemetry.trace_file import SpanRow, spans_to_parquet
 from schemas.versions import versions
 from workers.holding import ChunkControl, Held
 from workers.rows import ChunkStats
@@ -72,10 +72,7 @@ def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
         runtime.telemetry.record("headrace.redeliveries", 1)
     held.release(number)
     runtime.fault("released")
-    if runtime.settings.traces:
-        _best_effort(
-            lambda: work.store.create(layout.trace(number, attempt), spans_to_parquet(rows))
-        )
+    keep_trace(work, runtime, number, attempt, rows)
     log.info(
         "chunk.committed",
         job=work.job.id,
@@ -84,6 +81,15 @@ def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
         errors=receipt.errors,
         seconds=round(receipt.seconds, 3),
     )
+
+
+def keep_trace(
+    work: Work, runtime: Runtime, chunk: int, attempt: str, spans: Sequence[SpanRow]
+) -> None:
+    """Write an attempt's spans under `_traces/`, however it ended; best effort."""
+    if runtime.settings.traces:
+        name = layout.trace(chunk, attempt)
+        _best_effort(lambda: work.store.create(name, spans_to_parquet(spans)))
 
 
 def _stats(it: Finished, runtime: Runtime) -> dict[str, object]:

@@ -29,7 +29,7 @@ from schemas.manifest import Attempt
 from schemas.message import ScoreChunk, parse_message
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.observation import ChunkObservation
-from workers.commit import Finished, commit
+from workers.commit import Finished, commit, keep_trace
 from workers.holding import ChunkControl, Held
 from workers.pipeline import Begun, begin, finish
 from workers.presence import facts_of
@@ -138,11 +138,11 @@ class Run:
                 self._stop(current, ahead, stop.reason)
                 break
             except LeaseLost as lost:
-                current.observe.finish("lease_lost", lost)
+                self._end(current, "lease_lost", lost)
                 self._held.release(current.chunk.number)
                 log.warning("lease.lost", job=self._work.job.id, chunk=current.chunk.number)
             except Exception as error:
-                current.observe.finish("error", error)
+                self._end(current, "error", error)
                 self._failed(current.chunk, current.control, error)
             for done in commits[:-1]:
                 done.result()  # at most one commit is behind
@@ -220,15 +220,29 @@ class Run:
             commit(finished, self._work, self._runtime, self._held)
         except Exception as error:
             finished.sink.discard()
-            finished.observe.finish("error", error)
+            rows = finished.observe.finish("error", error)
+            keep_trace(
+                self._work,
+                self._runtime,
+                finished.chunk.number,
+                finished.control.mark.attempt,
+                rows,
+            )
             self._failed(finished.chunk, finished.control, error)
+
+    def _end(
+        self, it: Started, outcome: str, error: BaseException | None = None, **facts: Any
+    ) -> None:
+        """Close the trace of an attempt that came to no part."""
+        spans = it.observe.finish(outcome, error, **facts)
+        keep_trace(self._work, self._runtime, it.chunk.number, it.control.mark.attempt, spans)
 
     def _stop(self, current: Started, ahead: Started | None, reason: str) -> None:
         """Give everything in hand back: leases first, then the message."""
         back = [s for s in (current, ahead) if s is not None]
         for started in back:
             started.begun.close()
-            started.observe.finish("stopped", stop_reason=reason)
+            self._end(started, "stopped", stop_reason=reason)
         numbers = [s.chunk.number for s in back] + [c.number for c, _ in self._waiting]
         for number in numbers:
             self._held.release(number)

@@ -9,6 +9,7 @@ from typing import Any
 from producers.commands.session import err, out, settings_of
 from producers.show_verdict import render_verdict
 from producers.verify import verify
+from schemas import layout
 from schemas.errors import ExitCode
 from schemas.settings import Settings
 from schemas.storage.open import normalise_uri, open_store
@@ -66,14 +67,10 @@ def write_report(output: str, to: str | None, *, with_texts: bool) -> int:
 
     settings = settings_of({})
     store = _store(output, settings)
-    page = (
-        build_report(store, settings, with_texts=with_texts)
-        if with_texts
-        else build_report(store, settings)
-    )
+    page = build_report(store, settings, with_texts=with_texts)
     if to is None:
-        store.replace("report.html", page.encode())
-        out.print(f"{store.uri}/report.html", highlight=False, soft_wrap=True)
+        store.replace(layout.REPORT, page.encode())
+        out.print(f"{store.uri}/{layout.REPORT}", highlight=False, soft_wrap=True)
     else:
         Path(to).write_text(page)
         out.print(to, highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from schemas import keys
 from schemas.errors import ExitCode, HeadraceError, error_type_of
 from schemas.settings import Settings
 from schemas.telemetry.logs import get_logger
+from schemas.telemetry.provider import start_telemetry
 
 log = get_logger(__name__)
 
@@ -26,9 +27,11 @@ def run_controller(flags: dict[str, Any]) -> int:
     """Reconcile all known jobs until SIGTERM."""
     settings = settings_of(flags, is_service=True)
     broker = needed_broker(settings)
+    telemetry = start_telemetry("headrace-controller", settings)
     controller = Controller(
         broker.client,
         broker.sender,
+        emitter=telemetry,
         on_end=lambda job, manifest: remember(settings, job, manifest.state),
     )
     log.info("controller.started", name=controller.name)
@@ -42,6 +45,7 @@ def run_controller(flags: dict[str, Any]) -> int:
             controller.tick()
             stop.wait(TICK_S)
     controller.close()
+    telemetry.shutdown(5.0)
     log.info("controller.stopped", name=controller.name)
     return ExitCode.OK
 

@@ -13,9 +13,14 @@ from producers.commands.session import Broker, err, out
 from producers.controller import Controller
 from producers.progress import duration, show_progress
 from producers.snapshot import Snapshot, take_snapshot
-from schemas.errors import ExitCode
+from schemas import layout
+from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
+from schemas.settings import Settings
 from schemas.storage.store import Store
+from schemas.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 TICK_S = 0.25  # chosen: a bar that moves, at a cost nobody sees
 
@@ -92,14 +97,26 @@ def is_over(now: Snapshot, job: Job, controller: Controller | None) -> bool:
     return now.is_over and now.finished_s is not None and ours
 
 
-def conclude(now: Snapshot, *, as_json: bool, seconds: float) -> int:
+def conclude(now: Snapshot, store: Store, *, as_json: bool, seconds: float) -> int:
     """Print how the job ended; returns the exit code."""
     if as_json:
         out.print_json(json.dumps(now.to_json()))
     else:
         for line in summary(now, seconds):
             out.print(line, highlight=False, soft_wrap=True)
+        if store.head(layout.REPORT) is not None:
+            out.print(f"  report  {now.output}/{layout.REPORT}", highlight=False, soft_wrap=True)
     return _CODES.get(now.state, ExitCode.OK)
+
+
+def write_report_if_able(store: Store, settings: Settings) -> None:
+    """The report beside the results; without its extra, or with a store that fails, none."""
+    from producers.report import build_report
+
+    try:
+        store.replace(layout.REPORT, build_report(store, settings).encode())
+    except HeadraceError as error:
+        log.info("job.finished", reason=f"no report: {error}")
 
 
 def summary(now: Snapshot, seconds: float) -> list[str]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from producers.commands.follow import Interrupted, conclude, follow
+from producers.commands.follow import Interrupted, conclude, follow, write_report_if_able
 from producers.commands.local import local_broker, local_fleet
 from producers.commands.session import broker_of, err, job_in, registry_of, settings_of
 from producers.commands.status import remember
@@ -25,13 +25,14 @@ from schemas.job import Job
 from schemas.manifest import Attempt
 from schemas.settings import Settings
 from schemas.storage.store import Store
+from schemas.telemetry.provider import Telemetry
 
 
 def run_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_json: bool) -> int:
     """Plan, start Redis and workers, drive the job to its end; returns the exit code."""
     settings = settings_of(flags)
     started = time.time()
-    with job_trace(settings) as trace:
+    with job_trace(settings) as (trace, telemetry):
         wait_for_input(settings, threading.Event().wait)
         workers = local_workers(settings, guess_device(settings.device))
         with trace("plan"):
@@ -48,7 +49,7 @@ def run_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_jso
                 + ("" if is_new else " (resumed)"),
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
-        return _drive_here(job, store, settings, started, as_json=as_json)
+        return _drive_here(job, store, settings, telemetry, started, as_json=as_json)
 
 
 def resume_job(output: str, flags: dict[str, Any], *, wait: bool, as_json: bool) -> int:
@@ -91,24 +92,40 @@ def retry_parked(
 def _go_on(job: Job, store: Store, settings: Settings, *, wait: bool, as_json: bool) -> int:
     """On the fleet of a named broker, else on this machine."""
     registry_of(settings).add(job)
+    with job_trace(settings) as (trace, telemetry):
+        trace.adopt(job)
+        return _on_fleet_or_here(job, store, settings, telemetry, wait=wait, as_json=as_json)
+
+
+def _on_fleet_or_here(
+    job: Job, store: Store, settings: Settings, telemetry: Telemetry, *, wait: bool, as_json: bool
+) -> int:
     if settings.broker_url is None:
-        return _drive_here(job, store, settings, time.time(), as_json=as_json)
+        return _drive_here(job, store, settings, telemetry, time.time(), as_json=as_json)
     broker = broker_of(settings.broker_url.get_secret_value(), warn=True)
     broker.client.hdel(keys.job(job.key), "cancelled", "paused", "epoch")
     broker.client.hset(keys.JOBS, job.key, job.output)
     if wait or not broker.client.exists(keys.CONTROLLER):
-        return drive(job, store, broker, as_json=as_json, settings=settings)
+        return drive(job, store, broker, telemetry, as_json=as_json, settings=settings)
     err.print(f"handed to the controller: headrace watch {job.id}", highlight=False)
     return ExitCode.OK
 
 
 def _drive_here(
-    job: Job, store: Store, settings: Settings, started: float, *, as_json: bool
+    job: Job,
+    store: Store,
+    settings: Settings,
+    telemetry: Telemetry,
+    started: float,
+    *,
+    as_json: bool,
 ) -> int:
     """Workers of our own for as long as the job takes."""
     with local_broker(settings) as url:
         broker = broker_of(url)
-        controller = Controller(broker.client, broker.sender, least_workers=settings.workers or 1)
+        controller = Controller(
+            broker.client, broker.sender, least_workers=settings.workers or 1, emitter=telemetry
+        )
         try:
             with local_fleet(settings, url, job.id) as fleet:
                 now = follow(job, store, broker, controller, fleet.check, quiet=as_json)
@@ -117,7 +134,8 @@ def _drive_here(
         finally:
             controller.close()
     remember(settings, job, now.state)
-    return conclude(now, as_json=as_json, seconds=time.time() - started)
+    write_report_if_able(store, settings)
+    return conclude(now, store, as_json=as_json, seconds=time.time() - started)
 
 
 def _interrupted(job: Job, *, as_json: bool) -> int:

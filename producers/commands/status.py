@@ -99,7 +99,9 @@ def watch_job(where: str, flags: dict[str, Any]) -> int:
                 f"no longer watching; the job goes on: headrace watch {job.id}", highlight=False
             )
             return ExitCode.INTERRUPTED
-    return conclude(now, as_json=False, seconds=(now.finished_s or time.time()) - now.submitted_s)
+    return conclude(
+        now, store, as_json=False, seconds=(now.finished_s or time.time()) - now.submitted_s
+    )
 
 
 def remember(settings: Settings, job: Job, state: JobState) -> None:

@@ -59,6 +59,7 @@ def store_job(settings: Settings, prepared: Prepared, trace: JobTrace) -> tuple[
         trace_id=trace.trace_id,
         span_id=trace.span_id,
     )
+    trace.adopt(job)
     registry_of(settings).add(job)
     return job, store, is_new
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from producers.commands.follow import Interrupted, conclude, follow
+from producers.commands.follow import Interrupted, conclude, follow, write_report_if_able
 from producers.commands.session import Broker, err, needed_broker, out, settings_of
 from producers.commands.status import remember
 from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
@@ -19,7 +19,9 @@ from producers.snapshot import take_snapshot
 from schemas import keys
 from schemas.errors import ExitCode
 from schemas.job import Job
+from schemas.settings import Settings
 from schemas.storage.store import Store
+from schemas.telemetry.provider import Telemetry
 
 
 def submit_job(
@@ -28,7 +30,7 @@ def submit_job(
     """Queue a job; returns the exit code. Prints the job's id on standard output."""
     settings = settings_of(flags)
     broker = needed_broker(settings)
-    with job_trace(settings) as trace:
+    with job_trace(settings) as (trace, telemetry):
         wait_for_input(settings, threading.Event().wait)
         with trace("plan"):
             workers = int(broker.client.zcount(keys.WORKERS, time.time() - 60, "+inf"))
@@ -39,7 +41,7 @@ def submit_job(
         broker.client.hset(keys.JOBS, job.key, job.output)
         _say(job, is_new, as_json=as_json)
         if wait:
-            return drive(job, store, broker, as_json=as_json, settings=settings)
+            return drive(job, store, broker, telemetry, as_json=as_json, settings=settings)
         if not broker.client.exists(keys.CONTROLLER):
             err.print(
                 "[yellow]warning:[/] no controller is running at this broker, so nothing is published yet: "
@@ -49,10 +51,12 @@ def submit_job(
     return ExitCode.OK
 
 
-def drive(job: Job, store: Store, broker: Broker, *, as_json: bool, settings: Any) -> int:
+def drive(
+    job: Job, store: Store, broker: Broker, emitter: Telemetry, *, as_json: bool, settings: Settings
+) -> int:
     """Reconcile and follow the job in this process to its end."""
     started = time.time()
-    controller = Controller(broker.client, broker.sender)
+    controller = Controller(broker.client, broker.sender, emitter=emitter)
     try:
         now = follow(job, store, broker, controller, quiet=as_json)
     except Interrupted:
@@ -64,7 +68,8 @@ def drive(job: Job, store: Store, broker: Broker, *, as_json: bool, settings: An
     finally:
         controller.close()
     remember(settings, job, now.state)
-    return conclude(now, as_json=as_json, seconds=time.time() - started)
+    write_report_if_able(store, settings)
+    return conclude(now, store, as_json=as_json, seconds=time.time() - started)
 
 
 def _say(job: Job, is_new: bool, *, as_json: bool) -> None:
@@ -96,4 +101,4 @@ def already_over(job: Job, store: Store, *, as_json: bool) -> int | None:
     if now.finished_s is None:
         return None
     err.print("this job has ended already; nothing was computed", highlight=False)
-    return conclude(now, as_json=as_json, seconds=now.finished_s - now.submitted_s)
+    return conclude(now, store, as_json=as_json, seconds=now.finished_s - now.submitted_s)

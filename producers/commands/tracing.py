@@ -7,16 +7,16 @@ from contextlib import contextmanager
 
 from schemas.settings import Settings
 from schemas.telemetry.job_trace import JobTrace
-from schemas.telemetry.provider import start_telemetry
+from schemas.telemetry.provider import Telemetry, start_telemetry
 
 
 @contextmanager
-def job_trace(settings: Settings) -> Iterator[JobTrace]:
-    """A trace whose spans have been sent when the block ends."""
+def job_trace(settings: Settings) -> Iterator[tuple[JobTrace, Telemetry]]:
+    """A trace whose spans have been sent when the block ends, and where they go."""
     telemetry = start_telemetry("headrace-producer", settings)
     trace = JobTrace(telemetry, queue=settings.queue)
     try:
-        yield trace
+        yield trace, telemetry
     except BaseException as error:
         trace.end(error=error)
         raise
