@@ -90,11 +90,16 @@ def _child_ends(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    """SIGTERM reached the parent: the child that computes must hear of it."""
+    """SIGTERM reached the parent: the child that computes must hear of it, and of a second one."""
+    log.info("worker.draining", worker=worker_name())
+    _tell_child()
+    signal.signal(signal.SIGTERM, _tell_child)
+
+
+def _tell_child(*_: Any) -> None:
     from billiard.process import active_children
     from celery.worker.state import active_requests
 
-    log.info("worker.draining", worker=worker_name())
     if active_requests:
         for child in active_children():
             os.kill(child.pid, signal.SIGTERM)

@@ -22,6 +22,7 @@ log = get_logger(__name__)
 # Chosen: a child that dies this soon after its start, this often in a row, will not live.
 SHORT_LIFE_S = 10.0
 SHORT_LIVES = 5
+LEAVE_S = 10.0  # chosen: time to flush exporters and leave, on top of the grace
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +129,27 @@ class Fleet:
 
     def _drain(self) -> int:
         """SIGTERM to all at once; who outlasts the grace time is killed, and loses nothing by it."""
-        living = [c.process for c in self._children if c.process is not None and c.process.poll() is None]
+        started = [c.process for c in self._children if c.process is not None]
+        # the children measure the grace themselves; ten seconds for their exporters and exits
+        living = self._wait_for(started, self.grace_s + LEAVE_S, until_hurry=True)
+        living = self._wait_for(living, LEAVE_S, until_hurry=False)
+        for process in living:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return ExitCode.OK
+
+    def _wait_for(
+        self, processes: Sequence[subprocess.Popen[bytes]], limit_s: float, *, until_hurry: bool
+    ) -> list[subprocess.Popen[bytes]]:
+        """SIGTERM to each, and those that live still when the time is over."""
+        living = [p for p in processes if p.poll() is None]
         for process in living:
             process.send_signal(signal.SIGTERM)
-        # the children measure the grace themselves; ten seconds for their exporters and exits
-        deadline = time.monotonic() + self.grace_s + 10
-        for process in living:
-            while process.poll() is None and time.monotonic() < deadline and not self._hurry:
-                try:
-                    process.wait(0.1)
-                except subprocess.TimeoutExpired:
-                    continue
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        return ExitCode.OK
+        deadline = time.monotonic() + limit_s
+        while living and time.monotonic() < deadline and not (until_hurry and self._hurry):
+            time.sleep(0.05)
+            living = [p for p in living if p.poll() is None]
+        return living
 
 
 def cores_available() -> int:

@@ -22,6 +22,9 @@ from schemas.leases import ENCODING, FORWARD, READING, WRITING, LeaseBook, Mark
 
 _BEAT_S = 1.0  # chosen: progress is for people, and a second is soon enough
 
+# Chosen: a SIGTERM to a process group comes twice, from the sender and from our own parent.
+ONE_WORD_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -38,11 +41,16 @@ class Drain:
 
     asked: threading.Event = field(default_factory=threading.Event)
     deadline_s: float = 0.0
+    _first_s: float = 0.0
 
     def ask(self, grace_s: float) -> None:
+        """Go within the grace time; asked again, a moment later, go now."""
+        now = time.time()
         if not self.asked.is_set():
-            self.deadline_s = time.time() + grace_s
+            self.deadline_s, self._first_s = now + grace_s, now
             self.asked.set()
+        elif now - self._first_s > ONE_WORD_S:
+            self.deadline_s = now
 
 
 class ChunkControl:
