@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import psutil
 
 from producers.controller import Controller
-from schemas import layout
+from schemas import keys, layout
 from schemas.attempts import read_attempts
 from schemas.broker import celery_url, connect
 from schemas.celery_config import make_sender
@@ -154,6 +155,11 @@ class Fleet:
     def leases(self, job: FakeJob) -> LeaseBook:
         """Who holds what of a job."""
         return LeaseBook(self.client, job.job.key, 1.0)
+
+    def rows_live(self, job: FakeJob) -> int:
+        """Rows scored in chunks that are not committed yet, as the workers' heartbeats tell."""
+        told = self.client.hvals(keys.live(job.job.key))
+        return sum(int(json.loads(value)["rows"]) for value in told)
 
     def last_words(self) -> str:
         """The end of each worker's log, for the message of a test that failed."""

@@ -1,0 +1,260 @@
+"""Zombies, drains, long chunks, cancel: workers that stop without dying, or die without hurry."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from schemas import layout
+from tests.acceptance.conftest import MakeFleet, Say, Scale
+from tests.acceptance.fleet_harness import Fleet, Worker, attempts, lines, parts
+from tests.fake_jobs import FakeJob, make_job
+
+SLOW = {"ms_per_row": 25}
+"""A chunk of 100 rows takes 2.5 s, in batches of about five rows."""
+
+
+def computing(fleet: Fleet, job: FakeJob) -> dict[str, int]:
+    """Worker → chunk that is on its device."""
+    return {m.worker: c for c, m in fleet.leases(job).marks().items() if m.rows}
+
+
+def freeze(worker: Worker) -> None:
+    """Stop parent and child, as a paused virtual machine would."""
+    worker.signal(signal.SIGSTOP, child=True)
+    worker.signal(signal.SIGSTOP, child=False)
+
+
+def thaw(worker: Worker) -> None:
+    worker.signal(signal.SIGCONT, child=False)
+    worker.signal(signal.SIGCONT, child=True)
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_6_a_zombie_that_wakes_finds_anothers_work_and_drops_its_own(
+    moment: str, make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    job = make_job(tmp_path, lines(100), chunk_rows=100, params=SLOW, batch_tokens=200)
+    fleet = make_fleet(lease_s="1.5")
+    fleet.start(2)
+    fleet.wait(lambda: all(w.children() for w in fleet.workers), 60, "two workers")
+    fleet.follow(job)
+    first = fleet.wait(lambda: computing(fleet, job), 60, "the chunk to be on a device")
+    zombie = next(w for w in fleet.workers if w.name in first)
+    freeze(zombie)
+    fleet.wait(lambda: computing(fleet, job).keys() - {zombie.name}, 60, "the replacement")
+    if moment == "after":
+        fleet.until_ended(job)
+    stood = job.store.read(layout.part(0))
+    thaw(zombie)
+    fleet.until_ended(job)
+    fleet.wait(lambda: _gave_up(zombie), 30, "the zombie to drop its own")
+    after = job.store.read(layout.part(0))
+    assert moment == "before" or after == stood
+    job.check()
+    fleet.wait(lambda: not [k for k in fleet.client.keys("*") if job.id.encode() in k], 10)
+    assert [len(a) for a in attempts(job).values()] == [1]
+    say("6", f"a zombie woken {moment} its replacement committed: 1 part, it dropped its own")
+
+
+def _gave_up(worker: Worker) -> bool:
+    log = worker.log.read_text()
+    return "lease.lost" in log or "another part stands" in log
+
+
+@pytest.mark.timeout(600)
+def test_10_rolling_drains_lose_and_double_nothing(
+    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
+) -> None:
+    drains = scale.of(6, 40)
+    chunks = 25 * drains
+    job = make_job(
+        tmp_path, lines(30 * chunks), chunk_rows=30, params={"ms_per_row": 4}, batch_tokens=300
+    )
+    fleet = make_fleet(grace_s="5")
+    fleet.start(2)
+    fleet.follow(job)
+    slowest = 0.0
+    for n in range(drains):
+        worker = fleet.workers[n % 2]
+        name = worker.name
+        fleet.wait(lambda name=name: name in computing(fleet, job) or job.manifest(), 60)
+        began = time.monotonic()
+        pid = worker.pid
+        worker.signal(signal.SIGTERM, child=False)
+        fleet.restarts = False
+        fleet.wait(lambda w=worker: not w.is_alive, 20, "the drain to end")
+        fleet.restarts = True
+        slowest = max(slowest, time.monotonic() - began)
+        assert worker.process is not None
+        assert (worker.process.returncode, worker.process.pid) == (0, pid)
+    assert job.manifest() is None, "the job ended before the last drain"
+    fleet.until_ended(job, 200)
+    job.check()
+    assert attempts(job) == {}
+    assert fleet.logged("another part stands") == 0
+    assert fleet.logged('"chunk.committed"') == chunks
+    assert slowest < 5 + 3
+    say(
+        "10",
+        f"{drains} drains over {chunks} chunks: 0 lost, 0 doubled, 0 attempts counted, slowest "
+        f"exit {slowest:.1f} s of 5 s grace",
+    )
+
+
+@pytest.mark.timeout(120)
+def test_10_a_drain_gives_a_long_chunk_back_at_once(
+    make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    slow = {"ms_per_row": 100}
+    job = make_job(tmp_path, lines(300), chunk_rows=300, params=slow, batch_tokens=200)
+    fleet = make_fleet(grace_s="3")
+    fleet.start(1)
+    fleet.follow(job)
+    fleet.wait(lambda: computing(fleet, job), 60)
+    fleet.restarts = False
+    began = time.monotonic()
+    fleet.workers[0].signal(signal.SIGTERM, child=False)
+    fleet.wait(lambda: not fleet.workers[0].is_alive, 20, "the drain to end")
+    took = time.monotonic() - began
+    assert took < 3 + 2
+    assert attempts(job) == {}
+    assert fleet.leases(job).marks() == {}
+    say("10", f"a chunk of 30 s given back {took:.1f} s after SIGTERM, at 3 s grace")
+
+
+@pytest.mark.timeout(120)
+def test_10_a_second_sigterm_is_quick(make_fleet: MakeFleet, tmp_path: Path, say: Say) -> None:
+    slow = {"ms_per_row": 20}
+    job = make_job(tmp_path, lines(400), chunk_rows=400, params=slow, batch_tokens=200)
+    fleet = make_fleet(grace_s="60")
+    fleet.start(1)
+    fleet.follow(job)
+    fleet.wait(lambda: fleet.rows_live(job), 60, "a sign of life")
+    fleet.restarts = False
+    worker = fleet.workers[0]
+    worker.signal(signal.SIGTERM, child=False)
+    fleet.wait(lambda: fleet.logged("worker.draining"), 10)
+    seen = fleet.rows_live(job)
+    fleet.wait(lambda: fleet.rows_live(job) > seen + 50, 20, "work to go on for a second")
+    assert worker.is_alive  # the chunk fits the grace time
+    began = time.monotonic()
+    worker.signal(signal.SIGTERM, child=False)
+    fleet.wait(lambda: not worker.is_alive, 15, "the worker to leave")
+    took = time.monotonic() - began
+    assert took < 5
+    say("10", f"a second SIGTERM ended it after {took:.1f} s of 60 s grace")
+
+
+@pytest.mark.timeout(120)
+def test_5_a_chunk_of_many_leases_is_executed_once(
+    make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    job = make_job(tmp_path, lines(300), chunk_rows=300, params=SLOW, batch_tokens=100)
+    fleet = make_fleet(lease_s="1")
+    fleet.start(2)
+    fleet.follow(job)
+    began = time.monotonic()
+    fleet.until_ended(job)
+    took = time.monotonic() - began
+    job.check()
+    assert attempts(job) == {}
+    assert fleet.logged('"chunk.committed"') == 1
+    assert fleet.logged('"chunk.skipped"') == 0
+    assert took > 5
+    say("5", f"a chunk of {took:.0f} leases with an idle worker beside it: 1 execution")
+
+
+@pytest.mark.timeout(120)
+def test_5_a_batch_of_many_leases_is_executed_once(
+    make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    texts = ["one batch that lasts __sleep_ms__6000"]
+    job = make_job(tmp_path, texts)
+    fleet = make_fleet(lease_s="1")
+    fleet.start(2)
+    fleet.follow(job)
+    fleet.until_ended(job)
+    job.check()
+    assert attempts(job) == {}
+    assert (fleet.logged('"chunk.committed"'), fleet.logged('"chunk.skipped"')) == (1, 0)
+    say("5", "a single batch of six leases: 1 execution")
+
+
+@pytest.mark.timeout(120)
+def test_15_a_job_cancelled_while_workers_are_down_is_not_begun(
+    make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    job = make_job(tmp_path, lines(1_000), chunk_rows=10, params={"ms_per_row": 5})
+    fleet = make_fleet(lease_s="2")
+    fleet.start(2)
+    fleet.follow(job)
+    fleet.until_parts(job, 5)
+    fleet.restarts = False
+    for worker in fleet.workers:
+        worker.end()
+    done = parts(job)
+    job.store.create(layout.CANCELLED, b'{"reason": "by hand"}')
+    for worker in fleet.workers:
+        worker.start()
+    manifest = fleet.until_ended(job, 60)
+    assert manifest.state == "cancelled"
+    assert parts(job) == done
+    fleet.wait(lambda: all(w.children() for w in fleet.workers), 30)
+    assert parts(job) == done
+    say(
+        "15", f"cancelled with all workers down at {len(done)} of 100 parts: no further chunk began"
+    )
+
+
+@pytest.mark.timeout(120)
+def test_9_out_of_memory_halves_the_batch_and_loses_no_row(
+    make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    texts = [f"row {i} __oom__500" for i in range(600)]
+    texts[77] = "x" * 600 + "__oom__500"
+    job = make_job(tmp_path, texts, chunk_rows=200, batch_tokens=8_000)
+    fleet = make_fleet()
+    fleet.start(1)
+    fleet.follow(job)
+    manifest = fleet.until_ended(job)
+    job.check({77: "out_of_memory"})
+    assert attempts(job) == {}
+    assert manifest.totals.ok == 599
+    say(
+        "9", "memory for 500 tokens, batches of 8,000: halved, 599 of 600 ok, 1 row that never fits"
+    )
+
+
+@pytest.mark.timeout(200)
+def test_18_killed_at_half_and_resumed_computes_little_twice(
+    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
+) -> None:
+    chunks = scale.of(80, 200)
+    job = make_job(
+        tmp_path, lines(20 * chunks), chunk_rows=20, params={"ms_per_row": 4}, batch_tokens=300
+    )
+    fleet = make_fleet()
+    fleet.start(2)
+    fleet.follow(job)
+    fleet.until_parts(job, chunks // 2)
+    for worker in fleet.workers:
+        worker.end()
+    in_batch = sum(len(m.rows) for m in fleet.leases(job).marks().values())
+    lost = in_batch + fleet.rows_live(job)
+    fleet.close()
+    again = make_fleet(lease_s="2")  # a new Redis too: nothing but the output is left
+    again.start(2)
+    again.follow(job)
+    manifest = again.until_ended(job)
+    job.check()
+    share = (manifest.totals.computed + lost) / manifest.totals.rows
+    assert share <= 1.05
+    say(
+        "18",
+        f"killed with Redis at half of {chunks} chunks, resumed: {share:.3f} × the rows inferred",
+    )
