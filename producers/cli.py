@@ -209,11 +209,21 @@ def report(
 
 
 @app.command()
-def controller(broker: Broker = None, registry: Registry = None) -> None:
+def controller(
+    broker: Broker = None,
+    registry: Registry = None,
+    listen: Annotated[
+        str | None, typer.Option(help="HOST:PORT for health, /scale and /metrics")
+    ] = None,
+    max_workers: Annotated[
+        int | None, typer.Option(help="most workers of a queue; default: what its hosts can hold")
+    ] = None,
+) -> None:
     """Reconcile and finish jobs submitted without --wait; runs until SIGTERM."""
     from producers.commands.controller import run_controller
 
-    raise typer.Exit(run_controller({"broker_url": broker, "registry": registry}))
+    flags = {"broker_url": broker, "registry": registry, "listen": listen}
+    raise typer.Exit(run_controller({**flags, "max_workers": max_workers}))
 
 
 @app.command()

@@ -19,6 +19,7 @@ from producers.finishing import finish, tell
 from producers.fold import is_hopeless
 from producers.queue_view import purge, read_queue
 from producers.reconcile import Following
+from producers.scaling_facts import Teller
 from producers.window import choose, window_size
 from schemas import keys, layout
 from schemas.celery_config import send
@@ -63,6 +64,10 @@ class Controller:
     _away_s: float | None = None
     _known: dict[str, tuple[Job, Store]] = field(default_factory=dict)
     _traces: dict[str, JobTrace] = field(default_factory=dict)
+    _teller: Teller = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._teller = Teller(self.client)
 
     def add(self, job: Job, store: Store) -> None:
         """Look after this job from the next tick on, until it ends; once it has, for good or again."""
@@ -118,6 +123,7 @@ class Controller:
             self._reconcile(
                 queue, [f for f in self.following.values() if f.job.options.queue == queue]
             )
+        self._teller.tell(self.following.values())
 
     def _reconcile(self, queue: str, jobs: Iterable[Following]) -> None:
         view = read_queue(self.client, queue)

@@ -90,6 +90,12 @@ def job_options(
         int | None, _option(_RUN, "failures without progress before a chunk is parked")
     ] = None,
     priority: Annotated[int | None, _option(_RUN, "higher goes first, -100 to 100")] = None,
+    deadline: Annotated[
+        str | None, _option(_RUN, "when it should be done: 06:00, or 2026-11-24T06:00")
+    ] = None,
+    completion_window: Annotated[
+        str | None, _option(_RUN, "the same, counted from now: 90m, 4h")
+    ] = None,
     price_per_hour: Annotated[
         float | None, _option(_RUN, "price of one worker hour, for estimates")
     ] = None,

@@ -6,13 +6,14 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
 from producers.columns import Wanted
 from producers.corpus import Corpus, Progress, read_corpus
+from producers.deadline import deadline_of
 from producers.device_hint import DeviceHint
 from producers.discovery import covers, discover
 from producers.ids import check_ids, open_by_uri
@@ -241,6 +242,9 @@ def _options(settings: Settings) -> Options:
         on_finish=settings.on_finish,
         trust_remote_code=settings.trust_remote_code,
         allow_pickle=settings.allow_pickle,
+        deadline_s=deadline_of(
+            settings.deadline, settings.completion_window, datetime.now().astimezone()
+        ),
     )
 
 

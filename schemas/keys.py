@@ -13,6 +13,9 @@ headrace:workers             zset     90 s                worker → last sign o
 headrace:worker:{name}       hash     90 s                device, dtypes, chunk in hand, rate
 headrace:rejected            list     7 days, 1,000 last  messages put aside
 headrace:controller          string   10 s                the last sign of a live controller
+headrace:speeds              hash     30 days, renewed    queue and model → tokens/s of one worker
+headrace:scale:{queue}       string   1 day, renewed      the last answer to how many workers
+headrace:hosts:{queue}       hash     1 day, renewed      host → slots, running, when it asked
 """
 
 from __future__ import annotations
@@ -23,11 +26,14 @@ PREFIX = "headrace:"
 JOB_LIFE_S = 7 * 86_400
 WORKER_LIFE_S = 90
 CONTROLLER_LIFE_S = 10
+SPEEDS_LIFE_S = 30 * 86_400
+SCALE_LIFE_S = 86_400
 
 JOBS = f"{PREFIX}jobs"
 WORKERS = f"{PREFIX}workers"
 REJECTED = f"{PREFIX}rejected"
 CONTROLLER = f"{PREFIX}controller"
+SPEEDS = f"{PREFIX}speeds"
 QUEUE_PREFIX = f"{PREFIX}queue:"
 """kombu's own keys (lists, `unacked`, bindings) stand behind this prefix."""
 
@@ -62,6 +68,14 @@ def lock(job_id: str) -> str:
 
 def worker(name: str) -> str:
     return f"{PREFIX}worker:{name}"
+
+
+def scale(queue: str) -> str:
+    return f"{PREFIX}scale:{queue}"
+
+
+def hosts(queue: str) -> str:
+    return f"{PREFIX}hosts:{queue}"
 
 
 def of_job(job_id: str) -> list[str]:

@@ -101,6 +101,12 @@ class Settings(BaseSettings):
     price_per_hour: float | None = Field(
         None, ge=0, description="price of one worker hour, for estimates"
     )
+    deadline: str | None = Field(
+        None, description="when the job should be done: 06:00, or 2026-11-24T06:00"
+    )
+    completion_window: str | None = Field(
+        None, description="the same, counted from the submission: 90m, 4h"
+    )
 
     # -- workers
     workers: int | None = Field(None, ge=1, le=1024, description="workers on this machine")
@@ -113,6 +119,29 @@ class Settings(BaseSettings):
     traces: bool = Field(True, description="write the spans of each attempt under _traces/")
     worker_name: str | None = Field(None, description="name of a worker; the fleet sets it")
     fault: str | None = Field(None, description="fault injection for tests, e.g. kill:committed:3")
+
+    # -- scaling
+    listen: str | None = Field(
+        None, description="HOST:PORT on which a controller answers health, scale and metrics"
+    )
+    controller_url: str | None = Field(
+        None, description="controller that a fleet asks how many workers are wanted"
+    )
+    health: str | None = Field(None, description="HOST:PORT on which a fleet answers its health")
+    min_workers: int = Field(0, ge=0, description="workers that stay without work")
+    max_workers: int | None = Field(
+        None, ge=1, description="most workers of a queue; default: the slots of its hosts"
+    )
+    startup_s: float = Field(
+        60, ge=0, description="from the wish for a worker to its first row, for planning"
+    )
+    cooldown_s: float = Field(120, ge=0, description="how long without work before a worker goes")
+    window_s: float = Field(
+        3600, gt=0, description="in what time a job without a deadline should be done"
+    )
+    budget_per_hour: float | None = Field(
+        None, ge=0, description="most that a queue's workers may cost an hour"
+    )
 
     # -- object store
     s3_endpoint_url: str | None = Field(None, description="S3 endpoint that is not AWS")

@@ -11,6 +11,7 @@ from producers.commands.follow import interruptible
 from producers.commands.session import job_in, needed_broker, registry_of, settings_of
 from producers.commands.status import remember
 from producers.controller import Controller
+from producers.scaling_endpoint import Pulse, serve_scaling
 from schemas import keys
 from schemas.errors import ExitCode, HeadraceError, error_type_of
 from schemas.settings import Settings
@@ -24,7 +25,12 @@ LOOK_S = 5.0  # chosen: how often new jobs are looked for in the registry
 
 
 def run_controller(flags: dict[str, Any]) -> int:
-    """Reconcile all known jobs until SIGTERM."""
+    """Reconcile all known jobs until SIGTERM, and answer how many workers they want.
+
+    Raises:
+        ConfigError: no broker was named, or `--listen` cannot be listened on.
+        BrokerError: Redis does not answer.
+    """
     settings = settings_of(flags, is_service=True)
     broker = needed_broker(settings)
     telemetry = start_telemetry("headrace-controller", settings)
@@ -37,12 +43,16 @@ def run_controller(flags: dict[str, Any]) -> int:
     log.info("controller.started", name=controller.name)
     looked = -LOOK_S
     unreadable: set[str] = set()
-    with interruptible() as stop:
+    pulse = Pulse()
+    with interruptible() as stop, serve_scaling(settings, broker.client, pulse) as port:
+        if port is not None:
+            log.info("scaling.listening", endpoint=settings.listen)
         while not stop.is_set():
             if time.monotonic() - looked >= LOOK_S or _has_news(broker.client, controller):
                 looked = time.monotonic()
                 _look(controller, settings, broker.client, unreadable)
             controller.tick()
+            pulse.beat()
             stop.wait(TICK_S)
     controller.close()
     telemetry.shutdown(5.0)

@@ -1,0 +1,236 @@
+"""What the controller answers over HTTP: alive, ready, how many workers, metrics.
+
+| path | answer |
+| --- | --- |
+| `/healthz` | 200 while the controller's loop turns |
+| `/readyz` | 200 while Redis answers too |
+| `/scale?queue=Q` | `{"workers": N, "reason": …, "deadline_at_risk": …, "backlog_tokens": …}` |
+| `/metrics` | Prometheus text |
+
+`/scale` has the shape that KEDA's metrics-api trigger reads (`valueLocation: workers`). Its fields
+`min`, `max`, `startup_s`, `cooldown_s` stand above the controller's settings; `host`, `slots` and
+`running` come from a host's fleet, which gets its `share` of the workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import redis
+
+from producers.scaling import Host, Limits, Wanted, decide, share_out
+from producers.scaling_facts import Facts, read_facts
+from producers.scaling_metrics import exposition
+from schemas import keys
+from schemas.errors import ConfigError
+from schemas.http_server import Reply, serve_http
+from schemas.settings import Settings
+
+STUCK_S = 120.0  # chosen: a tick that lists a million parts takes seconds
+HOST_S = 30.0  # chosen: a host asks every two seconds; one silent this long is gone
+MAX_WITHOUT_HOSTS = 8  # chosen: where neither a setting nor a host names a limit
+
+_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_WANTED = ("workers", "reason", "deadline_at_risk", "raised_s", "surplus_since_s")
+
+
+@dataclass(slots=True)
+class Pulse:
+    """When the controller's loop last turned."""
+
+    at_s: float = field(default_factory=time.monotonic)
+
+    def beat(self) -> None:
+        self.at_s = time.monotonic()
+
+    @property
+    def is_alive(self) -> bool:
+        return time.monotonic() - self.at_s < STUCK_S
+
+
+@dataclass(frozen=True, slots=True)
+class Scaler:
+    """Asks the pure function with what Redis knows. Safe for threads, and for two controllers."""
+
+    client: Any
+    limits: Limits
+    max_workers: int | None = None
+
+    def answer(self, queue: str, query: Mapping[str, str], now_s: float) -> dict[str, Any]:
+        """The body of `/scale`.
+
+        Raises:
+            ConfigError: a field is no number. redis-py's own errors pass.
+        """
+        host = _host_of(query)
+        if host is not None:
+            self._remember(queue, host, now_s)
+        hosts = self._hosts(queue, now_s)
+        facts = read_facts(self.client, now_s)
+        demands, fleet = facts.demands(queue), facts.fleet(queue)
+        wanted = self._decide(queue, facts, _limits_of(self._limits(hosts), query), now_s)
+        body = {
+            "queue": queue,
+            "workers": wanted.workers,
+            "reason": wanted.reason,
+            "deadline_at_risk": wanted.deadline_at_risk,
+            "backlog_tokens": round(sum(d.backlog_tokens for d in demands)),
+            "backlog_chunks": sum(d.chunks for d in demands),
+            "busy": fleet.busy,
+            "idle": fleet.idle,
+        }
+        if host is not None:
+            body["share"] = share_out(wanted.workers, hosts).get(host.name, 0)
+        return body
+
+    def all_wanted(self, facts: Facts, now_s: float) -> dict[str, Wanted]:
+        """What is wanted of each queue, for the metrics; decides nothing anew for others."""
+        found = {}
+        for queue in facts.queues:
+            before = self._before(queue)
+            limits = self._limits(self._hosts(queue, now_s))
+            found[queue] = before or decide(facts.demands(queue), facts.fleet(queue), limits, now_s)
+        return found
+
+    def _decide(self, queue: str, facts: Facts, limits: Limits, now_s: float) -> Wanted:
+        before = self._before(queue)
+        wanted = decide(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
+        kept = json.dumps(asdict(wanted))
+        self.client.set(keys.scale(queue), kept, ex=keys.SCALE_LIFE_S)
+        return wanted
+
+    def _before(self, queue: str) -> Wanted | None:
+        raw = self.client.get(keys.scale(queue))
+        if raw is None:
+            return None
+        try:
+            told = json.loads(raw)
+            return Wanted(**{name: told[name] for name in _WANTED})
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _limits(self, hosts: list[Host]) -> Limits:
+        most = self.max_workers or sum(h.slots for h in hosts) or MAX_WITHOUT_HOSTS
+        return replace(self.limits, max_workers=most)
+
+    def _remember(self, queue: str, host: Host, now_s: float) -> None:
+        told = json.dumps({"slots": host.slots, "running": host.running, "at_s": now_s})
+        pipe = self.client.pipeline(transaction=False)
+        pipe.hset(keys.hosts(queue), host.name, told)
+        pipe.expire(keys.hosts(queue), keys.SCALE_LIFE_S)
+        pipe.execute()
+
+    def _hosts(self, queue: str, now_s: float) -> list[Host]:
+        found = []
+        for name, raw in self.client.hgetall(keys.hosts(queue)).items():
+            told = json.loads(raw)
+            if now_s - told["at_s"] < HOST_S:
+                found.append(Host(name.decode(), int(told["slots"]), int(told["running"])))
+            else:
+                self.client.hdel(keys.hosts(queue), name)
+        return found
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The settings as the decision takes them."""
+    return Limits(
+        min_workers=settings.min_workers,
+        max_workers=settings.max_workers or MAX_WITHOUT_HOSTS,
+        startup_s=settings.startup_s,
+        cooldown_s=settings.cooldown_s,
+        window_s=settings.window_s,
+        price_per_hour=settings.price_per_hour,
+        budget_per_hour=settings.budget_per_hour,
+    )
+
+
+@contextlib.contextmanager
+def serve_scaling(settings: Settings, client: Any, pulse: Pulse) -> Iterator[int | None]:
+    """Answer on `settings.listen` for the block's life; yields the port, None where it is not set.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    if settings.listen is None:
+        yield None
+        return
+    scaler = Scaler(client, limits_of(settings), settings.max_workers)
+    routes = {
+        "/healthz": lambda query: _health(pulse),
+        "/readyz": lambda query: _ready(pulse, client),
+        "/scale": lambda query: _scale(scaler, settings.queue, query),
+        "/metrics": lambda query: _metrics(scaler, client),
+    }
+    with serve_http(settings.listen, routes) as port:
+        yield port
+
+
+def _health(pulse: Pulse) -> Reply:
+    return Reply({"alive": pulse.is_alive}, 200 if pulse.is_alive else 503)
+
+
+def _ready(pulse: Pulse, client: Any) -> Reply:
+    try:
+        answers = bool(client.ping())
+    except redis.RedisError:
+        answers = False
+    is_ready = answers and pulse.is_alive
+    return Reply({"ready": is_ready, "redis": answers}, 200 if is_ready else 503)
+
+
+def _scale(scaler: Scaler, default_queue: str, query: Mapping[str, str]) -> Reply:
+    queue = query.get("queue", default_queue)
+    if not _QUEUE.fullmatch(queue):
+        raise ConfigError("queue: letters, digits, '.', '_' and '-', at most 63")
+    try:
+        return Reply(scaler.answer(queue, query, time.time()))
+    except redis.RedisError as error:
+        # an error, never a zero: KEDA takes its fallback, a fleet keeps what it has
+        return Reply({"error": f"Redis does not answer: {type(error).__name__}"}, 503)
+
+
+def _metrics(scaler: Scaler, client: Any) -> Reply:
+    now_s = time.time()
+    try:
+        facts = read_facts(client, now_s)
+        text = exposition(facts, scaler.all_wanted(facts, now_s), client.info("memory"), now_s)
+    except redis.RedisError:
+        text = exposition(Facts((), ()), {}, None, now_s)
+    return Reply(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _host_of(query: Mapping[str, str]) -> Host | None:
+    name = query.get("host")
+    if name is None:
+        return None
+    if not _HOST.fullmatch(name):
+        raise ConfigError("host: letters, digits, '.', '_' and '-', at most 255")
+    return Host(name, int(_number(query, "slots", 0)), int(_number(query, "running", 0)))
+
+
+def _limits_of(limits: Limits, query: Mapping[str, str]) -> Limits:
+    """The limits, with what the query says above them."""
+    return replace(
+        limits,
+        min_workers=int(_number(query, "min", limits.min_workers)),
+        max_workers=int(_number(query, "max", limits.max_workers)),
+        startup_s=_number(query, "startup_s", limits.startup_s),
+        cooldown_s=_number(query, "cooldown_s", limits.cooldown_s),
+    )
+
+
+def _number(query: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        value = float(query.get(name, default))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e6:
+        raise ConfigError(f"{name}: a number from 0 to 1,000,000")
+    return value

@@ -1,0 +1,201 @@
+"""The controller's answers over HTTP, from a real Redis: the endpoint's answer is the function's."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from producers.controller import Controller
+from producers.reconcile import Following
+from producers.scaling import Fleet, decide
+from producers.scaling_endpoint import Pulse, limits_of, serve_scaling
+from producers.scaling_facts import Teller, read_facts
+from producers.scaling_metrics import METRICS
+from schemas import keys
+from schemas.broker import celery_url
+from schemas.celery_config import make_sender
+from schemas.plan_file import PlanTable
+from schemas.settings import Settings, load_settings
+from tests.fake_jobs import FakeJob, make_job
+
+BROKEN = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    return load_settings(listen="127.0.0.1:0", max_workers=20, window_s=60, startup_s=5)
+
+
+@pytest.fixture
+def pulse() -> Pulse:
+    return Pulse()
+
+
+@pytest.fixture
+def port(settings: Settings, redis_client: redis.Redis, pulse: Pulse) -> Iterator[int]:
+    with serve_scaling(settings, redis_client, pulse) as port:
+        assert port is not None
+        yield port
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> FakeJob:
+    return make_job(tmp_path, [f"text {i}" for i in range(1_000)], chunk_rows=10, priority=1)
+
+
+@pytest.fixture
+def followed(job: FakeJob, redis_client: redis.Redis) -> Following:
+    plan = PlanTable.load(job.store)
+    following = Following(job.job, job.store, plan, redis_client, "test")
+    following.load()
+    return following
+
+
+def get(port: int, path: str) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            status, data = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            status, data = error.code, error.read()
+    is_text = path.startswith("/metrics")
+    return status, data.decode() if is_text else json.loads(data)
+
+
+def worker(client: redis.Redis, name: str, job: str = "", queue: str = "default") -> None:
+    """A worker as it signs itself; busy where a job is given."""
+    now = time.time()
+    hand = json.dumps({"job": job, "chunks": {"3": "a"}}) if job else ""
+    told = {"queue": queue, "device": "cpu", "pid": 7, "seen_s": now, "hand": hand}
+    client.hset(keys.worker(name), mapping=told)
+    client.zadd(keys.WORKERS, {name: now})
+
+
+def test_an_empty_house_wants_nobody(port: int) -> None:
+    status, body = get(port, "/scale?queue=default")
+    assert (status, body["workers"], body["reason"]) == (200, 0, "no work")
+    assert body["backlog_tokens"] == 0
+    assert body["deadline_at_risk"] is False
+
+
+def test_the_answer_is_the_functions(
+    port: int, settings: Settings, followed: Following, redis_client: redis.Redis
+) -> None:
+    worker(redis_client, "w1", followed.job.key)
+    worker(redis_client, "w2")
+    worker(redis_client, "elsewhere", queue="gpu")
+    Teller(redis_client).tell([followed])
+    _, body = get(port, "/scale?queue=default")
+    facts = read_facts(redis_client, time.time())
+    expected = decide(facts.demands("default"), Fleet(1, 1), limits_of(settings), time.time())
+    assert (body["workers"], body["reason"]) == (expected.workers, expected.reason)
+    assert (body["busy"], body["idle"]) == (1, 1)
+    assert body["backlog_chunks"] == 100
+    assert body["backlog_tokens"] > 0
+    assert body["workers"] == 4 + 0  # nothing is measured yet
+
+
+def test_a_paused_job_wants_nobody(
+    port: int, followed: Following, redis_client: redis.Redis
+) -> None:
+    followed.paused = True
+    Teller(redis_client).tell([followed])
+    assert get(port, "/scale")[1]["workers"] == 0
+
+
+def test_speed_is_measured_and_remembered_for_the_next_job(
+    followed: Following, redis_client: redis.Redis
+) -> None:
+    key, teller, now = followed.job.key, Teller(redis_client), time.time()
+    worker(redis_client, "w1", key)
+    worker(redis_client, "w2", key)
+    for second in range(12):
+        redis_client.hset(
+            keys.job(key), mapping={"tokens": 2_000 * second, "done_rows": 10 * second}
+        )
+        teller.tell([followed], now + second)
+    (facts,) = read_facts(redis_client, now).jobs
+    assert facts.tokens_per_s == pytest.approx(1_000, rel=0.02)
+    assert facts.progress_s == now + 11
+    Teller(redis_client).tell([followed], now + 20)
+    (facts,) = read_facts(redis_client, now).jobs
+    assert facts.tokens_per_s == pytest.approx(1_000, rel=0.02)
+
+
+def test_a_controller_tells_what_its_jobs_want(
+    port: int, job: FakeJob, redis_client: redis.Redis, redis_url: str
+) -> None:
+    sender = make_sender(celery_url(redis_url))
+    controller = Controller(redis_client, sender)
+    controller.add(job.job, job.store)
+    controller.tick()
+    assert get(port, "/scale")[1]["backlog_chunks"] == 100
+    controller.close()
+    sender.close()
+
+
+def test_hosts_share_the_workers(port: int, followed: Following, redis_client: redis.Redis) -> None:
+    Teller(redis_client).tell([followed])
+    get(port, "/scale?host=a&slots=3&running=0")
+    _, b = get(port, "/scale?host=b&slots=3&running=0")
+    _, a = get(port, "/scale?host=a&slots=3&running=0")
+    assert a["workers"] == a["share"] + b["share"] == 4
+    assert get(port, "/scale?host=a&slots=3&running=3")[1]["share"] == 3
+    assert get(port, "/scale?host=b&slots=3&running=1")[1]["share"] == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/scale?queue=a/b", "/scale?max=-1", "/scale?max=x", "/scale?host=a%20b", "/scale?min=1e9"],
+)
+def test_a_question_without_meaning_is_a_400(port: int, path: str) -> None:
+    status, body = get(port, path)
+    assert status == 400
+    assert body["error"]
+
+
+def test_another_path_is_a_404_that_lists_the_paths(port: int) -> None:
+    status, body = get(port, "/")
+    assert status == 404
+    assert "/scale" in body["error"]
+
+
+def test_health_follows_the_loop(port: int, pulse: Pulse) -> None:
+    assert get(port, "/healthz") == (200, {"alive": True})
+    assert get(port, "/readyz") == (200, {"ready": True, "redis": True})
+    pulse.at_s -= 1_000
+    assert get(port, "/healthz")[0] == 503
+    assert get(port, "/readyz")[0] == 503
+
+
+def test_without_redis_it_says_so_and_never_zero(settings: Settings, pulse: Pulse) -> None:
+    client = redis.Redis.from_url(BROKEN)
+    with serve_scaling(settings, client, pulse) as port:
+        assert port is not None
+        assert get(port, "/scale")[0] == 503
+        assert get(port, "/readyz") == (503, {"ready": False, "redis": False})
+        assert get(port, "/healthz")[0] == 200
+        assert "headrace_redis_up 0.0" in get(port, "/metrics")[1]
+    client.close()
+
+
+def test_metrics_are_those_of_the_list_and_name_no_job(
+    port: int, followed: Following, redis_client: redis.Redis
+) -> None:
+    worker(redis_client, "w1", followed.job.key)
+    Teller(redis_client).tell([followed])
+    get(port, "/scale")
+    _, text = get(port, "/metrics")
+    families = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert families <= METRICS.keys()
+    assert {"headrace_backlog_tokens", "headrace_workers_wanted"} <= families
+    assert 'headrace_workers{queue="default",state="busy"} 1.0' in text
+    assert followed.job.id not in text
