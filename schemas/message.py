@@ -49,5 +49,6 @@ def parse_message(body: Any) -> ScoreChunk:
         return ScoreChunk.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(p) for p in first["loc"]) or "message"
+        known = [str(p) for p in first["loc"] if p in ScoreChunk.model_fields]
+        where = known[0] if known else "message"  # an unknown name is the sender's text
         raise MessageRejected(f"not a score_chunk message: {where}: {first['type']}") from error

@@ -32,6 +32,7 @@ from workers.tasks.registry import load_task
 from workers.work import WorkBook
 
 log = get_logger(__name__)
+_STORES_KEPT = 64  # chosen: Hive folders of a few jobs
 _REJECTED_KEPT = 1_000  # chosen: enough to see what somebody sends, little enough for Redis
 
 
@@ -59,6 +60,7 @@ class Runtime:
     drain: Drain = field(default_factory=Drain)
     jobs: WorkBook = field(init=False)
     _engine: tuple[str, Engine] | None = None
+    _stores: dict[str, Store] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.jobs = WorkBook(self.open_store)
@@ -69,7 +71,12 @@ class Runtime:
         return Terms(s.lease_s, s.batch_timeout_s, s.grace_s)
 
     def open_store(self, uri: str) -> Store:
-        return open_store(uri, self.settings)
+        """The store at a URI; the last few are kept, since a client of S3 costs 0.1 s to make."""
+        if uri not in self._stores:
+            if len(self._stores) >= _STORES_KEPT:
+                self._stores.clear()
+            self._stores[uri] = open_store(uri, self.settings)
+        return self._stores[uri]
 
     def engine(self, job: Job) -> Engine:
         """The job's model on this worker's device; the last one is kept.

@@ -58,8 +58,10 @@ def read_windows(
             batch_size=size, row_groups=list(groups), columns=names, use_threads=False
         )
         yield from _windows(batches, chunk, spec, chunk.first_row - before, observe)
-    except (pa.ArrowInvalid, OSError) as error:  # a damaged page or footer comes as OSError
-        raise InputUnreadable(f"{chunk.file.uri}: cannot be read as Parquet: {error}") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        # of a damaged page or footer; Arrow's own words may hold text of the corpus
+        kind = type(error).__name__
+        raise InputUnreadable(f"{chunk.file.uri} cannot be read as Parquet: {kind}") from error
 
 
 def _file_columns(spec: Spec, chunk: Chunk) -> list[str]:

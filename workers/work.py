@@ -71,4 +71,7 @@ class WorkBook:
             raise MessageRejected(str(error)) from error
         if job.id != message.job:
             raise MessageRejected(f"{store.uri} holds job {job.id}, the message says {message.job}")
+        same = (len(plan), plan.total_rows) == (job.chunks, job.rows)
+        if not same or plan.inputs_digest() != job.spec.inputs_digest:
+            raise MessageRejected(f"the plan in {store.uri} does not belong to job {job.id}")
         return Work(job, plan, store)

@@ -46,7 +46,9 @@ class LocalStore:
         DiskFull: no space or quota left.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, follow_links: bool = False) -> None:
+        """`follow_links`: symlinks may lead out of the folder, as those of the hub's cache do."""
+        self._follow_links = follow_links
         self._root = Path(os.path.abspath(root))
         self._real_root = os.path.realpath(self._root)
         self.uri = str(self._root)
@@ -135,6 +137,8 @@ class LocalStore:
         """The file of a name, which is inside the folder whatever the name holds."""
         check_name(name)
         path = self._root / name
+        if self._follow_links:
+            return path
         real = os.path.realpath(path)
         if real != self._real_root and not real.startswith(self._real_root.rstrip("/") + "/"):
             raise UriNotAllowed(f"{name} in {self.uri} is a symlink that leads out of the folder")

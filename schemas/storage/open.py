@@ -70,7 +70,8 @@ def open_store(uri: str, settings: Settings) -> Store:
     clean = normalise_uri(uri)
     check_allowed(clean, settings)
     if not clean.startswith("s3://"):
-        return LocalStore(clean)
+        # where prefixes are configured, a link must not lead out of them; else it is the user's own
+        return LocalStore(clean, follow_links=not settings.allowed_prefixes)
     bucket, _, prefix = clean.removeprefix("s3://").partition("/")
     return S3Store(
         bucket,
