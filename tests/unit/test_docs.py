@@ -1,0 +1,84 @@
+"""Documentation that cannot drift: every command, option, setting, exit code and column is in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from producers.cli import app as producer_app
+from schemas import layout
+from schemas.errors import ExitCode
+from schemas.parquet import TAIL, TASK_COLUMNS
+from schemas.settings import Settings
+from workers.cli import app as worker_app
+
+ROOT = Path(__file__).parents[2]
+# Told on a page of their own kind, not as options.
+PLAIN = {"help"}
+
+
+def text_of(*names: str) -> str:
+    return "\n".join((ROOT / name).read_text() for name in names)
+
+
+def all_pages() -> str:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return "\n".join(page.read_text() for page in pages)
+
+
+def commands() -> list[tuple[str, Any]]:
+    found = []
+    for door, app in (("headrace", producer_app), ("headrace-worker", worker_app)):
+        group: Any = typer.main.get_command(app)
+        found += [(f"{door} {name}", c) for name, c in group.commands.items() if not c.hidden]
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_stands_in_the_configuration_page(name: str) -> None:
+    page = text_of("docs/configuration.md")
+    assert f"| `{name}` | `HEADRACE_{name.upper()}` |" in page
+    assert (Settings.model_fields[name].description or "") in page
+
+
+def test_the_configuration_page_names_no_setting_that_is_not_there() -> None:
+    named = re.findall(r"^\| `(\w+)` \| `HEADRACE_", text_of("docs/configuration.md"), re.M)
+    assert set(named) == set(Settings.model_fields)
+
+
+def test_every_exit_code_stands_in_its_page_once() -> None:
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", text_of("docs/exit-codes.md"), re.M)
+    assert rows == [(str(code.value), code.name) for code in ExitCode]
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda v: v if isinstance(v, str) else "")
+def test_every_command_and_option_is_documented(name: str, command: Any) -> None:
+    page = text_of("docs/commands.md")
+    assert f"## {name}" in page
+    section = page.split(f"## {name}\n", 1)[1].split("\n## ", 1)[0]
+    for parameter in command.params:
+        if parameter.param_type_name == "option" and parameter.name not in PLAIN:
+            assert f"`{parameter.opts[0]}`" in section, f"{name} {parameter.opts[0]}"
+
+
+def test_every_column_of_a_part_is_documented() -> None:
+    page = text_of("docs/output.md")
+    for name in [f.name for f in TAIL] + [c for columns in TASK_COLUMNS.values() for c in columns]:
+        assert f"`{name}`" in page, name
+
+
+def test_every_object_of_an_output_is_documented() -> None:
+    page = text_of("docs/output.md")
+    for name in (layout.JOB, layout.PLAN, layout.MANIFEST, layout.SUCCESS, layout.REPORT):
+        assert name.rsplit("/", 1)[-1] in page, name
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            if not target.startswith(("http://", "https://")):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
