@@ -101,12 +101,13 @@ class ChunkControl:
         self._held.watch()
 
     def _hold(self) -> None:
-        if self.lost:
+        if self.lost or self._held.is_away():
             return
+        began = time.monotonic()
         try:
             self.lost = not self._held.book.hold(self._chunk, self.mark)
         except redis.RedisError as error:
-            self._held.redis_away(error)
+            self._held.redis_away(error, time.monotonic() - began)
 
     def _fits(self) -> bool:
         """Whether the chunk in hand can be finished within the grace that is left."""
@@ -140,6 +141,7 @@ class Held:
         self._facts = facts or {}
         self._controls: dict[int, ChunkControl] = {}
         self._flags: set[str] = set()
+        self._away_until_s = 0.0
         self._ended = threading.Event()
         self._beat = threading.Thread(target=self._beats, name="headrace-heartbeat", daemon=True)
 
@@ -201,8 +203,16 @@ class Held:
         else:
             faulthandler.cancel_dump_traceback_later()
 
-    def redis_away(self, error: Exception) -> None:
+    def redis_away(self, error: Exception, took_s: float = 0.0) -> None:
+        """Redis failed after so long; it is left alone for as long again, at least a second.
+
+        Without that each batch of an outage would wait for it: 20 s where Redis hangs.
+        """
+        self._away_until_s = time.monotonic() + max(_BEAT_S, took_s)
         self._on_redis_away(error)
+
+    def is_away(self) -> bool:
+        return time.monotonic() < self._away_until_s
 
     def _beats(self) -> None:
         renewed_s = time.monotonic()

@@ -33,6 +33,7 @@ from workers.work import WorkBook
 
 log = get_logger(__name__)
 _STORES_KEPT = 64  # chosen: Hive folders of a few jobs
+SAY_AGAIN_S = 10.0  # chosen: an outage of a night is 3,000 lines
 _REJECTED_KEPT = 1_000  # chosen: enough to see what somebody sends, little enough for Redis
 
 
@@ -60,6 +61,7 @@ class Runtime:
     drain: Drain = field(default_factory=Drain)
     jobs: WorkBook = field(init=False)
     _engine: tuple[str, Engine] | None = None
+    _said_away_s: float = float("-inf")
     _stores: dict[str, Store] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -130,7 +132,11 @@ class Runtime:
             self.redis_away(error)
 
     def redis_away(self, error: Exception) -> None:
-        log.warning("broker.unreachable", error_type=type(error).__name__)
+        """Say it, but not for every batch of an outage."""
+        now = time.monotonic()
+        if now - self._said_away_s >= SAY_AGAIN_S:
+            self._said_away_s = now
+            log.warning("broker.unreachable", error_type=type(error).__name__)
 
     def _load(self, job: Job) -> Engine:
         device = self.identity.device
