@@ -110,10 +110,8 @@ class Fleet:
     def __post_init__(self) -> None:
         self.client = connect(self.redis.url, name="acceptance")
         self.sender = make_sender(celery_url(self.redis.url))
-        self.controller = Controller(self.client, self.sender)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self.controller.run, args=(self._stop, TICK_S))
-        self._thread.start()
+        self._controllers: list[tuple[Controller, threading.Event, threading.Thread]] = []
+        self.controller = self.another_controller()
 
     def start(self, count: int, **settings: str) -> None:
         """Further workers; the settings are variables without their prefix, in lower case."""
@@ -122,6 +120,22 @@ class Fleet:
             worker = Worker(name, self._environment(name, settings), self.folder / f"{name}.log")
             self.workers.append(worker)
             worker.start()
+
+    def another_controller(self) -> Controller:
+        """One more, ticking on a thread."""
+        controller, stop = Controller(self.client, self.sender), threading.Event()
+        thread = threading.Thread(target=controller.run, args=(stop, TICK_S))
+        thread.start()
+        self._controllers.append((controller, stop, thread))
+        return controller
+
+    def stop_controller(self) -> None:
+        """End the first one as a kill would: its lock stays until it runs out."""
+        controller, stop, thread = self._controllers.pop(0)
+        stop.set()
+        thread.join()
+        controller.following.clear()
+        controller.close()
 
     def follow(self, *jobs: FakeJob) -> None:
         for job in jobs:
@@ -176,9 +190,11 @@ class Fleet:
         self.restarts = False
         for worker in self.workers:
             worker.end()
-        self._stop.set()
-        self._thread.join()
-        self.controller.close()
+        for controller, stop, thread in self._controllers:
+            stop.set()
+            thread.join()
+            controller.close()
+        self._controllers.clear()
         self.sender.close()
         self.client.close()
 

@@ -57,7 +57,7 @@ def test_1_and_11_a_storm_of_kills_loses_no_row_and_shows_no_half_written_part(
     fleet.start(2)
     fleet.follow(job)
     hit = {"child": 0, "parent": 0}
-    for n in range(kills):
+    for _ in range(kills):
         target = len(parts(job)) + rng.randint(1, 2 * chunks * 3 // (4 * kills))
         fleet.wait(lambda at=target: len(parts(job)) >= at or job.manifest(), 120)
         victim = "child" if rng.random() < 0.6 else "parent"

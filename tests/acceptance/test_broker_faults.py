@@ -1,0 +1,154 @@
+"""Redis that loses messages, forgets everything, dies, hangs, or is full."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from producers.queue_view import read_queue
+from schemas import keys, layout
+from tests.acceptance.conftest import MakeFleet, Say, Scale
+from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts
+from tests.fake_jobs import FakeJob, make_job
+
+QUEUE = keys.QUEUE_PREFIX + "default"
+
+
+def started(
+    make_fleet: MakeFleet, folder: Path, chunks: int, persist: bool = False, *others: FakeJob
+) -> tuple[Fleet, FakeJob]:
+    """A fleet of two in the middle of a job, one chunk a message."""
+    job = make_job(
+        folder, lines(30 * chunks), chunk_rows=30, params={"ms_per_row": 5}, batch_tokens=300
+    )
+    fleet = make_fleet(persist=persist, lease_s="4")
+    fleet.controller.least_workers = 1_000
+    fleet.start(2)
+    fleet.follow(job, *others)
+    fleet.until_parts(job, 3)
+    return fleet, job
+
+
+def pass_time(fleet: Fleet, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    fleet.wait(lambda: time.monotonic() > until, seconds + 5)
+
+
+@pytest.mark.timeout(200)
+def test_3_deleted_messages_are_put_back(make_fleet: MakeFleet, tmp_path: Path, say: Say) -> None:
+    fleet, job = started(make_fleet, tmp_path, 60)
+    deletions, slowest = 3, 0.0
+    for _ in range(deletions):
+        before = len(parts(job))
+        began = time.monotonic()
+        fleet.client.delete(QUEUE, f"{keys.QUEUE_PREFIX}unacked")
+        fleet.wait(lambda: read_queue(fleet.client, "default").chunks or job.manifest(), 60)
+        slowest = max(slowest, time.monotonic() - began)
+        fleet.until_parts(job, min(before + 4, 60))
+    fleet.until_ended(job)
+    job.check()
+    assert slowest < 60
+    say("3", f"the queue deleted {deletions} times: put back within {slowest:.1f} s, complete")
+
+
+@pytest.mark.timeout(200)
+def test_3_flushall_in_mid_job(make_fleet: MakeFleet, tmp_path: Path, say: Say) -> None:
+    fleet, job = started(make_fleet, tmp_path, 60)
+    slowest = 0.0
+    for _ in range(3):
+        before = len(parts(job))
+        began = time.monotonic()
+        fleet.client.flushall()
+        fleet.wait(lambda: read_queue(fleet.client, "default").chunks or job.manifest(), 60)
+        slowest = max(slowest, time.monotonic() - began)
+        fleet.until_parts(job, min(before + 4, 60))
+    fleet.until_ended(job)
+    job.check()
+    assert attempts(job) == {}
+    say("3", f"FLUSHALL 3 times in mid-job: put back within {slowest:.1f} s, complete")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("persist", [False, True], ids=["forgets", "append-only"])
+def test_4_redis_killed_and_started_again(
+    persist: bool, make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
+) -> None:
+    cancelled = make_job(tmp_path / "b", lines(500), chunk_rows=10, params={"ms_per_row": 9})
+    fleet, job = started(make_fleet, tmp_path / "a", 50, persist, cancelled)
+    fleet.until_parts(cancelled, 1)
+    cancelled.store.create(layout.CANCELLED, b'{"reason": "by hand"}')
+    fleet.redis.kill()
+    down_s = scale.of(3, 60)
+    pass_time(fleet, down_s)
+    before, stood = len(parts(job)), parts(cancelled)
+    fleet.redis.start()
+    began = time.monotonic()
+    fleet.until_parts(job, before + 1)
+    took = time.monotonic() - began
+    fleet.until_ended(job)
+    job.check()
+    assert took < 10
+    assert fleet.until_ended(cancelled).state == "cancelled"
+    assert parts(cancelled) == stood
+    kind = "with" if persist else "without"
+    say("4", f"Redis killed for {down_s} s {kind} append-only file: on after {took:.1f} s, 0 lost")
+
+
+@pytest.mark.timeout(300)
+def test_4_redis_that_hangs(make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say) -> None:
+    fleet, job = started(make_fleet, tmp_path, 50)
+    assert fleet.redis.pid is not None
+    os.kill(fleet.redis.pid, signal.SIGSTOP)
+    down_s = scale.of(8, 60)
+    pass_time(fleet, down_s)
+    before = len(parts(job))
+    os.kill(fleet.redis.pid, signal.SIGCONT)
+    began = time.monotonic()
+    fleet.until_parts(job, before + 1)
+    took = time.monotonic() - began
+    fleet.until_ended(job)
+    job.check()
+    assert took < 60
+    say(
+        "4", f"Redis that accepts and does not answer for {down_s} s: on after {took:.1f} s, 0 lost"
+    )
+
+
+@pytest.mark.timeout(200)
+def test_16_redis_at_its_maxmemory(make_fleet: MakeFleet, tmp_path: Path, say: Say) -> None:
+    fleet, job = started(make_fleet, tmp_path, 50)
+    fleet.client.config_set("maxmemory", "1kb")
+    full_at = len(parts(job))
+    fleet.wait(lambda: fleet.logged("broker.unreachable"), 30, "the workers to say it")
+    pass_time(fleet, 3)
+    fleet.client.config_set("maxmemory", "0")
+    began = time.monotonic()
+    fleet.until_ended(job)
+    job.check()
+    assert attempts(job) == {}
+    say(
+        "16",
+        f"Redis full at {full_at} of 50 parts: said so, done {time.monotonic() - began:.0f} s after",
+    )
+
+
+@pytest.mark.timeout(200)
+def test_a_controller_that_dies_is_replaced_within_fifteen_seconds(
+    make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    fleet, job = started(make_fleet, tmp_path, 200)
+    holder = fleet.client.get(keys.lock(job.job.key))
+    second = fleet.another_controller()
+    second.add(job.job, job.store)
+    fleet.stop_controller()  # without giving its lock back, as kill -9 leaves it
+    began = time.monotonic()
+    fleet.wait(lambda: fleet.client.get(keys.lock(job.job.key)) not in (None, holder), 20)
+    took = time.monotonic() - began
+    fleet.until_ended(job)
+    job.check()
+    assert took < 15
+    say("1", f"a controller killed: another took over after {took:.1f} s")

@@ -1,0 +1,170 @@
+"""A host's fleet that follows the controller: real processes, a burst, and back to nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from producers.controller import Controller
+from producers.scaling_endpoint import Pulse, serve_scaling
+from schemas.broker import celery_url, connect
+from schemas.celery_config import make_sender
+from schemas.errors import ExitCode
+from schemas.settings import load_settings
+from tests.conftest import free_port, wait_until
+from tests.fake_jobs import make_job
+from workers.fleet import Fleet
+from workers.slots import Slot, cores_available
+
+CORES = cores_available()
+
+
+@dataclass
+class House:
+    """A controller with its endpoint, in this process."""
+
+    controller: Controller
+    port: int
+
+
+@pytest.fixture
+def house(redis_url: str, redis_client: redis.Redis) -> Iterator[House]:
+    client, sender = connect(redis_url, name="acceptance"), make_sender(celery_url(redis_url))
+    controller = Controller(client, sender)
+    stop = threading.Event()
+    settings = load_settings(listen="127.0.0.1:0", window_s=10, startup_s=1, cooldown_s=2)
+    with serve_scaling(settings, client, Pulse()) as port:
+        assert port is not None
+        loop = threading.Thread(target=controller.run, args=(stop, 0.2))
+        loop.start()
+        try:
+            yield House(controller, port)
+        finally:
+            stop.set()
+            loop.join()
+            controller.close()
+    sender.close()
+    client.close()
+
+
+@dataclass
+class HostFleet:
+    """`headrace-worker fleet`, as a person starts it."""
+
+    process: subprocess.Popen[bytes]
+    health: int
+    log: Path
+
+    def get(self, path: str) -> tuple[int, dict[str, Any]]:
+        try:
+            url = f"http://127.0.0.1:{self.health}{path}"
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+        except OSError:
+            return 0, {}
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes of `workers.serve` that are alive."""
+        found = psutil.Process(self.process.pid).children()
+        return [p for p in found if p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture
+def host(house: House, redis_url: str, tmp_path: Path) -> Iterator[HostFleet]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
+    log, health = tmp_path / "fleet.log", free_port()
+    door = Path(sys.executable).parent / "headrace-worker"
+    command = [
+        str(door), "fleet", "--broker", redis_url, "--controller", f"http://127.0.0.1:{house.port}",
+        "--min", "0", "--max", str(max(2, min(4, len(CORES)))), "--device", "cpu",
+        "--grace-s", "5", "--health", f"127.0.0.1:{health}",
+    ]  # fmt: skip
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, env=kept, stdout=sink, stderr=sink)
+    try:
+        yield HostFleet(process, health, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def test_a_burst_wakes_the_fleet_and_its_end_sends_it_home(
+    house: House, host: HostFleet, tmp_path: Path
+) -> None:
+    wait_until(lambda: host.get("/readyz")[0] == 200, 20, "a fleet of nobody to be ready")
+    assert host.workers() == []
+    texts = [f"text {i}" for i in range(3_000)]
+    job = make_job(tmp_path / "job", texts, chunk_rows=50, params={"ms_per_row": 3})
+    house.controller.add(job.job, job.store)
+
+    most = len(host.get("/status")[1]["workers"])
+    wait_until(lambda: len(host.workers()) == most, 30, "all slots to be in use")
+    _see_pinning(host, most)
+    wait_until(lambda: host.get("/readyz")[1].get("serving"), 30, "a worker that serves")
+    wait_until(job.manifest, 60, "the job to end")
+    job.check()
+    wait_until(lambda: not host.workers(), 30, "the fleet to be empty again")
+    assert host.get("/livez")[0] == 200
+    host.process.send_signal(signal.SIGTERM)
+    assert host.process.wait(30) == 0
+
+
+def _see_pinning(host: HostFleet, count: int) -> None:
+    """Each worker's own cores, as the kernel tells of the worker itself, not of its parent."""
+    if count > len(CORES):
+        return
+    asked = {tuple(w["cores"]) for w in host.get("/status")[1]["workers"]}
+
+    def seen() -> set[tuple[int, ...]]:
+        return {tuple(sorted(p.cpu_affinity() or ())) for p in host.workers()}
+
+    wait_until(lambda: seen() == asked, 10, "the workers to keep to their cores")
+    assert sorted(c for cores in asked for c in cores) == CORES
+    for process in host.workers():
+        assert process.environ()["CUDA_VISIBLE_DEVICES"] == ""
+        assert process.environ()["OMP_NUM_THREADS"] == str(max(1, len(CORES) // count))
+
+
+def test_a_slot_in_a_crash_loop_is_taken_out_and_the_others_go_on(tmp_path: Path) -> None:
+    def command(slot: Slot) -> Sequence[str]:
+        return ["sh", "-c", "exit 3" if slot.name == "bad" else "exec sleep 60"]
+
+    slots = [Slot(name, "cpu", 1) for name in ("good", "bad", "other")]
+    fleet = Fleet(slots, dict(os.environ), 1.0, lambda: 3, command=command)
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(fleet.run()))
+    thread.start()
+    try:
+        states = lambda: {c.slot.name: c.state for c in list(fleet.children)}  # noqa: E731
+        wait_until(lambda: states().get("bad") == "given_up", 30, "the bad slot to be taken out")
+        assert states() == {"good": "running", "bad": "given_up", "other": "running"}
+    finally:
+        fleet.stop()
+        thread.join(30)
+    assert codes == [ExitCode.OK]
+
+
+def test_where_no_worker_can_live_the_fleet_says_so_by_its_exit_code() -> None:
+    fleet = Fleet([Slot("bad", "cpu", 1)], dict(os.environ), 1.0, command=lambda slot: ["false"])
+    assert fleet.run() == ExitCode.CRASH_LOOP
