@@ -24,30 +24,32 @@ Broker = Annotated[
 ]
 
 
-@app.callback()
-def _doors() -> None:
-    """Keeps `start` a word of its own while it is the only one."""
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, or a list such as cuda:0,cuda:1")
+]
+Queue = Annotated[str | None, typer.Option(help="the queue to serve")]
+Threads = Annotated[int | None, typer.Option(help="threads of one CPU worker")]
+Grace = Annotated[float | None, typer.Option(help="how long a drain may finish the chunk in hand")]
+Lease = Annotated[float | None, typer.Option(help="life of a lease without a heartbeat")]
+Health = Annotated[str | None, typer.Option(help="HOST:PORT for /livez, /readyz and /status")]
+LogFormat = Annotated[str | None, typer.Option(help="auto, json or text")]
+LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error")]
 
 
 @app.command()
 def start(
     broker: Broker = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, or a list such as cuda:0,cuda:1")
-    ] = None,
-    queue: Annotated[str | None, typer.Option(help="the queue to serve")] = None,
+    device: Device = None,
+    queue: Queue = None,
     workers: Annotated[
         int | None, typer.Option(help="worker processes; default: one a GPU, or one a core")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="threads of one CPU worker")] = None,
-    grace_s: Annotated[
-        float | None, typer.Option(help="how long a drain may finish the chunk in hand")
-    ] = None,
-    lease_s: Annotated[
-        float | None, typer.Option(help="life of a lease without a heartbeat")
-    ] = None,
-    log_format: Annotated[str | None, typer.Option(help="auto, json or text")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
+    threads: Threads = None,
+    grace_s: Grace = None,
+    lease_s: Lease = None,
+    health: Health = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Serve a queue with one process a device until SIGTERM, which drains."""
     from workers.start import start_fleet
@@ -60,10 +62,50 @@ def start(
         "threads": threads,
         "grace_s": grace_s,
         "lease_s": lease_s,
+        "health": health,
         "log_format": log_format,
         "log_level": log_level,
     }
     raise typer.Exit(start_fleet(flags))
+
+
+@app.command()
+def fleet(
+    broker: Broker = None,
+    controller: Annotated[
+        str | None, typer.Option(help="who says how many workers, e.g. http://host:8080")
+    ] = None,
+    least: Annotated[int | None, typer.Option("--min", help="workers that stay; default 0")] = None,
+    most: Annotated[
+        str | None, typer.Option("--max", help="workers at most; auto: one a GPU, or one a core")
+    ] = None,
+    device: Device = None,
+    queue: Queue = None,
+    threads: Threads = None,
+    grace_s: Grace = None,
+    lease_s: Lease = None,
+    health: Health = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Serve a queue with as many of this host's devices as the controller wants."""
+    from workers.start import start_fleet
+
+    flags: dict[str, Any] = {
+        "broker_url": broker,
+        "controller_url": controller,
+        "min_workers": least,
+        "max_workers": None if most in (None, "auto") else most,
+        "device": device,
+        "queue": queue,
+        "threads": threads,
+        "grace_s": grace_s,
+        "lease_s": lease_s,
+        "health": health,
+        "log_format": log_format,
+        "log_level": log_level,
+    }
+    raise typer.Exit(start_fleet(flags, follows=True))
 
 
 @app.command("train-demo", hidden=True)

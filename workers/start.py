@@ -1,29 +1,54 @@
-"""`headrace-worker start`: check what can be checked, then keep a fleet until a signal."""
+"""`headrace-worker start` and `fleet`: check what can be checked, then keep a fleet until a signal."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from schemas.broker import connect, ping_or_raise, server_warnings
 from schemas.errors import ConfigError
-from schemas.settings import environment_of, load_settings, process_environment
+from schemas.settings import Settings, environment_of, load_settings, process_environment
 from schemas.telemetry.logs import configure_logging, get_logger
-from workers.fleet import Fleet, cores_available, describe, plan_slots
+from workers.answers import Answers
+from workers.fleet import Fleet
+from workers.health import serve_health
+from workers.slots import cores_available, describe, plan_slots
+from workers.watch import Watch
 
 log = get_logger(__name__)
 
 
-def start_fleet(flags: dict[str, Any]) -> int:
+def start_fleet(flags: dict[str, Any], *, follows: bool = False) -> int:
     """Run the fleet of this host; returns the exit code.
 
+    With `follows` the controller says how many of the slots are in use, else all of them are.
+
     Raises:
-        ConfigError: no broker was named, or a setting has no meaning.
+        ConfigError: no broker or controller was named, or a setting has no meaning.
         BrokerError: Redis does not answer, or does not let us in.
     """
     settings = load_settings(**flags)
     configure_logging(settings, sys.stderr)
+    client = _client(settings)
+    slots = plan_slots(settings, cores_available(), settings.max_workers if follows else None)
+    fleet = Fleet(slots, process_environment(**environment_of(settings)), settings.grace_s)
+    watch = Watch(client, fleet.running)
+    fleet.is_busy = watch.is_busy
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: fleet.stop())
+    log.info("worker.started", message=describe(slots), queue=settings.queue)
+    with _answers(settings, fleet, follows), serve_health(settings.health, fleet, watch):
+        watch.start()
+        code = fleet.run()
+        watch.stop()
+    log.info("worker.stopped", exit_code=code)
+    return code
+
+
+def _client(settings: Settings) -> Any:
     if settings.broker_url is None:
         raise ConfigError(
             "headrace-worker needs --broker URL or HEADRACE_BROKER_URL, e.g. redis://localhost:6379/0"
@@ -33,11 +58,31 @@ def start_fleet(flags: dict[str, Any]) -> int:
     ping_or_raise(client, url)
     for warning in server_warnings(client):
         log.warning("worker.started", reason=warning)
-    slots = plan_slots(settings, cores_available())
-    fleet = Fleet(slots, process_environment(**environment_of(settings)), settings.grace_s)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: fleet.stop())
-    log.info("worker.started", message=describe(slots), queue=settings.queue)
-    code = fleet.run()
-    log.info("worker.stopped", exit_code=code)
-    return code
+    return client
+
+
+@contextlib.contextmanager
+def _answers(settings: Settings, fleet: Fleet, follows: bool) -> Iterator[None]:
+    """The fleet asks the controller for the block's life."""
+    if not follows:
+        yield
+        return
+    if settings.controller_url is None:
+        raise ConfigError(
+            "headrace-worker fleet needs --controller URL or HEADRACE_CONTROLLER_URL, e.g. "
+            "http://localhost:8080 (headrace controller --listen); for a fixed number: start"
+        )
+    least = min(settings.min_workers, len(fleet.slots))
+    answers = Answers(
+        settings.controller_url,
+        settings.queue,
+        len(fleet.slots),
+        least,
+        lambda: len(fleet.running()),
+    )
+    fleet.wanted = lambda: answers.workers
+    answers.start()
+    try:
+        yield
+    finally:
+        answers.stop()

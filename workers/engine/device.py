@@ -7,10 +7,9 @@ environment of its children without paying for it.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 
 from schemas.errors import ConfigError, ModelError
+from workers.engine.gpus import gpu_index, list_gpus, nvidia_smi
 
 CPU = "cpu"
 
@@ -30,7 +29,7 @@ def list_devices(spec: str = "auto") -> list[str]:
     """The devices a setting names, one worker process each: `["cpu"]` or `["cuda:0", "cuda:1"]`.
 
     `auto` is every GPU that `nvidia-smi` lists, else the CPU; `cuda` is every GPU; a list such as
-    `cuda:0,cuda:1` or `cpu,cpu` is taken as it stands.
+    `cuda:0,cuda:1` or `cpu,cpu` is taken as it stands. A slice (MIG) is a device: `cuda:0.1`.
 
     Raises:
         ConfigError: the setting has no meaning, or names a GPU that is not there.
@@ -38,34 +37,31 @@ def list_devices(spec: str = "auto") -> list[str]:
     spec = spec.strip().lower()
     if spec == CPU:
         return [CPU]
+    known = [] if set(spec.split(",")) == {CPU} else [gpu.name for gpu in list_gpus()]
     if spec in ("auto", "cuda"):
-        found = [f"cuda:{i}" for i in range(count_gpus())]
-        if spec == "cuda" and not found:
+        if spec == "cuda" and not known:
             raise ConfigError(
                 "device cuda: nvidia-smi lists no GPU on this machine; use --device cpu"
             )
-        return found or [CPU]
+        return known or [CPU]
     names = [name.strip() for name in spec.split(",") if name.strip()]
-    if not names or not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
+    if not names or not all(re.fullmatch(r"cpu|cuda:\d+(\.\d+)?", name) for name in names):
         raise ConfigError(f"device {spec!r} is not auto, cpu, cuda or a list such as cuda:0,cuda:1")
-    gpus = count_gpus() if any(name != CPU for name in names) else 0
     for name in names:
-        if name != CPU and int(name.removeprefix("cuda:")) >= gpus:
-            raise ConfigError(f"device {name}: nvidia-smi lists {gpus} GPU(s) on this machine")
+        if name != CPU and name not in known:
+            raise ConfigError(
+                f"device {name}: nvidia-smi lists {len(known)} GPU(s) on this machine"
+                + (f": {', '.join(known)}" if known else "")
+            )
     return names
-
-
-def count_gpus() -> int:
-    """GPUs that `nvidia-smi -L` lists; 0 where there is no such command or no driver."""
-    return sum(line.startswith("GPU ") for line in _nvidia_smi("-L"))
 
 
 def dtypes_of(device: str) -> frozenset[str]:
     """The precisions a device can serve. bf16 needs compute capability 8.0 (Ampere)."""
     if device == CPU:
         return frozenset({"float32", "bfloat16", "int8"})
-    capability = _nvidia_smi("--query-gpu=compute_cap", "--format=csv,noheader")
-    index = int(device.removeprefix("cuda:") or 0)
+    capability = nvidia_smi("--query-gpu=compute_cap", "--format=csv,noheader")
+    index = gpu_index(device)
     has_bf16 = index < len(capability) and float(capability[index]) >= 8.0
     return frozenset({"float32", "float16", *(["bfloat16"] if has_bf16 else [])})
 
@@ -86,14 +82,15 @@ def resolve_dtype(requested: str, device: str) -> str:
     return requested
 
 
-def worker_environment(device: str, threads: int) -> dict[str, str]:
+def worker_environment(device: str, threads: int, visible: str | None = None) -> dict[str, str]:
     """The variables a worker process is started with, to be laid over its parent's.
 
-    A GPU worker sees its own GPU only, under the name that `device_inside` gives.
+    A GPU worker sees its own GPU only, under the name that `device_inside` gives; `visible` is the
+    GPU's UUID, which holds where numbers depend on who counts.
     """
     shared = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(threads)}
     if device != CPU:
-        return shared | {"CUDA_VISIBLE_DEVICES": device.removeprefix("cuda:")}
+        return shared | {"CUDA_VISIBLE_DEVICES": visible or str(gpu_index(device))}
     own = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     return shared | MALLOC_ENVIRONMENT | own | {"CUDA_VISIBLE_DEVICES": ""}
 
@@ -124,17 +121,3 @@ def is_out_of_memory(error: BaseException) -> bool:
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|DefaultCPUAllocator|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED", re.I
 )
-
-
-def _nvidia_smi(*arguments: str) -> list[str]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    try:
-        # 20 s: the first call after boot loads the driver
-        answer = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []  # the command is there, the driver is not: as good as no GPU
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]

@@ -1,0 +1,118 @@
+"""Where workers go: GPUs by UUID, slices, cores shared without overlap, and who leaves first."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.settings import load_settings
+from workers.engine.device import dtypes_of
+from workers.engine.gpus import Gpu, cores_near, parse_cpu_list, parse_gpus
+from workers.fleet import Child, choose_leavers
+from workers.slots import Slot, node_of_cores, plan_slots, split_cores
+
+LISTING = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
+  MIG 2g.10gb     Device  1: (UUID: MIG-GPU-5d5ba0d6/7/0)
+GPU 1: NVIDIA H200 (UUID: GPU-11111111-d33d-2b2c-524d-9e3d8d2b8a77)
+"""
+SMI = f"""#!/bin/sh
+case "$*" in
+-L) cat <<'END'
+{LISTING}END
+;;
+*bus_id*) echo 00000000:3B:00.0; echo 00000000:AF:00.0 ;;
+*) echo 8.0; echo 9.0 ;;
+esac
+"""
+
+
+@pytest.fixture
+def sliced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with an A100 in two slices and a whole H200."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(SMI)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_slices_stand_in_the_place_of_their_gpu() -> None:
+    assert parse_gpus(LISTING.splitlines()) == [
+        Gpu("cuda:0.0", "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f"),
+        Gpu("cuda:0.1", "MIG-GPU-5d5ba0d6/7/0"),
+        Gpu("cuda:1", "GPU-11111111-d33d-2b2c-524d-9e3d8d2b8a77"),
+    ]
+
+
+@pytest.mark.usefixtures("sliced")
+def test_a_gpu_worker_sees_its_own_by_uuid() -> None:
+    slots = plan_slots(load_settings(device="auto"), range(16))
+    assert [s.device for s in slots] == ["cuda:0.0", "cuda:0.1", "cuda:1"]
+    seen = [s.environment()["CUDA_VISIBLE_DEVICES"] for s in slots]
+    assert seen == [g.uuid for g in parse_gpus(LISTING.splitlines())]
+    assert slots[2].environment()["HEADRACE_DEVICE"] == "cuda:1"
+    assert "bfloat16" in dtypes_of("cuda:0.1")
+
+
+@pytest.mark.usefixtures("sliced")
+def test_a_gpu_worker_is_kept_near_its_gpu(tmp_path: Path) -> None:
+    (tmp_path / "0000:af:00.0").mkdir()
+    (tmp_path / "0000:af:00.0" / "local_cpulist").write_text("8-11,24\n")
+    assert cores_near("cuda:1", tmp_path) == [8, 9, 10, 11, 24]
+    assert cores_near("cuda:0.1", tmp_path) == []
+
+
+def test_a_cpu_worker_has_threads_and_cores_of_its_own() -> None:
+    slots = plan_slots(load_settings(device="cpu", workers=2), range(8))
+    assert [s.cores for s in slots] == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    assert slots[0].environment()["OMP_NUM_THREADS"] == "4"
+    assert slots[0].environment()["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@given(st.sets(st.integers(0, 63), min_size=1), st.integers(1, 70))
+def test_shares_of_cores_do_not_overlap_and_leave_none_over(cores: set[int], count: int) -> None:
+    shares = split_cores(sorted(cores), count, {c: c % 2 for c in cores})
+    assert len(shares) == count
+    if 1 < count <= len(cores):
+        assert sorted(c for share in shares for c in share) == sorted(cores)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    else:
+        assert shares == [()] * count
+
+
+def test_a_share_stays_on_one_node_where_it_fits() -> None:
+    nodes = {0: 0, 1: 1, 2: 0, 3: 1}
+    assert split_cores([0, 1, 2, 3], 2, nodes) == [(0, 2), (1, 3)]
+
+
+def test_nodes_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
+    for node, text in {"node0": "0-1,4\n", "node1": "2-3\n", "node2": "\n"}.items():
+        (tmp_path / node).mkdir()
+        (tmp_path / node / "cpulist").write_text(text)
+    assert node_of_cores(tmp_path) == {0: 0, 1: 0, 4: 0, 2: 1, 3: 1}
+    assert parse_cpu_list("") == []
+
+
+def child(name: str, started_s: float, *, process: bool = True) -> Child:
+    found: Any = SimpleNamespace() if process else None
+    return Child(Slot(name, "cpu", 1), is_on=True, process=found, started_s=started_s)
+
+
+def test_idle_workers_go_before_busy_ones_and_the_young_before_the_old() -> None:
+    children = [
+        child("busy", 5),
+        child("old", 1),
+        child("young", 9),
+        child("new", 0, process=False),
+    ]
+    order = [c.slot.name for c in choose_leavers(children, 4, lambda name: name == "busy")]
+    assert order == ["new", "young", "old", "busy"]
+    assert choose_leavers(children, 0, lambda name: False) == []
+    assert choose_leavers(children, -1, lambda name: False) == []

@@ -1,0 +1,88 @@
+"""A fleet's health over HTTP, for Kubernetes: alive, ready, and what each worker does.
+
+| path | answer |
+| --- | --- |
+| `/livez` | 200 while the fleet's loop turns |
+| `/readyz` | 200 while Redis answers and, where workers are wanted, one of them serves |
+| `/status` | each slot: device, state, what is in hand, seconds since progress |
+
+A worker that serves has its connection to the queue; the model is loaded with the first message,
+for the message names it. A worker that hangs ends itself (`batch_timeout_s`): liveness need not
+look into it, and restarting a pod for one slow batch would cost all its chunks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from schemas.http_server import Reply, serve_http
+from workers.fleet import Child, Fleet
+from workers.watch import Watch
+
+STUCK_S = 30.0  # chosen: the loop turns ten times a second
+
+
+@contextlib.contextmanager
+def serve_health(listen: str | None, fleet: Fleet, watch: Watch) -> Iterator[int | None]:
+    """Answer for the block's life; yields the port, None where nobody asked for it.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    if listen is None:
+        yield None
+        return
+    routes = {
+        "/livez": lambda query: _live(fleet),
+        "/readyz": lambda query: _ready(fleet, watch),
+        "/status": lambda query: Reply(status_of(fleet, watch, time.time())),
+    }
+    with serve_http(listen, routes) as port:
+        yield port
+
+
+def _live(fleet: Fleet) -> Reply:
+    alive = time.monotonic() - fleet.beat_s < STUCK_S or fleet.stopping.is_set()
+    return Reply({"alive": alive}, 200 if alive else 503)
+
+
+def _ready(fleet: Fleet, watch: Watch) -> Reply:
+    wanted = [c for c in list(fleet.children) if c.is_on]
+    serving = sum(c.slot.name in watch.doing for c in wanted)
+    ready = watch.redis_answers and not fleet.stopping.is_set() and (serving > 0 or not wanted)
+    body = {
+        "ready": ready,
+        "redis": watch.redis_answers,
+        "wanted": len(wanted),
+        "serving": serving,
+        "draining": fleet.stopping.is_set(),
+    }
+    return Reply(body, 200 if ready else 503)
+
+
+def status_of(fleet: Fleet, watch: Watch, now_s: float) -> dict[str, Any]:
+    """What `/status` tells."""
+    return {"workers": [_worker(c, watch, now_s) for c in list(fleet.children)]}
+
+
+def _worker(child: Child, watch: Watch, now_s: float) -> dict[str, Any]:
+    doing = watch.doing.get(child.slot.name)
+    told = {
+        "name": child.slot.name,
+        "device": child.slot.device,
+        "cores": list(child.slot.cores),
+        "state": child.state,
+        "restarts_in_a_row": child.short_lives,
+        "serves": doing is not None,
+    }
+    if doing is None:
+        return told
+    return told | {
+        "hand": json.loads(doing.hand) if doing.hand else None,
+        "seen_s_ago": round(now_s - doing.seen_s, 1),
+        "progress_s_ago": round(now_s - doing.progress_s, 1),
+    }
