@@ -86,12 +86,21 @@ def plan(
 
 @app.command()
 def status(
-    where: AnyJob = None, broker: Broker = None, registry: Registry = None, json: Json = False
+    where: AnyJob = None,
+    workers: Annotated[
+        bool,
+        typer.Option("--workers", help="the workers instead: device, chunk in hand, last seen"),
+    ] = False,
+    broker: Broker = None,
+    registry: Registry = None,
+    json: Json = False,
 ) -> None:
-    """How a job stands: rows, chunks, errors, parked chunks."""
-    from producers.commands.status import list_jobs, show_status
+    """How a job stands: rows, chunks, errors, parked chunks; or what the workers do."""
+    from producers.commands.status import list_jobs, list_workers, show_status
 
     flags = {"broker_url": broker, "registry": registry}
+    if workers:
+        raise typer.Exit(list_workers(flags, as_json=json))
     raise typer.Exit(
         list_jobs(flags, as_json=json) if where is None else show_status(where, flags, as_json=json)
     )

@@ -20,6 +20,7 @@ from producers.commands.session import (
 )  # fmt: skip
 from producers.progress import duration
 from producers.snapshot import Snapshot, take_snapshot
+from producers.workers_seen import read_workers
 from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
 from schemas.manifest import JobState
@@ -81,6 +82,31 @@ def list_jobs(flags: dict[str, Any], *, as_json: bool) -> int:
         table.add_row(
             e.id, e.state, time.strftime("%Y-%m-%d %H:%M", time.localtime(e.submitted_s)), e.output
         )
+    out.print(table)
+    return ExitCode.OK
+
+
+def list_workers(flags: dict[str, Any], *, as_json: bool) -> int:
+    """The workers that showed a sign of life lately, and what each has in hand.
+
+    Raises:
+        ConfigError: no broker was named. BrokerError: it does not answer.
+    """
+    now_s = time.time()
+    workers = list(read_workers(needed_broker(settings_of(flags)).client, now_s))
+    if as_json:
+        out.print_json(json.dumps([w.to_json() for w in workers]))
+        return ExitCode.OK
+    if not workers:
+        out.print("no worker is there: headrace-worker start --help", highlight=False)
+        return ExitCode.OK
+    table = Table(box=None, pad_edge=False)
+    for name in ("worker", "queue", "device", "host", "in hand", "last seen"):
+        table.add_column(name, overflow="fold")
+    for w in workers:
+        chunks = ", ".join(map(str, w.chunks))
+        hand = f"{w.job[:16]} chunk {chunks}" if w.is_busy else "–"
+        table.add_row(w.name, w.queue, w.device, w.host, hand, f"{now_s - w.seen_s:.0f} s ago")
     out.print(table)
     return ExitCode.OK
 

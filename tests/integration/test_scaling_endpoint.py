@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from producers.commands.status import list_workers
 from producers.controller import Controller
 from producers.reconcile import Following
 from producers.scaling import Fleet, decide
@@ -199,3 +200,16 @@ def test_metrics_are_those_of_the_list_and_name_no_job(
     assert {"headrace_backlog_tokens", "headrace_workers_wanted"} <= families
     assert 'headrace_workers{queue="default",state="busy"} 1.0' in text
     assert followed.job.id not in text
+
+
+def test_status_lists_the_workers(
+    redis_url: str, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker(redis_client, "w1", "0123456789abcdef-77777777")
+    worker(redis_client, "w2", queue="gpu")
+    assert list_workers({"broker_url": redis_url}, as_json=True) == 0
+    told = {w["name"]: w for w in json.loads(capsys.readouterr().out)}
+    assert told["w1"]["chunks"] == [3]
+    assert (told["w2"]["job"], told["w2"]["queue"]) == ("", "gpu")
+    list_workers({"broker_url": redis_url}, as_json=False)
+    assert "0123456789abcdef chunk 3" in capsys.readouterr().out
