@@ -117,7 +117,7 @@ bench: $(VENV)/.dev  ## headrace and its peers side by side
 	@$(BIN)/python -m benchmarks
 
 chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, by seed
-	@HEADRACE_TEST_CHAOS=long $(PYTEST) tests/acceptance
+	@HEADRACE_CHAOS=long $(PYTEST) tests/acceptance
 
 clean:  ## takes away the environment and every cache; the demo's corpus and model stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
