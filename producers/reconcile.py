@@ -35,6 +35,8 @@ GRACE_S = 2.0
 FLAGS_S = 5.0  # chosen: how often cancel and pause are looked for in the store
 READY = 1_024  # chosen: more than one window can take
 
+REFUSALS = 8  # chosen: more than the workers of one misconfigured host say before others answer
+
 NEW, SENT, DONE, PARKED = 0, 1, 2, 3
 
 
@@ -259,11 +261,16 @@ class Following:
         return found
 
     def _count_errors(self) -> None:
-        told = self.client.hget(keys.job(self.job.key), "error_rows")
+        told, refused, why = self.client.hmget(
+            keys.job(self.job.key), "error_rows", "refused", "refused_why"
+        )
         self.error_rows = int(told) if told is not None else self.error_rows
+        if int(refused or 0) >= REFUSALS and not (self.state == DONE).any():
+            self.fatal = f"no worker can reach the job: {why.decode()}"
 
     def _announce(self) -> None:
         """Put into Redis what workers and watchers read there."""
+        self.client.hdel(keys.job(self.job.key), "refused", "refused_why")
         key = keys.job(self.job.key)
         known = (
             read_receipts(self.store, self.job, self.done_chunks(), self.client)

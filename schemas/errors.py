@@ -19,6 +19,7 @@
     ├── InputChanged               an input file is not the one that was planned    (never retried)
     ├── ModelChanged               a model is not the one that was planned          (never retried)
     ├── MessageRejected            a message that is not ours or names no chunk     (never retried)
+    │   └── OutOfReach             a job whose output this worker cannot see        (never retried)
     ├── OutOfMemory                the device has no memory for one single row      (row error)
     ├── LeaseLost                  another attempt holds the chunk                  (not an attempt)
     ├── Stopped                    drain, cancel or pause seen between batches      (not an attempt)
@@ -146,6 +147,10 @@ class ModelChanged(HeadraceError):
 
 
 class MessageRejected(HeadraceError):
+    pass
+
+
+class OutOfReach(MessageRejected):
     pass
 
 

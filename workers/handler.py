@@ -22,6 +22,7 @@ from schemas.errors import (
     LeaseLost,
     MessageRejected,
     ModelChanged,
+    OutOfReach,
     Stopped,
     error_type_of,
 )
@@ -59,6 +60,9 @@ def handle(body: Any, runtime: Runtime) -> None:
     try:
         message = parse_message(body)
         work = runtime.jobs.find(message)
+    except OutOfReach as error:
+        runtime.refuse(message, str(error))
+        return
     except MessageRejected as error:
         runtime.reject(body, str(error))
         return

@@ -121,6 +121,21 @@ class Runtime:
         except redis.RedisError as error:
             self.redis_away(error)
 
+    def refuse(self, message: ScoreChunk, why: str) -> None:
+        """Put a message aside whose job this worker cannot reach, and tell the job's controller.
+
+        If no worker can, the job would wait for ever: the controller ends it with the reason.
+        """
+        self.reject(message.model_dump(mode="json"), why)
+        try:
+            pipe = self.client.pipeline()
+            pipe.hincrby(keys.job(message.key), "refused", 1)
+            pipe.hset(keys.job(message.key), "refused_why", why)
+            pipe.expire(keys.job(message.key), keys.JOB_LIFE_S)
+            pipe.execute()
+        except redis.RedisError as error:
+            self.redis_away(error)
+
     def give_back(self, message: ScoreChunk, chunks: list[int], queue: str) -> None:
         """Publish chunks again that were released; the controller does it too, only later."""
         if not chunks:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from schemas import layout
 from schemas.chunk import Chunk
-from schemas.errors import ConfigError, MessageRejected, OutputConflict, UriNotAllowed
+from schemas.errors import MessageRejected, OutOfReach, OutputConflict, UsageError
 from schemas.job import Job, parse_job
 from schemas.message import ScoreChunk
 from schemas.plan_file import PlanTable
@@ -59,11 +59,12 @@ class WorkBook:
     def _load(self, message: ScoreChunk) -> Work:
         try:
             store = self._open(message.output)
-        except (ConfigError, UriNotAllowed) as error:  # no place, or none that is ours to touch
-            raise MessageRejected(str(error)) from error
+        except UsageError as error:  # no place, none that is ours to touch, or an extra is missing
+            raise OutOfReach(str(error)) from error
         data = store.read(layout.JOB)
         if data is None:
-            raise MessageRejected(f"no job in {store.uri}")
+            where = "a bucket" if store.uri.startswith("s3://") else "a folder"
+            raise OutOfReach(f"no job in {store.uri}: is it {where} that this worker's host sees?")
         try:
             job = parse_job(data, f"{store.uri}/{layout.JOB}")
             plan = PlanTable.load(store)
