@@ -46,19 +46,21 @@ def window_size(workers: int) -> int:
     return max(MIN_MESSAGES, MESSAGES_A_WORKER * workers)
 
 
-def run_length(remaining: int, workers: int) -> int:
+def run_length(unsent: int, workers: int) -> int:
     """Chunks a message: long enough to overlap, short enough that the end is shared by all.
 
-    One to eight; with fewer than four messages left for each worker, one.
+    One to eight: a fourth of each worker's share of what is not sent yet, so that runs grow shorter
+    towards the end and no worker is left with a long one (guided self-scheduling, Polychronopoulos
+    and Kuck 1987).
     """
-    return max(1, min(MAX_RUN, remaining // (4 * max(1, workers))))
+    return max(1, min(MAX_RUN, unsent // (4 * max(1, workers))))
 
 
 def choose(claims: Sequence[Claim], messages: int, workers: int) -> list[Run]:
     """At most that many messages, highest priority first; equals take turns, fewest in flight first."""
     ready = {c.job: list(c.ready) for c in claims}
     flying = {c.job: c.in_flight for c in claims}
-    length = {c.job: run_length(c.remaining, workers) for c in claims}
+    unsent = {c.job: c.remaining - c.in_flight for c in claims}
     runs: list[Run] = []
     while len(runs) < messages:
         able = [c for c in claims if ready[c.job]]
@@ -66,8 +68,9 @@ def choose(claims: Sequence[Claim], messages: int, workers: int) -> list[Run]:
             break
         top = max(c.priority for c in able)
         turn = min((c for c in able if c.priority == top), key=lambda c: (flying[c.job], c.job))
-        run = _neighbours(ready[turn.job], length[turn.job], turn.alone)
+        run = _neighbours(ready[turn.job], run_length(unsent[turn.job], workers), turn.alone)
         del ready[turn.job][: len(run)]
+        unsent[turn.job] -= len(run)
         flying[turn.job] += len(run)
         runs.append(Run(turn.job, run))
     return runs

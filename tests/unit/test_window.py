@@ -99,3 +99,12 @@ def test_no_lower_priority_while_a_higher_one_is_ready(found: list[Claim], messa
 
 def test_a_run_is_a_value() -> None:
     assert Run("a", (1,)) == Run("a", (1,))
+
+
+def test_runs_grow_shorter_towards_the_end_of_a_job() -> None:
+    claim = Claim("a", 0, tuple(range(35)), in_flight=0, remaining=35)
+    lengths = [len(run.chunks) for run in choose([claim], messages=64, workers=2)]
+    assert sum(lengths) == 35
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] == 4
+    assert lengths[-8:] == [1] * 8
