@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
 .PHONY: help venv install dev demo test test-unit test-integration test-acceptance test-system \
-	system-packages lint bench chaos clean
+	system-packages lint bench chaos audit clean
 
 help:  ## what can be made
 	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
@@ -118,6 +118,10 @@ bench: $(VENV)/.dev  ## headrace and its peers side by side
 
 chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, by seed
 	@HEADRACE_CHAOS=long $(PYTEST) tests/acceptance
+
+audit: $(VENV)/.pip  ## known vulnerabilities in the pinned set
+	@$(BIN)/python -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit
+	@$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:  ## takes away the environment and every cache; the demo's corpus and model stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -172,6 +172,17 @@ def retry(
 
 
 @app.command()
+def clean(
+    output: OutputAt,
+    force: Annotated[bool, typer.Option("--force", help="nobody works on it, I am sure")] = False,
+) -> None:
+    """Remove what unfinished writes left in an output whose job has ended."""
+    from producers.commands.control import clean_output
+
+    raise typer.Exit(clean_output(output, {}, force=force))
+
+
+@app.command()
 def verify(output: OutputAt, json: Json = False) -> None:
     """Recount a job from its input and output alone: every row there once, in order, unchanged."""
     from producers.commands.check import verify_output

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import redis
 
-from producers.commands.session import broker_if_any, find_job, out, settings_of
+from producers.commands.session import broker_if_any, find_job, job_in, out, settings_of
 from producers.commands.status import remember
 from schemas import keys, layout
-from schemas.errors import ExitCode
+from schemas.errors import ExitCode, OutputConflict
 
 
 def cancel_job(where: str, flags: dict[str, Any]) -> int:
@@ -20,6 +20,27 @@ def cancel_job(where: str, flags: dict[str, Any]) -> int:
 
 def pause_job(where: str, flags: dict[str, Any]) -> int:
     return _flag(where, flags, layout.PAUSED, "paused")
+
+
+def clean_output(output: str, flags: dict[str, Any], *, force: bool) -> int:
+    """Remove what unfinished writes left behind; parts and records stay.
+
+    A write that is under way looks like one that died, so it is never told by age: the job must
+    have ended, or somebody must say that nobody works on it.
+
+    Raises:
+        OutputConflict: the job has not ended and `force` was not said.
+    """
+    settings = settings_of(flags)
+    job, store = job_in(output, settings)
+    if store.head(layout.MANIFEST) is None and not force:
+        raise OutputConflict(
+            f"job {job.id} has not ended: a worker may be writing to {store.uri}. When none is, say so "
+            "with --force"
+        )
+    gone = store.clean_orphans()
+    out.print(f"removed {len(gone)} unfinished write(s)", highlight=False)
+    return ExitCode.OK
 
 
 def _flag(

@@ -60,3 +60,6 @@ class Store(Protocol):
 
     def scratch(self) -> Path:
         """A local folder to build a file in; on a disk it lies on the same file system."""
+
+    def clean_orphans(self) -> tuple[str, ...]:
+        """Remove what unfinished writes left, and name it. Only while nobody writes."""
