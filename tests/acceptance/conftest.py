@@ -57,6 +57,17 @@ def say() -> Say:
     return note
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long_only: shown by a shorter test too; runs in make chaos")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left = [i for i in items if not IS_LONG and i.get_closest_marker("long_only")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [i for i in items if i not in left]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _LINES:
         terminalreporter.section(f"faults, {'long' if IS_LONG else 'short'} form")

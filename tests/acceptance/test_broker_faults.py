@@ -39,9 +39,11 @@ def pass_time(fleet: Fleet, seconds: float) -> None:
 
 
 @pytest.mark.timeout(200)
-def test_3_deleted_messages_are_put_back(make_fleet: MakeFleet, tmp_path: Path, say: Say) -> None:
+def test_3_deleted_messages_are_put_back(
+    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
+) -> None:
     fleet, job = started(make_fleet, tmp_path, 60)
-    deletions, slowest = 3, 0.0
+    deletions, slowest = scale.of(1, 3), 0.0
     for _ in range(deletions):
         before = len(parts(job))
         began = time.monotonic()
@@ -73,7 +75,11 @@ def test_3_flushall_in_mid_job(make_fleet: MakeFleet, tmp_path: Path, say: Say) 
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("persist", [False, True], ids=["forgets", "append-only"])
+@pytest.mark.parametrize(
+    "persist",
+    [False, pytest.param(True, marks=pytest.mark.long_only)],
+    ids=["forgets", "append-only"],
+)
 def test_4_redis_killed_and_started_again(
     persist: bool, make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
 ) -> None:
@@ -103,7 +109,7 @@ def test_4_redis_that_hangs(make_fleet: MakeFleet, tmp_path: Path, scale: Scale,
     fleet, job = started(make_fleet, tmp_path, 50)
     assert fleet.redis.pid is not None
     os.kill(fleet.redis.pid, signal.SIGSTOP)
-    down_s = scale.of(8, 60)
+    down_s = scale.of(4, 60)
     pass_time(fleet, down_s)
     before = len(parts(job))
     os.kill(fleet.redis.pid, signal.SIGCONT)
@@ -124,7 +130,7 @@ def test_16_redis_at_its_maxmemory(make_fleet: MakeFleet, tmp_path: Path, say: S
     fleet.client.config_set("maxmemory", "1kb")
     full_at = len(parts(job))
     fleet.wait(lambda: fleet.logged("broker.unreachable"), 30, "the workers to say it")
-    pass_time(fleet, 3)
+    pass_time(fleet, 1)
     fleet.client.config_set("maxmemory", "0")
     began = time.monotonic()
     fleet.until_ended(job)
@@ -136,6 +142,7 @@ def test_16_redis_at_its_maxmemory(make_fleet: MakeFleet, tmp_path: Path, say: S
     )
 
 
+@pytest.mark.long_only
 @pytest.mark.timeout(200)
 def test_a_controller_that_dies_is_replaced_within_fifteen_seconds(
     make_fleet: MakeFleet, tmp_path: Path, say: Say

@@ -48,7 +48,7 @@ def test_1_and_11_a_storm_of_kills_loses_no_row_and_shows_no_half_written_part(
     make_fleet: MakeFleet, tmp_path: Path, scale: Scale, seed: int, say: Say
 ) -> None:
     rng = random.Random(seed)
-    chunks, kills = scale.of(120, 600), scale.of(10, 40)
+    chunks, kills = scale.of(80, 600), scale.of(8, 40)
     texts = lines(30 * chunks, seed)
     job = make_job(tmp_path, texts, chunk_rows=30, params={"ms_per_row": 2}, batch_tokens=400)
     fleet = make_fleet(lease_s="4")
@@ -119,6 +119,7 @@ def test_7_a_row_that_kills_every_time_is_the_only_error_of_its_thousand(
     say("7", f"seed {seed}: row {row} of 1,000 found in {tried} attempts; the other 999 are ok")
 
 
+@pytest.mark.long_only
 @pytest.mark.timeout(300)
 def test_7_two_deadly_rows_in_a_job_of_many_chunks_touch_no_neighbour(
     make_fleet: MakeFleet, tmp_path: Path, say: Say

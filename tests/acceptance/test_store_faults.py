@@ -142,6 +142,7 @@ def test_8_a_bad_row_in_ten_thousand_spoils_no_other(
     )
 
 
+@pytest.mark.long_only
 @pytest.mark.timeout(120)
 def test_19_an_input_that_changed_is_refused_before_any_computing(
     make_fleet: MakeFleet, tmp_path: Path, say: Say
@@ -170,7 +171,7 @@ def test_19_an_input_that_changed_is_refused_before_any_computing(
 def test_20_memory_and_descriptors_stay_flat(
     make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
 ) -> None:
-    chunks = scale.of(400, 10_000)
+    chunks = scale.of(240, 10_000)
     job = make_job(tmp_path, lines(5 * chunks), chunk_rows=5)
     fleet = make_fleet()
     fleet.start(1)
