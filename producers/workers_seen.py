@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from producers.device_hint import DeviceHint
 from schemas import keys
 
 SEEN_S = 15.0  # three signs of an idle worker; past it a worker counts as gone
@@ -22,6 +23,8 @@ class WorkerSeen:
     host: str
     pid: int
     seen_s: float
+    dtypes: tuple[str, ...]
+    """Precisions its device has."""
     job: str
     """Run key of the job whose chunks it has in hand; empty: it waits for work."""
     chunks: tuple[int, ...]
@@ -54,6 +57,7 @@ def _worker(name: str, told: dict[str, str]) -> WorkerSeen:
         host=told.get("host", ""),
         pid=int(told.get("pid", "0") or 0),
         seen_s=float(told.get("seen_s", "0") or 0),
+        dtypes=tuple(d for d in told.get("dtypes", "").split(",") if d),
         job=job,
         chunks=chunks,
     )
@@ -65,3 +69,17 @@ def _hand(text: str) -> tuple[str, tuple[int, ...]]:
         return str(found.get("job", "")), tuple(sorted(int(c) for c in found.get("chunks", {})))
     except (ValueError, AttributeError, TypeError):
         return "", ()
+
+
+def hint_of(workers: Iterable[WorkerSeen]) -> DeviceHint | None:
+    """The kind of device a fleet has; None where there is no worker to tell.
+
+    A fleet of both kinds is taken for CPUs: what they can do, the others can.
+    """
+    found = list(workers)
+    if not found:
+        return None
+    if not all(w.device.startswith("cuda") for w in found):
+        return DeviceHint(name="CPU", count=len(found))
+    bf16 = all("bfloat16" in w.dtypes for w in found)
+    return DeviceHint("cuda", bf16, "the fleet's GPUs", len(found))

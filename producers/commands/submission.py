@@ -32,9 +32,15 @@ def local_workers(settings: Settings, hint: DeviceHint) -> int:
     return settings.workers or (hint.count if hint.kind == "cuda" else cores)
 
 
-def prepare_job(settings: Settings, inputs: Sequence[str], output: str, workers: int) -> Prepared:
-    """The job, checked; its warnings are printed."""
-    hint = guess_device(settings.device, workers=workers)
+def prepare_job(
+    settings: Settings,
+    inputs: Sequence[str],
+    output: str,
+    workers: int,
+    hint: DeviceHint | None = None,
+) -> Prepared:
+    """The job, checked; its warnings are printed. Without a hint it is for this machine."""
+    hint = hint or guess_device(settings.device, workers=workers)
     prepared = prepare(
         settings,
         inputs,

@@ -16,6 +16,7 @@ from producers.commands.tracing import job_trace
 from producers.controller import Controller
 from producers.device_hint import guess_device
 from producers.snapshot import take_snapshot
+from producers.workers_seen import hint_of, read_workers
 from schemas import keys
 from schemas.errors import ExitCode
 from schemas.job import Job
@@ -33,10 +34,13 @@ def submit_job(
     with job_trace(settings) as (trace, telemetry):
         wait_for_input(settings, threading.Event().wait)
         with trace("plan"):
-            workers = int(broker.client.zcount(keys.WORKERS, time.time() - 60, "+inf"))
-            prepared = prepare_job(
-                settings, inputs, output, workers or local_workers(settings, guess_device("cpu"))
-            )
+            seen = [
+                worker
+                for worker in read_workers(broker.client, time.time())
+                if worker.queue == settings.queue
+            ]
+            workers = len(seen) or local_workers(settings, guess_device("cpu"))
+            prepared = prepare_job(settings, inputs, output, workers, hint_of(seen))
             job, store, is_new = store_job(settings, prepared, trace)
         broker.client.hset(keys.JOBS, job.key, job.output)
         _say(job, is_new, as_json=as_json)

@@ -1,0 +1,45 @@
+"""What the workers of a fleet say of themselves decides what a job is planned for."""
+
+from __future__ import annotations
+
+import pytest
+
+from producers.workers_seen import WorkerSeen, hint_of
+
+
+def worker(device: str, *dtypes: str) -> WorkerSeen:
+    return WorkerSeen(
+        name=device,
+        queue="q",
+        device=device,
+        host="h",
+        pid=1,
+        seen_s=0.0,
+        dtypes=dtypes,
+        job="",
+        chunks=(),
+    )
+
+
+GPU = worker("cuda:0", "float32", "bfloat16")
+OLD_GPU = worker("cuda:1", "float32", "float16")
+CPU = worker("cpu", "float32")
+
+
+def test_without_a_worker_nothing_is_known() -> None:
+    assert hint_of([]) is None
+
+
+@pytest.mark.parametrize(
+    ("fleet", "kind", "bf16"),
+    [
+        ([GPU, GPU], "cuda", True),
+        ([GPU, OLD_GPU], "cuda", False),
+        ([GPU, CPU], "cpu", False),
+        ([CPU], "cpu", False),
+    ],
+)
+def test_a_precision_is_for_all_of_them(fleet: list[WorkerSeen], kind: str, bf16: bool) -> None:
+    hint = hint_of(fleet)
+    assert hint is not None
+    assert (hint.kind, hint.bf16, hint.count) == (kind, bf16, len(fleet))
