@@ -62,6 +62,9 @@ class Worker:
     def is_alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def has_left(self) -> bool:
+        return not self.is_alive
+
     def children(self) -> list[psutil.Process]:
         """The processes that compute; one, once it is up."""
         try:
@@ -136,6 +139,10 @@ class Fleet:
         thread.join()
         controller.following.clear()
         controller.close()
+
+    def until_ready(self, limit_s: float = 60) -> None:
+        """Until every worker has its child."""
+        self.wait(lambda: all(w.children() for w in self.workers), limit_s, "the workers")
 
     def follow(self, *jobs: FakeJob) -> None:
         for job in jobs:

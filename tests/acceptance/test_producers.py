@@ -211,7 +211,7 @@ def test_17_a_collector_that_fails_costs_no_throughput(
         job = make_job(tmp_path / name, lines(50 * chunks), chunk_rows=50, params={"ms_per_row": 2})
         fleet = make_fleet()
         fleet.start(1)
-        fleet.wait(lambda it=fleet: it.workers[0].children(), 60)
+        fleet.until_ready()
         fleet.follow(job)
         fleet.until_parts(job, 1)
         began = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ SLOW = {"ms_per_row": 25}
 def computing(fleet: Fleet, job: FakeJob) -> dict[str, int]:
     """Worker → chunk that is on its device."""
     return {m.worker: c for c, m in fleet.leases(job).marks().items() if m.rows}
+
+
+def _is_computing_or_over(fleet: Fleet, job: FakeJob, worker: Worker) -> bool:
+    return worker.name in computing(fleet, job) or job.manifest() is not None
 
 
 def freeze(worker: Worker) -> None:
@@ -81,13 +86,12 @@ def test_10_rolling_drains_lose_and_double_nothing(
     slowest = 0.0
     for n in range(drains):
         worker = fleet.workers[n % 2]
-        name = worker.name
-        fleet.wait(lambda name=name: name in computing(fleet, job) or job.manifest(), 60)
+        fleet.wait(partial(_is_computing_or_over, fleet, job, worker), 60)
         began = time.monotonic()
         pid = worker.pid
         worker.signal(signal.SIGTERM, child=False)
         fleet.restarts = False
-        fleet.wait(lambda w=worker: not w.is_alive, 20, "the drain to end")
+        fleet.wait(worker.has_left, 20, "the drain to end")
         fleet.restarts = True
         slowest = max(slowest, time.monotonic() - began)
         assert worker.process is not None

@@ -57,7 +57,7 @@ def job(tmp_path: Path, redis_client: redis.Redis) -> FakeJob:
 
 
 def body(job: FakeJob, *chunks: int, **changes: Any) -> dict[str, Any]:
-    message = ScoreChunk(job=job.id, output=job.job.output, chunks=chunks)
+    message = ScoreChunk(job=job.id, output=job.job.output, chunks=chunks, traceparent=None)
     return {**message.model_dump(mode="json"), **changes}
 
 
@@ -68,7 +68,7 @@ def parts(job: FakeJob) -> list[str]:
 def left_in_redis(client: redis.Redis, job: FakeJob) -> list[str]:
     """Leases, marks and live counters: what only work in hand may have."""
     key = job.job.key
-    found = [k.decode() for k in client.keys(f"{keys.PREFIX}lease:*")]
+    found = [_text(k) for k in client.keys(f"{keys.PREFIX}lease:*")]
     return found + [k for k in (keys.marks(key), keys.live(key)) if client.exists(k)]
 
 
@@ -306,7 +306,7 @@ def test_rows_that_fail_do_not_fail_their_chunk(tmp_path: Path, runtime: Runtime
 def test_with_redis_away_the_chunk_is_computed_all_the_same(
     job: FakeJob, runtime: Runtime, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
-    gone = redis.Redis(unix_socket_path=str(tmp_path / "nobody"), retry=None)
+    gone = connect(f"redis+socket://{tmp_path}/nobody", name="nobody")
     away = Runtime(runtime.settings, runtime.identity, gone, runtime.telemetry, runtime.sender)
     handle(body(job, 0, 1, 2), away)
     job.check()
@@ -326,3 +326,7 @@ def test_a_lease_lost_to_another_stops_that_chunk_and_goes_on_with_the_next(
     assert parts(job) == [layout.part(1)]
     assert redis_client.get(keys.lease(job.job.key, 0)) == b"thief"
     assert read_attempts(job.store, 0) == []
+
+
+def _text(key: bytes | str) -> str:
+    return key.decode() if isinstance(key, bytes) else key

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from producers.queue_view import message_in
 from schemas.message import ScoreChunk
 
-MESSAGE = ScoreChunk(job="0123456789abcdef", output="/out", chunks=(1, 2))
+MESSAGE = ScoreChunk(job="0123456789abcdef", output="/out", chunks=(1, 2), traceparent=None)
 
 
 def envelope(args: Any) -> bytes:
