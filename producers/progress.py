@@ -67,7 +67,7 @@ def _at_terminal(
             now = snapshots()
             seen = now.rows_done + now.rows_live
             rate.add(time.monotonic(), seen)
-            state = "waiting for a worker" if not seen and now.state == "running" else now.state
+            state = _doing(now, seen)
             progress.update(
                 bar,
                 total=now.rows,
@@ -77,6 +77,13 @@ def _at_terminal(
             )
             if is_over(now):
                 return now
+
+
+def _doing(now: Snapshot, seen: int) -> str:
+    """The job's state, or what it waits for before its first row."""
+    if seen or now.state != "running":
+        return now.state
+    return "loading the model" if now.workers else "waiting for a worker"
 
 
 def _elsewhere(
