@@ -22,6 +22,8 @@ from workers.scoring import Observe
 # far under the 400 MB a worker may have above its model.
 WINDOW_ROWS = 8_192
 WINDOW_BYTES = 16 << 20
+WHOLE_BYTES = 64 << 20  # chosen: with the window and the part, far under 400 MB
+PIECE_BYTES = 8 << 20  # measured: 300 MB of text in 0.5 s and 70 MB, against 2.1 s and 336 MB whole
 
 
 def open_input(file: InputFile, open_store: Callable[[str], Store]) -> Any:
@@ -49,10 +51,10 @@ def read_windows(
         InputChanged: it has fewer rows than the plan says.
     """
     try:
-        reader = pq.ParquetFile(file, pre_buffer=True)
+        names = _file_columns(spec, chunk)
+        reader = _reader(file, chunk, names)
         groups = range(chunk.row_group_start, chunk.row_group_stop)
         before = sum(reader.metadata.row_group(g).num_rows for g in range(chunk.row_group_start))
-        names = _file_columns(spec, chunk)
         size = _batch_rows(reader, chunk, rows)
         batches = reader.iter_batches(
             batch_size=size, row_groups=list(groups), columns=names, use_threads=False
@@ -62,6 +64,24 @@ def read_windows(
         # of a damaged page or footer; Arrow's own words may hold text of the corpus
         kind = type(error).__name__
         raise InputUnreadable(f"{chunk.file.uri} cannot be read as Parquet: {kind}") from error
+
+
+def _reader(file: Any, chunk: Chunk, names: Sequence[str]) -> pq.ParquetFile:
+    """The file, its column chunks read whole and at once; large ones piece by piece.
+
+    A file of one giant row group is split into many chunks, and none of them may hold all of it.
+    """
+    reader = pq.ParquetFile(file, pre_buffer=True)
+    metadata = reader.metadata
+    stored = sum(
+        column.total_compressed_size
+        for group in map(metadata.row_group, range(chunk.row_group_start, chunk.row_group_stop))
+        for column in map(group.column, range(group.num_columns))
+        if column.path_in_schema.split(".")[0] in names
+    )
+    if stored <= WHOLE_BYTES:
+        return reader
+    return pq.ParquetFile(file, metadata=metadata, buffer_size=PIECE_BYTES)
 
 
 def _file_columns(spec: Spec, chunk: Chunk) -> list[str]:

@@ -192,3 +192,24 @@ def test_a_damaged_file_is_unreadable_and_named(grouped: Path, tmp_path: Path, d
     broken.write_bytes(data)
     with pytest.raises(InputUnreadable, match=r"broken\.parquet"):
         read(broken, 0, 100, (0, 1))
+
+
+def test_a_giant_row_group_is_never_held_whole(tmp_path: Path) -> None:
+    rows, text = 40_000, "x" * 2_500
+    column = pa.array([f"{n} {text}" for n in range(rows)])
+    path = tmp_path / "giant.parquet"
+    pq.write_table(
+        pa.table({"text": column}),
+        path,
+        row_group_size=rows,
+        compression="none",
+        use_dictionary=False,
+    )
+    del column
+    chunk = Chunk(0, InputFile(str(path), 1, "e"), 0, 1, 20_000, 4_000, 4_000 * 2_500, 0)
+    before, most = pa.total_allocated_bytes(), 0
+    with path.open("rb") as opened:
+        for window in read_windows(opened, chunk, SPEC, observe_nothing):
+            most = max(most, pa.total_allocated_bytes() - before)
+            assert window.texts[0] == f"{20_000 + window.start} {text}"
+    assert most < 60 << 20 < path.stat().st_size
