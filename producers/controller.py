@@ -25,6 +25,7 @@ from schemas import keys, layout
 from schemas.celery_config import send
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.job import Job
+from schemas.leases import LeaseBook
 from schemas.manifest import JobState, Manifest
 from schemas.message import ScoreChunk
 from schemas.plan_file import PlanTable
@@ -175,7 +176,7 @@ class Controller:
         purge(self.client, job.options.queue, job.key)
         if following.fatal is not None:
             self.client.hset(keys.job(job.key), "cancelled", "1")
-        if self.client.hlen(keys.marks(job.key)):
+        if LeaseBook(self.client, job.key, 1.0).marks():
             return
         following.recount()
         state: JobState = "failed" if following.fatal is not None else "cancelled"

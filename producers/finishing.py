@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from producers.fold import fold
-from producers.queue_view import purge
+from producers.queue_view import forget_unacked, purge
 from producers.reconcile import Following
 from schemas import keys, layout
 from schemas.errors import StorageError
@@ -72,6 +72,7 @@ def clear(client: Any, job: Job) -> None:
     """A finished job leaves nothing behind in Redis."""
     try:
         purge(client, job.options.queue, job.key)
+        forget_unacked(client, job.key)
         leases = list(client.scan_iter(match=keys.lease(job.key, 0)[:-1] + "*", count=1000))
         pipe = client.pipeline()
         pipe.delete(*keys.of_job(job.key), *leases)

@@ -51,6 +51,16 @@ def purge(client: Any, queue: str, job: str) -> int:
     return gone
 
 
+def forget_unacked(client: Any, job: str) -> None:
+    """Take away what a worker took and died with before it said so: kombu would send it later."""
+    unacked, index = f"{keys.QUEUE_PREFIX}unacked", f"{keys.QUEUE_PREFIX}unacked_index"
+    for tag, value in client.hgetall(unacked).items():
+        found = [message_in(raw) for raw in _payloads({tag: value}, {tag})]
+        if any(m is not None and m.key == job for m in found):
+            client.hdel(unacked, tag)
+            client.zrem(index, tag)
+
+
 def message_in(raw: bytes | str) -> ScoreChunk | None:
     """Our message in kombu's envelope; None for anything else."""
     try:

@@ -242,6 +242,7 @@ class Held:
             )
             pipe.expire(keys.worker(self._worker), keys.WORKER_LIFE_S)
             pipe.zadd(keys.WORKERS, {self._worker: now})
+            pipe.zremrangebyscore(keys.WORKERS, 0, now - keys.WORKER_LIFE_S)
             pipe.expire(keys.WORKERS, keys.WORKER_LIFE_S)
             pipe.hmget(keys.job(self._job), "cancelled", "paused")
             cancelled, paused = pipe.execute()[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,6 +147,34 @@ def test_the_higher_priority_is_in_the_queue_first(house: House, tmp_path: Path)
     house.controller.add(low.job, low.store)
     house.follow(high)
     assert house.queued(high) == set(range(20))
+
+
+def test_what_a_dead_worker_never_acknowledged_is_gone_with_its_job(
+    house: House, job: FakeJob, wait_until: Wait
+) -> None:
+    house.follow(job)
+    raw: Any = house.client.rpop(QUEUE)  # as kombu keeps it: [message, exchange, routing key]
+    taken = json.dumps([json.loads(raw), "", "default"])
+    house.client.hset(f"{keys.QUEUE_PREFIX}unacked", "tag", taken)
+    house.client.zadd(f"{keys.QUEUE_PREFIX}unacked_index", {"tag": time.time() - 60})
+    house.client.hset(f"{keys.QUEUE_PREFIX}unacked", "other", "[1, 2")
+    wait_until(house.until_ended(job))
+    job.check()
+    assert house.client.hkeys(f"{keys.QUEUE_PREFIX}unacked") == [b"other"]
+    assert house.client.zcard(f"{keys.QUEUE_PREFIX}unacked_index") == 0
+
+
+def test_a_message_on_its_way_to_a_worker_is_not_sent_again(house: House, job: FakeJob) -> None:
+    house.follow(job)
+    raw: Any = house.client.rpop(QUEUE)
+    message = message_in(raw)
+    assert message is not None
+    taken = json.dumps([json.loads(raw), "", "default"])
+    house.client.hset(f"{keys.QUEUE_PREFIX}unacked", "tag", taken)
+    house.client.zadd(f"{keys.QUEUE_PREFIX}unacked_index", {"tag": time.time()})
+    assert {c for _, c in read_queue(house.client, "default").chunks} == set(range(20))
+    later = read_queue(house.client, "default", time.time() + 16)
+    assert {c for _, c in later.chunks} == set(range(20)) - set(message.chunks)
 
 
 # -- what went missing
