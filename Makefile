@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
 .PHONY: help venv install dev demo test test-unit test-integration test-acceptance test-system \
-	system-packages lint bench chaos audit clean
+	system-packages lint bench chaos audit sbom clean
 
 help:  ## what can be made
 	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
@@ -122,6 +122,12 @@ chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, b
 audit: $(VENV)/.pip  ## known vulnerabilities in the pinned set
 	@$(BIN)/python -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit
 	@$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+sbom: $(VENV)/.installed  ## what is installed here, as CycloneDX: dist/sbom.cdx.json
+	@$(BIN)/python -m venv $(VENV)/sbom && $(VENV)/sbom/bin/pip install --quiet cyclonedx-bom==7.5.0
+	@mkdir -p dist && $(VENV)/sbom/bin/cyclonedx-py environment --output-reproducible \
+		--pyproject pyproject.toml --output-file dist/sbom.cdx.json $(BIN)/python
+	@echo 'wrote dist/sbom.cdx.json'
 
 clean:  ## takes away the environment and every cache; the demo's corpus and model stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 # Chosen: headroom taken when the number is raised. It is raised only when the work no longer fits
-# without headroom, so that the two thresholds lie apart and a constant input moves nothing.
+# with the small slack, so that the two thresholds lie apart and a constant input moves nothing.
 HEADROOM = 1.2
+SLACK = 1.05
 # Chosen: a deadline is at risk while it could be met only if nothing at all went wrong.
 RISK = 1.1
 # A chunk is planned to be about 30 s of work: the guess until a worker was measured.
@@ -116,7 +117,7 @@ def decide(
     chunks = sum(d.chunks for d in left)
 
     workers, raised_s = current, last.raised_s
-    if _needed(left, supply, limits, now_s, 1.0) > current:
+    if _needed(left, supply, limits, now_s, SLACK) > current:
         enough = _needed(left, supply, limits, now_s, HEADROOM)
         workers = max(current, int(min(enough, most, chunks)))
         raised_s = now_s if workers > current else raised_s
