@@ -146,6 +146,7 @@ def serve(settings: Settings, queues: list[str]) -> int:
         hostname=f"{worker_name()}@headrace",
         queues=queues,
         pool="prefork",
+        consumer_cls="workers.consumer:Consumer",
         concurrency=1,
         optimization="fair",
         without_gossip=True,
