@@ -18,11 +18,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 
 from schemas.broker import connect
 from schemas.embedded_redis import EmbeddedRedis, die_with
+
+# CI tries the same examples each time: what it finds is a fault of the change, not of the day.
+# Elsewhere each run looks for new ones. No deadline: the machines are shared.
+hypothesis.settings.register_profile("headrace", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("headrace")
 
 
 def wait_until(condition: Callable[[], Any], limit_s: float = 20.0, what: str = "") -> Any:
