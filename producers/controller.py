@@ -17,10 +17,10 @@ import redis
 
 from producers.finishing import finish, tell
 from producers.fold import is_hopeless
-from producers.queue_view import purge, read_queue
+from producers.queue_view import purge, read_queue, take_back
 from producers.reconcile import Following
 from producers.scaling_facts import Teller
-from producers.window import choose, window_size
+from producers.window import choose, to_be_passed, window_size
 from schemas import keys, layout
 from schemas.celery_config import send
 from schemas.errors import BrokerError, HeadraceError, error_type_of
@@ -139,7 +139,7 @@ class Controller:
             self._end_if_over(following)
         left = [f for f in jobs if f.job.key in self.following]
         workers = self.workers(queue)
-        free = window_size(workers) - view.messages
+        free = window_size(workers) - view.messages + self._make_room(queue, left)
         for run in choose([f.claim() for f in left], max(0, free), workers):
             following = self.following[run.job]
             job = following.job
@@ -149,6 +149,16 @@ class Controller:
             with self._traces[job.key]("publish", messages=1, chunks=len(run.chunks)):
                 send(self.sender, message, queue)
             following.sent(run.chunks)
+
+    def _make_room(self, queue: str, jobs: Iterable[Following]) -> int:
+        """Take back what waits in front of a more urgent job; returns how many messages."""
+        passed = to_be_passed([f.claim() for f in jobs])
+        if not passed:
+            return 0
+        found = take_back(self.client, queue, passed)
+        for message in found:
+            self.following[message.key].taken_back(message.chunks)
+        return len(found)
 
     def workers(self, queue: str) -> int:
         """Workers that showed a sign of life lately, and at least as many as we were told of."""

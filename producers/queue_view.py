@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,17 @@ def purge(client: Any, queue: str, job: str) -> int:
         if message is not None and message.key == job:
             gone += int(client.lrem(key, 1, raw))
     return gone
+
+
+def take_back(client: Any, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
+    """Take the waiting messages of these jobs out of the queue; returns those that we really got."""
+    key = keys.QUEUE_PREFIX + queue
+    found: list[ScoreChunk] = []
+    for raw in client.lrange(key, 0, -1):
+        message = message_in(raw)
+        if message is not None and message.key in jobs and client.lrem(key, 1, raw):
+            found.append(message)  # else a worker was quicker
+    return found
 
 
 def forget_unacked(client: Any, job: str) -> None:

@@ -219,6 +219,12 @@ class Following:
     def sent(self, chunks: tuple[int, ...]) -> None:
         self.state[list(chunks)] = SENT
 
+    def taken_back(self, chunks: tuple[int, ...]) -> None:
+        """These were sent and no worker has them: they are sent again when it is their turn."""
+        sent = [c for c in chunks if c < len(self.state) and self.state[c] == SENT]
+        self.state[sent] = NEW
+        self._at = min([self._at, *sent])
+
     def _ready(self) -> Iterator[int]:
         now = time.monotonic()
         new = (

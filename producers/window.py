@@ -56,6 +56,22 @@ def run_length(unsent: int, workers: int) -> int:
     return max(1, min(MAX_RUN, unsent // (4 * max(1, workers))))
 
 
+def to_be_passed(claims: Sequence[Claim]) -> frozenset[str]:
+    """Jobs whose waiting messages make room: for a higher priority, or an equal that has none yet.
+
+    What stands in the queue is a bounded number of messages, but each is up to eight chunks of
+    half a minute: an urgent job must not wait for them.
+    """
+    comers = [c for c in claims if c.ready]
+    return frozenset(
+        old.job
+        for old in claims
+        for new in comers
+        if new.priority > old.priority
+        or (new.priority == old.priority and new.job != old.job and not new.in_flight)
+    )
+
+
 def choose(claims: Sequence[Claim], messages: int, workers: int) -> list[Run]:
     """At most that many messages, highest priority first; equals take turns, fewest in flight first."""
     ready = {c.job: list(c.ready) for c in claims}

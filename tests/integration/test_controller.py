@@ -149,6 +149,26 @@ def test_the_higher_priority_is_in_the_queue_first(house: House, tmp_path: Path)
     assert house.queued(high) == set(range(20))
 
 
+def test_an_urgent_job_passes_what_waits_already(house: House, tmp_path: Path) -> None:
+    night = make_job(tmp_path / "night", ["x"] * 500, chunk_rows=1)
+    urgent = make_job(tmp_path / "urgent", ["x"] * 3, chunk_rows=1, priority=5)
+    house.follow(night)
+    house.follow(urgent)
+    first = [house.receive() for _ in range(4)]
+    assert [m.job for m in first if m] == [urgent.id] * 3 + [night.id]
+    house.controller.tick()
+    assert house.client.llen(QUEUE) == MIN_MESSAGES
+
+
+def test_a_small_job_among_equals_gets_its_share_at_once(house: House, tmp_path: Path) -> None:
+    night = make_job(tmp_path / "night", ["x"] * 500, chunk_rows=1)
+    small = make_job(tmp_path / "small", ["x"] * 3, chunk_rows=1, params={"ms_per_row": 0.001})
+    house.follow(night)
+    house.follow(small)
+    first = [house.receive() for _ in range(7)]
+    assert sum(m.job == small.id for m in first if m) == 3
+
+
 def test_what_a_dead_worker_never_acknowledged_is_gone_with_its_job(
     house: House, job: FakeJob, wait_until: Wait
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.window import Claim, Run, choose, run_length, window_size
+from producers.window import Claim, Run, choose, run_length, to_be_passed, window_size
 from schemas.message import MAX_RUN
 
 
@@ -108,3 +108,19 @@ def test_runs_grow_shorter_towards_the_end_of_a_job() -> None:
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] == 4
     assert lengths[-8:] == [1] * 8
+
+
+@pytest.mark.parametrize(
+    ("claims", "passed"),
+    [
+        ([claim("old", flying=64)], set()),
+        ([claim("old", 1, flying=64), claim("urgent", 0, priority=5)], {"old"}),
+        ([claim("old", flying=64), claim("urgent", priority=5, flying=3)], set()),
+        ([claim("old", 1, flying=64), claim("new", 0)], {"old"}),
+        ([claim("old", 1, flying=64), claim("new", 0, flying=1)], set()),
+        ([claim("old", 1, priority=1, flying=64), claim("new", 0)], set()),
+    ],
+    ids=["alone", "urgent", "nothing ready", "equal newcomer", "equal that has some", "lower"],
+)
+def test_who_makes_room_for_whom(claims: list[Claim], passed: set[str]) -> None:
+    assert to_be_passed(claims) - {"new"} == passed
