@@ -25,12 +25,15 @@ from schemas.broker import celery_url, connect
 from schemas.celery_config import make_sender
 from schemas.errors import ExitCode
 from schemas.settings import load_settings
+from tests.acceptance.conftest import IS_LONG
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job
 from workers.fleet import Fleet
 from workers.slots import Slot, cores_available
 
 CORES = cores_available()
+SLOTS = 8 if IS_LONG else 2
+CHUNKS = 2_000 if IS_LONG else 60
 
 
 @dataclass
@@ -93,7 +96,7 @@ def host(house: House, redis_url: str, tmp_path: Path) -> Iterator[HostFleet]:
     door = Path(sys.executable).parent / "headrace-worker"
     command = [
         str(door), "fleet", "--broker", redis_url, "--controller", f"http://127.0.0.1:{house.port}",
-        "--min", "0", "--max", str(max(2, min(4, len(CORES)))), "--device", "cpu",
+        "--min", "0", "--max", str(SLOTS), "--device", "cpu",
         "--grace-s", "5", "--health", f"127.0.0.1:{health}",
     ]  # fmt: skip
     with log.open("wb") as sink:
@@ -109,22 +112,30 @@ def host(house: House, redis_url: str, tmp_path: Path) -> Iterator[HostFleet]:
             process.wait()
 
 
+@pytest.mark.timeout(900 if IS_LONG else 180)
 def test_a_burst_wakes_the_fleet_and_its_end_sends_it_home(
     house: House, host: HostFleet, tmp_path: Path
 ) -> None:
     wait_until(lambda: host.get("/readyz")[0] == 200, 20, "a fleet of nobody to be ready")
     assert host.workers() == []
-    texts = [f"text {i}" for i in range(3_000)]
-    job = make_job(tmp_path / "job", texts, chunk_rows=50, params={"ms_per_row": 3})
+    job = make_job(
+        tmp_path / "job",
+        [f"text {i}" for i in range(50 * CHUNKS)],
+        chunk_rows=50,
+        params={"ms_per_row": 3},
+    )
     house.controller.add(job.job, job.store)
-
-    most = len(host.get("/status")[1]["workers"])
-    wait_until(lambda: len(host.workers()) == most, 30, "all slots to be in use")
-    _see_pinning(host, most)
-    wait_until(lambda: host.get("/readyz")[1].get("serving"), 30, "a worker that serves")
-    wait_until(job.manifest, 60, "the job to end")
+    wait_until(lambda: len(host.workers()) == SLOTS, 30 + 5 * SLOTS, "all slots to be in use")
+    _see_pinning(host, SLOTS)
+    wait_until(lambda: host.get("/readyz")[1].get("serving"), 60, "a worker that serves")
+    urgent = make_job(tmp_path / "urgent", ["now"] * 200, chunk_rows=50, priority=5)
+    house.controller.add(urgent.job, urgent.store)
+    wait_until(urgent.manifest, 60, "the urgent job to end")
+    assert job.manifest() is None, "the urgent job waited behind the other"
+    wait_until(job.manifest, 60 * (10 if IS_LONG else 1), "the job to end")
     job.check()
-    wait_until(lambda: not host.workers(), 30, "the fleet to be empty again")
+    urgent.check()
+    wait_until(lambda: not host.workers(), 60, "the fleet to be empty again")
     assert host.get("/livez")[0] == 200
     host.process.send_signal(signal.SIGTERM)
     assert host.process.wait(30) == 0
