@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,13 @@ def _train(training: Path, model: Path) -> None:
         raise HeadraceError(f"training the demo's model failed with exit code {done.returncode}")
 
 
+def _spelled(command: str) -> str:
+    """What to type for a command of this environment: its name, or its path where that is needed."""
+    if shutil.which(command) == str(Path(sys.executable).parent / command):
+        return command
+    return os.path.relpath(Path(sys.executable).parent / command)
+
+
 def _tell(results: Path, corpus: Path) -> None:
     right, total = accuracy(results, corpus)
 
@@ -93,9 +101,12 @@ def _tell(results: Path, corpus: Path) -> None:
         f"  accuracy {right / max(1, total):.4f} ({right:,} of {total:,}) against the generator's labels, "
         "some of which are noise"
     )
+    headrace, python = _spelled("headrace"), _spelled(Path(sys.executable).name)
     say("\nLook at it:")
-    say(f"  python -c \"import pandas; print(pandas.read_parquet('{results}/data').head())\"")
-    say(f"  headrace verify {results}")
+    say(
+        f"  {python} -c \"import pyarrow.dataset as d; print(d.dataset('{results}/data').head(5).to_pylist())\""
+    )
+    say(f"  {headrace} verify {results}")
     say("Then your own:")
     say(
         "  headrace run YOUR.parquet --output OUT --task text-classification --model MODEL_FOLDER_OR_HUB_ID"
