@@ -109,5 +109,6 @@ def _tell(results: Path, corpus: Path) -> None:
     say(f"  {headrace} verify {results}")
     say("Then your own:")
     say(
-        "  headrace run YOUR.parquet --output OUT --task text-classification --model MODEL_FOLDER_OR_HUB_ID"
+        f"  {headrace} run YOUR.parquet --output OUT --task text-classification"
+        " --model FOLDER_OR_HUB_ID"
     )
