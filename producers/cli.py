@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +21,7 @@ from producers.options import (
     Workers,
     with_job_options,
 )
-from schemas.errors import ExitCode, HeadraceError
+from schemas.door import open_door
 
 app = typer.Typer(
     name="headrace",
@@ -263,11 +262,5 @@ def demo(folder: Folder = None, workers: Workers = None) -> None:
 
 
 def main() -> None:
-    """Run the door; an error of ours is one line and its own exit code."""
-    try:
-        app()
-    except HeadraceError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+    """What the console script calls."""
+    open_door(app)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from schemas.errors import ExitCode, HeadraceError
+from schemas.door import open_door
 
 app = typer.Typer(
     name="headrace-worker",
@@ -117,11 +116,5 @@ def train_demo(corpus: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the door; an error of ours is one line and its own exit code."""
-    try:
-        app()
-    except HeadraceError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+    """What the console script calls."""
+    open_door(app)
