@@ -296,3 +296,10 @@ def test_the_collector_uses_only_what_it_defines() -> None:
         for kind in ("receivers", "processors", "exporters"):
             assert set(pipeline[kind]) <= config[kind].keys()
     assert set(config["service"]["extensions"]) <= config["extensions"].keys()
+
+
+def test_the_page_on_scaling_names_every_metric_of_the_controller() -> None:
+    page = (ROOT / "docs" / "autoscaling.md").read_text()
+    for name, metric in CONTROLLER_METRICS.items():
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        assert f"| `{name}` | {labels} | {metric.text} |" in page
