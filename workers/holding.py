@@ -64,6 +64,7 @@ class ChunkControl:
         self._started_s: float | None = None
         self.mark = mark
         self.lost = False
+        self._ended = False
         self.rows_done = 0
         self._in_batch = 0
 
@@ -89,6 +90,11 @@ class ChunkControl:
     def encoding(self, start: int, stop: int) -> None:
         self._say(ENCODING, encoding=(start, stop) if stop > start else None)
 
+    def end(self) -> None:
+        """Hold nothing any more: a heartbeat under way must not take again what is given back."""
+        with self._lock:
+            self._ended = True
+
     def renew(self) -> None:
         """Hold the lease for another life; called by the heartbeat."""
         with self._lock:
@@ -101,7 +107,7 @@ class ChunkControl:
         self._held.watch()
 
     def _hold(self) -> None:
-        if self.lost or self._held.is_away():
+        if self.lost or self._ended or self._held.is_away():
             return
         began = time.monotonic()
         try:
@@ -177,6 +183,7 @@ class Held:
         control = self._controls.pop(chunk, None)
         if control is None:
             return
+        control.end()
         try:
             self.book.release(chunk, control.mark.attempt)
             self._client.hdel(keys.live(self._job), control.mark.attempt)

@@ -10,6 +10,7 @@ import redis
 
 from schemas import keys
 from schemas.leases import FORWARD, LeaseBook, Mark
+from workers.holding import Drain, Held, Terms
 
 JOB = "0123456789abcdef"
 Wait = Callable[..., object]
@@ -134,6 +135,20 @@ def test_two_jobs_do_not_meet(redis_client: redis.Redis, book: LeaseBook) -> Non
     assert book.take(1, mark("a"))[0]
     assert other.take(1, mark("b"))[0]
     assert other.marks() == {1: mark("b")}
+
+
+def test_a_heartbeat_under_way_does_not_take_again_what_was_given_back(
+    redis_client: redis.Redis,
+) -> None:
+    held = Held(redis_client, JOB, "w", Terms(30, 600, 5), Drain())
+    with held:
+        control, _ = held.take(1, 10, "a")
+        assert control is not None
+        held.release(1)
+        control.renew()
+        control.encoding(0, 5)
+        assert held.book.marks() == {}
+        assert held.book.alive([1]) == set()
 
 
 def test_no_chunks_need_no_question(book: LeaseBook) -> None:
