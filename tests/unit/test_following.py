@@ -1,0 +1,157 @@
+"""A host that follows the controller: what it hears, what it keeps when it hears nothing, its health."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
+import pytest
+import redis
+
+from schemas.errors import ConfigError
+from schemas.http_server import Reply, serve_http, split_address
+from tests.conftest import wait_until
+from workers.answers import Answers
+from workers.fleet import Fleet
+from workers.health import serve_health, status_of
+from workers.slots import Slot
+from workers.watch import Doing, Watch
+
+
+class Controller:
+    """Answers `/scale` as it is told to, and remembers the questions."""
+
+    def __init__(self) -> None:
+        self.reply = Reply({"share": 3})
+        self.asked: list[Mapping[str, str]] = []
+
+    def scale(self, query: Mapping[str, str]) -> Reply:
+        self.asked.append(query)
+        return self.reply
+
+
+@pytest.fixture
+def controller() -> Controller:
+    return Controller()
+
+
+@pytest.fixture
+def answers(controller: Controller) -> Iterator[Answers]:
+    with serve_http("127.0.0.1:0", {"/scale": controller.scale}) as port:
+        yield Answers(f"http://127.0.0.1:{port}/", "gpu", 8, 1, lambda: 2)
+
+
+def test_the_host_gets_its_share(answers: Answers, controller: Controller) -> None:
+    assert answers.workers == 1
+    answers.ask()
+    assert answers.workers == 3
+    asked = controller.asked[0]
+    assert (asked["queue"], asked["slots"], asked["running"]) == ("gpu", "8", "2")
+
+
+@pytest.mark.parametrize(("share", "workers"), [(0, 1), (99, 8)])
+def test_a_share_stays_between_min_and_slots(
+    answers: Answers, controller: Controller, share: int, workers: int
+) -> None:
+    controller.reply = Reply({"share": share})
+    answers.ask()
+    assert answers.workers == workers
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply({"error": "Redis is away"}, 503), Reply({}), Reply("<html>"), Reply({"share": None})],
+    ids=["503", "no share", "not JSON", "no number"],
+)
+def test_no_answer_changes_nothing(answers: Answers, controller: Controller, reply: Reply) -> None:
+    answers.ask()
+    controller.reply = reply
+    answers.ask()
+    assert answers.workers == 3
+
+
+def test_a_controller_that_is_gone_changes_nothing() -> None:
+    answers = Answers("http://127.0.0.1:1", "q", 8, 2, lambda: 0)
+    answers.ask()
+    assert answers.workers == 2
+
+
+@pytest.mark.parametrize("url", ["host:8080", "ftp://host", "http://", ""])
+def test_a_url_without_meaning_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        Answers(url, "q", 1, 0, lambda: 0)
+
+
+# -- health
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    """Two slots whose workers sleep, of which as many are wanted as `wanted[0]` says."""
+    fleet = Fleet(
+        [Slot("a", "cpu", 1), Slot("b", "cpu", 1)],
+        dict(os.environ),
+        0.0,
+        lambda: 1,
+        command=lambda slot: ["sleep", "60"],
+    )
+    thread = threading.Thread(target=fleet.run)
+    thread.start()
+    yield fleet
+    fleet.stop()
+    fleet.stop()
+    thread.join(30)
+
+
+def get(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_a_fleet_is_ready_once_a_worker_serves(fleet: Fleet) -> None:
+    watch = Watch(None, fleet.running, redis_answers=True)
+    wait_until(lambda: fleet.running() == ["a"], 10)
+    with serve_health("127.0.0.1:0", fleet, watch) as port:
+        assert port is not None
+        assert get(port, "/livez") == 200
+        assert get(port, "/readyz") == 503
+        watch.doing = {
+            "a": Doing(time.time(), '{"job": "j", "chunks": {"4": "t"}}', "", time.time())
+        }
+        assert get(port, "/readyz") == 200
+        watch.redis_answers = False
+        assert get(port, "/readyz") == 503
+        first, second = status_of(fleet, watch, time.time())["workers"]
+    assert (first["state"], first["hand"]["chunks"]) == ("running", {"4": "t"})
+    assert (second["state"], second["serves"]) == ("off", False)
+
+
+def test_a_watch_keeps_what_it_saw_while_redis_is_away() -> None:
+    client = redis.Redis.from_url("redis://127.0.0.1:1/0")
+    seen = {"a": Doing(1.0, "x", "", 1.0)}
+    watch = Watch(client, lambda: ["a"], doing=seen, redis_answers=True)
+    watch.look()
+    assert not watch.redis_answers
+    assert watch.is_busy("a")
+    assert not watch.is_busy("b")
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("127.0.0.1:80", ("127.0.0.1", 80)), (":8080", ("0.0.0.0", 8080)), ("[::1]:9", ("::1", 9))],
+)
+def test_an_address_is_read(text: str, expected: tuple[str, int]) -> None:
+    assert split_address(text) == expected
+
+
+@pytest.mark.parametrize("text", ["8080", "host:", "host:http", "host:70000", ""])
+def test_an_address_without_meaning_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        split_address(text)
