@@ -124,6 +124,7 @@ class LeaseBook:
     def release(self, chunk: int, attempt: str) -> None:
         """Give the chunk back; harmless when it is no longer ours."""
         self._release(keys=[keys.lease(self._job, chunk), self._marks], args=[attempt, chunk])
+        self._client.hdel(keys.live(self._job), attempt)
 
     def marks(self) -> dict[int, Mark]:
         """Every mark there is."""
@@ -148,3 +149,4 @@ class LeaseBook:
     def forget(self, chunk: int, mark: Mark) -> None:
         """Take a dead attempt's mark away, unless another attempt has written its own since."""
         self._drop(keys=[self._marks], args=[chunk, mark.dumps()])
+        self._client.hdel(keys.live(self._job), mark.attempt)

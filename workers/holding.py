@@ -186,7 +186,6 @@ class Held:
         control.end()
         try:
             self.book.release(chunk, control.mark.attempt)
-            self._client.hdel(keys.live(self._job), control.mark.attempt)
         except redis.RedisError as error:
             self.redis_away(error)
 
