@@ -76,7 +76,7 @@ def test_10_rolling_drains_lose_and_double_nothing(
     make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
 ) -> None:
     drains = scale.of(4, 40)
-    chunks = 25 * drains
+    chunks = scale.of(25, 60) * drains
     job = make_job(
         tmp_path, lines(30 * chunks), chunk_rows=30, params={"ms_per_row": 4}, batch_tokens=300
     )
