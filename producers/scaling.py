@@ -132,6 +132,10 @@ def decide(
     return replace(wanted, reason=_reason(wanted, left, work_s, limits, now_s))
 
 
+MOST_WORKERS = 1_000_000
+"""Chosen: beyond any fleet, so that a start-up time of nearly nothing gives a number all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Supply:
     """Workers that are here, that were asked for, and how long those and new ones take."""
@@ -146,21 +150,32 @@ class _Supply:
         if work_s <= 0:
             return 0
         if time_s > 0 and work_s <= self.live * time_s:
-            return math.ceil(work_s / time_s)
+            return _workers(work_s, time_s)
         work_s -= self.live * max(0.0, time_s)
         coming, coming_s = max(0, self.asked - self.live), time_s - self.on_the_way_s
         if coming and coming_s > 0:
             if work_s <= coming * coming_s:
-                return self.live + math.ceil(work_s / coming_s)
+                return self.live + _workers(work_s, coming_s)
             work_s -= coming * coming_s
         if time_s <= self.startup_s:
             return math.inf
-        return max(self.live, self.asked) + math.ceil(work_s / (time_s - self.startup_s))
+        return max(self.live, self.asked) + _workers(work_s, time_s - self.startup_s)
 
     def worthwhile(self, work_s: float) -> int:
         """Workers that each find as much work as their start costs: for what is late already."""
-        more = work_s / self.startup_s if self.startup_s > 0 else work_s
-        return max(1, self.live, int(more))
+        return max(1, self.live, int(min(_MANY, work_s / max(1.0, self.startup_s))))
+
+
+_MANY = 1e9  # more workers than anybody has, and still a number
+
+
+def _workers(work_s: float, time_s: float) -> int:
+    return math.ceil(min(_MANY, work_s / time_s))
+
+
+def _whole(workers: float) -> float:
+    """Rounded up; work that no time suffices for needs infinitely many."""
+    return math.inf if math.isinf(workers) else math.ceil(workers)
 
 
 def _on_the_way_s(last: Wanted, limits: Limits, now_s: float) -> float:
