@@ -98,6 +98,13 @@ def test_a_busy_worker_is_not_sent_away_at_the_tail() -> None:
     assert decide([demand(50, 2)], Fleet(busy=3, idle=5), LIMITS, NOW, before).workers == 3
 
 
+def test_times_next_to_nothing_are_numbers_too() -> None:
+    late = [demand(1, deadline_s=NOW - 1)]
+    assert decide(late, Fleet(), replace(LIMITS, startup_s=5e-324), NOW).workers == 1
+    soon = [demand(1e9, deadline_s=NOW + 60.0000001)]
+    assert decide(soon, Fleet(), LIMITS, NOW).workers == 100
+
+
 def test_workers_on_their_way_are_not_asked_for_twice() -> None:
     work = [demand(2_000, deadline_s=NOW + 200)]
     limits = replace(LIMITS, startup_s=100)
