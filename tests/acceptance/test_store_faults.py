@@ -171,7 +171,7 @@ def test_19_an_input_that_changed_is_refused_before_any_computing(
 def test_20_memory_and_descriptors_stay_flat(
     make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
 ) -> None:
-    chunks = scale.of(240, 10_000)
+    chunks = scale.of(120, 10_000)
     job = make_job(tmp_path, lines(5 * chunks), chunk_rows=5)
     fleet = make_fleet()
     fleet.start(1)
