@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +28,7 @@ from schemas.broker import celery_url
 from schemas.celery_config import make_sender
 from schemas.plan_file import PlanTable
 from schemas.settings import Settings, load_settings
+from tests.conftest import free_port, wait_until
 from tests.fake_jobs import FakeJob, make_job
 
 BROKEN = "redis://127.0.0.1:1/0"
@@ -213,3 +217,37 @@ def test_status_lists_the_workers(
     assert (told["w2"]["job"], told["w2"]["queue"]) == ("", "gpu")
     list_workers({"broker_url": redis_url}, as_json=False)
     assert "0123456789abcdef chunk 3" in capsys.readouterr().out
+
+
+def test_two_controllers_give_one_answer(
+    port: int, settings: Settings, followed: Following, redis_client: redis.Redis
+) -> None:
+    Teller(redis_client).tell([followed])
+    with serve_scaling(settings, redis_client, Pulse()) as other:
+        assert other is not None
+        answers = [get(p, "/scale")[1] for p in (port, other, port, other)]
+    assert len({a["workers"] for a in answers}) == 1
+
+
+def test_the_command_listens_and_ends_on_sigterm(redis_url: str, tmp_path: Path) -> None:
+    door, own = Path(sys.executable).parent / "headrace", free_port()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
+    process = subprocess.Popen(
+        [str(door), "controller", "--broker", redis_url, "--listen", f"127.0.0.1:{own}"],
+        env={**kept, "XDG_STATE_HOME": str(tmp_path)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: process.poll() is not None or _answers(own), 30, "the controller")
+        assert get(own, "/readyz")[0] == 200
+        assert "headrace_redis_up 1.0" in get(own, "/metrics")[1]
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def _answers(port: int) -> bool:
+    try:
+        return get(port, "/healthz")[0] == 200
+    except OSError:
+        return False

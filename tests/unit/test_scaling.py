@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.scaling import (
@@ -21,6 +21,7 @@ from producers.scaling import (
 )
 
 NOW = 1_000_000.0
+unhurried = settings(deadline=None)
 
 
 def demand(work_s: float, chunks: int = 1000, **more: Any) -> Demand:
@@ -173,6 +174,7 @@ befores = st.none() | st.builds(
 jobs = st.lists(demands, max_size=4)
 
 
+@unhurried
 @given(jobs, fleets, limits, befores)
 def test_the_answer_lies_within_the_limits(
     jobs: list[Demand], fleet: Fleet, limits: Limits, before: Wanted | None
@@ -182,6 +184,7 @@ def test_the_answer_lies_within_the_limits(
     assert wanted.reason
 
 
+@unhurried
 @given(jobs, fleets, limits)
 def test_a_constant_input_never_changes_the_answer(
     jobs: list[Demand], fleet: Fleet, limits: Limits
@@ -193,6 +196,7 @@ def test_a_constant_input_never_changes_the_answer(
         assert again.workers == first.workers
 
 
+@unhurried
 @given(jobs, limits, st.floats(0.5, 60))
 def test_at_a_constant_backlog_the_number_never_turns_round(
     jobs: list[Demand], limits: Limits, tick_s: float
@@ -210,6 +214,7 @@ def test_at_a_constant_backlog_the_number_never_turns_round(
     assert steps in (sorted(steps), sorted(steps, reverse=True))
 
 
+@unhurried
 @given(jobs, fleets, limits, befores, st.floats(1, 100), st.data())
 def test_more_work_never_wants_fewer_workers(
     jobs: list[Demand],
@@ -232,6 +237,7 @@ def test_more_work_never_wants_fewer_workers(
     assert decide(more, fleet, limits, NOW, before).workers >= few
 
 
+@unhurried
 @given(fleets, limits, befores)
 def test_without_work_the_minimum_is_reached_and_kept(
     fleet: Fleet, limits: Limits, before: Wanted | None
@@ -243,6 +249,7 @@ def test_without_work_the_minimum_is_reached_and_kept(
     assert wanted.workers == limits.min_workers
 
 
+@unhurried
 @given(jobs, fleets, limits, befores)
 def test_a_busy_worker_goes_only_by_a_limit(
     jobs: list[Demand], fleet: Fleet, limits: Limits, before: Wanted | None
@@ -261,6 +268,7 @@ hosts = st.lists(
 )
 
 
+@unhurried
 @given(st.integers(0, 100), hosts)
 def test_all_workers_are_shared_out_and_no_host_gets_more_than_it_holds(
     workers: int, hosts: list[Host]
@@ -270,6 +278,7 @@ def test_all_workers_are_shared_out_and_no_host_gets_more_than_it_holds(
     assert all(shares[h.name] <= h.slots for h in hosts)
 
 
+@unhurried
 @given(st.integers(0, 100), hosts)
 def test_shares_stay_once_they_run(workers: int, hosts: list[Host]) -> None:
     shares = share_out(workers, hosts)
