@@ -43,7 +43,8 @@ def submit_job(
             prepared = prepare_job(settings, inputs, output, workers, hint_of(seen))
             job, store, is_new = store_job(settings, prepared, trace)
         broker.client.hset(keys.JOBS, job.key, job.output)
-        _say(job, is_new, as_json=as_json)
+        if not (wait and as_json):  # then the end of the job is the one object
+            _say(job, is_new, as_json=as_json)
         if wait:
             return drive(job, store, broker, telemetry, as_json=as_json, settings=settings)
         if not broker.client.exists(keys.CONTROLLER):
