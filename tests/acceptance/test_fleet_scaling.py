@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ import redis
 
 from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
+from producers.workers_seen import read_workers
+from schemas import layout
 from schemas.broker import celery_url, connect
 from schemas.celery_config import make_sender
 from schemas.errors import ExitCode
@@ -155,6 +158,38 @@ def _see_pinning(host: HostFleet, count: int) -> None:
     for process in host.workers():
         assert process.environ()["CUDA_VISIBLE_DEVICES"] == ""
         assert process.environ()["OMP_NUM_THREADS"] == str(max(1, len(CORES) // count))
+
+
+def test_scale_in_reworks_at_most_the_chunk_in_hand(
+    house: House, redis_url: str, tmp_path: Path
+) -> None:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
+    wanted = [2]
+    fleet = Fleet(
+        [Slot(f"scaled-{n}", "cpu", 1) for n in range(2)],
+        {**kept, "HEADRACE_BROKER_URL": redis_url, "HEADRACE_GRACE_S": "0"},
+        0.0,
+        lambda: wanted[0],
+    )
+    job = make_job(tmp_path, [f"t{i}" for i in range(900)], chunk_rows=30, params={"ms_per_row": 8})
+    client = connect(redis_url, name="acceptance")
+    thread = threading.Thread(target=fleet.run)
+    thread.start()
+    try:
+        house.controller.add(job.job, job.store)
+        busy = lambda: sum(w.is_busy for w in read_workers(client, time.time()))  # noqa: E731
+        wait_until(lambda: busy() == 2, 60, "both to have work")
+        wanted[0] = 1  # with no grace: the chunk in hand is given back
+        wait_until(lambda: len(fleet.running()) == 1, 10)
+        wait_until(job.manifest, 60, "the job to end")
+        job.check()
+    finally:
+        fleet.stop()
+        thread.join(60)
+        client.close()
+    assert [i.name for i in job.store.list(layout.ATTEMPTS)] == []
+    begun = sum(i.name.startswith(f"{layout.TRACES}part-") for i in job.store.list(layout.TRACES))
+    assert begun <= job.job.chunks + 2, "more than the chunk in hand and the one read ahead"
 
 
 def test_a_slot_in_a_crash_loop_is_taken_out_and_the_others_go_on(tmp_path: Path) -> None:
