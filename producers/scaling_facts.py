@@ -20,6 +20,7 @@ from producers.workers_seen import WorkerSeen, read_workers
 from schemas import keys
 from schemas.job import Job
 
+TOLD_S = 300.0  # chosen: a job that nobody has followed for this long wants nobody
 TELL_S = 1.0  # chosen: how often a job's demand is told; nobody asks oftener than every two seconds
 BYTES_A_TOKEN = 4.0  # until a chunk was scored; English has 4 to 5 characters a token
 HALF_LIFE_S = 300.0  # chosen: how fast a measured speed forgets; ten chunks
@@ -45,6 +46,8 @@ class JobFacts:
     paused: bool
     counts: dict[str, int]
     """Chunks that are new, sent, done, parked."""
+    told_s: float
+    """When a controller said so."""
 
     @property
     def demand(self) -> Demand:
@@ -84,7 +87,8 @@ def read_facts(client: Any, now_s: float) -> Facts:
     for name in names:
         pipe.hget(keys.job(name), "demand")
     found = [_parse(raw) for raw in pipe.execute() if raw is not None]
-    return Facts(tuple(f for f in found if f is not None), tuple(read_workers(client, now_s)))
+    jobs = tuple(f for f in found if f is not None and now_s - f.told_s < TOLD_S)
+    return Facts(jobs, tuple(read_workers(client, now_s)))
 
 
 def _parse(raw: bytes) -> JobFacts | None:
@@ -177,6 +181,7 @@ class Teller:
             progress_s=self._watched[job.key].progress_s,
             paused=following.paused,
             counts=counts,
+            told_s=now,
         )
 
     def _scored(self, job: Job) -> tuple[dict[str, int], int]:

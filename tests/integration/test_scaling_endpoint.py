@@ -135,6 +135,15 @@ def test_speed_is_measured_and_remembered_for_the_next_job(
     assert facts.tokens_per_s == pytest.approx(1_000, rel=0.02)
 
 
+def test_a_job_that_nobody_follows_wants_nobody(
+    followed: Following, redis_client: redis.Redis
+) -> None:
+    now = time.time()
+    Teller(redis_client).tell([followed], now)
+    assert len(read_facts(redis_client, now + 200).jobs) == 1
+    assert read_facts(redis_client, now + 400).jobs == ()
+
+
 def test_a_controller_tells_what_its_jobs_want(
     port: int, job: FakeJob, redis_client: redis.Redis, redis_url: str
 ) -> None:
