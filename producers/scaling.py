@@ -163,19 +163,11 @@ class _Supply:
 
     def worthwhile(self, work_s: float) -> int:
         """Workers that each find as much work as their start costs: for what is late already."""
-        return max(1, self.live, int(min(_MANY, work_s / max(1.0, self.startup_s))))
-
-
-_MANY = 1e9  # more workers than anybody has, and still a number
+        return max(1, self.live, int(min(MOST_WORKERS, work_s / max(1.0, self.startup_s))))
 
 
 def _workers(work_s: float, time_s: float) -> int:
-    return math.ceil(min(_MANY, work_s / time_s))
-
-
-def _whole(workers: float) -> float:
-    """Rounded up; work that no time suffices for needs infinitely many."""
-    return math.inf if math.isinf(workers) else math.ceil(workers)
+    return math.ceil(min(MOST_WORKERS, work_s / time_s))
 
 
 def _on_the_way_s(last: Wanted, limits: Limits, now_s: float) -> float:
