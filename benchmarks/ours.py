@@ -1,0 +1,139 @@
+"""headrace's own engine on the job, and what bounds it: products, tokenizer, Parquet."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.job import MAX_LENGTH, Job, Outcome, read_config
+from workers.engine.device import set_threads
+from workers.engine.packing import Budget
+from workers.pipeline import run_chunk
+from workers.rows import Window
+from workers.scoring import Engine
+from workers.tasks.base import LoadRequest
+from workers.tasks.registry import load_task
+
+STEP_ROWS = 8_192  # as workers.source.WINDOW_ROWS
+
+
+class _Quiet:
+    """Control and observation that cost nothing: the fleet's share is measured by itself."""
+
+    def check(self) -> None: ...
+    def forwarding(self, rows: Any) -> None: ...
+    def encoding(self, start: int, stop: int) -> None: ...
+
+
+def _observe(stage: str, **counters: float) -> Any:
+    return nullcontext(SimpleNamespace(add=lambda **more: None))
+
+
+class _File:
+    def __init__(self, path: str) -> None:
+        self._path, self._writer = path, None
+
+    def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema:
+        from schemas import parquet
+
+        return parquet.part_schema(carried.field(0), list(carried)[1:], task, {})
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, rows.schema, compression="zstd")
+        self._writer.write_batch(rows)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _windows(path: str) -> Any:
+    from schemas.hashing import text_hash
+
+    start = 0
+    for batch in pq.ParquetFile(path).iter_batches(STEP_ROWS, columns=["id", "text"]):
+        texts = batch.column("text").to_pylist()
+        hashes = [text_hash(text.encode()) for text in texts]
+        yield Window(start, batch.select(["id"]), texts, hashes)
+        start += len(texts)
+
+
+def headrace(job: Job, task_name: str) -> Outcome:
+    """The pipeline of one chunk, as a worker runs it, without queue, leases and store."""
+    set_threads(job.device, job.threads)
+    task = load_task(task_name)
+    task.load(LoadRequest(job.model, job.device, job.dtype, MAX_LENGTH, {}))
+    padded = bool(getattr(task, "padded", True))
+    engine = Engine(task, Budget(task.default_batch_tokens()), padded, job.device)
+    task.forward(task.encode(["a few words to warm up with"] * 8))
+    sink = _File(job.output)
+    start = time.perf_counter()
+    stats = run_chunk(lambda: _windows(job.corpus), engine, sink, _observe, _Quiet())
+    sink.close()
+    seconds = time.perf_counter() - start
+    return Outcome(seconds, stats.rows, stats.tokens, stats.tokens + stats.padding_tokens)
+
+
+def tokenizer(job: Job) -> Outcome:
+    from transformers import AutoTokenizer
+
+    from workers.tasks.encoding import Encoder
+
+    encode = Encoder(AutoTokenizer.from_pretrained(job.model), MAX_LENGTH)
+    texts = job.read()[1]
+    encode(texts[:8])
+    start = time.perf_counter()
+    tokens = int(encode(texts).offsets[-1])
+    return Outcome(time.perf_counter() - start, len(texts), tokens, tokens)
+
+
+def parquet(job: Job) -> Outcome:
+    start = time.perf_counter()
+    ids, texts = job.read()
+    job.write(id=ids, label=["positive"] * len(ids), score=np.zeros(len(ids), dtype=np.float32))
+    return Outcome(time.perf_counter() - start, len(texts))
+
+
+def ceiling(job: Job) -> Outcome:
+    """The matrix products of a layer, nothing else: the better of torch's own and oneDNN's."""
+    import torch
+
+    from workers.engine.linear import lay_out
+
+    set_threads(job.device, job.threads)
+    config = read_config(job.model)
+    wide, inner, rows = config["hidden_size"], config["intermediate_size"], job.budget
+    shapes = [(wide, wide)] * 4 + [(wide, inner), (inner, wide)]
+    layers = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in shapes)
+    layers = layers.to(job.device, getattr(torch, job.dtype)).eval()
+    inputs = {n: torch.randn(rows, n).to(job.device, layers[0].weight.dtype) for n in (wide, inner)}
+    flops = 2.0 * rows * sum(a * b for a, b in shapes)
+    best = _product_s(layers, inputs, job.device)
+    if job.device == "cpu":
+        lay_out(layers)
+        best = min(best, _product_s(layers, inputs, job.device))
+    return Outcome(best, rows, rows, rows, flops)
+
+
+def _product_s(layers: Any, inputs: dict[int, Any], device: str) -> float:
+    """The fastest of rounds that take some two seconds: the machine at its quietest."""
+    import torch
+
+    times = []
+    with torch.inference_mode():
+        until = time.perf_counter() + 2.0
+        while time.perf_counter() < until:
+            start = time.perf_counter()
+            for layer in layers:
+                layer(inputs[layer.in_features])
+            if device != "cpu":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    return min(times)
