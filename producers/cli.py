@@ -157,16 +157,25 @@ def resume(
 def retry(
     output: OutputAt,
     parked: Annotated[bool, typer.Option("--parked", help="the chunks that were parked")] = False,
+    errors: Annotated[bool, typer.Option("--errors", help="the error rows, into --output")] = False,
+    new: Annotated[
+        str | None, typer.Option("--output", "-o", help="with --errors: where to")
+    ] = None,
     broker: Broker = None,
     workers: Workers = None,
     registry: Registry = None,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Publish parked chunks again; parts that are there are never replaced."""
-    from producers.commands.run import retry_parked
+    """Publish parked chunks again, or compute error rows again into another output.
+
+    Parts that are there are never replaced: with --errors the ok rows are copied to the new output.
+    """
+    from producers.commands.run import retry_errors, retry_parked
 
     flags = {"broker_url": broker, "workers": workers, "registry": registry}
+    if errors:
+        raise typer.Exit(retry_errors(output, new, flags, wait=wait, as_json=json))
     raise typer.Exit(retry_parked(output, flags, parked=parked, wait=wait, as_json=json))
 
 

@@ -77,6 +77,7 @@ def _totals(job: Job, receipts: Sequence[Receipt], parked: int) -> Totals:
         errors_by_type=dict(sorted(by_type.items())),
         tokens=sum(r.tokens for r in receipts),
         computed=sum(r.computed for r in receipts),
+        reused=sum(r.reused for r in receipts),
         truncated=sum(r.truncated for r in receipts),
         padding_tokens=sum(r.padding_tokens for r in receipts),
         bytes=sum(r.bytes for r in receipts),

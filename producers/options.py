@@ -45,6 +45,10 @@ def job_options(
     ] = None,
     dtype: Annotated[str | None, _option(_JOB, "auto, float32, bfloat16, float16 or int8")] = None,
     limit: Annotated[int | None, _option(_JOB, "only the first N rows")] = None,
+    reuse: Annotated[
+        str | None,
+        _option(_JOB, "an earlier output: its rows are copied where the text is the same"),
+    ] = None,
     scores: Annotated[
         bool | None,
         _option(_JOB, "text-classification: a score for every label too", "--scores/--no-scores"),

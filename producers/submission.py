@@ -19,6 +19,7 @@ from producers.discovery import covers, discover
 from producers.ids import check_ids, open_by_uri
 from producers.model_ref import WITHOUT_MODEL, ModelInfo, resolve_model
 from producers.planning import Target, plan, target_chunk
+from producers.reuse import reusable
 from producers.speed import tokens_per_s
 from schemas.chunk import Chunk
 from schemas.errors import ConfigError
@@ -114,10 +115,16 @@ def prepare(
     speed = tokens_per_s(
         model.parameters, model.embeddings, device_hint, settings.task not in WITHOUT_MODEL
     )
+    spec = _spec(settings, corpus, model, device_hint, extra_params or {})
+    options = _options(settings)
+    if settings.reuse is not None:
+        earlier, digest = reusable(settings.reuse, spec, opened)
+        spec = spec.model_copy(update={"reuse": digest})
+        options = options.model_copy(update={"reuse_output": earlier})
     return Prepared(
         output=output_uri,
-        spec=_spec(settings, corpus, model, device_hint, extra_params or {}),
-        options=_options(settings),
+        spec=spec,
+        options=options,
         inputs=Inputs(
             patterns=tuple(inputs),
             digest=corpus.digest,

@@ -76,6 +76,8 @@ class Options(_Record):
     on_finish: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    reuse_output: str | None = None
+    """The output whose rows may be copied; which one it is stands in the spec by its digest."""
     deadline_s: float | None = None
     """Seconds since the epoch."""
 

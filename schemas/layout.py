@@ -6,6 +6,7 @@ import re
 
 JOB = "_headrace/job.json"
 PLAN = "_headrace/plan.parquet"
+REUSE = "_headrace/reuse.arrow"
 MANIFEST = "_headrace/manifest.json"
 CANCELLED = "_headrace/cancelled"
 PAUSED = "_headrace/paused"

@@ -27,6 +27,8 @@ class Receipt(_Record):
     tokens: int = 0
     computed: int = 0
     """Rows that went through the model: not errors, not duplicates, not reused."""
+    reused: int = 0
+    """Rows copied from an earlier output."""
     padding_tokens: int = 0
     truncated: int = 0
     batches: int = 0
@@ -90,6 +92,7 @@ class Totals(_Record):
     errors_by_type: dict[str, int] = Field(default_factory=dict)
     tokens: int = 0
     computed: int = 0
+    reused: int = 0
     truncated: int = 0
     padding_tokens: int = 0
     bytes: int = 0

@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     chunk_rows: int | None = Field(None, ge=1, description="rows of a chunk")
     chunk_bytes: int | None = Field(None, ge=1, description="bytes of text of a chunk")
     limit: int | None = Field(None, ge=1, description="only the first N rows")
+    reuse: str | None = Field(None, description="an earlier output; its rows are copied where the text is the same")
     scores: bool = Field(False, description="text-classification: a score for every label too")
     multi_label: bool | None = Field(
         None, description="text-classification: labels are independent; default: as the model says"

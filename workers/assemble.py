@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from schemas import parquet
-from workers.rows import ChunkStats, Prepared, RowFault
+from workers.rows import ChunkStats, Late, Prepared, RowFault
 from workers.scoring import Predictions
 from workers.tasks.base import Encodings
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """Results of texts that were held back: one value row, token count and cut, or a fault."""
-
-    value: pa.RecordBatch | None
-    n_tokens: int = 0
-    truncated: bool = False
-    fault: RowFault | None = None
 
 
 def assemble(
@@ -43,6 +32,7 @@ def assemble(
         if len(values)
         else _nulls(values, rows)
     )
+    stats.reused += sum(digest in prepared.reused for digest in prepared.held_back.values())
     _count(stats, rows, faults, int(truncated[where[ok]].sum()) if ok.any() else 0)
     carried = {n: prepared.window.carried.column(n) for n in prepared.window.carried.schema.names}
     ours = dict(zip(predicted.schema.names, predicted.columns, strict=True))

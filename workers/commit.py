@@ -96,7 +96,7 @@ def _stats(it: Finished, runtime: Runtime) -> dict[str, object]:
     """What a receipt holds beyond the counts, kept in the part so that it can be made again."""
     s = it.stats
     return {
-        "tokens": s.tokens, "computed": s.computed, "padding_tokens": s.padding_tokens,
+        "tokens": s.tokens, "reused": s.reused, "computed": s.computed, "padding_tokens": s.padding_tokens,
         "truncated": s.truncated, "batches": s.batches, "worker": runtime.identity.name,
         "device": runtime.identity.device, "started_s": it.started_s,
         "seconds": time.time() - it.started_s,

@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from schemas import layout
 from schemas.attempts import attempt_of_death, read_attempts, record_attempt, suspicion
 from schemas.chunk import Chunk
@@ -34,6 +36,7 @@ from workers.commit import Finished, commit, keep_trace
 from workers.holding import ChunkControl, Held
 from workers.pipeline import Begun, begin, finish
 from workers.presence import facts_of
+from workers.reuse import Reuse
 from workers.runtime import Runtime
 from workers.scoring import Engine
 from workers.sink import PartSink
@@ -195,9 +198,15 @@ class Run:
             observe,
             control,
             suspicion(attempts, chunk.rows),
+            self._reuse(engine),
         )
         runtime.fault("read")
         return Started(chunk, control, observe, begun, time.time())
+
+    def _reuse(self, engine: Engine) -> Reuse | None:
+        """The answers of an earlier output, where the job may copy them."""
+        earlier = self._work.earlier
+        return None if earlier is None else earlier.answers(pa.schema(engine.task.columns()))
 
     def _compute(self, it: Started, engine: Engine, committer: ThreadPoolExecutor) -> Future[None]:
         """The chunk through the device; its commit goes on behind."""

@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.attempts import Suspicion
-from workers.assemble import Late, assemble
+from workers.assemble import assemble
 from workers.background import Ahead, Behind
 from workers.prepare import encode_rows, prepare_window
-from workers.rows import ChunkStats, Prepared, RowFault, Window
+from workers.reuse import Reuse
+from workers.rows import ChunkStats, Late, Prepared, RowFault, Window
 from workers.scoring import Control, Engine, Observe, Predictions, score
 from workers.tasks.base import Task
 
@@ -66,23 +67,29 @@ def run_chunk(
     *,
     suspicion: Suspicion | None = None,
     trace_id: str | None = None,
+    reuse: Reuse | None = None,
 ) -> ChunkStats:
     """Every row of the source in the sink, once, in order, ok or error.
 
     Raises:
         Stopped, LeaseLost: between two batches; the sink's rows are to be discarded.
     """
-    begun = begin(source, engine.task, observe, control, suspicion or Suspicion())
+    begun = begin(source, engine.task, observe, control, suspicion or Suspicion(), reuse)
     return finish(begun, engine, sink, observe, control, trace_id=trace_id)
 
 
 def begin(
-    source: Source, task: Task, observe: Observe, control: Control, suspicion: Suspicion
+    source: Source,
+    task: Task,
+    observe: Observe,
+    control: Control,
+    suspicion: Suspicion,
+    reuse: Reuse | None = None,
 ) -> Begun:
     """Start to read and tokenize, on a thread, while the device is busy with another chunk."""
     doubt = _doubt(source, suspicion, observe)
     windows: dict[int, Window] = {}
-    stream = _prepare(source, task, observe, control, doubt, windows)
+    stream = _prepare(source, task, observe, control, doubt, windows, reuse)
     return Begun(Ahead(stream, depth=2, name="headrace-prepare"), doubt, windows)
 
 
@@ -122,15 +129,20 @@ def _prepare(
     control: Control,
     doubt: Doubt,
     windows: dict[int, Window],
+    reuse: Reuse | None,
 ) -> Iterator[Prepared]:
     for window in source():
         control.encoding(window.start, window.start + len(window))
         with observe("tokenize", rows=len(window)):
             prepared = prepare_window(
-                window, task, condemned=doubt.condemned, suspects=doubt.suspects
+                window,
+                task,
+                condemned=doubt.condemned,
+                suspects=doubt.suspects,
+                reuse=reuse,
             )
         control.encoding(0, 0)
-        if prepared.held_back:
+        if doubt.suspects and prepared.held_back:
             windows[window.start] = window
         yield prepared
 
@@ -146,11 +158,11 @@ def _scored(
         if begun.doubt.groups:
             waiting.append((prepared, predictions))
         else:
-            yield prepared, predictions, {}
+            yield prepared, predictions, dict(prepared.reused)
     if waiting:
         late = _score_suspects(begun, engine, control, observe, stats)
         for prepared, predictions in waiting:
-            yield prepared, predictions, late
+            yield prepared, predictions, {**prepared.reused, **late}
     control.forwarding(())
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from schemas.errors import error_type_of
+from workers.reuse import Reuse
 from workers.rows import Prepared, RowFault, Window
 from workers.tasks.base import Encodings, Task
 
@@ -21,12 +22,15 @@ def prepare_window(
     *,
     condemned: Mapping[bytes, RowFault],
     suspects: Collection[bytes] = (),
+    reuse: Reuse | None = None,
 ) -> Prepared:
     """The window's distinct texts as token ids.
 
     `condemned` and `suspects` are text hashes: a condemned text is a fault wherever it stands, a
-    suspect one is held back for later, so that copies of a deadly text do not kill again.
+    suspect one is held back for later, so that copies of a deadly text do not kill again. A text
+    that `reuse` has an answer for is not encoded.
     """
+    known = reuse({d for d in window.hashes if d is not None}) if reuse is not None else {}
     faults: dict[int, RowFault] = {}
     held_back: dict[int, bytes] = {}
     first: dict[bytes, int] = {}
@@ -37,7 +41,7 @@ def prepare_window(
             faults[row] = text if isinstance(text, RowFault) else RowFault("null_text", "no text")
         elif digest in condemned:
             faults[row] = condemned[digest]
-        elif digest in suspects:
+        elif digest in suspects or digest in known:
             held_back[row] = digest
         else:
             at = first.setdefault(digest, len(unique))
@@ -47,7 +51,9 @@ def prepare_window(
     encodings, bad = encode_rows(window, unique, task)
     if bad:
         unique, copy_of = _without(unique, copy_of, bad, faults)
-    return Prepared(window, np.array(unique, dtype=np.int64), copy_of, encodings, faults, held_back)
+    return Prepared(
+        window, np.array(unique, dtype=np.int64), copy_of, encodings, faults, held_back, known
+    )
 
 
 def _without(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +42,16 @@ class Window:
         return len(self.texts)
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Results of texts that were held back: one value row, token count and cut, or a fault."""
+
+    value: pa.RecordBatch | None
+    n_tokens: int = 0
+    truncated: bool = False
+    fault: RowFault | None = None
+
+
 @dataclass(slots=True)
 class Prepared:
     """A window whose distinct texts are token ids.
@@ -57,7 +67,9 @@ class Prepared:
     faults: dict[int, RowFault] = field(default_factory=dict)
     """Row within the window → fault."""
     held_back: dict[int, bytes] = field(default_factory=dict)
-    """Suspects: row within the window → text hash; computed after everything else."""
+    """Suspects and texts whose answers are copied: row within the window → text hash."""
+    reused: Mapping[bytes, Late] = field(default_factory=dict)
+    """Answers of an earlier output, by text hash."""
 
 
 @dataclass(slots=True)
@@ -81,6 +93,7 @@ class ChunkStats:
     tokens: int = 0
     padding_tokens: int = 0
     computed: int = 0
+    reused: int = 0
     truncated: int = 0
     batches: int = 0
     oom_halvings: int = 0

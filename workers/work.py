@@ -12,7 +12,9 @@ from schemas.errors import MessageRejected, OutOfReach, OutputConflict, UsageErr
 from schemas.job import Job, parse_job
 from schemas.message import ScoreChunk
 from schemas.plan_file import PlanTable
+from schemas.reuse import ReuseIndex
 from schemas.storage.store import Store
+from workers.reuse import EarlierOutput
 
 _JOBS_KEPT = 8  # chosen: a worker alternates between a few jobs; a plan of 100,000 chunks is ~10 MB
 
@@ -24,6 +26,8 @@ class Work:
     job: Job
     plan: PlanTable
     store: Store
+    earlier: EarlierOutput | None = None
+    """The output whose rows may be copied."""
 
     def chunk(self, number: int) -> Chunk:
         return self.plan.chunk(number)
@@ -75,4 +79,13 @@ class WorkBook:
         same = (len(plan), plan.total_rows) == (job.chunks, job.rows)
         if not same or plan.inputs_digest() != job.spec.inputs_digest:
             raise MessageRejected(f"the plan in {store.uri} does not belong to job {job.id}")
-        return Work(job, plan, store)
+        return Work(job, plan, store, self._earlier(job, store))
+
+    def _earlier(self, job: Job, store: Store) -> EarlierOutput | None:
+        if job.options.reuse_output is None:
+            return None
+        try:
+            earlier = self._open(job.options.reuse_output)
+            return EarlierOutput(ReuseIndex.open(store), earlier)
+        except (UsageError, OSError) as error:
+            raise OutOfReach(f"what job {job.id} reuses is out of reach: {error}") from error

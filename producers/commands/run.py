@@ -12,11 +12,19 @@ from producers.commands.follow import Interrupted, conclude, follow, write_repor
 from producers.commands.local import local_broker, local_fleet
 from producers.commands.session import broker_of, err, job_in, registry_of, settings_of
 from producers.commands.status import remember
-from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
-from producers.commands.submit import already_over, drive
+from producers.commands.submission import (
+    index_reused,
+    local_workers,
+    prepare_job,
+    store_job,
+    wait_for_input,
+)
+from producers.commands.submit import already_over, drive, submit_job
 from producers.commands.tracing import job_trace
 from producers.controller import Controller
 from producers.device_hint import guess_device
+from producers.model_ref import WITHOUT_MODEL
+from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
 from schemas import keys, layout
 from schemas.attempts import read_attempts, record_attempt
@@ -64,12 +72,52 @@ def resume_job(output: str, flags: dict[str, Any], *, wait: bool, as_json: bool)
     return _go_on(job, store, settings, wait=wait, as_json=as_json)
 
 
+def retry_errors(
+    output: str, new: str | None, flags: dict[str, Any], *, wait: bool, as_json: bool
+) -> int:
+    """A new job into another output: the ok rows of the first are copied, the others computed."""
+    if new is None:
+        raise ConfigError("say where to: headrace retry --errors OUTPUT --output NEW; parts stay")
+    settings = settings_of(flags)
+    job, store = job_in(output, settings)
+    check_unchanged(job, store, settings)
+    again = {**flags, **flags_of(job), "reuse": store.uri}
+    if settings.broker_url is None:
+        return run_job(job.inputs.patterns, new, again, as_json=as_json)
+    return submit_job(job.inputs.patterns, new, again, wait=wait, as_json=as_json)
+
+
+def flags_of(job: Job) -> dict[str, Any]:
+    """The options that give a job the same spec again."""
+    spec, options = job.spec, job.options
+    own = {k: v for k, v in spec.params.items() if k in PARAMS.get(spec.task, ())}
+    more = {k: v for k, v in spec.params.items() if k not in own}
+    return {
+        **own,
+        "task": spec.task,
+        "model": None if spec.task in WITHOUT_MODEL else spec.model.uri,
+        "revision": None if spec.task in WITHOUT_MODEL else spec.model.revision,
+        "text_column": spec.text_column,
+        "text_pair_column": spec.text_pair_column,
+        "id_column": spec.id_column,
+        "columns": ",".join(spec.columns) or None,
+        "max_length": spec.max_length,
+        "dtype": spec.dtype,
+        "limit": spec.limit,
+        "task_params": json.dumps(more) if more else None,
+        "queue": options.queue,
+        "trust_remote_code": options.trust_remote_code,
+        "allow_pickle": options.allow_pickle,
+        "error_threshold": options.error_threshold,
+    }
+
+
 def retry_parked(
     output: str, flags: dict[str, Any], *, parked: bool, wait: bool, as_json: bool
 ) -> int:
     """Publish the parked chunks of an output again."""
     if not parked:
-        raise ConfigError("say what to retry: headrace retry --parked OUTPUT")
+        raise ConfigError("say what to retry: --parked, or --errors with --output NEW")
     settings = settings_of(flags)
     job, store = job_in(output, settings)
     check_unchanged(job, store, settings)
@@ -91,6 +139,7 @@ def retry_parked(
 
 def _go_on(job: Job, store: Store, settings: Settings, *, wait: bool, as_json: bool) -> int:
     """On the fleet of a named broker, else on this machine."""
+    index_reused(job, store, settings)
     registry_of(settings).add(job)
     with job_trace(settings) as (trace, telemetry):
         trace.adopt(job)

@@ -11,6 +11,7 @@ import psutil
 from producers.commands.session import err, registry_of
 from producers.create_job import create_job
 from producers.device_hint import DeviceHint, guess_device
+from producers.reuse import store_index
 from producers.submission import Prepared, masked_command, prepare
 from schemas.errors import InputNotFound
 from schemas.job import Job
@@ -66,8 +67,15 @@ def store_job(settings: Settings, prepared: Prepared, trace: JobTrace) -> tuple[
         span_id=trace.span_id,
     )
     trace.adopt(job)
+    index_reused(job, store, settings)
     registry_of(settings).add(job)
     return job, store, is_new
+
+
+def index_reused(job: Job, store: Store, settings: Settings) -> None:
+    """Build the index of what the job reuses, before anybody can work on it."""
+    if job.options.reuse_output is not None:
+        store_index(store, open_store(job.options.reuse_output, settings))
 
 
 def wait_for_input(settings: Settings, stopped: Callable[[float], bool]) -> None:

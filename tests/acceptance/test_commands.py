@@ -258,3 +258,43 @@ def test_who_wants_to_know_is_told_how_the_job_ended(
     assert code == ExitCode.OK, err
     facts = json.loads(told.read_text())
     assert (facts["state"], facts["rows"], facts["errors"]) == ("finished", 600, 1)
+
+
+def test_what_was_scored_before_is_copied_and_error_rows_can_be_tried_again(
+    call: Any, corpus: Path, tmp_path: Path
+) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    assert call("headrace", "run", *fake(corpus, first, "--workers", "1"))[0] == ExitCode.OK
+    table = pq.ParquetFile(corpus).read()
+    fresh = pa.table({"name": ["x", "y"], "text": ["new one", "new two"], "stars": [1, 2]})
+    pq.write_table(pa.concat_tables([table, fresh]), corpus)
+
+    code, _, err = call(
+        "headrace", "run", *fake(corpus, second, "--workers", "1", "--reuse", str(first))
+    )
+    assert code == ExitCode.OK, err
+    totals = json.loads((second / "_headrace" / "manifest.json").read_text())["totals"]
+    assert (totals["rows"], totals["reused"], totals["computed"], totals["errors"]) == (
+        602,
+        599,
+        2,
+        1,
+    )
+    rows = pd.read_parquet(second / "data").set_index("name")
+    before = pd.read_parquet(first / "data").set_index("name")
+    assert rows.loc["n-5", "digest"] == before.loc["n-5", "digest"]
+    assert rows["digest"].notna().sum() == 601
+    assert call("headrace", "verify", str(second))[0] == ExitCode.OK
+
+    code, _, err = call(
+        "headrace", "retry", "--errors", str(second), "-o", str(third), "--workers", "1"
+    )
+    assert code == ExitCode.OK, err
+    totals = json.loads((third / "_headrace" / "manifest.json").read_text())["totals"]
+    assert (totals["reused"], totals["computed"], totals["errors"]) == (601, 0, 1)
+    assert call("headrace", "verify", str(third))[0] == ExitCode.OK
+
+    other = fake(corpus, tmp_path / "other", "--reuse", str(first), "--max-length", "9")
+    code, _, err = call("headrace", "run", *other)
+    assert code == ExitCode.CONFIG
+    assert "max-length" in err

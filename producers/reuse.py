@@ -1,0 +1,63 @@
+"""`--reuse OUTPUT`: whether an earlier output's answers are the ones this job would compute."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from schemas import layout
+from schemas.errors import ConfigError, JobNotFound
+from schemas.job import Job, Spec, parse_job
+from schemas.manifest import Manifest
+from schemas.reuse import write_index
+from schemas.storage.open import normalise_uri
+from schemas.storage.store import Store
+
+SAME: tuple[tuple[str, Callable[[Spec], Any]], ...] = (
+    ("task", lambda spec: spec.task),
+    ("options of the task", lambda spec: spec.params),
+    ("model", lambda spec: spec.model.revision),
+    ("dtype", lambda spec: spec.dtype),
+    ("max-length", lambda spec: spec.max_length),
+    ("text pairs", lambda spec: spec.text_pair_column is not None),
+)
+"""What must be the same, so that the same text has the same answer."""
+
+
+def reusable(output: str, spec: Spec, open_store: Callable[[str], Store]) -> tuple[str, str]:
+    """The output's URI, and the sha256 of its manifest, which goes into the job's spec.
+
+    Raises:
+        JobNotFound: the output holds no job that has ended.
+        ConfigError: its answers are of another model, task or precision; says what differs.
+    """
+    store = open_store(normalise_uri(output))
+    data = store.read(layout.JOB)
+    manifest = store.read(layout.MANIFEST)
+    if data is None or manifest is None:
+        raise JobNotFound(f"{store.uri} holds no job that has ended; --reuse needs one")
+    earlier: Job = parse_job(data, f"{store.uri}/{layout.JOB}")
+    other = [name for name, of in SAME if of(earlier.spec) != of(spec)]
+    if other:
+        raise ConfigError(
+            f"--reuse {store.uri}: its answers are not those of this job: other {', '.join(other)}"
+        )
+    return store.uri, hashlib.sha256(manifest).hexdigest()
+
+
+def store_index(store: Store, earlier: Store) -> None:
+    """Build the job's index of the earlier output, if nobody has yet."""
+    if store.head(layout.REUSE) is not None:
+        return
+    data = earlier.read(layout.MANIFEST)
+    if data is None:
+        raise JobNotFound(f"{earlier.uri} has no manifest any more; --reuse needs it")
+    parts = [part.chunk for part in Manifest.model_validate_json(data).parts]
+    scratch = store.scratch()
+    try:
+        write_index(scratch / "reuse.arrow", earlier, parts)
+        store.create_from_file(layout.REUSE, scratch / "reuse.arrow")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
