@@ -36,6 +36,8 @@ class Family:
 
     head: Callable[[Any, Any, Rows], Any]
     """(model, last hidden states `[tokens, width]`, rows) to logits `[rows, labels]`."""
+    pools_first: bool = False
+    """The head reads nothing but each row's first token."""
     positions_skip_padding: bool = False
     """Positions count from `pad_token_id + 1` and stand still at padding tokens (fairseq)."""
 
@@ -66,11 +68,11 @@ def _decoder(model: Any, flat: Any, rows: Rows) -> Any:
 # Read in transformers 5.23: each passes unknown keyword arguments through to its attention
 # function, takes position_ids, and mixes tokens nowhere else.
 FAMILIES: dict[str, Family] = {
-    "bert": Family(_bert),
-    "roberta": Family(_classifier, positions_skip_padding=True),
-    "xlm-roberta": Family(_classifier, positions_skip_padding=True),
-    "camembert": Family(_classifier, positions_skip_padding=True),
-    "electra": Family(_classifier),
+    "bert": Family(_bert, pools_first=True),
+    "roberta": Family(_classifier, pools_first=True, positions_skip_padding=True),
+    "xlm-roberta": Family(_classifier, pools_first=True, positions_skip_padding=True),
+    "camembert": Family(_classifier, pools_first=True, positions_skip_padding=True),
+    "electra": Family(_classifier, pools_first=True),
     "distilbert": Family(_distilbert),
     "modernbert": Family(_modernbert),
     "llama": Family(_decoder),

@@ -14,12 +14,14 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from workers.engine import attention
 from workers.engine.families import Rows, depends_on_batch, family_of
+from workers.engine.last_layer import shorten_last_layer
 from workers.engine.linear import lay_out
 from workers.tasks.base import Encodings
 
@@ -53,6 +55,7 @@ class Runner:
         self._pad_id = pad_id
         self._pool = pool
         self._family = family_of(model.config)
+        self._first_only = False
         self._usual_attention = model.config._attn_implementation
         self._accepts = inspect.signature(model.forward).parameters
 
@@ -86,6 +89,9 @@ class Runner:
         alone = np.concatenate([self(probe.take(np.array([i]))) for i in range(len(probe))])
         if self._device == "cpu":
             lay_out(self._model)
+            wants_first = self._family is not None and self._family.pools_first
+            if wants_first and self._output == "sequence":
+                self._first_only = shorten_last_layer(self._model)
         tolerance = TOLERANCE[str(self._model.dtype).removeprefix("torch.")]
         for mode in self._candidates():
             self.set_mode(mode)
@@ -131,6 +137,9 @@ class Runner:
             runs=() if flash else attention.runs_of(offsets),
             cumulative=self._to_device(offsets.astype(np.int32)) if flash else None,
             longest=longest,
+            first=self._to_device(offsets[:-1])
+            if self._first_only and batch.lengths.all()
+            else None,
         )
         inputs = self._inputs(batch.ids, batch.type_ids) | {
             "position_ids": self._to_device(self._positions(batch)).unsqueeze(0),
@@ -139,7 +148,10 @@ class Runner:
         if self._output != "sequence":
             return self._finish(self._states(self._model, inputs)[0], batch)
         flat = self._states(self._model.base_model, inputs)[0]
-        return self._family.head(self._model, flat, self._rows(batch))
+        rows = self._rows(batch)
+        if packing.first is not None:
+            rows = replace(rows, first=torch.arange(len(batch)))  # nothing else is left in `flat`
+        return self._family.head(self._model, flat, rows)
 
     def _positions(self, batch: Encodings) -> np.ndarray:
         """int64 `[tokens]`, restarting with each row."""
