@@ -67,6 +67,8 @@ def main(name: str, job: str) -> None:
         print(json.dumps({"missing": contestant.needs}))
         return
     asked = Job(**json.loads(job))
+    for module in ("pyarrow.parquet", "pyarrow.dataset"):  # 0.2 s that belong to nobody's time
+        import_module(module)
     if contestant.is_peer:
         import torch
 
