@@ -116,7 +116,10 @@ class Controller:
         self.client.set(keys.CONTROLLER, self.name, ex=keys.CONTROLLER_LIFE_S)
         for job, store in list(self._known.values()):
             if job.key not in self.following and self._lock(job.key):
-                following = Following(job, store, PlanTable.load(store), self.client, self.name)
+                following = Following(
+                    job, store, PlanTable.load(store), self.client, self.name,
+                    self.emitter or Telemetry(),
+                )  # fmt: skip
                 following.load()
                 self.following[job.key] = following
                 self._traces[job.key] = JobTrace.of(job, self.emitter or Telemetry())

@@ -19,13 +19,16 @@ from producers.queue_view import QueueView
 from producers.receipts import parts_of, read_receipts
 from producers.window import Claim
 from schemas import keys, layout
-from schemas.attempts import DEATHS, attempt_of_death, decide, read_attempts, record_attempt
+from schemas.attempts import DEATHS, attempt_of_death, decide, read_attempts
 from schemas.job import Job
 from schemas.leases import LeaseBook
 from schemas.manifest import Parked, Receipt
 from schemas.plan_file import PlanTable
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
+from schemas.telemetry.lost_attempt import record_death
+from schemas.telemetry.observation import Emitter
+from schemas.telemetry.provider import Telemetry
 
 log = get_logger(__name__)
 
@@ -49,6 +52,8 @@ class Following:
     plan: PlanTable
     client: Any
     controller: str
+    emitter: Emitter = field(default_factory=Telemetry)
+    """Where the spans of attempts go whose death is seen here."""
     state: np.ndarray = field(init=False)
     """uint8 `[chunks]`: new, sent, done or parked."""
     cancelled: str | None = None
@@ -61,6 +66,8 @@ class Following:
     _not_before: dict[int, float] = field(default_factory=dict)
     _alone: set[int] = field(default_factory=set)
     """Chunks an attempt on which died: no neighbour shall share what they do to their worker."""
+    _sent_s: dict[int, float] = field(default_factory=dict)
+    """Chunks handed out, and when first; seconds since the epoch."""
     _at: int = 0
     _flags_s: float = 0.0
 
@@ -102,6 +109,13 @@ class Following:
                 self.client.hdel(key, name)
 
     @property
+    def oldest_sent_s(self) -> float | None:
+        """Since when the oldest chunk that has no part was handed out; None: all have one."""
+        for chunk in [c for c in self._sent_s if self.state[c] >= DONE]:
+            del self._sent_s[chunk]
+        return min(self._sent_s.values(), default=None)
+
+    @property
     def counts(self) -> dict[str, int]:
         sums = np.bincount(self.state, minlength=4)
         return {
@@ -132,7 +146,7 @@ class Following:
                 else:
                     death = attempt_of_death(chunk, mark, time.time(), self.controller)
                     if death is not None:
-                        record_attempt(self.store, death)
+                        record_death(self.job, self.store, death, mark, self.emitter)
                         self._alone.add(chunk)
                         log.warning(
                             "attempt.recorded", job=self.job.id, chunk=chunk, cause=death.cause
@@ -218,11 +232,15 @@ class Following:
 
     def sent(self, chunks: tuple[int, ...]) -> None:
         self.state[list(chunks)] = SENT
+        for chunk in chunks:
+            self._sent_s.setdefault(chunk, time.time())
 
     def taken_back(self, chunks: tuple[int, ...]) -> None:
         """These were sent and no worker has them: they are sent again when it is their turn."""
         sent = [c for c in chunks if c < len(self.state) and self.state[c] == SENT]
         self.state[sent] = NEW
+        for chunk in sent:
+            self._sent_s.pop(chunk, None)
         self._at = min([self._at, *sent])
 
     def _ready(self) -> Iterator[int]:

@@ -26,11 +26,14 @@ import redis
 
 from producers.scaling import Host, Limits, Wanted, decide, share_out
 from producers.scaling_facts import Facts, read_facts
-from producers.scaling_metrics import exposition
+from producers.scaling_metrics import GAUGES, exposition, gauges
 from schemas import keys
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, MissingExtra
 from schemas.http_server import Reply, serve_http
 from schemas.settings import Settings
+from schemas.telemetry.prometheus import CONTENT_TYPE, PrometheusMetrics, metrics_in_memory
+from schemas.telemetry.prometheus import exposition as exposition_of
+from schemas.telemetry.provider import Sample, Telemetry
 
 STUCK_S = 120.0  # chosen: a tick that lists a million parts takes seconds
 HOST_S = 30.0  # chosen: a host asks every two seconds; one silent this long is gone
@@ -152,21 +155,28 @@ def limits_of(settings: Settings) -> Limits:
 
 
 @contextlib.contextmanager
-def serve_scaling(settings: Settings, client: Any, pulse: Pulse) -> Iterator[int | None]:
+def serve_scaling(
+    settings: Settings, client: Any, pulse: Pulse, telemetry: Telemetry | None = None
+) -> Iterator[int | None]:
     """Answer on `settings.listen` for the block's life; yields the port, None where it is not set.
+
+    `/metrics` shows what `telemetry` counted too, and it exports the gauges where it exports any.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
+    scaler = Scaler(client, limits_of(settings), settings.max_workers)
+    telemetry = telemetry or Telemetry()
+    telemetry.watch(lambda: _gauges(scaler, client), GAUGES)
     if settings.listen is None:
         yield None
         return
-    scaler = Scaler(client, limits_of(settings), settings.max_workers)
+    telemetry.prometheus = telemetry.prometheus or _counted(settings)
     routes = {
         "/healthz": lambda query: _health(pulse),
         "/readyz": lambda query: _ready(pulse, client),
         "/scale": lambda query: _scale(scaler, settings.queue, query),
-        "/metrics": lambda query: _metrics(scaler, client),
+        "/metrics": lambda query: _metrics(scaler, client, telemetry.prometheus),
     }
     with serve_http(settings.listen, routes) as port:
         yield port
@@ -196,14 +206,27 @@ def _scale(scaler: Scaler, default_queue: str, query: Mapping[str, str]) -> Repl
         return Reply({"error": f"Redis does not answer: {type(error).__name__}"}, 503)
 
 
-def _metrics(scaler: Scaler, client: Any) -> Reply:
+def _metrics(scaler: Scaler, client: Any, counted: PrometheusMetrics | None) -> Reply:
+    text = exposition(_gauges(scaler, client))
+    if counted is not None:
+        text += exposition_of(counted)
+    return Reply(text, content_type=CONTENT_TYPE)
+
+
+def _gauges(scaler: Scaler, client: Any) -> list[Sample]:
     now_s = time.time()
     try:
         facts = read_facts(client, now_s)
-        text = exposition(facts, scaler.all_wanted(facts, now_s), client.info("memory"), now_s)
+        return gauges(facts, scaler.all_wanted(facts, now_s), client.info("memory"), now_s)
     except redis.RedisError:
-        text = exposition(Facts((), ()), {}, None, now_s)
-    return Reply(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+        return gauges(Facts((), ()), {}, None, now_s)
+
+
+def _counted(settings: Settings) -> PrometheusMetrics | None:
+    try:
+        return metrics_in_memory(bool(settings.label_jobs))
+    except MissingExtra:
+        return None  # whoever asks for /metrics is told
 
 
 def _host_of(query: Mapping[str, str]) -> Host | None:

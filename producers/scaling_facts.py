@@ -48,6 +48,8 @@ class JobFacts:
     """Chunks that are new, sent, done, parked."""
     told_s: float
     """When a controller said so."""
+    oldest_chunk_s: float | None = None
+    """Since when the oldest chunk that has no part was handed out."""
 
     @property
     def demand(self) -> Demand:
@@ -182,6 +184,7 @@ class Teller:
             paused=following.paused,
             counts=counts,
             told_s=now,
+            oldest_chunk_s=following.oldest_sent_s,
         )
 
     def _scored(self, job: Job) -> tuple[dict[str, int], int]:

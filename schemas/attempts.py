@@ -60,7 +60,9 @@ def suspicion(attempts: Sequence[Attempt], rows: int) -> Suspicion:
             sets.add(found)
             if len(found) == 1:
                 kills.setdefault(next(iter(found)), []).append(attempt.cause)
-    condemned = {row: causes[-1] for row, causes in kills.items() if len(causes) >= KILLS_TO_CONDEMN}
+    condemned = {
+        row: causes[-1] for row, causes in kills.items() if len(causes) >= KILLS_TO_CONDEMN
+    }
     return Suspicion(_groups(sets, condemned.keys()), condemned)
 
 
@@ -74,7 +76,9 @@ def _sets_of(attempt: Attempt, rows: int) -> list[frozenset[int]]:
     return [s for s in found if s]
 
 
-def _groups(sets: Collection[frozenset[int]], condemned: Collection[int]) -> tuple[tuple[int, ...], ...]:
+def _groups(
+    sets: Collection[frozenset[int]], condemned: Collection[int]
+) -> tuple[tuple[int, ...], ...]:
     """Disjoint groups: what is left of the wide sets as it is, the narrowest sets in quarters."""
     seen: set[int] = set(condemned)
     wide: list[tuple[int, ...]] = []
@@ -112,15 +116,15 @@ def decide(attempts: Sequence[Attempt], rows: int, max_attempts: int, jitter: fl
         return Decision(parked=hopeless.cause, message=hopeless.message)
     if stuck >= max_attempts:
         last = attempts[-1]
-        return Decision(parked=last.cause, message=last.message or f"{stuck} attempts without progress")
+        return Decision(
+            parked=last.cause, message=last.message or f"{stuck} attempts without progress"
+        )
     if stuck == 0 or attempts[-1].cause in DEATHS:
         return Decision()
     return Decision(wait_s=min(60.0, 2.0 ** max(0, stuck - 1)) * (0.5 + 0.5 * jitter))
 
 
-def _narrows(
-    attempt: Attempt, rows: int, known: set[frozenset[int]], lone: dict[int, int]
-) -> bool:
+def _narrows(attempt: Attempt, rows: int, known: set[frozenset[int]], lone: dict[int, int]) -> bool:
     """Whether this death told something new; adds what it told to `known` and `lone`."""
     if attempt.cause not in DEATHS:
         return False

@@ -72,6 +72,10 @@ class Mark:
     since_s: float = 0.0
     limit_s: float = 0.0
     """How long this batch may take; past it the worker ends itself, and the cause is `timeout`."""
+    begun_s: float = 0.0
+    """When the attempt began; 0: it has not."""
+    trace_id: str = ""
+    """The attempt's trace, for whoever tells of its death."""
 
     def dumps(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

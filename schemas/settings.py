@@ -66,7 +66,9 @@ class Settings(BaseSettings):
     chunk_rows: int | None = Field(None, ge=1, description="rows of a chunk")
     chunk_bytes: int | None = Field(None, ge=1, description="bytes of text of a chunk")
     limit: int | None = Field(None, ge=1, description="only the first N rows")
-    reuse: str | None = Field(None, description="an earlier output; its rows are copied where the text is the same")
+    reuse: str | None = Field(
+        None, description="an earlier output; its rows are copied where the text is the same"
+    )
     scores: bool = Field(False, description="text-classification: a score for every label too")
     multi_label: bool | None = Field(
         None, description="text-classification: labels are independent; default: as the model says"
@@ -128,7 +130,9 @@ class Settings(BaseSettings):
     controller_url: str | None = Field(
         None, description="controller that a fleet asks how many workers are wanted"
     )
-    health: str | None = Field(None, description="HOST:PORT on which a fleet answers its health")
+    health: str | None = Field(
+        None, description="HOST:PORT on which a fleet answers its health and metrics"
+    )
     min_workers: int = Field(0, ge=0, description="workers that stay without work")
     max_workers: int | None = Field(
         None, ge=1, description="most workers of a queue; default: the slots of its hosts"
@@ -158,6 +162,9 @@ class Settings(BaseSettings):
     storage_attempts: int = Field(6, ge=1, description="tries for one call of the store")
 
     # -- what people see
+    label_jobs: CommaList = Field(
+        (), description="ids of jobs that get series of their own in the metrics"
+    )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="json, or text for a terminal"
     )
@@ -165,7 +172,7 @@ class Settings(BaseSettings):
         "info", description="lowest level that is written"
     )
 
-    @field_validator("columns", "allowed_prefixes", mode="before")
+    @field_validator("columns", "allowed_prefixes", "label_jobs", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return (
@@ -237,6 +244,12 @@ def otel_setting(name: str, signal: str | None = None) -> str | None:
     """
     own = name.replace("_OTLP_", f"_OTLP_{signal.upper()}_") if signal else name
     return os.environ.get(own, "").strip() or os.environ.get(name, "").strip() or None
+
+
+def metrics_folder() -> Path | None:
+    """Where the workers of a host keep what they count; the fleet says so to its children."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "").strip()
+    return Path(folder) if folder and Path(folder).is_dir() else None
 
 
 def process_environment(**changes: str) -> dict[str, str]:

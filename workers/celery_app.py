@@ -31,6 +31,8 @@ class _Process:
     """What one process keeps between messages: its runtime, made once."""
 
     runtime: Any = None
+    telemetry: Any = None
+    """The parent's own, once a child of it has died."""
 
 
 def make_app(settings: Settings) -> Celery:
@@ -135,8 +137,32 @@ def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_
     assert settings.broker_url is not None
     client = connect(settings.broker_url.get_secret_value(), name="headrace-parent")
     jobs = WorkBook(lambda uri: open_store(uri, settings))
-    chunks = bury(client, sender.app, worker_name(), args[0], jobs, settings.lease_s)
+    telemetry = _parents_telemetry(settings)
+    chunks = bury(
+        client, sender.app, worker_name(), args[0], jobs, settings.lease_s, telemetry,
+        keep_traces=settings.traces,
+    )  # fmt: skip
+    telemetry.flush(1.0)  # chosen: a collector that is away must not hold the next child up
     log.warning("worker.lost", worker=worker_name(), chunks=chunks)
+
+
+def _parents_telemetry(settings: Settings) -> Any:
+    """Spans of attempts whose process died, told by its parent; made with the first death."""
+    if _Process.telemetry is None:
+        from schemas.telemetry.names import SERVICE_WORKER
+        from schemas.telemetry.provider import start_telemetry
+
+        name = worker_name()
+        _Process.telemetry = start_telemetry(
+            SERVICE_WORKER, settings, process=f"{name}-parent", worker=name
+        )
+    return _Process.telemetry
+
+
+@signals.worker_shutdown.connect
+def _parent_ends(**_: Any) -> None:
+    if _Process.telemetry is not None:
+        _Process.telemetry.shutdown(2.0)
 
 
 def serve(settings: Settings, queues: list[str]) -> int:

@@ -30,7 +30,9 @@ Queue = Annotated[str | None, typer.Option(help="the queue to serve")]
 Threads = Annotated[int | None, typer.Option(help="threads of one CPU worker")]
 Grace = Annotated[float | None, typer.Option(help="how long a drain may finish the chunk in hand")]
 Lease = Annotated[float | None, typer.Option(help="life of a lease without a heartbeat")]
-Health = Annotated[str | None, typer.Option(help="HOST:PORT for /livez, /readyz and /status")]
+Health = Annotated[
+    str | None, typer.Option(help="HOST:PORT for /livez, /readyz, /status and /metrics")
+]
 LogFormat = Annotated[str | None, typer.Option(help="auto, json or text")]
 LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error")]
 

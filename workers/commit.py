@@ -13,11 +13,13 @@ from schemas import keys, layout, parquet
 from schemas.chunk import Chunk
 from schemas.errors import HeadraceError, error_type_of
 from schemas.manifest import Receipt
+from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.observation import ChunkObservation
 from schemas.telemetry.trace_file import SpanRow, spans_to_parquet
 from schemas.versions import versions
 from workers.holding import ChunkControl, Held
+from workers.measure import record_device, record_rows
 from workers.rows import ChunkStats
 from workers.runtime import Runtime
 from workers.sink import Committed, PartSink
@@ -64,12 +66,18 @@ def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
         tokens=it.stats.tokens,
         padding_tokens=it.stats.padding_tokens,
         batches=it.stats.batches,
+        computed_rows=it.stats.computed,
+        reused_rows=it.stats.reused,
+        duplicate_rows=it.stats.duplicates,
+        halvings=it.stats.oom_halvings,
+        batch_fill=it.stats.batch_fill,
     )
+    _measure(it, work, runtime, won=committed.won)
     if committed.won:
         _tell(receipt, work, runtime)
     else:
         log.info("chunk.skipped", job=work.job.id, chunk=number, reason="another part stands")
-        runtime.telemetry.record("headrace.redeliveries", 1)
+        runtime.telemetry.record(names.REDELIVERIES, 1, reason="late")
     held.release(number)
     runtime.fault("released")
     keep_trace(work, runtime, number, attempt, rows)
@@ -81,6 +89,13 @@ def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
         errors=receipt.errors,
         seconds=round(receipt.seconds, 3),
     )
+
+
+def _measure(it: Finished, work: Work, runtime: Runtime, *, won: bool) -> None:
+    telemetry, identity = runtime.telemetry, runtime.identity
+    record_rows(telemetry, it.stats, work.job.id, it.chunk.number, identity.device, won=won)
+    forward_s = it.observe.stages_s().get("forward", 0.0)
+    record_device(telemetry, runtime.device_use, identity.name, identity.device, forward_s)
 
 
 def keep_trace(

@@ -7,21 +7,37 @@ or the store is away) the controller does when the lease ends.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from schemas import keys, layout
-from schemas.attempts import attempt_of_death, decide, read_attempts, record_attempt
+from schemas.attempts import attempt_of_death, decide, read_attempts
 from schemas.celery_config import send
 from schemas.errors import error_type_of
 from schemas.leases import LeaseBook, Mark
+from schemas.manifest import Attempt
 from schemas.message import parse_message
 from schemas.telemetry.logs import get_logger
+from schemas.telemetry.lost_attempt import record_death
+from schemas.telemetry.observation import Emitter
+from schemas.telemetry.provider import Telemetry
 from workers.work import Work, WorkBook
 
 log = get_logger(__name__)
 
 
-def bury(client: Any, sender: Any, worker: str, body: Any, jobs: WorkBook, lease_s: float) -> int:
+def bury(
+    client: Any,
+    sender: Any,
+    worker: str,
+    body: Any,
+    jobs: WorkBook,
+    lease_s: float,
+    emitter: Emitter | None = None,
+    *,
+    keep_traces: bool = True,
+) -> int:
     """Record, free and publish again what the dead child of this worker held; returns how many.
 
     A chunk that is to be parked, or to wait, is left to the controller.
@@ -32,8 +48,9 @@ def bury(client: Any, sender: Any, worker: str, body: Any, jobs: WorkBook, lease
         book = LeaseBook(client, message.key, lease_s)
         held = {c: m for c, m in book.marks().items() if c in message.chunks and m.worker == worker}
         again = []
+        tell = partial(record_death, emitter=emitter or Telemetry(), keep=keep_traces)
         for chunk, mark in held.items():
-            if _tries_again(work, chunk, mark, worker):
+            if _tries_again(work, chunk, mark, worker, tell):
                 again.append(chunk)
             book.release(chunk, mark.attempt)
         client.hset(keys.worker(worker), "hand", "")
@@ -46,13 +63,15 @@ def bury(client: Any, sender: Any, worker: str, body: Any, jobs: WorkBook, lease
         return 0
 
 
-def _tries_again(work: Work, chunk: int, mark: Mark, worker: str) -> bool:
+def _tries_again(
+    work: Work, chunk: int, mark: Mark, worker: str, record: Callable[..., Attempt]
+) -> bool:
     """Record the death; whether the chunk can be sent again at once."""
     if work.store.head(layout.part(chunk)) is not None:
         return False
     attempt = attempt_of_death(chunk, mark, time.time(), f"parent of {worker}")
     if attempt is not None:
-        record_attempt(work.store, attempt)
+        record(work.job, work.store, attempt, mark)
         log.warning(
             "attempt.recorded", job=work.job.id, chunk=chunk, cause=attempt.cause, worker=worker
         )

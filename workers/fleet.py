@@ -85,6 +85,8 @@ class Fleet:
     """Asked ten times a second: how many workers; None: one for each slot."""
     is_busy: Callable[[str], bool] = lambda name: False
     """Whether the worker of this name has a chunk in hand."""
+    on_end: Callable[[str], None] = lambda name: None
+    """Told the name of each worker that has ended, however."""
     command: Callable[[Slot], Sequence[str]] = serve_command
     stopping: threading.Event = field(default_factory=threading.Event)
     beat_s: float = field(default_factory=time.monotonic)
@@ -158,6 +160,7 @@ class Fleet:
     def _ended(self, child: Child, code: int) -> None:
         lived = time.monotonic() - child.started_s
         child.process = None
+        self.on_end(child.slot.name)
         if not child.is_on:
             child.short_lives = 0
             log.info("worker.stopped", worker=child.slot.name, exit_code=code)

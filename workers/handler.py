@@ -28,9 +28,12 @@ from schemas.errors import (
     Stopped,
     error_type_of,
 )
+from schemas.leases import Mark
 from schemas.manifest import Attempt
 from schemas.message import ScoreChunk, parse_message
+from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
+from schemas.telemetry.lost_attempt import record_death
 from schemas.telemetry.observation import ChunkObservation
 from workers.commit import Finished, commit, keep_trace
 from workers.holding import ChunkControl, Held
@@ -127,12 +130,17 @@ class Run:
             if dead is not None:
                 death = attempt_of_death(number, dead, time.time(), self._runtime.identity.name)
                 if death is not None and self._work.store.head(layout.part(number)) is None:
-                    record_attempt(self._work.store, death)
+                    self._record_death(death, dead)
             if control is None:
                 log.info("chunk.skipped", job=self._work.job.id, chunk=number, reason="leased")
-                self._runtime.telemetry.record("headrace.redeliveries", 1)
+                self._runtime.telemetry.record(names.REDELIVERIES, 1, reason="leased")
             else:
                 yield chunk, control
+
+    def _record_death(self, death: Attempt, mark: Mark) -> None:
+        work, runtime = self._work, self._runtime
+        keep = runtime.settings.traces
+        record_death(work.job, work.store, death, mark, runtime.telemetry, keep=keep)
 
     def _each(self, engine: Engine, committer: ThreadPoolExecutor) -> None:
         commits: list[Future[None]] = []
@@ -166,7 +174,7 @@ class Run:
                 if self._work.store.head(layout.part(chunk.number)) is None:
                     return self._begin(chunk, control, engine)
                 log.info("chunk.skipped", job=self._work.job.id, chunk=chunk.number, reason="done")
-                self._runtime.telemetry.record("headrace.redeliveries", 1)
+                self._runtime.telemetry.record(names.REDELIVERIES, 1, reason="done")
                 self._held.release(chunk.number)
             except Exception as error:
                 self._failed(chunk, control, error)
@@ -174,7 +182,6 @@ class Run:
 
     def _begin(self, chunk: Chunk, control: ChunkControl, engine: Engine) -> Started:
         job, store, runtime = self._work.job, self._work.store, self._runtime
-        control.begin()
         attempts = read_attempts(store, chunk.number)
         observe = ChunkObservation(
             runtime.telemetry,
@@ -191,6 +198,7 @@ class Run:
             dtype=job.spec.dtype,
             attempt_number=len(attempts) + 1,
         )
+        control.begin(observe.trace_id)
         file = open_input(chunk.file, runtime.open_store)
         begun = begin(
             lambda: read_windows(file, chunk, job.spec, observe),

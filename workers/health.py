@@ -5,6 +5,7 @@
 | `/livez` | 200 while the fleet's loop turns |
 | `/readyz` | 200 while Redis answers and, where workers are wanted, one of them serves |
 | `/status` | each slot: device, state, what is in hand, seconds since progress |
+| `/metrics` | Prometheus text: what the workers of this host counted, those that have ended included |
 
 A worker that serves has its connection to the queue; the model is loaded with the first message,
 for the message names it. A worker that hangs ends itself (`batch_timeout_s`): liveness need not
@@ -17,9 +18,11 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from schemas.http_server import Reply, serve_http
+from schemas.telemetry.prometheus import CONTENT_TYPE, exposition_of_files
 from workers.fleet import Child, Fleet
 from workers.watch import Watch
 
@@ -27,8 +30,12 @@ STUCK_S = 30.0  # chosen: the loop turns ten times a second
 
 
 @contextlib.contextmanager
-def serve_health(listen: str | None, fleet: Fleet, watch: Watch) -> Iterator[int | None]:
+def serve_health(
+    listen: str | None, fleet: Fleet, watch: Watch, metrics: Path | None = None
+) -> Iterator[int | None]:
     """Answer for the block's life; yields the port, None where nobody asked for it.
+
+    `metrics` is the folder in which the workers keep what they count.
 
     Raises:
         ConfigError: the address cannot be listened on.
@@ -41,6 +48,10 @@ def serve_health(listen: str | None, fleet: Fleet, watch: Watch) -> Iterator[int
         "/readyz": lambda query: _ready(fleet, watch),
         "/status": lambda query: Reply(status_of(fleet, watch, time.time())),
     }
+    if metrics is not None:
+        routes["/metrics"] = lambda query: Reply(
+            exposition_of_files(metrics), content_type=CONTENT_TYPE
+        )
     with serve_http(listen, routes) as port:
         yield port
 

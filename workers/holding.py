@@ -68,8 +68,9 @@ class ChunkControl:
         self.rows_done = 0
         self._in_batch = 0
 
-    def begin(self) -> None:
-        self._say(READING)
+    def begin(self, trace_id: str = "") -> None:
+        """The attempt begins; its trace is named to whoever may have to tell of its end."""
+        self._say(READING, begun_s=time.time(), trace_id=trace_id)
 
     def check(self) -> None:
         if self.lost:

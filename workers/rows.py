@@ -96,9 +96,23 @@ class ChunkStats:
     reused: int = 0
     truncated: int = 0
     batches: int = 0
+    budget_tokens: int = 0
+    """The token budgets of the batches, summed: what they could have held."""
     oom_halvings: int = 0
     errors_by_type: dict[str, int] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:
         return sum(self.errors_by_type.values())
+
+    @property
+    def duplicates(self) -> int:
+        """Rows whose answer another row of their window was computed for."""
+        return max(0, self.ok - self.computed - self.reused)
+
+    @property
+    def batch_fill(self) -> float | None:
+        """Share of the token budget that the batches filled; a row larger than it counts as full."""
+        if not self.budget_tokens:
+            return None
+        return min(1.0, (self.tokens + self.padding_tokens) / self.budget_tokens)

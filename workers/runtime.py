@@ -25,6 +25,7 @@ from schemas.telemetry.provider import Telemetry
 from workers.engine.device import device_inside, dtypes_of, set_threads
 from workers.engine.packing import Budget
 from workers.holding import Drain, Terms
+from workers.measure import DeviceUse
 from workers.models import resolve_model
 from workers.scoring import Engine
 from workers.tasks.base import LoadRequest
@@ -59,6 +60,7 @@ class Runtime:
     fault: Callable[[str], None] = lambda step: None
     """Called with the name of each step of a chunk; tests kill here."""
     drain: Drain = field(default_factory=Drain)
+    device_use: DeviceUse = field(default_factory=DeviceUse)
     jobs: WorkBook = field(init=False)
     _engine: tuple[str, Engine] | None = None
     _said_away_s: float = float("-inf")

@@ -95,6 +95,7 @@ def score(
         pieces.append(values)
         order.append(batch)
         stats.batches += 1
+        stats.budget_tokens += engine.budget.tokens
         stats.computed += len(batch)
         real = int(encodings.lengths[batch].sum())
         stats.tokens += real

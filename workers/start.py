@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from schemas.broker import connect, ping_or_raise, server_warnings
 from schemas.errors import ConfigError
 from schemas.settings import Settings, environment_of, load_settings, process_environment
 from schemas.telemetry.logs import configure_logging, get_logger
+from schemas.telemetry.prometheus import forget_gauges
 from workers.answers import Answers
 from workers.fleet import Fleet
 from workers.health import serve_health
@@ -40,7 +43,11 @@ def start_fleet(flags: dict[str, Any], *, follows: bool = False) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: fleet.stop())
     log.info("worker.started", message=describe(slots), queue=settings.queue)
-    with _answers(settings, fleet, follows), serve_health(settings.health, fleet, watch):
+    with (
+        _metrics_folder(settings, fleet) as metrics,
+        _answers(settings, fleet, follows),
+        serve_health(settings.health, fleet, watch, metrics),
+    ):
         watch.start()
         code = fleet.run()
         watch.stop()
@@ -59,6 +66,19 @@ def _client(settings: Settings) -> Any:
     for warning in server_warnings(client):
         log.warning("worker.started", reason=warning)
     return client
+
+
+@contextlib.contextmanager
+def _metrics_folder(settings: Settings, fleet: Fleet) -> Iterator[Path | None]:
+    """Where the workers keep what they count, for the block's life; None where nobody asks."""
+    if settings.health is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="headrace-metrics-") as name:
+        folder = Path(name)
+        fleet.environment = {**fleet.environment, "PROMETHEUS_MULTIPROC_DIR": name}
+        fleet.on_end = lambda worker: forget_gauges(folder, worker)
+        yield folder
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from producers.scaling_endpoint import Pulse, serve_scaling
 from schemas import keys
 from schemas.errors import ExitCode, HeadraceError, error_type_of
 from schemas.settings import Settings
+from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.provider import start_telemetry
 
@@ -33,7 +34,7 @@ def run_controller(flags: dict[str, Any]) -> int:
     """
     settings = settings_of(flags, is_service=True)
     broker = needed_broker(settings)
-    telemetry = start_telemetry("headrace-controller", settings)
+    telemetry = start_telemetry(names.SERVICE_CONTROLLER, settings)
     controller = Controller(
         broker.client,
         broker.sender,
@@ -44,7 +45,10 @@ def run_controller(flags: dict[str, Any]) -> int:
     looked = -LOOK_S
     unreadable: set[str] = set()
     pulse = Pulse()
-    with interruptible() as stop, serve_scaling(settings, broker.client, pulse) as port:
+    with (
+        interruptible() as stop,
+        serve_scaling(settings, broker.client, pulse, telemetry) as port,
+    ):
         if port is not None:
             log.info("scaling.listening", endpoint=settings.listen)
         while not stop.is_set():

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 SCOPE = "headrace"
 SERVICE_PRODUCER = "headrace-producer"
 SERVICE_WORKER = "headrace-worker"
+SERVICE_CONTROLLER = "headrace-controller"
 
 # -- spans: a root and its children; the conventions ask for `{queue}` after a messaging operation
 JOB = "job"
@@ -60,6 +61,8 @@ DTYPE = "headrace.dtype"
 STAGE = "headrace.stage"
 OUTCOME = "headrace.outcome"
 STOP_REASON = "headrace.stop_reason"
+LAST_STAGE = "headrace.last_stage"
+SEEN_BY = "headrace.seen_by"
 BUSY_NS = "headrace.busy_ns"
 CALLS = "headrace.calls"
 RAISED = "headrace.raised"
@@ -96,6 +99,9 @@ ATTRIBUTES: dict[str, Attribute] = {
     STAGE: Attribute(str, "stage that a child span sums up"),
     OUTCOME: Attribute(str, "how the attempt ended: one of `OUTCOMES`; a job: its state"),
     STOP_REASON: Attribute(str, "why it stopped between batches: drain, cancelled or paused"),
+    LAST_STAGE: Attribute(str, "what a worker that died was doing when it last said so"),
+    SEEN_BY: Attribute(str, "who saw the death and wrote the span"),
+    "headrace.suspect_rows": Attribute(int, "rows that were with the model when it died"),
     BUSY_NS: Attribute(int, "nanoseconds inside the stage, summed over its calls and threads"),
     CALLS: Attribute(int, "times the stage was entered"),
     RAISED: Attribute(int, "calls that ended in an exception, the handled ones included"),
@@ -112,6 +118,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "headrace.tokens": Attribute(int, "tokens of the rows, special tokens included"),
     "headrace.padding_tokens": Attribute(int, "tokens the device saw beyond those"),
     "headrace.batches": Attribute(int, "batches on the device"),
+    "headrace.batch_fill": Attribute(float, "share of the token budget that the batches filled"),
     "headrace.halvings": Attribute(int, "batches halved because the device had no memory"),
     "headrace.bytes": Attribute(int, "bytes read or written"),
     "headrace.retries": Attribute(int, "calls of the store made again"),
@@ -132,30 +139,150 @@ OUTCOMES: dict[str, str] = {
 
 # -- metrics
 
+Seen = Literal["worker", "controller", "both"]
+
 
 class Metric(NamedTuple):
     kind: Literal["counter", "gauge", "histogram"]
     unit: str
     labels: tuple[str, ...]
     text: str
+    source: Seen = "worker"
+    """Which processes have it."""
+    buckets: tuple[float, ...] = ()
 
+
+SHARES = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
+"""Chosen: chunks are sized for some 30 s, and the time limit of a batch is 600 s."""
 
 ROWS = "headrace.rows"
+ERRORS = "headrace.errors"
 TOKENS = "headrace.tokens.scored"
 PADDING = "headrace.tokens.padding"
+REUSE_HITS = "headrace.reuse.hits"
+DUPLICATES = "headrace.duplicates"
+BATCHES = "headrace.batches"
+BATCH_FILL = "headrace.batch.fill"
+HALVINGS = "headrace.batch.halvings"
 ATTEMPTS = "headrace.attempts"
 CHUNK_DURATION = "headrace.chunk.duration"
 STAGE_DURATION = "headrace.stage.duration"
+LEASE_LOSSES = "headrace.lease.losses"
 REDELIVERIES = "headrace.redeliveries"
+MEMORY_USAGE = "headrace.device.memory.usage"
+MEMORY_LIMIT = "headrace.device.memory.limit"
+UTILIZATION = "headrace.device.utilization"
 SPANS_DROPPED = "headrace.spans.dropped"
+
+_DEVICE = ("worker", "device")
 
 METRICS: dict[str, Metric] = {
     ROWS: Metric("counter", "{row}", ("status",), "rows committed, by status"),
+    ERRORS: Metric("counter", "{row}", (ERROR_TYPE,), "error rows committed, by class"),
     TOKENS: Metric("counter", "{token}", (), "tokens of rows committed"),
     PADDING: Metric("counter", "{token}", (), "tokens of padding the device saw"),
-    ATTEMPTS: Metric("counter", "{attempt}", ("outcome", ERROR_TYPE), "attempts on chunks by end"),
-    CHUNK_DURATION: Metric("histogram", "s", ("outcome",), "seconds of an attempt"),
-    STAGE_DURATION: Metric("histogram", "s", ("stage",), "busy seconds of a stage in an attempt"),
-    REDELIVERIES: Metric("counter", "{message}", (), "chunks dropped: a part or lease was there"),
-    SPANS_DROPPED: Metric("counter", "{span}", ("reason",), "spans that reached no collector"),
-}
+    REUSE_HITS: Metric("counter", "{row}", (), "rows copied from an earlier output"),
+    DUPLICATES: Metric("counter", "{row}", (), "rows whose text stood in the window already"),
+    BATCHES: Metric("counter", "{batch}", (), "batches on the device"),
+    BATCH_FILL: Metric(
+        "histogram", "1", (), "share of the token budget that a chunk's batches filled",
+        buckets=SHARES,
+    ),
+    HALVINGS: Metric(
+        "counter", "{batch}", ("device",), "batches halved because the device had no memory"
+    ),
+    ATTEMPTS: Metric(
+        "counter", "{attempt}", ("outcome", ERROR_TYPE), "attempts on chunks by end", "both"
+    ),
+    CHUNK_DURATION: Metric(
+        "histogram", "s", ("outcome",), "seconds of an attempt", "both", SECONDS
+    ),
+    STAGE_DURATION: Metric(
+        "histogram", "s", ("stage",), "busy seconds of a stage in an attempt", buckets=SECONDS
+    ),
+    LEASE_LOSSES: Metric("counter", "{lease}", (), "chunks lost to another attempt while at work"),
+    REDELIVERIES: Metric(
+        "counter", "{message}", ("reason",), "chunks dropped: a part or lease was there"
+    ),
+    MEMORY_USAGE: Metric(
+        "gauge", "By", _DEVICE, "memory in use: of a GPU, in all; of a CPU worker, its own"
+    ),
+    MEMORY_LIMIT: Metric("gauge", "By", _DEVICE, "memory there is: of the GPU, or of the host"),
+    UTILIZATION: Metric(
+        "gauge", "1", _DEVICE, "share of the last chunk's time that a batch was on the device"
+    ),
+    SPANS_DROPPED: Metric(
+        "counter", "{span}", ("reason",), "spans that reached no collector", "both"
+    ),
+    "headrace.redis.up": Metric(
+        "gauge", "{server}", (), "1 while Redis answers the controller", "controller"
+    ),
+    "headrace.redis.memory": Metric("gauge", "By", (), "memory that Redis uses", "controller"),
+    "headrace.redis.memory.limit": Metric(
+        "gauge", "By", (), "memory that Redis may use; 0: no limit", "controller"
+    ),
+    "headrace.jobs": Metric(
+        "gauge", "{job}", ("queue", "state"), "jobs in hand: running or paused", "controller"
+    ),
+    "headrace.job.chunks": Metric(
+        "gauge", "{chunk}", ("queue", "state"), "chunks: new, sent, done or parked", "controller"
+    ),
+    "headrace.backlog.tokens": Metric(
+        "gauge", "{token}", ("queue",), "tokens that wait to be scored", "controller"
+    ),
+    "headrace.backlog.rows": Metric(
+        "gauge", "{row}", ("queue",), "rows that wait to be scored", "controller"
+    ),
+    "headrace.oldest.job": Metric(
+        "gauge", "s", ("queue",), "age of the oldest job in hand", "controller"
+    ),
+    "headrace.oldest.chunk": Metric(
+        "gauge", "s", ("queue",), "age of the oldest chunk handed out and without a part",
+        "controller",
+    ),
+    "headrace.progress.age": Metric(
+        "gauge", "s", ("queue",), "longest time that a running job has shown no progress",
+        "controller",
+    ),
+    "headrace.deadline": Metric(
+        "gauge", "s", ("queue",), "seconds to the nearest deadline", "controller"
+    ),
+    "headrace.deadline.at_risk": Metric(
+        "gauge", "{job}", ("queue",),
+        "1 while a deadline cannot be met safely by all workers allowed", "controller",
+    ),
+    "headrace.workers": Metric(
+        "gauge", "{worker}", ("queue", "state"), "live workers: busy or idle", "controller"
+    ),
+    "headrace.workers.wanted": Metric(
+        "gauge", "{worker}", ("queue",), "workers that the backlog wants", "controller"
+    ),
+    "headrace.worker.tokens": Metric(
+        "gauge", "{token}/s", ("queue",),
+        "measured speed of one worker, mean over the jobs in hand", "controller",
+    ),
+}  # fmt: skip
+
+JOB_LABEL = frozenset({ROWS, ERRORS, TOKENS, ATTEMPTS})
+"""Metrics that have the label `headrace.job` too, for jobs on the list of `label_jobs`."""
+
+
+def prometheus_name(name: str) -> str:
+    """A metric as Prometheus has it, without `_total`, `_bucket` and the like.
+
+    Source: https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/
+    """
+    metric = METRICS[name]
+    base = name.replace(".", "_")
+    if metric.unit.endswith("}/s"):
+        return f"{base}_per_second"
+    if metric.unit == "1":
+        return f"{base}_ratio" if metric.kind == "gauge" else base
+    return base + {"s": "_seconds", "By": "_bytes"}.get(metric.unit, "")
+
+
+def prometheus_series(name: str) -> tuple[str, ...]:
+    """The names of a metric's series."""
+    ends = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+    return tuple(prometheus_name(name) + end for end in ends[METRICS[name].kind])

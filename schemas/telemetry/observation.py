@@ -122,16 +122,19 @@ class ChunkObservation:
         outcome: str = "ok",
         error: BaseException | None = None,
         ended_ns: int | None = None,
+        cause: str | None = None,
         **attributes: Value | None,
     ) -> list[SpanRow]:
         """The attempt's spans, root first; they are sent to the emitter.
 
-        `outcome` is one of `names.OUTCOMES`. A second call changes nothing and gives the same rows.
+        `outcome` is one of `names.OUTCOMES`; `cause` is the class of a failure that left no
+        exception. A second call changes nothing and gives the same rows.
         """
         if self._rows is None:
             end_ns = self._wall(self._clock.steady_ns()) if ended_ns is None else ended_ns
             stages = self._stages.sums()
-            self._rows = [self._root(outcome, error, end_ns, named(attributes)), *self._receive()]
+            root = self._root(outcome, error, cause, end_ns, named(attributes))
+            self._rows = [root, *self._receive()]
             self._rows += [self._child(stage, sums, error) for stage, sums in stages]
             self._emitter.emit(self._rows)
             self._count(outcome, self._rows[0], stages)
@@ -142,9 +145,17 @@ class ChunkObservation:
         return self._start_ns + steady_ns - self._steady_ns
 
     def _root(
-        self, outcome: str, error: BaseException | None, end_ns: int, more: dict[str, Value]
+        self,
+        outcome: str,
+        error: BaseException | None,
+        cause: str | None,
+        end_ns: int,
+        more: dict[str, Value],
     ) -> SpanRow:
-        cause = error_type_of(error) if error else outcome if outcome == "worker_lost" else None
+        if error is not None:
+            cause = error_type_of(error)
+        elif outcome == "worker_lost":
+            cause = cause or outcome
         failed = outcome in ("error", "worker_lost")
         reason = error.reason if isinstance(error, Stopped) else None
         ended = named(
@@ -191,11 +202,16 @@ class ChunkObservation:
     def _count(self, outcome: str, root: SpanRow, stages: list[tuple[str, StageSums]]) -> None:
         error_type = root.attributes.get(names.ERROR_TYPE)
         labels = {names.ERROR_TYPE: str(error_type)} if error_type else {}
-        self._emitter.record(names.ATTEMPTS, 1, outcome=outcome, **labels)
+        job = {names.JOB_ID: str(root.attributes[names.JOB_ID])}
+        self._emitter.record(names.ATTEMPTS, 1, outcome=outcome, **labels, **job)
         self._emitter.record(names.CHUNK_DURATION, root.duration_nano / 1e9, outcome=outcome)
         if outcome == "ok":
             for attribute, metric, status in _COMMITTED:
-                self._emitter.record(metric, float(root.attributes.get(attribute, 0)), **status)
+                value = float(root.attributes.get(attribute, 0))
+                named_job = job if metric in names.JOB_LABEL else {}
+                self._emitter.record(metric, value, **status, **named_job)
+        if outcome == "lease_lost":
+            self._emitter.record(names.LEASE_LOSSES, 1)
         for stage, sums in stages:
             self._emitter.record(names.STAGE_DURATION, sums.busy_ns / 1e9, stage=stage)
 
@@ -205,6 +221,9 @@ _COMMITTED: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("headrace.error_rows", names.ROWS, {"status": "error"}),
     ("headrace.tokens", names.TOKENS, {}),
     ("headrace.padding_tokens", names.PADDING, {}),
+    ("headrace.batches", names.BATCHES, {}),
+    ("headrace.reused_rows", names.REUSE_HITS, {}),
+    ("headrace.duplicate_rows", names.DUPLICATES, {}),
 )
 
 

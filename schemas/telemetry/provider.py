@@ -10,11 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from schemas.errors import MissingExtra
+from schemas.settings import metrics_folder
 from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.spans import named
@@ -29,9 +31,17 @@ if TYPE_CHECKING:
 
     from schemas.settings import Settings
     from schemas.telemetry.given_ids import GivenIds
+    from schemas.telemetry.prometheus import PrometheusMetrics
     from schemas.telemetry.span_queue import SpanQueue
 
 log = get_logger(__name__)
+
+MOST_CLASSES = 64
+"""Classes of errors with series of their own; chosen: our tree has half of that, a model's code
+may raise anything."""
+
+Sample = tuple[str, tuple[str, ...], float]
+"""Name of a gauge, values of its labels, value."""
 
 SAY_AGAIN_S = 60.0
 """How often the log repeats that a collector does not answer; chosen: a night is 500 lines."""
@@ -45,10 +55,15 @@ class Telemetry:
     tracer: Tracer | None = None
     meter: Meter | None = None
     _ids: GivenIds | None = None
+    prometheus: PrometheusMetrics | None = None
+    """What `/metrics` shows of this process; None where nobody asks."""
+    label_jobs: frozenset[str] = frozenset()
+    """Jobs whose id may be a label."""
     _queue: SpanQueue | None = None
     _tracers: TracerProvider | None = None
     _meters: MeterProvider | None = None
     _instruments: dict[str, Any] = field(default_factory=dict)
+    _classes: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -64,9 +79,19 @@ class Telemetry:
             emit_rows(self.tracer, self._ids, rows)
 
     def record(self, metric: str, value: float, **labels: str) -> None:
-        """Add to a counter, set a gauge, or observe a value of a histogram of `names.METRICS`."""
-        if self.meter is None:
+        """Add to a counter, set a gauge, or observe a value of a histogram of `names.METRICS`.
+
+        A label `headrace.job` is kept only for jobs on the list.
+        """
+        if self.meter is None and self.prometheus is None:
             return
+        labels = self._bounded(labels)
+        if self.prometheus is not None:
+            self.prometheus.record(metric, value, labels)
+        if self.meter is not None:
+            self._to_meter(metric, value, labels)
+
+    def _to_meter(self, metric: str, value: float, labels: Mapping[str, str]) -> None:
         instrument = self._instruments.get(metric) or self._instrument(metric)
         kind = names.METRICS[metric].kind
         if kind == "counter":
@@ -75,6 +100,40 @@ class Telemetry:
             instrument.set(value, labels)
         else:
             instrument.record(value, labels)
+
+    def _bounded(self, labels: dict[str, str]) -> dict[str, str]:
+        """The labels with no more values than a time-series database can bear."""
+        if labels.get(names.JOB_ID, "") not in self.label_jobs:
+            labels.pop(names.JOB_ID, None)
+        kind = labels.get(names.ERROR_TYPE)
+        if kind is not None and kind not in self._classes:
+            if len(self._classes) < MOST_CLASSES:
+                self._classes.add(kind)
+            else:
+                labels[names.ERROR_TYPE] = "other"
+        return labels
+
+    def watch(self, gauges: Callable[[], Iterable[Sample]], metrics: Iterable[str]) -> None:
+        """Export these gauges over OTLP, asked for at each export: what is gone is not sent."""
+        if self.meter is None:
+            return
+        from opentelemetry.metrics import CallbackOptions, Observation
+
+        seen = _Recent(gauges)
+
+        def callback(name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+            labels = names.METRICS[name].labels
+            return lambda options: [
+                Observation(value, dict(zip(labels, found, strict=True)))
+                for metric, found, value in seen.samples()
+                if metric == name
+            ]
+
+        for name in metrics:
+            metric = names.METRICS[name]
+            self.meter.create_observable_gauge(
+                name, [callback(name)], unit=metric.unit, description=metric.text
+            )
 
     @contextmanager
     def in_trace(self, trace_id: str, span_id: str) -> Iterator[None]:
@@ -117,12 +176,21 @@ class Telemetry:
             if name not in self._instruments and self.meter is not None:
                 metric = names.METRICS[name]
                 make = getattr(self.meter, f"create_{metric.kind}")
-                self._instruments[name] = make(name, unit=metric.unit, description=metric.text)
+                buckets: dict[str, Any] = {}
+                if metric.buckets:
+                    buckets["explicit_bucket_boundaries_advisory"] = metric.buckets
+                self._instruments[name] = make(
+                    name, unit=metric.unit, description=metric.text, **buckets
+                )
             return self._instruments[name]
 
 
-def start_telemetry(service_name: str, settings: Settings, **attributes: str) -> Telemetry:
+def start_telemetry(
+    service_name: str, settings: Settings, *, process: str | None = None, **attributes: str
+) -> Telemetry:
     """The telemetry of this process; `attributes` go to the resource, such as `worker="a-1"`.
+
+    `process` names it among the processes of its host that keep metrics; default: the worker.
 
     To be called in each process after its fork, once. `OTEL_SERVICE_NAME` and
     `OTEL_RESOURCE_ATTRIBUTES` win over what is given here.
@@ -135,15 +203,32 @@ def start_telemetry(service_name: str, settings: Settings, **attributes: str) ->
 
     attributes = {k: str(v) for k, v in named(attributes).items()}
     traces, metrics = exporters.is_wanted("traces"), exporters.is_wanted("metrics")
+    telemetry = Telemetry({"service.name": service_name, **attributes})
+    telemetry.label_jobs = frozenset(settings.label_jobs)
+    process = process or attributes.get(names.WORKER)
+    telemetry.prometheus = _shared_metrics(process, bool(settings.label_jobs))
     if not traces and not metrics:
-        return Telemetry({"service.name": service_name, **attributes})
+        return telemetry
     resource = _resource(service_name, attributes)
-    telemetry = Telemetry({k: str(v) for k, v in resource.attributes.items()})
+    telemetry.resource = {k: str(v) for k, v in resource.attributes.items()}
     if metrics:
         _start_metrics(telemetry, resource, settings.grace_s)
     if traces:
         _start_traces(telemetry, resource, settings.grace_s)
     return telemetry
+
+
+def _shared_metrics(process: str | None, label_jobs: bool) -> PrometheusMetrics | None:
+    """The files of a host's workers, where the fleet keeps some and the package is there."""
+    folder = metrics_folder()
+    if folder is None or process is None:
+        return None
+    from schemas.telemetry.prometheus import metrics_in_files
+
+    try:
+        return metrics_in_files(folder, process, label_jobs)
+    except MissingExtra:
+        return None  # whoever asks for /metrics is told
 
 
 def _resource(service_name: str, attributes: Mapping[str, str]) -> Resource:
@@ -189,6 +274,21 @@ def _start_metrics(telemetry: Telemetry, resource: Resource, grace_s: float) -> 
     reader = PeriodicExportingMetricReader(exporters.metric_exporter(grace_s))
     telemetry._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
     telemetry.meter = telemetry._meters.get_meter(names.SCOPE)
+
+
+class _Recent:
+    """Gauges that one export asks for one by one, read once."""
+
+    def __init__(self, gauges: Callable[[], Iterable[Sample]]) -> None:
+        self._gauges = gauges
+        self._at_s = float("-inf")
+        self._samples: list[Sample] = []
+
+    def samples(self) -> list[Sample]:
+        now_s = time.monotonic()
+        if now_s - self._at_s > 1.0:
+            self._at_s, self._samples = now_s, list(self._gauges())
+        return self._samples
 
 
 class _Complaints:

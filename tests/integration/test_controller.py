@@ -23,7 +23,9 @@ from schemas.leases import FORWARD, READING, LeaseBook, Mark
 from schemas.manifest import Attempt, Parked
 from schemas.message import ScoreChunk
 from schemas.settings import load_settings
+from schemas.telemetry import names
 from schemas.telemetry.provider import Telemetry
+from schemas.telemetry.trace_file import read_spans
 from tests.fake_jobs import FakeJob, make_job
 from workers.handler import handle
 from workers.runtime import Identity, Runtime
@@ -250,6 +252,9 @@ def test_a_chunk_in_hand_is_not_sent_again_and_a_dead_one_is_at_once(
         (1, 2),
         house.controller.name,
     )
+    (lost,) = read_spans(job.store.read(layout.trace(held, f"a{held}")) or b"")
+    assert lost.attributes[names.OUTCOME] == "worker_lost"
+    assert lost.attributes[names.SEEN_BY] == house.controller.name
 
 
 def test_a_death_whose_part_stands_is_no_attempt(

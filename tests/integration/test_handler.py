@@ -25,7 +25,9 @@ from schemas.message import ScoreChunk
 from schemas.settings import load_settings
 from schemas.storage.local import LocalStore
 from schemas.storage.store import Store
+from schemas.telemetry import names
 from schemas.telemetry.provider import Telemetry
+from schemas.telemetry.trace_file import read_spans
 from tests.fake_jobs import FakeJob, make_job
 from workers.handler import handle
 from workers.runtime import Identity, Runtime
@@ -229,12 +231,28 @@ def test_a_drain_in_the_middle_finishes_what_fits_and_gives_back_the_rest(
 def test_a_death_that_nobody_recorded_is_recorded_by_who_takes_the_chunk(
     job: FakeJob, runtime: Runtime, redis_client: redis.Redis
 ) -> None:
-    dead = Mark("dead", "w9", FORWARD, rows=(3, 4), since_s=1.0, limit_s=0.0)
+    dead = Mark(
+        "dead", "w9", FORWARD, rows=(3, 4), since_s=9.0, limit_s=0.0, begun_s=5.0, trace_id="e" * 32
+    )
     redis_client.hset(keys.marks(job.job.key), "0", dead.dumps())
     handle(body(job, 0), runtime)
     (attempt,) = read_attempts(job.store, 0)
     assert (attempt.cause, attempt.rows, attempt.worker) == ("worker_lost", (3, 4), "w9")
     assert parts(job) == [layout.part(0)]
+    (lost,) = read_spans(job.store.read(layout.trace(0, "dead")) or b"")
+    assert (lost.trace_id, lost.start_time_unix_nano, lost.status_code) == (
+        "e" * 32, 5_000_000_000, "ERROR",
+    )  # fmt: skip
+    told = {
+        names.OUTCOME: "worker_lost",
+        names.ERROR_TYPE: "worker_lost",
+        names.WORKER: "w9",
+        names.LAST_STAGE: "forward",
+        names.SEEN_BY: "w1",
+        "headrace.suspect_rows": 2,
+        names.ATTEMPT_NUMBER: 1,
+    }
+    assert told.items() <= lost.attributes.items()
 
 
 def test_a_changed_input_is_an_attempt_that_no_retry_can_help(

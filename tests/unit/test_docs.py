@@ -55,7 +55,9 @@ def test_every_exit_code_stands_in_its_page_once() -> None:
     assert rows == [(str(code.value), code.name) for code in ExitCode]
 
 
-@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    ("name", "command"), commands(), ids=lambda v: v if isinstance(v, str) else ""
+)
 def test_every_command_and_option_is_documented(name: str, command: Any) -> None:
     page = text_of("docs/commands.md")
     assert f"## {name}" in page

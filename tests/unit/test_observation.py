@@ -252,10 +252,11 @@ def test_an_attempt_is_counted_by_its_end() -> None:
     assert (
         names.ATTEMPTS,
         1,
-        {"outcome": "error", names.ERROR_TYPE: "storage_error"},
+        {"outcome": "error", names.ERROR_TYPE: "storage_error", names.JOB_ID: "a" * 16},
     ) in emitter.recorded
     for metric, _, labels in emitter.recorded:
-        assert set(labels) <= set(names.METRICS[metric].labels)
+        job = {names.JOB_ID} if metric in names.JOB_LABEL else set()
+        assert set(labels) <= {*names.METRICS[metric].labels, *job}
 
 
 def test_nothing_can_be_observed_too() -> None:

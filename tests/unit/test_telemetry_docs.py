@@ -27,6 +27,10 @@ def _code(name: str) -> str:
     return f"`{name}`"
 
 
+def _in_prometheus(name: str) -> str:
+    return names.prometheus_name(name) + "_total" * (names.METRICS[name].kind == "counter")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "spans": lambda: table(*((_code(n), t) for n, t in names.SPANS.items())),
     "outcomes": lambda: table(*((_code(n), t) for n, t in names.OUTCOMES.items())),
@@ -36,7 +40,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "typed columns": lambda: table(*((_code(c), _code(a)) for c, a in COLUMNS.items())),
     "metrics": lambda: table(
         *(
-            (_code(n), m.kind, _code(m.unit), ", ".join(map(_code, m.labels)), m.text)
+            (
+                *(_code(n), _code(_in_prometheus(n)), m.kind, _code(m.unit)),
+                *(", ".join(map(_code, m.labels)), m.source, m.text),
+            )
             for n, m in names.METRICS.items()
         )
     ),
@@ -144,7 +151,7 @@ def test_names_follow_opentelemetrys_rules() -> None:
         assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", name)
     for name, metric in names.METRICS.items():
         assert not name.endswith(("_total", "_seconds", ".total")), "units stand in `unit`"
-        assert re.fullmatch(r"\{[a-z]+\}|s|By|1", metric.unit), name
+        assert re.fullmatch(r"\{[a-z]+\}(/s)?|s|By|1", metric.unit), name
         assert not {"job", "headrace.job", "chunk"} & set(metric.labels), "bounded cardinality"
 
 

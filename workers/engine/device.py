@@ -107,6 +107,14 @@ def set_threads(device: str, threads: int) -> None:
     torch.set_num_threads(threads if device == CPU else 1)
 
 
+def memory_of() -> tuple[int, int]:
+    """Bytes in use and bytes in all of this worker's GPU, whoever uses them."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device_inside("cuda"))
+    return total - free, total
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """True for the ways torch and Python say that a smaller batch could fit.
 

@@ -1,0 +1,76 @@
+"""The trace of an attempt that could not write its own: its worker was killed.
+
+Whoever sees the death (the worker's parent, the next worker, or the controller) calls this. What
+is known stands in the mark the attempt left in Redis: its trace, when it began, what it was doing.
+Its stages are not known; the span ends when the death was seen.
+"""
+
+from __future__ import annotations
+
+from schemas import layout
+from schemas.attempts import record_attempt
+from schemas.errors import HeadraceError
+from schemas.job import Job
+from schemas.leases import Mark
+from schemas.manifest import Attempt
+from schemas.storage.store import Store
+from schemas.telemetry.logs import get_logger
+from schemas.telemetry.observation import ChunkObservation, Emitter
+from schemas.telemetry.spans import safe_message, traceparent
+from schemas.telemetry.trace_file import SpanRow, spans_to_parquet
+
+log = get_logger(__name__)
+
+
+def record_death(
+    job: Job, store: Store, death: Attempt, mark: Mark, emitter: Emitter, *, keep: bool = True
+) -> Attempt:
+    """Record the attempt; whoever is first to do so sends its span too, and keeps it.
+
+    With `keep` the span stands under `_traces/`. Sending and keeping are best effort.
+    """
+    recorded = record_attempt(store, death)
+    if (recorded.seen_by, recorded.at_s) == (death.seen_by, death.at_s):
+        spans = spans_of_death(job, recorded, mark, emitter)
+        if keep:
+            _keep(job, store, recorded, spans)
+    return recorded
+
+
+def _keep(job: Job, store: Store, attempt: Attempt, spans: list[SpanRow]) -> None:
+    try:
+        store.create(layout.trace(attempt.chunk, attempt.attempt), spans_to_parquet(spans))
+    except HeadraceError as error:
+        log.warning(
+            "trace.not_written", job=job.id, chunk=attempt.chunk, reason=safe_message(error)
+        )
+
+
+def spans_of_death(job: Job, attempt: Attempt, mark: Mark, emitter: Emitter) -> list[SpanRow]:
+    """One span `process {queue}` with the outcome `worker_lost`."""
+    parent = traceparent(job.trace_id, job.span_id) if job.trace_id and job.span_id else None
+    begun_s = mark.begun_s or mark.since_s or attempt.at_s
+    observe = ChunkObservation(
+        emitter,
+        job=job.id,
+        chunk=attempt.chunk,
+        attempt=attempt.attempt,
+        queue=job.options.queue,
+        traceparent=parent,
+        trace_id=mark.trace_id or None,
+        started_ns=int(begun_s * 1e9),
+        worker=attempt.worker,
+        model=job.spec.model.uri,
+        model_revision=job.spec.model.revision,
+        task=job.spec.task,
+        dtype=job.spec.dtype,
+        attempt_number=attempt.number,
+    )
+    return observe.finish(
+        "worker_lost",
+        cause=attempt.cause,
+        ended_ns=int(attempt.at_s * 1e9),
+        last_stage=attempt.stage,
+        seen_by=attempt.seen_by,
+        suspect_rows=None if attempt.rows is None else len(attempt.rows),
+    )

@@ -1,0 +1,67 @@
+"""What a worker counts beyond its spans: error classes, batches, and its device."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from schemas.telemetry import names
+from schemas.telemetry.logs import get_logger
+from schemas.telemetry.provider import Telemetry
+from workers.engine.device import CPU, memory_of
+from workers.rows import ChunkStats
+
+log = get_logger(__name__)
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(slots=True)
+class DeviceUse:
+    """How much of its time and memory a worker's device is used; sampled at the end of a chunk."""
+
+    _since_s: float = field(default_factory=time.monotonic)
+
+    def share(self, busy_s: float, now_s: float) -> float:
+        """Of the time since the last chunk's end, the share that batches were on the device."""
+        elapsed_s, self._since_s = now_s - self._since_s, now_s
+        return min(1.0, busy_s / elapsed_s) if elapsed_s > 0 else 1.0
+
+
+def record_device(
+    telemetry: Telemetry, use: DeviceUse, worker: str, device: str, forward_s: float
+) -> None:
+    """Memory and utilisation of the device, as gauges."""
+    labels = {"worker": worker, "device": device}
+    used, limit = _memory(device)
+    telemetry.record(names.MEMORY_USAGE, used, **labels)
+    telemetry.record(names.MEMORY_LIMIT, limit, **labels)
+    telemetry.record(names.UTILIZATION, use.share(forward_s, time.monotonic()), **labels)
+
+
+def record_rows(
+    telemetry: Telemetry, stats: ChunkStats, job: str, chunk: int, device: str, *, won: bool
+) -> None:
+    """What the spans' own counters do not hold; rows only where the part is this attempt's."""
+    if stats.batch_fill is not None:
+        telemetry.record(names.BATCH_FILL, stats.batch_fill)
+    telemetry.record(names.HALVINGS, stats.oom_halvings, device=device)
+    if stats.oom_halvings:
+        log.warning("batch.halved", job=job, chunk=chunk, count=stats.oom_halvings, device=device)
+    for kind, rows in stats.errors_by_type.items() if won else ():
+        telemetry.record(names.ERRORS, rows, **{names.ERROR_TYPE: kind, names.JOB_ID: job})
+
+
+def _memory(device: str) -> tuple[int, int]:
+    """Bytes in use and bytes there are; of the CPU: this process's, and the container's or host's."""
+    if device != CPU:
+        return memory_of()
+    total = psutil.virtual_memory().total
+    try:
+        total = min(total, int(_CGROUP_LIMIT.read_text()))
+    except (OSError, ValueError):  # no cgroup, or one without a limit
+        pass
+    return psutil.Process().memory_info().rss, total
