@@ -49,9 +49,9 @@ class EmbeddedRedis:
         self._persist = persist
         self._private = Path(tempfile.mkdtemp(prefix="headrace-", dir=_socket_base()))  # mode 0700
         self._data = Path(folder) if folder is not None else self._private
-        self._socket = self._private / "redis.sock"
+        self.socket = self._private / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"redis+socket://{self._socket}?virtual_host=0"
+        self.url = f"redis+socket://{self.socket}?virtual_host=0"
 
     def start(self) -> EmbeddedRedis:
         """Itself, answering; starting what runs already changes nothing.
@@ -61,7 +61,7 @@ class EmbeddedRedis:
         if self._process is not None:
             return self
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._socket.unlink(missing_ok=True)
+        self.socket.unlink(missing_ok=True)
         parent = os.getpid()
         with (self._private / "redis.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -118,7 +118,7 @@ class EmbeddedRedis:
     def _command(self) -> list[str]:
         options = {
             "port": "0",
-            "unixsocket": str(self._socket),
+            "unixsocket": str(self.socket),
             "unixsocketperm": "700",
             "dir": str(self._data),
             "daemonize": "no",
@@ -136,7 +136,7 @@ class EmbeddedRedis:
 
         assert self._process is not None
         once = Retry(NoBackoff(), 0)  # redis-py would retry by itself, for seconds
-        client = redis.Redis(unix_socket_path=str(self._socket), retry=once)
+        client = redis.Redis(unix_socket_path=str(self.socket), retry=once)
         deadline = time.monotonic() + START_TIMEOUT_S
         try:
             while time.monotonic() < deadline:

@@ -15,6 +15,7 @@ import pytest
 
 from schemas.embedded_redis import EmbeddedRedis
 from tests.acceptance.fleet_harness import Fleet
+from tests.acceptance.wire import Wire
 
 IS_LONG = os.environ.get("HEADRACE_CHAOS") == "long"
 SEEDS = (1, 2, 3, 4, 5) if IS_LONG else (1,)
@@ -80,14 +81,18 @@ MakeFleet = Callable[..., Fleet]
 
 @pytest.fixture
 def make_fleet(tmp_path: Path) -> Iterator[MakeFleet]:
-    """Fleets with a Redis of their own; `persist`: with an append-only file."""
+    """Fleets with a Redis of their own; `persist`: with an append-only file.
+
+    `wired`: found over TCP, on a wire that can be cut (`fleet.wire`).
+    """
     fleets: list[Fleet] = []
     servers: list[EmbeddedRedis] = []
 
-    def make(*, persist: bool = False, **settings: str) -> Fleet:
+    def make(*, persist: bool = False, wired: bool = False, **settings: str) -> Fleet:
         server = EmbeddedRedis(tmp_path / f"redis{len(servers)}", persist=persist).start()
         servers.append(server)
-        fleets.append(Fleet(tmp_path, server, settings))
+        wire = Wire(server.socket) if wired else None
+        fleets.append(Fleet(tmp_path, server, settings, wire))
         return fleets[-1]
 
     yield make

@@ -25,6 +25,7 @@ from schemas.celery_config import make_sender
 from schemas.embedded_redis import EmbeddedRedis
 from schemas.leases import LeaseBook
 from schemas.manifest import Attempt, Manifest
+from tests.acceptance.wire import Wire
 from tests.conftest import wait_until
 from tests.fake_jobs import FakeJob
 
@@ -83,6 +84,10 @@ class Worker:
                 return False
         return bool(targets)
 
+    def logged(self, words: str) -> int:
+        """How often its log holds the words."""
+        return self.log.read_text(errors="replace").count(words)
+
     def end(self) -> None:
         """Kill the whole worker, and its orphans."""
         if self.process is None:
@@ -107,12 +112,15 @@ class Fleet:
     folder: Path
     redis: EmbeddedRedis
     settings: dict[str, str] = field(default_factory=dict)
+    wire: Wire | None = None
+    """What leads to the Redis, where it can be cut; else all use the server's own socket."""
     workers: list[Worker] = field(default_factory=list)
     restarts: bool = True
 
     def __post_init__(self) -> None:
-        self.client = connect(self.redis.url, name="acceptance")
-        self.sender = make_sender(celery_url(self.redis.url))
+        self.url = self.wire.url if self.wire else self.redis.url
+        self.client = connect(self.url, name="acceptance")
+        self.sender = make_sender(celery_url(self.url))
         self._controllers: list[tuple[Controller, threading.Event, threading.Thread]] = []
         self.controller = self.another_controller()
 
@@ -191,7 +199,7 @@ class Fleet:
 
     def logged(self, words: str) -> int:
         """How often the workers' logs hold the words."""
-        return sum(w.log.read_text(errors="replace").count(words) for w in self.workers)
+        return sum(w.logged(words) for w in self.workers)
 
     def close(self) -> None:
         self.restarts = False
@@ -204,10 +212,12 @@ class Fleet:
         self._controllers.clear()
         self.sender.close()
         self.client.close()
+        if self.wire is not None:
+            self.wire.close()
 
     def _environment(self, name: str, settings: dict[str, str]) -> dict[str, str]:
         ours = {
-            "broker_url": self.redis.url,
+            "broker_url": self.url,
             "worker_name": name,
             "device": "cpu",
             "threads": "1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,54 @@ def test_4_redis_that_hangs(make_fleet: MakeFleet, tmp_path: Path, scale: Scale,
     say(
         "4", f"Redis that accepts and does not answer for {down_s} s: on after {took:.1f} s, 0 lost"
     )
+
+
+@pytest.mark.timeout(400)
+def test_4_a_wire_that_goes_dead_without_a_word(
+    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
+) -> None:
+    job = make_job(
+        tmp_path,
+        lines(30 * scale.of(20, 300)),
+        chunk_rows=30,
+        params={"ms_per_row": 5},
+        batch_tokens=300,
+    )
+    fleet = make_fleet(wired=True)
+    wire = fleet.wire
+    assert wire is not None
+    fleet.controller.least_workers = 1_000  # one chunk a message
+    fleet.start(2)
+    fleet.wait(partial(waiting_for_a_message, fleet, 2), 60, "both workers to wait for a message")
+    slowest, lost = 0.0, []
+    for cut in range(scale.of(1, 4)):  # the first while they wait, the others in mid-job
+        before = [w.logged('"chunk.committed"') for w in fleet.workers]
+        lost.append(wire.cut())
+        began = time.monotonic()
+        if cut == 0:
+            fleet.follow(job)
+        fleet.wait(lambda b=before: job.manifest() or both_went_on(fleet, b), 90, "both to go on")
+        slowest = max(slowest, time.monotonic() - began)
+    fleet.until_ended(job)
+    job.check()
+    assert attempts(job) == {}
+    assert min(lost) >= 5  # each worker's parent and its receiver, and the controller
+    assert slowest < 60
+    say(
+        "4",
+        f"{sum(lost)} connections dead in {len(lost)} cuts of the wire, none closed: both workers on within "
+        f"{slowest:.1f} s, 0 lost",
+    )
+
+
+def waiting_for_a_message(fleet: Fleet, count: int) -> bool:
+    return sum(c["cmd"] == "brpop" for c in fleet.client.client_list()) >= count
+
+
+def both_went_on(fleet: Fleet, before: list[int]) -> bool:
+    """Each has committed two chunks since: the first may have been in its hand."""
+    now = [w.logged('"chunk.committed"') for w in fleet.workers]
+    return all(n >= b + 2 for n, b in zip(now, before, strict=True))
 
 
 @pytest.mark.timeout(200)
