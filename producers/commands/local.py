@@ -84,7 +84,9 @@ def local_fleet(settings: Settings, broker_url: str, name: str) -> Iterator[Loca
         )
     log = state_folder() / "logs" / f"workers-{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = process_environment(**environment_of(settings), HEADRACE_BROKER_URL=broker_url)
+    environment = process_environment(
+        **{**environment_of(settings), "HEADRACE_BROKER_URL": broker_url}
+    )
     environment.setdefault("HEADRACE_LOG_LEVEL", settings.log_level)
     with log.open("wb") as sink:
         process = subprocess.Popen(
