@@ -28,10 +28,8 @@ def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
 def option_differences(stored: Options, options: Options) -> list[str]:
     """Options that were asked for now and that the stored job has otherwise."""
     before, after = stored.model_dump(mode="json"), options.model_dump(mode="json")
-    secret = {"on_finish"}
     return [
-        f"{name}: {'…' if name in secret else _shown(before[name])} → "
-        f"{'…' if name in secret else _shown(after[name])}"
+        f"{name}: {_shown(before[name])} → {_shown(after[name])}"
         for name in Options.model_fields
         if before[name] != after[name]
     ]

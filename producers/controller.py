@@ -56,6 +56,8 @@ class Controller:
     name: str = field(default_factory=lambda: f"controller-{uuid.uuid4().hex[:8]}")
     on_end: Callable[[Job, Manifest], None] = lambda job, manifest: None
     least_workers: int = 1
+    on_finish: str | None = None
+    """A command or URL of this process's own that is told of each end."""
     emitter: Emitter | None = None
     """Where the job's own spans go: publish, finish, and the job itself when it ends here."""
     following: dict[str, Following] = field(default_factory=dict)
@@ -207,7 +209,7 @@ class Controller:
         self._known.pop(job.key, None)
         self.ended[job.key] = manifest
         self.on_end(job, manifest)
-        tell(job, manifest)
+        tell(job, manifest, self.on_finish)
 
     # -- locks
 

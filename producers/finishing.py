@@ -82,9 +82,12 @@ def clear(client: Any, job: Job) -> None:
         log.warning("broker.unreachable", error_type=type(error).__name__)
 
 
-def tell(job: Job, manifest: Manifest) -> None:
-    """Run the command, or POST to the URL, that wants to know how the job ended."""
-    target = job.options.on_finish
+def tell(job: Job, manifest: Manifest, target: str | None) -> None:
+    """Run the command, or POST to the URL, that wants to know how the job ended.
+
+    It comes from the settings of the process that ends the job, never from the job: whoever may
+    write a record must not run commands here, and a hook's URL is often a secret.
+    """
     if not target:
         return
     facts = {

@@ -246,7 +246,6 @@ def _options(settings: Settings) -> Options:
         error_threshold=settings.error_threshold,
         max_attempts=settings.max_attempts,
         batch_timeout_s=settings.batch_timeout_s,
-        on_finish=settings.on_finish,
         trust_remote_code=settings.trust_remote_code,
         allow_pickle=settings.allow_pickle,
         deadline_s=deadline_of(

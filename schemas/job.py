@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import OutputConflict
 from schemas.run_key import run_key
@@ -73,13 +73,18 @@ class Options(_Record):
     error_threshold: float = 1.0
     max_attempts: int = 4
     batch_timeout_s: float = 600
-    on_finish: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
     reuse_output: str | None = None
     """The output whose rows may be copied; which one it is stands in the spec by its digest."""
     deadline_s: float | None = None
     """Seconds since the epoch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_hook(cls, data: Any) -> Any:
+        """0.1.0 kept `on_finish` here: what may be a secret, and is run, belongs to no record."""
+        return {k: v for k, v in data.items() if k != "on_finish"} if isinstance(data, dict) else data
 
 
 class Job(_Record):

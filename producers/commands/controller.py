@@ -39,6 +39,7 @@ def run_controller(flags: dict[str, Any]) -> int:
         broker.client,
         broker.sender,
         emitter=telemetry,
+        on_finish=settings.on_finish,
         on_end=lambda job, manifest: remember(settings, job, manifest.state),
     )
     log.info("controller.started", name=controller.name)

@@ -11,11 +11,13 @@ from typing import Any
 
 from producers.commands.session import Broker, err, out
 from producers.controller import Controller
+from producers.finishing import tell
 from producers.progress import duration, show_progress
 from producers.snapshot import Snapshot, take_snapshot
 from schemas import layout
 from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
+from schemas.manifest import Manifest
 from schemas.settings import Settings
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
@@ -107,6 +109,13 @@ def conclude(now: Snapshot, store: Store, *, as_json: bool, seconds: float) -> i
         if store.head(layout.REPORT) is not None:
             out.print(f"  report  {now.output}/{layout.REPORT}", highlight=False, soft_wrap=True)
     return _CODES.get(now.state, ExitCode.OK)
+
+
+def tell_if_ended_elsewhere(job: Job, store: Store, controller: Controller) -> None:
+    """Tell `--on-finish` of a job that another controller ended: that one knows no hook of ours."""
+    data = store.read(layout.MANIFEST)
+    if job.key not in controller.ended and data is not None:
+        tell(job, Manifest.model_validate_json(data), controller.on_finish)
 
 
 def write_report_if_able(store: Store, settings: Settings) -> None:

@@ -8,7 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from producers.commands.follow import Interrupted, conclude, follow, write_report_if_able
+from producers.commands.follow import (
+    Interrupted,
+    conclude,
+    follow,
+    tell_if_ended_elsewhere,
+    write_report_if_able,
+)
 from producers.commands.local import local_broker, local_fleet
 from producers.commands.session import broker_of, err, job_in, registry_of, settings_of
 from producers.commands.status import remember
@@ -173,7 +179,11 @@ def _drive_here(
     with local_broker(settings) as url:
         broker = broker_of(url)
         controller = Controller(
-            broker.client, broker.sender, least_workers=settings.workers or 1, emitter=telemetry
+            broker.client,
+            broker.sender,
+            least_workers=settings.workers or 1,
+            on_finish=settings.on_finish,
+            emitter=telemetry,
         )
         try:
             with local_fleet(settings, url, job.id) as fleet:
@@ -182,6 +192,7 @@ def _drive_here(
             return _interrupted(job, as_json=as_json)
         finally:
             controller.close()
+    tell_if_ended_elsewhere(job, store, controller)
     remember(settings, job, now.state)
     write_report_if_able(store, settings)
     return conclude(now, store, as_json=as_json, seconds=time.time() - started)

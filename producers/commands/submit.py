@@ -8,7 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from producers.commands.follow import Interrupted, conclude, follow, write_report_if_able
+from producers.commands.follow import (
+    Interrupted,
+    conclude,
+    follow,
+    tell_if_ended_elsewhere,
+    write_report_if_able,
+)
 from producers.commands.session import Broker, err, needed_broker, out, settings_of
 from producers.commands.status import remember
 from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
@@ -18,7 +24,7 @@ from producers.device_hint import guess_device
 from producers.snapshot import take_snapshot
 from producers.workers_seen import hint_of, read_workers
 from schemas import keys
-from schemas.errors import ExitCode
+from schemas.errors import ConfigError, ExitCode
 from schemas.job import Job
 from schemas.settings import Settings
 from schemas.storage.store import Store
@@ -28,8 +34,17 @@ from schemas.telemetry.provider import Telemetry
 def submit_job(
     inputs: Sequence[str], output: str, flags: dict[str, Any], *, wait: bool, as_json: bool
 ) -> int:
-    """Queue a job; returns the exit code. Prints the job's id on standard output."""
+    """Queue a job; returns the exit code. Prints the job's id on standard output.
+
+    Raises:
+        ConfigError: no broker was named, or `--on-finish` was and nobody here waits for the end.
+    """
     settings = settings_of(flags)
+    if flags.get("on_finish") and not wait:
+        raise ConfigError(
+            "--on-finish belongs to the process that ends the job: add --wait, or give it to the "
+            "controller as HEADRACE_ON_FINISH"
+        )
     broker = needed_broker(settings)
     with job_trace(settings) as (trace, telemetry):
         wait_for_input(settings, threading.Event().wait)
@@ -61,7 +76,9 @@ def drive(
 ) -> int:
     """Reconcile and follow the job in this process to its end."""
     started = time.time()
-    controller = Controller(broker.client, broker.sender, emitter=emitter)
+    controller = Controller(
+        broker.client, broker.sender, on_finish=settings.on_finish, emitter=emitter
+    )
     try:
         now = follow(job, store, broker, controller, quiet=as_json)
     except Interrupted:
@@ -72,6 +89,7 @@ def drive(
         return ExitCode.INTERRUPTED
     finally:
         controller.close()
+    tell_if_ended_elsewhere(job, store, controller)
     remember(settings, job, now.state)
     write_report_if_able(store, settings)
     return conclude(now, store, as_json=as_json, seconds=time.time() - started)

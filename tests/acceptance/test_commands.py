@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.broker import connect
 from schemas.embedded_redis import EmbeddedRedis
 from schemas.errors import ExitCode
 from tests.conftest import wait_until
@@ -258,6 +259,35 @@ def test_who_wants_to_know_is_told_how_the_job_ended(
     assert code == ExitCode.OK, err
     facts = json.loads(told.read_text())
     assert (facts["state"], facts["rows"], facts["errors"]) == ("finished", 600, 1)
+
+
+def test_passwords_and_hooks_stand_in_no_file_no_log_and_no_list_of_processes(
+    start: Any, corpus: Path, tmp_path: Path, home: Path
+) -> None:
+    told, hook, output = tmp_path / "told", tmp_path / "hook.sh", tmp_path / "out"
+    hook.write_text(f'#!/bin/sh\necho "$1" > {told}\n')
+    hook.chmod(0o755)
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        with connect(server.url, name="test") as client:
+            client.config_set("requirepass", "hush-redis")
+        run = start(
+            "headrace", "run", *fake(corpus, output, "--task-params", SLOW, "--workers", "1"),
+            HEADRACE_BROKER_URL=server.url.replace("://", "://:hush-redis@"),
+            HEADRACE_ON_FINISH=f"{hook} hush-hook", HEADRACE_LOG_LEVEL="debug",
+        )  # fmt: skip
+        wait_until(lambda: parts(output) >= 1, 60, "the first part")
+        family = psutil.Process(run.pid).children(recursive=True)
+        words = [" ".join(p.cmdline()) for p in (psutil.Process(run.pid), *family)]
+        out, err = run.communicate(timeout=60)
+    assert run.returncode == ExitCode.OK, err
+    assert told.read_text() == "hush-hook\n"
+    assert len(words) >= 4  # the command, the fleet, a worker and its child
+    written = [
+        p.read_bytes() for folder in (output, home) for p in folder.rglob("*") if p.is_file()
+    ]
+    assert len(written) > 8
+    for place in (*(w.encode() for w in words), *written, out.encode(), err.encode()):
+        assert b"hush" not in place
 
 
 def test_what_was_scored_before_is_copied_and_error_rows_can_be_tried_again(

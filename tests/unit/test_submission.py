@@ -18,7 +18,7 @@ from producers.submission import masked_command, resolve_dtype, task_names, task
 from schemas import layout
 from schemas.chunk import Chunk
 from schemas.errors import ConfigError, OutputConflict
-from schemas.job import Job, job_id
+from schemas.job import Job, job_id, parse_job
 from schemas.plan_file import PlanTable, write_plan
 from schemas.storage.local import LocalStore
 from tests.unit.small_job import (
@@ -291,7 +291,18 @@ def test_differences_name_params_model_and_inputs(corpus: Path, tmp_path: Path) 
     assert job_id(spec) != job.id
 
 
-def test_option_differences_hide_what_may_hold_a_token(corpus: Path, tmp_path: Path) -> None:
+def test_option_differences_are_named(corpus: Path, tmp_path: Path) -> None:
     job, _ = create(corpus, tmp_path / "out")
-    changed = job.options.model_copy(update={"priority": 5, "on_finish": "https://h/?token=1"})
-    assert option_differences(job.options, changed) == ["priority: 0 → 5", "on_finish: … → …"]
+    changed = job.options.model_copy(update={"priority": 5})
+    assert option_differences(job.options, changed) == ["priority: 0 → 5"]
+
+
+def test_a_hook_is_never_part_of_a_job_and_an_old_record_loses_it(
+    corpus: Path, tmp_path: Path
+) -> None:
+    hook = "https://hooks/?token=hush"
+    job, _ = create(corpus, tmp_path / "out", on_finish=hook)
+    data = json.loads(job.model_dump_json())
+    assert "hush" not in json.dumps(data)
+    data["options"]["on_finish"] = hook  # as 0.1.0 wrote it
+    assert parse_job(json.dumps(data).encode(), "there") == job
