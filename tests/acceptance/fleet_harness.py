@@ -234,6 +234,12 @@ def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-8:]) if log.exists() else ""
 
 
+def pass_time(fleet: Fleet, seconds: float) -> None:
+    """Look after the fleet for so long."""
+    until = time.monotonic() + seconds
+    fleet.wait(lambda: time.monotonic() > until, seconds + 5)
+
+
 def parts(job: FakeJob) -> list[str]:
     return [info.name for info in job.store.list(layout.DATA)]
 

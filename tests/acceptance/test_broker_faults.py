@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from functools import partial
@@ -13,14 +14,19 @@ import pytest
 from producers.queue_view import read_queue
 from schemas import keys, layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
-from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts
+from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts, pass_time
 from tests.fake_jobs import FakeJob, make_job
 
 QUEUE = keys.QUEUE_PREFIX + "default"
 
 
 def started(
-    make_fleet: MakeFleet, folder: Path, chunks: int, persist: bool = False, *others: FakeJob
+    make_fleet: MakeFleet,
+    folder: Path,
+    chunks: int,
+    chance: random.Random,
+    persist: bool = False,
+    *others: FakeJob,
 ) -> tuple[Fleet, FakeJob]:
     """A fleet of two in the middle of a job, one chunk a message."""
     job = make_job(
@@ -30,20 +36,16 @@ def started(
     fleet.controller.least_workers = 1_000
     fleet.start(2)
     fleet.follow(job, *others)
-    fleet.until_parts(job, 3)
+    fleet.until_parts(job, chance.randint(2, 8))
+    pass_time(fleet, chance.random() / 4)  # a chunk takes 0.15 s: anywhere in one
     return fleet, job
-
-
-def pass_time(fleet: Fleet, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    fleet.wait(lambda: time.monotonic() > until, seconds + 5)
 
 
 @pytest.mark.timeout(200)
 def test_3_deleted_messages_are_put_back(
-    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
+    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, chance: random.Random, say: Say
 ) -> None:
-    fleet, job = started(make_fleet, tmp_path, 60)
+    fleet, job = started(make_fleet, tmp_path, 60, chance)
     deletions, slowest = scale.of(1, 3), 0.0
     for _ in range(deletions):
         before = len(parts(job))
@@ -51,7 +53,7 @@ def test_3_deleted_messages_are_put_back(
         fleet.client.delete(QUEUE, f"{keys.QUEUE_PREFIX}unacked")
         fleet.wait(lambda: read_queue(fleet.client, "default").chunks or job.manifest(), 60)
         slowest = max(slowest, time.monotonic() - began)
-        fleet.until_parts(job, min(before + 4, 60))
+        fleet.until_parts(job, min(before + chance.randint(2, 12), 60))
     fleet.until_ended(job)
     job.check()
     assert slowest < 60
@@ -59,8 +61,10 @@ def test_3_deleted_messages_are_put_back(
 
 
 @pytest.mark.timeout(200)
-def test_3_flushall_in_mid_job(make_fleet: MakeFleet, tmp_path: Path, say: Say) -> None:
-    fleet, job = started(make_fleet, tmp_path, 60)
+def test_3_flushall_in_mid_job(
+    make_fleet: MakeFleet, tmp_path: Path, chance: random.Random, say: Say
+) -> None:
+    fleet, job = started(make_fleet, tmp_path, 60, chance)
     slowest = 0.0
     for _ in range(3):
         before = len(parts(job))
@@ -68,7 +72,7 @@ def test_3_flushall_in_mid_job(make_fleet: MakeFleet, tmp_path: Path, say: Say) 
         fleet.client.flushall()
         fleet.wait(lambda: read_queue(fleet.client, "default").chunks or job.manifest(), 60)
         slowest = max(slowest, time.monotonic() - began)
-        fleet.until_parts(job, min(before + 4, 60))
+        fleet.until_parts(job, min(before + chance.randint(2, 12), 60))
     fleet.until_ended(job)
     job.check()
     assert attempts(job) == {}
@@ -82,10 +86,15 @@ def test_3_flushall_in_mid_job(make_fleet: MakeFleet, tmp_path: Path, say: Say) 
     ids=["forgets", "append-only"],
 )
 def test_4_redis_killed_and_started_again(
-    persist: bool, make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
+    persist: bool,
+    make_fleet: MakeFleet,
+    tmp_path: Path,
+    scale: Scale,
+    chance: random.Random,
+    say: Say,
 ) -> None:
     cancelled = make_job(tmp_path / "b", lines(500), chunk_rows=10, params={"ms_per_row": 9})
-    fleet, job = started(make_fleet, tmp_path / "a", 50, persist, cancelled)
+    fleet, job = started(make_fleet, tmp_path / "a", 50, chance, persist, cancelled)
     fleet.until_parts(cancelled, 1)
     cancelled.store.create(layout.CANCELLED, b'{"reason": "by hand"}')
     fleet.redis.kill()
@@ -106,8 +115,10 @@ def test_4_redis_killed_and_started_again(
 
 
 @pytest.mark.timeout(300)
-def test_4_redis_that_hangs(make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say) -> None:
-    fleet, job = started(make_fleet, tmp_path, 50)
+def test_4_redis_that_hangs(
+    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, chance: random.Random, say: Say
+) -> None:
+    fleet, job = started(make_fleet, tmp_path, 50, chance)
     assert fleet.redis.pid is not None
     os.kill(fleet.redis.pid, signal.SIGSTOP)
     down_s = scale.of(4, 60)
@@ -127,7 +138,7 @@ def test_4_redis_that_hangs(make_fleet: MakeFleet, tmp_path: Path, scale: Scale,
 
 @pytest.mark.timeout(400)
 def test_4_a_wire_that_goes_dead_without_a_word(
-    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
+    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, chance: random.Random, say: Say
 ) -> None:
     job = make_job(
         tmp_path,
@@ -144,6 +155,7 @@ def test_4_a_wire_that_goes_dead_without_a_word(
     fleet.wait(partial(waiting_for_a_message, fleet, 2), 60, "both workers to wait for a message")
     slowest, lost = 0.0, []
     for cut in range(scale.of(1, 4)):  # the first while they wait, the others in mid-job
+        pass_time(fleet, chance.random())
         before = [w.logged('"chunk.committed"') for w in fleet.workers]
         lost.append(wire.cut())
         began = time.monotonic()
@@ -174,8 +186,10 @@ def both_went_on(fleet: Fleet, before: list[int]) -> bool:
 
 
 @pytest.mark.timeout(200)
-def test_16_redis_at_its_maxmemory(make_fleet: MakeFleet, tmp_path: Path, say: Say) -> None:
-    fleet, job = started(make_fleet, tmp_path, 50)
+def test_16_redis_at_its_maxmemory(
+    make_fleet: MakeFleet, tmp_path: Path, chance: random.Random, say: Say
+) -> None:
+    fleet, job = started(make_fleet, tmp_path, 50, chance)
     fleet.client.config_set("maxmemory", "1kb")
     full_at = len(parts(job))
     fleet.wait(lambda: fleet.logged("broker.unreachable"), 30, "the workers to say it")
@@ -194,9 +208,9 @@ def test_16_redis_at_its_maxmemory(make_fleet: MakeFleet, tmp_path: Path, say: S
 @pytest.mark.long_only
 @pytest.mark.timeout(200)
 def test_a_controller_that_dies_is_replaced_within_fifteen_seconds(
-    make_fleet: MakeFleet, tmp_path: Path, say: Say
+    make_fleet: MakeFleet, tmp_path: Path, chance: random.Random, say: Say
 ) -> None:
-    fleet, job = started(make_fleet, tmp_path, 200)
+    fleet, job = started(make_fleet, tmp_path, 200, chance)
     holder = fleet.client.get(keys.lock(job.job.key))
     second = fleet.another_controller()
     second.add(job.job, job.store)

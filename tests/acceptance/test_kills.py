@@ -107,7 +107,8 @@ def test_7_a_row_that_kills_every_time_is_the_only_error_of_its_thousand(
 ) -> None:
     row = random.Random(seed).randrange(1_000)
     texts = lines(1_000, seed)
-    texts[row] = "a row that ends its process __kill__"
+    how = "__segv__" if seed % 2 else "__kill__"
+    texts[row] = f"a row that ends its process {how}"
     job = make_job(tmp_path, texts, chunk_rows=1_000)
     fleet = make_fleet()
     fleet.start(1)
@@ -117,42 +118,51 @@ def test_7_a_row_that_kills_every_time_is_the_only_error_of_its_thousand(
     tried = len(attempts(job)[0]) + 1
     assert tried <= 12
     assert (manifest.state, manifest.totals.errors) == ("finished", 1)
-    say("7", f"seed {seed}: row {row} of 1,000 found in {tried} attempts; the other 999 are ok")
+    say("7", f"seed {seed}: row {row} of 1,000, {how}: {tried} attempts, the other 999 are ok")
 
 
 @pytest.mark.long_only
 @pytest.mark.timeout(300)
 def test_7_two_deadly_rows_in_a_job_of_many_chunks_touch_no_neighbour(
-    make_fleet: MakeFleet, tmp_path: Path, say: Say
+    make_fleet: MakeFleet, tmp_path: Path, chance: random.Random, say: Say
 ) -> None:
     texts = lines(2_000)
-    texts[250], texts[1_250] = "one __kill__", "two __kill__"
+    one, two = chance.randrange(1_000), chance.randrange(1_000, 2_000)
+    texts[one], texts[two] = "one __kill__", "two __segv__"
     job = make_job(tmp_path, texts, chunk_rows=100)
     fleet = make_fleet()
     fleet.start(2)
     fleet.follow(job)
     manifest = fleet.until_ended(job, 120)
-    job.check({250: "worker_lost", 1_250: "worker_lost"})
+    job.check({one: "worker_lost", two: "worker_lost"})
     tried = {chunk: len(a) + 1 for chunk, a in attempts(job).items()}
     assert manifest.state == "finished"
     assert max(tried.values()) <= 12
-    most = max([n for chunk, n in tried.items() if chunk not in (2, 12)], default=1)
-    say("7", f"2 deadly rows in 20 chunks: {tried[2]} and {tried[12]} attempts, neighbours {most}")
+    first, second = one // 100, two // 100
+    most = max([n for chunk, n in tried.items() if chunk not in (first, second)], default=1)
+    say(
+        "7",
+        f"2 deadly rows in 20 chunks: {tried[first]} and {tried[second]} attempts, "
+        f"neighbours {most}",
+    )
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["__spin__", pytest.param("__hang__", marks=pytest.mark.long_only)])
 def test_an_endless_loop_is_a_timeout_of_that_row_alone(
-    make_fleet: MakeFleet, tmp_path: Path, say: Say
+    how: str, make_fleet: MakeFleet, tmp_path: Path, chance: random.Random, say: Say
 ) -> None:
     texts = lines(60)
-    texts[41] = "never ends __hang__"
+    row = chance.randrange(60)
+    texts[row] = f"never ends {how}"
     job = make_job(tmp_path, texts, chunk_rows=60)
     fleet = make_fleet(batch_timeout_s="1")
     fleet.start(1)
     fleet.follow(job)
     fleet.until_ended(job, 120)
-    job.check({41: "timeout"})
-    say("7", f"an endless row: `timeout` in that row alone, {len(attempts(job)[0]) + 1} attempts")
+    job.check({row: "timeout"})
+    tried = len(attempts(job)[0]) + 1
+    say("7", f"an endless row, {how}: `timeout` in that row alone, {tried} attempts")
 
 
 @pytest.mark.timeout(120)

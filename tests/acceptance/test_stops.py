@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from functools import partial
@@ -11,7 +12,7 @@ import pytest
 
 from schemas import layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
-from tests.acceptance.fleet_harness import Fleet, Worker, attempts, lines, parts
+from tests.acceptance.fleet_harness import Fleet, Worker, attempts, lines, parts, pass_time
 from tests.fake_jobs import FakeJob, make_job
 
 SLOW = {"ms_per_row": 25}
@@ -73,7 +74,7 @@ def _gave_up(worker: Worker) -> bool:
 
 @pytest.mark.timeout(600)
 def test_10_rolling_drains_lose_and_double_nothing(
-    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, say: Say
+    make_fleet: MakeFleet, tmp_path: Path, scale: Scale, chance: random.Random, say: Say
 ) -> None:
     drains = scale.of(4, 40)
     chunks = scale.of(25, 60) * drains
@@ -87,6 +88,7 @@ def test_10_rolling_drains_lose_and_double_nothing(
     for n in range(drains):
         worker = fleet.workers[n % 2]
         fleet.wait(partial(_is_computing_or_over, fleet, job, worker), 60)
+        pass_time(fleet, chance.random() / 4)
         began = time.monotonic()
         pid = worker.pid
         worker.signal(signal.SIGTERM, child=False)
@@ -192,13 +194,13 @@ def test_5_a_batch_of_many_leases_is_executed_once(
 
 @pytest.mark.timeout(120)
 def test_15_a_job_cancelled_while_workers_are_down_is_not_begun(
-    make_fleet: MakeFleet, tmp_path: Path, say: Say
+    make_fleet: MakeFleet, tmp_path: Path, chance: random.Random, say: Say
 ) -> None:
     job = make_job(tmp_path, lines(1_000), chunk_rows=10, params={"ms_per_row": 5})
     fleet = make_fleet(lease_s="2")
     fleet.start(2)
     fleet.follow(job)
-    fleet.until_parts(job, 5)
+    fleet.until_parts(job, chance.randint(2, 40))
     fleet.restarts = False
     for worker in fleet.workers:
         worker.end()
@@ -218,16 +220,17 @@ def test_15_a_job_cancelled_while_workers_are_down_is_not_begun(
 
 @pytest.mark.timeout(120)
 def test_9_out_of_memory_halves_the_batch_and_loses_no_row(
-    make_fleet: MakeFleet, tmp_path: Path, say: Say
+    make_fleet: MakeFleet, tmp_path: Path, chance: random.Random, say: Say
 ) -> None:
     texts = [f"row {i} __oom__500" for i in range(600)]
-    texts[77] = "x" * 600 + "__oom__500"
+    whale = chance.randrange(600)
+    texts[whale] = "x" * 600 + "__oom__500"
     job = make_job(tmp_path, texts, chunk_rows=200, batch_tokens=8_000)
     fleet = make_fleet()
     fleet.start(1)
     fleet.follow(job)
     manifest = fleet.until_ended(job)
-    job.check({77: "out_of_memory"})
+    job.check({whale: "out_of_memory"})
     assert attempts(job) == {}
     assert manifest.totals.ok == 599
     say(

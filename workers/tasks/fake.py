@@ -11,7 +11,9 @@ With `{"faults": true}` a text can hold markers:
 | `__raise_encode__`, `__raise_decode__` | the same in `encode`, `decode` |
 | `__oom__N` | `forward` is out of memory for any batch with this row of more than N tokens |
 | `__kill__` | `forward` kills its own process with SIGKILL |
+| `__segv__` | `forward` reads address 0: a real segmentation fault |
 | `__hang__` | `forward` never returns |
+| `__spin__` | the same, inside C code that never lets another thread run |
 | `__sleep_ms__N` | `forward` takes N ms longer |
 
 `{"ms_per_row": 2.5}` makes every row slow, with or without faults.
@@ -19,6 +21,7 @@ With `{"faults": true}` a text can hold markers:
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import re
@@ -115,6 +118,10 @@ class FakeTask:
     def _act(self, text: str, *, tokens: int) -> None:
         if "__kill__" in text:
             self._kill(os.getpid(), signal.SIGKILL)
+        if "__segv__" in text:
+            ctypes.string_at(0)
+        if "__spin__" in text:
+            re.match(r"(a|a)*b", "a" * 64)  # 2^64 steps, with the interpreter's lock held
         while "__hang__" in text:
             self._sleep(0.05)
         for limit in re.findall(r"__oom__(\d+)", text):
