@@ -84,7 +84,9 @@ class Options(_Record):
     @classmethod
     def _without_hook(cls, data: Any) -> Any:
         """0.1.0 kept `on_finish` here: what may be a secret, and is run, belongs to no record."""
-        return {k: v for k, v in data.items() if k != "on_finish"} if isinstance(data, dict) else data
+        return (
+            {k: v for k, v in data.items() if k != "on_finish"} if isinstance(data, dict) else data
+        )
 
 
 class Job(_Record):
