@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis
@@ -20,7 +20,7 @@ from producers.fold import is_hopeless
 from producers.queue_view import purge, read_queue, take_back
 from producers.reconcile import Following
 from producers.scaling_facts import Teller
-from producers.window import choose, to_be_passed, window_size
+from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, window_size
 from schemas import keys, layout
 from schemas.celery_config import send
 from schemas.errors import BrokerError, HeadraceError, error_type_of
@@ -28,6 +28,7 @@ from schemas.job import Job
 from schemas.leases import LeaseBook
 from schemas.manifest import JobState, Manifest
 from schemas.message import ScoreChunk
+from schemas.model_name import engine_name
 from schemas.plan_file import PlanTable
 from schemas.storage.store import Store
 from schemas.telemetry.job_trace import JobTrace
@@ -38,7 +39,6 @@ from schemas.telemetry.provider import Telemetry
 log = get_logger(__name__)
 
 LOCK_S = 10.0  # another controller takes over within this, plus a tick
-WORKER_SEEN_S = 15.0  # chosen: a worker signs every second while it works
 
 # Compare and extend, compare and delete: only the holder's own lock.
 _EXTEND = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
@@ -67,6 +67,8 @@ class Controller:
     _away_s: float | None = None
     _known: dict[str, tuple[Job, Store]] = field(default_factory=dict)
     _traces: dict[str, JobTrace] = field(default_factory=dict)
+    _turns: dict[str, Turn | None] = field(default_factory=dict)
+    """By queue: whose model is being sent."""
     _teller: Teller = field(init=False)
 
     def __post_init__(self) -> None:
@@ -125,11 +127,11 @@ class Controller:
                 following.load()
                 self.following[job.key] = following
                 self._traces[job.key] = JobTrace.of(job, self.emitter or Telemetry())
+        self._teller.tell(self.following.values())
         for queue in sorted({f.job.options.queue for f in self.following.values()}):
             self._reconcile(
                 queue, [f for f in self.following.values() if f.job.options.queue == queue]
             )
-        self._teller.tell(self.following.values())
 
     def _reconcile(self, queue: str, jobs: Iterable[Following]) -> None:
         view = read_queue(self.client, queue)
@@ -145,7 +147,10 @@ class Controller:
         left = [f for f in jobs if f.job.key in self.following]
         workers = self.workers(queue)
         free = window_size(workers) - view.messages + self._make_room(queue, left)
-        for run in choose([f.claim() for f in left], max(0, free), workers):
+        claims = [self._claim(f) for f in left]
+        runs, turn = choose(claims, max(0, free), workers, self._turns.get(queue))
+        self._turns[queue] = turn
+        for run in runs:
             following = self.following[run.job]
             job = following.job
             message = ScoreChunk(
@@ -165,10 +170,19 @@ class Controller:
             self.following[message.key].taken_back(message.chunks)
         return len(found)
 
+    def _claim(self, following: Following) -> Claim:
+        """What the job could send, with what its model was measured to cost."""
+        claim = replace(following.claim(), model=engine_name(following.job))
+        facts = self._teller.facts.get(following.job.key)
+        if facts is None:
+            return claim
+        load_s = LOAD_S if facts.load_s is None else facts.load_s
+        return replace(claim, load_s=load_s, chunk_s=facts.chunk_s)
+
     def workers(self, queue: str) -> int:
-        """Workers that showed a sign of life lately, and at least as many as we were told of."""
-        live = self.client.zcount(keys.WORKERS, time.time() - WORKER_SEEN_S, "+inf")
-        return max(self.least_workers, int(live))
+        """Workers of the queue that showed a sign of life lately, and as many as we were told of."""
+        live = sum(w.queue == queue for w in self._teller.workers(time.time()))
+        return max(self.least_workers, live)
 
     # -- ends
 

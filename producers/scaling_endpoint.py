@@ -30,7 +30,7 @@ from producers.scaling_metrics import GAUGES, exposition, gauges
 from schemas import keys
 from schemas.errors import ConfigError, MissingExtra
 from schemas.http_server import Reply, serve_http
-from schemas.settings import Settings
+from schemas.settings import QUEUE_NAME, Settings
 from schemas.telemetry.prometheus import CONTENT_TYPE, PrometheusMetrics, metrics_in_memory
 from schemas.telemetry.prometheus import exposition as exposition_of
 from schemas.telemetry.provider import Sample, Telemetry
@@ -39,7 +39,7 @@ STUCK_S = 120.0  # chosen: a tick that lists a million parts takes seconds
 HOST_S = 30.0  # chosen: a host asks every two seconds; one silent this long is gone
 MAX_WITHOUT_HOSTS = 8  # chosen: where neither a setting nor a host names a limit
 
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_QUEUE = re.compile(QUEUE_NAME)
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _WANTED = ("workers", "reason", "deadline_at_risk", "raised_s", "surplus_since_s")
 
@@ -86,6 +86,8 @@ class Scaler:
             "deadline_at_risk": wanted.deadline_at_risk,
             "backlog_tokens": round(sum(d.backlog_tokens for d in demands)),
             "backlog_chunks": sum(d.chunks for d in demands),
+            "work_s": round(sum(d.work_s for d in demands), 1),
+            "load_s": facts.load_s(queue),
             "busy": fleet.busy,
             "idle": fleet.idle,
         }

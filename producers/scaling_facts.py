@@ -15,10 +15,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from producers.reconcile import DONE, Following
-from producers.scaling import Demand, Fleet
+from producers.scaling import CHUNK_S, Demand, Fleet
 from producers.workers_seen import WorkerSeen, read_workers
 from schemas import keys
 from schemas.job import Job
+from schemas.model_name import model_name, speed_field
 
 TOLD_S = 300.0  # chosen: a job that nobody has followed for this long wants nobody
 TELL_S = 1.0  # chosen: how often a job's demand is told; nobody asks oftener than every two seconds
@@ -50,6 +51,13 @@ class JobFacts:
     """When a controller said so."""
     oldest_chunk_s: float | None = None
     """Since when the oldest chunk that has no part was handed out."""
+    load_s: float | None = None
+    """Seconds that a worker took to load the model; None: none has yet."""
+
+    @property
+    def chunk_s(self) -> float:
+        """Seconds that one worker takes for a chunk, or a guess."""
+        return self.demand.work_s / self.chunks if self.chunks else CHUNK_S
 
     @property
     def demand(self) -> Demand:
@@ -76,6 +84,11 @@ class Facts:
         own = [w for w in self.workers if w.queue == queue]
         busy = sum(w.is_busy for w in own)
         return Fleet(busy, len(own) - busy)
+
+    def load_s(self, queue: str) -> float | None:
+        """Seconds to load what the queue's jobs want, the slowest of them; None: not measured."""
+        known = [j.load_s for j in self.jobs if j.queue == queue and j.load_s is not None]
+        return max(known, default=None)
 
     @property
     def queues(self) -> list[str]:
@@ -137,24 +150,36 @@ class Teller:
     """Tells Redis, about once a second, what the followed jobs want. Not for threads."""
 
     client: Any
+    facts: dict[str, JobFacts] = field(default_factory=dict)
+    """What was told last, by the job's run key."""
     _at_s: float = 0.0
+    _workers: tuple[WorkerSeen, ...] = ()
+    _workers_s: float = 0.0
     _watched: dict[str, _Watched] = field(default_factory=dict)
 
     def tell(self, jobs: Iterable[Following], now_s: float | None = None) -> None:
         """Raises redis-py's own errors."""
         now = time.time() if now_s is None else now_s
-        if now - self._at_s < TELL_S:
+        followed = list(jobs)
+        if now - self._at_s < TELL_S and all(f.job.key in self.facts for f in followed):
             return
         self._at_s = now
-        workers = list(read_workers(self.client, now))
-        followed = list(jobs)
+        workers = self.workers(now)
+        self.facts = {}
         for following in followed:
             busy = sum(w.job == following.job.key for w in workers)
             facts = self._facts(following, busy, now)
             self.client.hset(
                 keys.job(following.job.key), "demand", json.dumps(asdict(facts)).encode()
             )
+            self.facts[following.job.key] = facts
         self._watched = {f.job.key: self._watched[f.job.key] for f in followed}
+
+    def workers(self, now_s: float) -> tuple[WorkerSeen, ...]:
+        """The live workers, read about once a second: each is a hash of its own in Redis."""
+        if not 0 <= now_s - self._workers_s < TELL_S:
+            self._workers, self._workers_s = tuple(read_workers(self.client, now_s)), now_s
+        return self._workers
 
     def _facts(self, following: Following, busy: int, now: float) -> JobFacts:
         job = following.job
@@ -185,7 +210,12 @@ class Teller:
             counts=counts,
             told_s=now,
             oldest_chunk_s=following.oldest_sent_s,
+            load_s=self._load_s(job),
         )
+
+    def _load_s(self, job: Job) -> float | None:
+        told = self.client.hget(keys.LOADS, speed_field(job))
+        return None if told is None else float(told)
 
     def _scored(self, job: Job) -> tuple[dict[str, int], int]:
         """Counters of committed chunks, and rows scored in chunks that are not committed yet."""
@@ -214,16 +244,6 @@ class Teller:
         self.client.hset(keys.SPEEDS, known, round(rate, 3))
         self.client.expire(keys.SPEEDS, keys.SPEEDS_LIFE_S)
         return rate
-
-
-def model_name(job: Job) -> str:
-    """What decides a worker's speed, beside its device: the task, the model and the precision."""
-    model = job.spec.model
-    return f"{job.spec.task} {model.uri}@{model.revision[:19]} {job.spec.dtype}"
-
-
-def speed_field(job: Job) -> str:
-    return f"{job.options.queue} {model_name(job)}"
 
 
 def _rows(live: bytes) -> int:

@@ -6,15 +6,19 @@ the controller can read what really stands in the queue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.message import MAX_RUN
 
 # Chosen: enough messages that no worker waits a tick, see docs/decisions/0002-delivery.md.
 MESSAGES_A_WORKER = 4
 MIN_MESSAGES = 64
+# Chosen: a worker's time with one model, over the time to load it, before the next one's turn.
+LOADS_A_TURN = 10
+LOAD_S, CHUNK_S = 15.0, 30.0  # until they were measured: a base model on a CPU, a chunk as planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,11 @@ class Claim:
     """Chunks that have no part yet, those in flight included."""
     alone: frozenset[int] = frozenset()
     """Chunks that died before: each in a message of its own, so that no neighbour dies with it."""
+    model: str = ""
+    """What a worker must have loaded for it."""
+    load_s: float = LOAD_S
+    chunk_s: float = CHUNK_S
+    """Seconds that one worker takes for a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,16 @@ class Run:
 
     job: str
     chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose model goes to the queue, where equals have different ones, and for how many messages."""
+
+    model: str
+    messages: int
+    past: tuple[str, ...] = ()
+    """Models that had their turn, the latest last."""
 
 
 def window_size(workers: int) -> int:
@@ -72,24 +91,82 @@ def to_be_passed(claims: Sequence[Claim]) -> frozenset[str]:
     )
 
 
-def choose(claims: Sequence[Claim], messages: int, workers: int) -> list[Run]:
-    """At most that many messages, highest priority first; equals take turns, fewest in flight first."""
+def choose(
+    claims: Sequence[Claim], messages: int, workers: int, turn: Turn | None = None
+) -> tuple[list[Run], Turn | None]:
+    """At most that many messages, highest priority first, and the turn to give back the next time.
+
+    Equals take turns, fewest in flight first. Where they have different models, a turn is so many
+    messages that the workers do not spend their time loading: see `turn_of`.
+    """
     ready = {c.job: list(c.ready) for c in claims}
     flying = {c.job: c.in_flight for c in claims}
     unsent = {c.job: c.remaining - c.in_flight for c in claims}
     runs: list[Run] = []
+    turn = turn and _interrupted(turn, claims)
     while len(runs) < messages:
         able = [c for c in claims if ready[c.job]]
         if not able:
             break
         top = max(c.priority for c in able)
-        turn = min((c for c in able if c.priority == top), key=lambda c: (flying[c.job], c.job))
-        run = _neighbours(ready[turn.job], run_length(unsent[turn.job], workers), turn.alone)
-        del ready[turn.job][: len(run)]
-        unsent[turn.job] -= len(run)
-        flying[turn.job] += len(run)
-        runs.append(Run(turn.job, run))
-    return runs
+        equals = [c for c in able if c.priority == top]
+        if _is_over(turn, equals):
+            lead = _next_model(equals, flying, turn)
+            length = run_length(unsent[lead.job], workers)
+            models = {c.model for c in equals}
+            turn = turn_of(lead, length, workers, len(models), _past(turn, lead.model, models))
+        assert turn is not None
+        own = [c for c in equals if c.model == turn.model]
+        up = min(own, key=lambda c: (flying[c.job], c.job))
+        run = _neighbours(ready[up.job], run_length(unsent[up.job], workers), up.alone)
+        del ready[up.job][: len(run)]
+        unsent[up.job] -= len(run)
+        flying[up.job] += len(run)
+        turn = replace(turn, messages=turn.messages - 1)
+        runs.append(Run(up.job, run))
+    return runs, turn
+
+
+def turn_of(
+    claim: Claim, run_chunks: int, workers: int, models: int, past: tuple[str, ...] = ()
+) -> Turn:
+    """A turn for this claim's model.
+
+    Each worker is to be with a model for `LOADS_A_TURN` times its load. Less where the window
+    could not hold a turn of each: a job with nothing in flight passes its equals.
+    """
+    messages = LOADS_A_TURN * claim.load_s / max(1e-9, run_chunks * claim.chunk_s)
+    most = window_size(workers) // max(1, models)
+    return Turn(claim.model, max(1, min(most, math.ceil(workers * max(1.0, messages)))), past)
+
+
+def _interrupted(turn: Turn, claims: Sequence[Claim]) -> Turn:
+    """The turn, cut short where a job of another model has come and has nothing in flight."""
+    able = [c for c in claims if c.ready]
+    top = max((c.priority for c in able), default=0)
+    comers = [c for c in able if not c.in_flight and c.model != turn.model and c.priority == top]
+    return replace(turn, messages=0) if comers else turn
+
+
+def _is_over(turn: Turn | None, equals: Sequence[Claim]) -> bool:
+    """Whether another model may come: the turn is used up, or nobody is there to use it."""
+    return turn is None or turn.messages <= 0 or all(c.model != turn.model for c in equals)
+
+
+def _next_model(equals: Sequence[Claim], flying: Mapping[str, int], turn: Turn | None) -> Claim:
+    """Who has nothing in flight; else whose model's last turn lies longest back."""
+    past = (*turn.past, turn.model) if turn is not None else ()
+    had = {model: n for n, model in enumerate(past)}
+    return min(
+        equals,
+        key=lambda c: (flying[c.job] > 0, had.get(c.model, -1), flying[c.job], c.job),
+    )
+
+
+def _past(turn: Turn | None, model: str, models: AbstractSet[str]) -> tuple[str, ...]:
+    """The models that had a turn before this one, as far as there is still work for them."""
+    before = (*turn.past, turn.model) if turn is not None else ()
+    return tuple(m for m in dict.fromkeys(reversed(before)) if m in models - {model})[::-1]
 
 
 def _neighbours(ready: Sequence[int], most: int, alone: AbstractSet[int]) -> tuple[int, ...]:

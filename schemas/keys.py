@@ -14,6 +14,7 @@ headrace:worker:{name}       hash     90 s                device, dtypes, chunk 
 headrace:rejected            list     7 days, 1,000 last  messages put aside
 headrace:controller          string   10 s                the last sign of a live controller
 headrace:speeds              hash     30 days, renewed    queue and model → tokens/s of one worker
+headrace:loads               hash     30 days, renewed    the same → seconds to load the model
 headrace:scale:{queue}       string   1 day, renewed      the last answer to how many workers
 headrace:hosts:{queue}       hash     1 day, renewed      host → slots, running, when it asked
 """
@@ -34,6 +35,7 @@ WORKERS = f"{PREFIX}workers"
 REJECTED = f"{PREFIX}rejected"
 CONTROLLER = f"{PREFIX}controller"
 SPEEDS = f"{PREFIX}speeds"
+LOADS = f"{PREFIX}loads"
 QUEUE_PREFIX = f"{PREFIX}queue:"
 """kombu's own keys (lists, `unacked`, bindings) stand behind this prefix."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ from pydantic_settings import (
 from schemas.errors import ConfigError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -43,9 +45,10 @@ class Settings(BaseSettings):
     )
     queue: str = Field(
         "default",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="queue of the job, and queues a worker serves",
+        pattern=f"^{QUEUE_NAME}$",
+        description="queue of the job, and the one a worker serves",
     )
+    queues: CommaList = Field((), description="queues a fleet serves; default: queue alone")
     allowed_prefixes: CommaList = Field(
         (), description="URI prefixes that jobs may read and write; empty: any"
     )
@@ -172,7 +175,15 @@ class Settings(BaseSettings):
         "info", description="lowest level that is written"
     )
 
-    @field_validator("columns", "allowed_prefixes", "label_jobs", mode="before")
+    @field_validator("queues")
+    @classmethod
+    def _queue_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [name for name in names if not re.fullmatch(QUEUE_NAME, name)]
+        if wrong:
+            raise ValueError("a queue's name is letters, digits, '.', '_' and '-', at most 63")
+        return names
+
+    @field_validator("columns", "allowed_prefixes", "label_jobs", "queues", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return (

@@ -1,4 +1,4 @@
-"""How many workers the controller wants on this host: asked every two seconds, the last answer kept."""
+"""How many workers of each queue the controller wants on this host: asked every two seconds."""
 
 from __future__ import annotations
 
@@ -8,29 +8,38 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from schemas.errors import ConfigError
 from schemas.telemetry.logs import get_logger
+from workers.placing import Ask
 
 log = get_logger(__name__)
 
 ASK_S = 2.0  # chosen: soon enough against a start-up of seconds, and little for a thousand hosts
 _ANSWER_S = 5.0
+# Measured on two cores: 3 to 5 s from SIGTERM of an idle worker to the next one's first message.
+START_S = 5.0
 
 
 @dataclass(slots=True)
 class Answers:
-    """The controller's answer for this host. `workers` before the first one is `least`."""
+    """The controller's answers for this host; before the first one the minimum, in the first queue."""
 
     url: str
-    queue: str
+    queues: Sequence[str]
     slots: int
     least: int
-    running: Callable[[], int]
-    workers: int = 0
+    running: Callable[[str], int]
+    """Workers of a queue that run here."""
+    load_s: float = 60.0
+    """How long a model takes to load that nobody has loaded yet."""
+    start_s: float = START_S
+    """How long a worker takes to leave and come again, without a model."""
+    asks: tuple[Ask, ...] = ()
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _is_away: bool = False
@@ -38,7 +47,7 @@ class Answers:
     def __post_init__(self) -> None:
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
             raise ConfigError(f"--controller {self.url!r} is not a URL such as http://host:8080")
-        self.workers = self.least
+        self.asks = tuple(Ask(q, self._least(q), 0, least=self._least(q)) for q in self.queues)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="headrace-answers", daemon=True)
@@ -51,26 +60,39 @@ class Answers:
 
     def ask(self) -> None:
         """Ask once. A controller that is away changes nothing: no answer is not a zero."""
-        query = urlencode(
-            {
-                "queue": self.queue,
-                "host": socket.gethostname(),
-                "slots": self.slots,
-                "running": self.running(),
-            }
-        )
         try:
-            with urllib.request.urlopen(
-                f"{self.url.rstrip('/')}/scale?{query}", timeout=_ANSWER_S
-            ) as answer:
-                share = int(json.load(answer)["share"])
+            found = tuple(self._one(queue) for queue in self.queues)
         except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
             if not self._is_away:
                 log.warning("scaling.unreachable", url=self.url, error_type=type(error).__name__)
             self._is_away = True
             return
         self._is_away = False
-        self.workers = max(self.least, min(self.slots, share))
+        self.asks = found
+
+    def _one(self, queue: str) -> Ask:
+        facts = {
+            "queue": queue,
+            "host": socket.gethostname(),
+            "slots": self.slots,
+            "running": self.running(queue),
+        }
+        url = f"{self.url.rstrip('/')}/scale?{urlencode(facts)}"
+        with urllib.request.urlopen(url, timeout=_ANSWER_S) as answer:
+            told: dict[str, Any] = json.load(answer)
+        least = self._least(queue)
+        load_s = told["load_s"]
+        return Ask(
+            queue,
+            share=max(least, min(self.slots, int(told["share"]))),
+            chunks=int(told["backlog_chunks"]),
+            work_s=float(told["work_s"]),
+            change_s=self.start_s + (self.load_s if load_s is None else float(load_s)),
+            least=least,
+        )
+
+    def _least(self, queue: str) -> int:
+        return min(self.least, self.slots) if queue == self.queues[0] else 0
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -81,7 +81,9 @@ def fleet(
         str | None, typer.Option("--max", help="workers at most; auto: one a GPU, or one a core")
     ] = None,
     device: Device = None,
-    queue: Queue = None,
+    queue: Annotated[
+        list[str] | None, typer.Option(help="a queue to serve; several: workers move between them")
+    ] = None,
     threads: Threads = None,
     grace_s: Grace = None,
     lease_s: Lease = None,
@@ -98,7 +100,7 @@ def fleet(
         "min_workers": least,
         "max_workers": None if most in (None, "auto") else most,
         "device": device,
-        "queue": queue,
+        "queues": ",".join(queue) if queue else None,
         "threads": threads,
         "grace_s": grace_s,
         "lease_s": lease_s,

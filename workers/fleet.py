@@ -1,7 +1,8 @@
 """The workers of one host: one process for each slot in use, pinned, restarted when it dies.
 
-How many slots are in use is somebody else's answer (`wanted`); which ones, is decided here: a slot
-that has not started goes before an idle one, and that before one with a chunk in hand.
+How many workers each queue wants is somebody else's answer (`wanted`); which slot serves which
+queue is decided in `workers.placing`. A worker that is to serve another queue leaves, and comes
+again in the same slot.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from schemas.errors import ExitCode
 from schemas.telemetry.logs import get_logger
+from workers.placing import Ask, Place, place
 from workers.slots import Slot
+from workers.watch import Doing
 
 log = get_logger(__name__)
 
@@ -33,40 +36,36 @@ class Child:
     """A slot and the process in it, while there is one."""
 
     slot: Slot
-    is_on: bool = False
-    """Whether a worker is wanted here."""
+    queue: str | None = None
+    """What is to be served here; None: no worker is wanted."""
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
+    began_s: float = 0.0
+    """The same in seconds since the epoch, as workers tell theirs."""
     short_lives: int = 0
     not_before_s: float = 0.0
-    leave_by_s: float = 0.0
+    leave_by_s: float | None = None
+    """When a process that was told to leave is killed; None: it may stay."""
+    moves: int = 0
+    """How often a worker left this slot's queue for another."""
     given_up: bool = False
 
     @property
     def state(self) -> str:
-        """`running`, `leaving`, `waiting` (to be started), `off` or `given_up`."""
+        """`running`, `leaving`, `moving` (to another queue), `waiting` (to be started), `off`
+        or `given_up`."""
         if self.given_up:
             return "given_up"
-        if self.process is not None:
-            return "running" if self.is_on else "leaving"
-        return "waiting" if self.is_on else "off"
+        if self.process is None:
+            return "off" if self.queue is None else "waiting"
+        if self.leave_by_s is None:
+            return "running"
+        return "leaving" if self.queue is None else "moving"
 
 
 def backoff_s(short_lives: int) -> float:
     """How long a slot stays empty after its child died soon after its start: 0, 1, 2, 4 … 30 s."""
     return 0.0 if short_lives == 0 else min(30.0, 2.0 ** (short_lives - 1))
-
-
-def choose_leavers(
-    children: Sequence[Child], count: int, is_busy: Callable[[str], bool]
-) -> list[Child]:
-    """Who goes first: not started, then idle, then busy; among equals the youngest."""
-
-    def rank(child: Child) -> tuple[int, float]:
-        started = child.process is not None
-        return (started + (started and is_busy(child.slot.name)), -child.started_s)
-
-    return sorted(children, key=rank)[: max(0, count)]
 
 
 def serve_command(slot: Slot) -> list[str]:
@@ -81,10 +80,12 @@ class Fleet:
     slots: Sequence[Slot]
     environment: Mapping[str, str]
     grace_s: float
-    wanted: Callable[[], int] | None = None
-    """Asked ten times a second: how many workers; None: one for each slot."""
-    is_busy: Callable[[str], bool] = lambda name: False
-    """Whether the worker of this name has a chunk in hand."""
+    wanted: Callable[[], Sequence[Ask]] | None = None
+    """Asked ten times a second: how many workers of each queue; None: one for each slot."""
+    queue: str = "default"
+    """What all slots serve where nobody is asked."""
+    doing: Callable[[str], Doing | None] = lambda name: None
+    """What the worker of this name told last; None: nothing yet."""
     on_end: Callable[[str], None] = lambda name: None
     """Told the name of each worker that has ended, however."""
     command: Callable[[Slot], Sequence[str]] = serve_command
@@ -92,7 +93,8 @@ class Fleet:
     beat_s: float = field(default_factory=time.monotonic)
     """When the loop last turned."""
     children: list[Child] = field(default_factory=list)
-    _followed: int = -1
+    _followed: dict[str, int] = field(default_factory=dict)
+    _unserved_s: dict[str, float] = field(default_factory=dict)
     _hurry: bool = False
 
     def run(self) -> int:
@@ -115,73 +117,102 @@ class Fleet:
         self._hurry = self.stopping.is_set()
         self.stopping.set()
 
-    def running(self) -> list[str]:
-        """Names of the workers that are to stay. Safe to call from another thread."""
-        return [c.slot.name for c in list(self.children) if c.state == "running"]
+    def running(self, queue: str | None = None) -> list[str]:
+        """Names of the workers that are to stay (in this queue). Safe from another thread."""
+        found = [c for c in list(self.children) if c.state == "running"]
+        return [c.slot.name for c in found if queue in (None, c.queue)]
 
     # -- how many
 
     def _adjust(self) -> None:
-        """Bring the number of slots in use to what is wanted."""
-        count = len(self.slots) if self.wanted is None else self.wanted()
-        count = max(0, min(count, len(self.slots)))
-        able = [c for c in self.children if not c.given_up]
-        on = [c for c in able if c.is_on]
-        if count != self._followed and self.wanted is not None:
-            log.info("scaling.changed", workers=count, count=len(on))
-        self._followed = count
-        # one that is leaving still holds its device: its slot is free when it is gone
-        free = [c for c in able if not c.is_on and c.process is None]
-        for child in free[: max(0, count - len(on))]:
-            child.is_on = True
-        for child in choose_leavers(on, len(on) - count, self.is_busy):
-            self._let_go(child)
+        """Bring the slots to what is wanted."""
+        asks = [self._timed(a) for a in self._asks()]
+        able = {c.slot.name: c for c in self.children if not c.given_up}
+        self._tell(asks)
+        for name, queue in place([self._seen(c) for c in able.values()], asks).items():
+            self._assign(able[name], queue)
 
-    def _let_go(self, child: Child) -> None:
-        """Ask for a drain of this one: it finishes the chunk in hand or gives it back."""
-        child.is_on = False
-        if child.process is not None:
-            child.leave_by_s = time.monotonic() + self.grace_s + LEAVE_S
-            child.process.send_signal(signal.SIGTERM)
+    def _asks(self) -> Sequence[Ask]:
+        return [Ask(self.queue, len(self.slots))] if self.wanted is None else self.wanted()
+
+    def _timed(self, ask: Ask) -> Ask:
+        """The ask, with how long it has had work and nobody here."""
+        is_served = any(c.queue == ask.queue for c in self.children)
+        if is_served or not ask.hands:
+            self._unserved_s.pop(ask.queue, None)
+            return ask
+        since_s = self._unserved_s.setdefault(ask.queue, time.monotonic())
+        return replace(ask, unserved_s=time.monotonic() - since_s)
+
+    def _seen(self, child: Child) -> Place:
+        doing = self.doing(child.slot.name)
+        place = Place(
+            child.slot.name, child.queue, child.process is None, started_s=child.started_s
+        )
+        if doing is None or child.state != "running" or doing.seen_s < child.began_s:
+            return place  # what it told in an earlier life is not about this one
+        idle_s = time.time() - max(doing.progress_s, child.began_s)
+        return replace(place, is_busy=bool(doing.hand), idle_s=0.0 if doing.hand else idle_s)
+
+    def _tell(self, asks: Sequence[Ask]) -> None:
+        for ask in asks if self.wanted is not None else ():
+            if ask.share != self._followed.get(ask.queue, -1):
+                count = sum(c.queue == ask.queue for c in self.children)
+                log.info("scaling.changed", queue=ask.queue, workers=ask.share, count=count)
+                self._followed[ask.queue] = ask.share
+
+    def _assign(self, child: Child, queue: str | None) -> None:
+        """Let a slot serve another queue, or none: who is in it finishes its chunk or gives it back."""
+        if child.queue == queue:
+            return
+        before, child.queue = child.queue, queue
+        if child.process is None or child.leave_by_s is not None:
+            return
+        if queue is not None:
+            child.moves += 1
+            name = child.slot.name
+            log.info("scaling.moved", worker=name, queue=queue, reason=f"from {before}")
+        child.leave_by_s = time.monotonic() + self.grace_s + LEAVE_S
+        child.process.send_signal(signal.SIGTERM)
 
     # -- one child
 
     def _tend(self, child: Child) -> None:
         if child.process is None:
-            if child.is_on and not child.given_up and time.monotonic() >= child.not_before_s:
-                self._start(child)
+            if child.queue is not None and time.monotonic() >= child.not_before_s:
+                self._start(child, child.queue)
             return
         code = child.process.poll()
         if code is not None:
             self._ended(child, code)
-        elif not child.is_on and time.monotonic() > child.leave_by_s:
+        elif child.leave_by_s is not None and time.monotonic() > child.leave_by_s:
             os.killpg(child.process.pid, signal.SIGKILL)
 
     def _ended(self, child: Child, code: int) -> None:
         lived = time.monotonic() - child.started_s
         child.process = None
         self.on_end(child.slot.name)
-        if not child.is_on:
-            child.short_lives = 0
+        if child.leave_by_s is not None:
+            child.leave_by_s, child.short_lives = None, 0
             log.info("worker.stopped", worker=child.slot.name, exit_code=code)
             return
         child.short_lives = child.short_lives + 1 if lived < SHORT_LIFE_S else 0
         log.warning("worker.lost", worker=child.slot.name, exit_code=code, seconds=round(lived, 1))
         child.not_before_s = time.monotonic() + backoff_s(child.short_lives)
         if child.short_lives >= SHORT_LIVES:
-            child.given_up, child.is_on = True, False
+            child.given_up, child.queue = True, None
             why = "died at once, again and again"
             log.error("worker.stopped", worker=child.slot.name, reason=why, exit_code=code)
 
-    def _start(self, child: Child) -> None:
+    def _start(self, child: Child, queue: str) -> None:
         slot = child.slot
         child.process = subprocess.Popen(
             self.command(slot),
-            env={**self.environment, **slot.environment()},
+            env={**self.environment, **slot.environment(), "HEADRACE_QUEUE": queue},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C at a terminal is the fleet's to translate
         )
-        child.started_s = time.monotonic()
+        child.started_s, child.began_s = time.monotonic(), time.time()
 
     # -- the end
 

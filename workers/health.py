@@ -4,7 +4,7 @@
 | --- | --- |
 | `/livez` | 200 while the fleet's loop turns |
 | `/readyz` | 200 while Redis answers and, where workers are wanted, one of them serves |
-| `/status` | each slot: device, state, what is in hand, seconds since progress |
+| `/status` | each slot: queue, device, state, what is in hand, seconds since progress |
 | `/metrics` | Prometheus text: what the workers of this host counted, those that have ended included |
 
 A worker that serves has its connection to the queue; the model is loaded with the first message,
@@ -62,7 +62,7 @@ def _live(fleet: Fleet) -> Reply:
 
 
 def _ready(fleet: Fleet, watch: Watch) -> Reply:
-    wanted = [c for c in list(fleet.children) if c.is_on]
+    wanted = [c for c in list(fleet.children) if c.queue is not None]
     serving = sum(c.slot.name in watch.doing for c in wanted)
     ready = watch.redis_answers and not fleet.stopping.is_set() and (serving > 0 or not wanted)
     body = {
@@ -84,10 +84,12 @@ def _worker(child: Child, watch: Watch, now_s: float) -> dict[str, Any]:
     doing = watch.doing.get(child.slot.name)
     told = {
         "name": child.slot.name,
+        "queue": child.queue,
         "device": child.slot.device,
         "cores": list(child.slot.cores),
         "state": child.state,
         "restarts_in_a_row": child.short_lives,
+        "moves": child.moves,
         "serves": doing is not None,
     }
     if doing is None:

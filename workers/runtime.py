@@ -17,6 +17,7 @@ from schemas.celery_config import send
 from schemas.errors import ModelError
 from schemas.job import Job
 from schemas.message import ScoreChunk
+from schemas.model_name import engine_name, speed_field
 from schemas.settings import Settings, cache_folder
 from schemas.storage.open import open_store
 from schemas.storage.store import Store
@@ -88,16 +89,7 @@ class Runtime:
         Raises:
             ModelError, ModelChanged: the model cannot be loaded, or is not the one planned.
         """
-        wanted = json.dumps(
-            [
-                job.spec.task,
-                job.spec.params,
-                job.spec.model.model_dump(),
-                job.spec.dtype,
-                job.spec.max_length,
-            ],
-            sort_keys=True,
-        )
+        wanted = engine_name(job)
         if self._engine is None or self._engine[0] != wanted:
             self._engine = None  # the old model leaves before the new one comes
             self._engine = (wanted, self._load(job))
@@ -162,12 +154,12 @@ class Runtime:
                 f"job {job.id} wants {job.spec.dtype}, which {device} does not have: send it to "
                 "another queue, or submit it with another --dtype"
             )
+        started = time.monotonic()
         task = load_task(job.spec.task)
         path = ""
         if job.spec.task != "fake":
             set_threads(device, self.identity.threads)
             path = str(self._resolve(job))
-        started = time.monotonic()
         task.load(
             LoadRequest(
                 model_path=path,
@@ -179,15 +171,22 @@ class Runtime:
                 allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,
             )
         )
-        log.info(
-            "model.loaded",
-            task=job.spec.task,
-            device=device,
-            seconds=round(time.monotonic() - started, 3),
-        )
+        seconds = round(time.monotonic() - started, 3)
+        self._tell_load(job, seconds)
+        log.info("model.loaded", task=job.spec.task, device=device, seconds=seconds)
         return Engine(
             task, Budget(task.default_batch_tokens()), bool(getattr(task, "padded", True)), device
         )
+
+    def _tell_load(self, job: Job, seconds: float) -> None:
+        """Say what the model costs to load: whoever moves workers between queues reckons with it."""
+        try:
+            pipe = self.client.pipeline(transaction=False)
+            pipe.hset(keys.LOADS, speed_field(job), seconds)
+            pipe.expire(keys.LOADS, keys.SPEEDS_LIFE_S)
+            pipe.execute()
+        except redis.RedisError as error:
+            self.redis_away(error)
 
     def _resolve(self, job: Job) -> Path:
         cache = (

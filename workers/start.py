@@ -6,7 +6,7 @@ import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,17 @@ def start_fleet(flags: dict[str, Any], *, follows: bool = False) -> int:
     configure_logging(settings, sys.stderr)
     client = _client(settings)
     slots = plan_slots(settings, cores_available(), settings.max_workers if follows else None)
-    fleet = Fleet(slots, process_environment(**environment_of(settings)), settings.grace_s)
+    environment = process_environment(**environment_of(settings))
+    fleet = Fleet(slots, environment, settings.grace_s, queue=settings.queue)
     watch = Watch(client, fleet.running)
-    fleet.is_busy = watch.is_busy
+    fleet.doing = lambda name: watch.doing.get(name)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: fleet.stop())
-    log.info("worker.started", message=describe(slots), queue=settings.queue)
+    queues = _queues(settings) if follows else [settings.queue]
+    log.info("worker.started", message=describe(slots), queue=",".join(queues))
     with (
         _metrics_folder(settings, fleet) as metrics,
-        _answers(settings, fleet, follows),
+        _answers(settings, queues, fleet, follows),
         serve_health(settings.health, fleet, watch, metrics),
     ):
         watch.start()
@@ -68,6 +70,11 @@ def _client(settings: Settings) -> Any:
     return client
 
 
+def _queues(settings: Settings) -> list[str]:
+    """The queues of a fleet, the one that keeps the minimum first."""
+    return list(dict.fromkeys(settings.queues)) or [settings.queue]
+
+
 @contextlib.contextmanager
 def _metrics_folder(settings: Settings, fleet: Fleet) -> Iterator[Path | None]:
     """Where the workers keep what they count, for the block's life; None where nobody asks."""
@@ -82,7 +89,9 @@ def _metrics_folder(settings: Settings, fleet: Fleet) -> Iterator[Path | None]:
 
 
 @contextlib.contextmanager
-def _answers(settings: Settings, fleet: Fleet, follows: bool) -> Iterator[None]:
+def _answers(
+    settings: Settings, queues: Sequence[str], fleet: Fleet, follows: bool
+) -> Iterator[None]:
     """The fleet asks the controller for the block's life."""
     if not follows:
         yield
@@ -92,15 +101,15 @@ def _answers(settings: Settings, fleet: Fleet, follows: bool) -> Iterator[None]:
             "headrace-worker fleet needs --controller URL or HEADRACE_CONTROLLER_URL, e.g. "
             "http://localhost:8080 (headrace controller --listen); for a fixed number: start"
         )
-    least = min(settings.min_workers, len(fleet.slots))
     answers = Answers(
         settings.controller_url,
-        settings.queue,
+        queues,
         len(fleet.slots),
-        least,
-        lambda: len(fleet.running()),
+        settings.min_workers,
+        lambda queue: len(fleet.running(queue)),
+        settings.startup_s,
     )
-    fleet.wanted = lambda: answers.workers
+    fleet.wanted = lambda: answers.asks
     answers.start()
     try:
         yield

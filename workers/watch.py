@@ -38,10 +38,6 @@ class Watch:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def is_busy(self, name: str) -> bool:
-        found = self.doing.get(name)
-        return found is not None and bool(found.hand)
-
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="headrace-watch", daemon=True)
         self._thread.start()

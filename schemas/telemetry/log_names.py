@@ -35,6 +35,7 @@ LOG_EVENTS: dict[str, str] = {
     "controller.stopped": "this process no longer does",
     "scaling.listening": "the controller answers how many workers are wanted",
     "scaling.changed": "the fleet follows another number of workers",
+    "scaling.moved": "a worker leaves its queue for another",
     "scaling.unreachable": "the controller does not answer; the fleet stays as it is",
     "http.failed": "a request for health, scale or metrics could not be answered",
     "broker.unreachable": "Redis does not answer; it is tried again",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -23,16 +24,20 @@ import redis
 from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
 from producers.workers_seen import read_workers
-from schemas import layout
+from schemas import keys, layout
 from schemas.broker import celery_url, connect
 from schemas.celery_config import make_sender
 from schemas.errors import ExitCode
+from schemas.model_name import speed_field
 from schemas.settings import load_settings
 from tests.acceptance.conftest import IS_LONG
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job
+from workers.answers import Answers
 from workers.fleet import Fleet
+from workers.placing import Ask
 from workers.slots import Slot, cores_available
+from workers.watch import Watch
 
 CORES = cores_available()
 SLOTS = 8 if IS_LONG else 2
@@ -169,7 +174,7 @@ def test_scale_in_reworks_at_most_the_chunk_in_hand(
         [Slot(f"scaled-{n}", "cpu", 1) for n in range(2)],
         {**kept, "HEADRACE_BROKER_URL": redis_url, "HEADRACE_GRACE_S": "0"},
         0.0,
-        lambda: wanted[0],
+        lambda: [Ask("default", wanted[0])],
     )
     job = make_job(tmp_path, [f"t{i}" for i in range(900)], chunk_rows=30, params={"ms_per_row": 8})
     client = connect(redis_url, name="acceptance")
@@ -197,7 +202,7 @@ def test_a_slot_in_a_crash_loop_is_taken_out_and_the_others_go_on(tmp_path: Path
         return ["sh", "-c", "exit 3" if slot.name == "bad" else "exec sleep 60"]
 
     slots = [Slot(name, "cpu", 1) for name in ("good", "bad", "other")]
-    fleet = Fleet(slots, dict(os.environ), 1.0, lambda: 3, command=command)
+    fleet = Fleet(slots, dict(os.environ), 1.0, lambda: [Ask("default", 3)], command=command)
     doomed = Fleet([Slot("bad", "cpu", 1)], dict(os.environ), 1.0, command=command)
     codes: dict[str, int] = {}
     threads = [
@@ -217,3 +222,64 @@ def test_a_slot_in_a_crash_loop_is_taken_out_and_the_others_go_on(tmp_path: Path
         for thread in threads:
             thread.join(30)
     assert codes == {"fleet": ExitCode.OK, "doomed": ExitCode.CRASH_LOOP}
+
+
+def test_workers_move_to_another_queue_when_theirs_is_dry_and_it_pays(
+    house: House, redis_url: str, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """One host, two slots, two queues: a trifle moves nobody, a corpus moves both, and once."""
+    slow = {"ms_per_row": 6}
+    small = make_job(tmp_path / "small", ["a"] * 200, chunk_rows=20, params=slow, queue="small")
+    trifle = make_job(tmp_path / "trifle", ["b"] * 10, chunk_rows=10, queue="large")
+    corpus = [f"c{i}" for i in range(1_500)]
+    large = make_job(tmp_path / "large", corpus, chunk_rows=50, params=slow, queue="large")
+    # of the night before; the plan's bytes make 5 tokens a row
+    redis_client.hset(keys.SPEEDS, speed_field(large.job), 200.0)
+    redis_client.hset(keys.LOADS, speed_field(large.job), 0.5)
+    with _two_queues(redis_url) as (fleet, watch):
+        house.controller.add(small.job, small.store)
+        wait_until(small.manifest, 60, "the small job to end")
+        small.check()
+        assert {c.queue for c in fleet.children} == {"small"}
+        house.controller.add(trifle.job, trifle.store)
+        idle = lambda: min(time.time() - d.progress_s for d in watch.doing.values())  # noqa: E731
+        wait_until(lambda: watch.doing and idle() > 3, 30, "both to have waited long enough")
+        assert [c.moves for c in fleet.children] == [0, 0]
+        house.controller.add(large.job, large.store)
+        wait_until(lambda: [c.moves for c in fleet.children] == [1, 1], 20, "both to move")
+        wait_until(lambda: large.manifest() and trifle.manifest(), 60, "the rest to end")
+        large.check()
+        trifle.check()
+        assert [c.moves for c in fleet.children] == [1, 1]
+
+
+@contextlib.contextmanager
+def _two_queues(redis_url: str) -> Iterator[tuple[Fleet, Watch]]:
+    """A host of two slots for two queues, as `headrace-worker fleet` puts it together."""
+    client = connect(redis_url, name="acceptance")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
+    fleet = Fleet(
+        [Slot(f"moving-{n}", "cpu", 1) for n in range(2)],
+        {**kept, "HEADRACE_BROKER_URL": redis_url},
+        5.0,
+    )
+    settings = load_settings(listen="127.0.0.1:0", window_s=2, startup_s=1, cooldown_s=120)
+    watch = Watch(client, fleet.running)
+    with serve_scaling(settings, client, Pulse()) as port:
+        answers = Answers(
+            f"http://127.0.0.1:{port}", ["small", "large"], 2, 0,
+            lambda queue: len(fleet.running(queue)), start_s=1.0,
+        )  # fmt: skip
+        fleet.wanted = lambda: answers.asks
+        fleet.doing = lambda name: watch.doing.get(name)
+        thread = threading.Thread(target=fleet.run)
+        for part in (answers, watch, thread):
+            part.start()
+        try:
+            yield fleet, watch
+        finally:
+            fleet.stop()
+            thread.join(60)
+            answers.stop()
+            watch.stop()
+            client.close()

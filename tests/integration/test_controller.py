@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import redis
 
 from producers.controller import Controller
 from producers.queue_view import message_in, read_queue
-from producers.window import MIN_MESSAGES
+from producers.window import MIN_MESSAGES, window_size
 from schemas import keys, layout
 from schemas.attempts import read_attempts, record_attempt
 from schemas.broker import celery_url, connect
@@ -22,12 +23,14 @@ from schemas.embedded_redis import EmbeddedRedis
 from schemas.leases import FORWARD, READING, LeaseBook, Mark
 from schemas.manifest import Attempt, Parked
 from schemas.message import ScoreChunk
+from schemas.model_name import speed_field
 from schemas.settings import load_settings
 from schemas.telemetry import names
 from schemas.telemetry.provider import Telemetry
 from schemas.telemetry.trace_file import read_spans
 from tests.fake_jobs import FakeJob, make_job
 from workers.handler import handle
+from workers.presence import sign_presence
 from workers.runtime import Identity, Runtime
 
 Wait = Callable[..., Any]
@@ -169,6 +172,36 @@ def test_a_small_job_among_equals_gets_its_share_at_once(house: House, tmp_path:
     house.follow(small)
     first = [house.receive() for _ in range(7)]
     assert sum(m.job == small.id for m in first if m) == 3
+
+
+def test_two_models_on_one_queue_are_not_loaded_anew_for_each_message(
+    house: House, tmp_path: Path
+) -> None:
+    nights = [
+        make_job(tmp_path / name, ["x"] * 800, chunk_rows=1, params={"model": name})
+        for name in "ab"
+    ]
+    # ten loads of 0.8 s are 8 s, which are 80 chunks of 0.1 s in messages of eight
+    house.client.hset(keys.LOADS, speed_field(nights[0].job), 0.8)
+    house.client.hset(keys.SPEEDS, speed_field(nights[0].job), 50.0)
+    for night in nights:
+        house.controller.add(night.job, night.store)
+    house.controller.tick()
+    found = [message_in(raw) for raw in reversed(house.client.lrange(QUEUE, 0, -1))]
+    names = [m.key for m in found if m is not None]
+    changes = sum(a != b for a, b in itertools.pairwise(names))
+    assert set(names) == {n.job.key for n in nights}
+    assert (len(names), changes) == (MIN_MESSAGES, 6)
+
+
+def test_the_window_counts_the_workers_of_its_own_queue(house: House, tmp_path: Path) -> None:
+    facts = {"device": "cpu", "queue": "elsewhere"}
+    for n in range(40):
+        sign_presence(house.client, f"other-{n}", facts)
+    for n in range(20):
+        sign_presence(house.client, f"own-{n}", {**facts, "queue": "default"})
+    house.follow(make_job(tmp_path, ["x"] * 1_000, chunk_rows=1))
+    assert house.client.llen(QUEUE) == window_size(20)
 
 
 def test_what_a_dead_worker_never_acknowledged_is_gone_with_its_job(

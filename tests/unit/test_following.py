@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 import redis
@@ -14,18 +15,24 @@ import redis
 from schemas.errors import ConfigError
 from schemas.http_server import Reply, serve_http, split_address
 from tests.conftest import wait_until
-from workers.answers import Answers
+from workers.answers import START_S, Answers
 from workers.fleet import Fleet
 from workers.health import serve_health, status_of
+from workers.placing import Ask
 from workers.slots import Slot
 from workers.watch import Doing, Watch
+
+
+def tell(**answer: Any) -> Reply:
+    """An answer of `/scale`, as far as a fleet reads it."""
+    return Reply({"share": 0, "backlog_chunks": 9, "work_s": 90.0, "load_s": 7.0, **answer})
 
 
 class Controller:
     """Answers `/scale` as it is told to, and remembers the questions."""
 
     def __init__(self) -> None:
-        self.reply = Reply({"share": 3})
+        self.reply = tell(share=3)
         self.asked: list[Mapping[str, str]] = []
 
     def scale(self, query: Mapping[str, str]) -> Reply:
@@ -41,48 +48,62 @@ def controller() -> Controller:
 @pytest.fixture
 def answers(controller: Controller) -> Iterator[Answers]:
     with serve_http("127.0.0.1:0", {"/scale": controller.scale}) as port:
-        yield Answers(f"http://127.0.0.1:{port}/", "gpu", 8, 1, lambda: 2)
+        yield Answers(f"http://127.0.0.1:{port}/", ["gpu", "cpu"], 8, 1, lambda queue: 2)
 
 
 def test_the_host_gets_its_share(answers: Answers, controller: Controller) -> None:
-    assert answers.workers == 1
+    assert shares(answers) == {"gpu": 1, "cpu": 0}
     answers.ask()
-    assert answers.workers == 3
+    assert shares(answers) == {"gpu": 3, "cpu": 3}
     asked = controller.asked[0]
     assert (asked["queue"], asked["slots"], asked["running"]) == ("gpu", "8", "2")
+    assert controller.asked[1]["queue"] == "cpu"
+    assert answers.asks[1] == Ask("cpu", 3, 9, 90.0, START_S + 7.0)
+
+
+def test_a_load_that_nobody_measured_is_the_start_up_time(
+    answers: Answers, controller: Controller
+) -> None:
+    controller.reply = tell(load_s=None)
+    answers.ask()
+    assert answers.asks[0].change_s == START_S + 60
+
+
+def shares(answers: Answers) -> dict[str, int]:
+    return {ask.queue: ask.share for ask in answers.asks}
 
 
 @pytest.mark.parametrize(("share", "workers"), [(0, 1), (99, 8)])
 def test_a_share_stays_between_min_and_slots(
     answers: Answers, controller: Controller, share: int, workers: int
 ) -> None:
-    controller.reply = Reply({"share": share})
+    controller.reply = tell(share=share)
     answers.ask()
-    assert answers.workers == workers
+    assert shares(answers)["gpu"] == workers
 
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply({"error": "Redis is away"}, 503), Reply({}), Reply("<html>"), Reply({"share": None})],
+    [Reply({"error": "Redis is away"}, 503), Reply({}), Reply("<html>"), tell(share=None)],
     ids=["503", "no share", "not JSON", "no number"],
 )
 def test_no_answer_changes_nothing(answers: Answers, controller: Controller, reply: Reply) -> None:
     answers.ask()
     controller.reply = reply
     answers.ask()
-    assert answers.workers == 3
+    assert shares(answers) == {"gpu": 3, "cpu": 3}
 
 
 def test_a_controller_that_is_gone_changes_nothing() -> None:
-    answers = Answers("http://127.0.0.1:1", "q", 8, 2, lambda: 0)
+    answers = Answers("http://127.0.0.1:1", ["q"], 8, 2, lambda queue: 0)
     answers.ask()
-    assert answers.workers == 2
+    assert shares(answers) == {"q": 2}
 
 
 @pytest.mark.parametrize("url", ["host:8080", "ftp://host", "http://", ""])
 def test_a_url_without_meaning_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
-        Answers(url, "q", 1, 0, lambda: 0)
+        Answers(url, ["q"], 1, 0, lambda queue: 0)
 
 
 # -- health
@@ -95,7 +116,7 @@ def fleet() -> Iterator[Fleet]:
         [Slot("a", "cpu", 1), Slot("b", "cpu", 1)],
         dict(os.environ),
         0.0,
-        lambda: 1,
+        lambda: [Ask("default", 1)],
         command=lambda slot: ["sleep", "60"],
     )
     thread = threading.Thread(target=fleet.run)
@@ -138,8 +159,7 @@ def test_a_watch_keeps_what_it_saw_while_redis_is_away() -> None:
     watch = Watch(client, lambda: ["a"], doing=seen, redis_answers=True)
     watch.look()
     assert not watch.redis_answers
-    assert watch.is_busy("a")
-    assert not watch.is_busy("b")
+    assert watch.doing == seen
     client.close()
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,8 +12,7 @@ from hypothesis import strategies as st
 from schemas.settings import load_settings
 from workers.engine.device import dtypes_of
 from workers.engine.gpus import Gpu, cores_near, parse_cpu_list, parse_gpus
-from workers.fleet import Child, choose_leavers
-from workers.slots import Slot, node_of_cores, plan_slots, split_cores
+from workers.slots import node_of_cores, plan_slots, split_cores
 
 LISTING = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)
@@ -98,21 +95,3 @@ def test_nodes_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
         (tmp_path / node / "cpulist").write_text(text)
     assert node_of_cores(tmp_path) == {0: 0, 1: 0, 4: 0, 2: 1, 3: 1}
     assert parse_cpu_list("") == []
-
-
-def child(name: str, started_s: float, *, process: bool = True) -> Child:
-    found: Any = SimpleNamespace() if process else None
-    return Child(Slot(name, "cpu", 1), is_on=True, process=found, started_s=started_s)
-
-
-def test_idle_workers_go_before_busy_ones_and_the_young_before_the_old() -> None:
-    children = [
-        child("busy", 5),
-        child("old", 1),
-        child("young", 9),
-        child("new", 0, process=False),
-    ]
-    order = [c.slot.name for c in choose_leavers(children, 4, lambda name: name == "busy")]
-    assert order == ["new", "young", "old", "busy"]
-    assert choose_leavers(children, 0, lambda name: False) == []
-    assert choose_leavers(children, -1, lambda name: False) == []

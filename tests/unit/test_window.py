@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.window import Claim, Run, choose, run_length, to_be_passed, window_size
+from producers.window import (
+    LOADS_A_TURN,
+    Claim,
+    Run,
+    Turn,
+    choose,
+    run_length,
+    to_be_passed,
+    turn_of,
+    window_size,
+)
 from schemas.message import MAX_RUN
 
 
@@ -30,45 +42,46 @@ def test_runs_are_long_in_the_middle_and_short_at_the_end(
 
 
 def test_higher_priority_goes_first_and_alone() -> None:
-    runs = choose([claim("a", 0, 1), claim("b", 0, 1, priority=5)], 3, workers=4)
+    runs = choose([claim("a", 0, 1), claim("b", 0, 1, priority=5)], 3, workers=4)[0]
     assert [r.job for r in runs] == ["b", "b", "a"]
 
 
 def test_equals_take_turns() -> None:
-    runs = choose([claim("a", *range(9)), claim("b", *range(9))], 6, workers=9)
+    runs = choose([claim("a", *range(9)), claim("b", *range(9))], 6, workers=9)[0]
     assert [r.job for r in runs] == ["a", "b", "a", "b", "a", "b"]
 
 
 def test_a_newcomer_catches_up_with_who_has_most_in_flight() -> None:
-    runs = choose([claim("old", *range(9), flying=3), claim("new", *range(9))], 4, workers=9)
+    runs = choose([claim("old", *range(9), flying=3), claim("new", *range(9))], 4, workers=9)[0]
     assert [r.job for r in runs] == ["new", "new", "new", "new"]
 
 
 def test_a_run_stops_at_a_gap() -> None:
-    runs = choose([claim("a", 0, 1, 2, 7, 8, left=1_000)], 9, workers=1)
+    runs = choose([claim("a", 0, 1, 2, 7, 8, left=1_000)], 9, workers=1)[0]
     assert [r.chunks for r in runs] == [(0, 1, 2), (7, 8)]
 
 
 def test_a_chunk_that_died_before_goes_alone() -> None:
     lone = Claim("a", 0, (0, 1, 2, 3), 0, 1_000, alone=frozenset({1}))
-    runs = choose([lone], 9, workers=1)
+    runs = choose([lone], 9, workers=1)[0]
     assert [r.chunks for r in runs] == [(0,), (1,), (2, 3)]
 
 
 def test_nothing_ready_sends_nothing() -> None:
-    assert choose([claim("a"), claim("b")], 64, 1) == []
+    assert choose([claim("a"), claim("b")], 64, 1) == ([], None)
 
 
 claims = st.lists(
     st.builds(
-        lambda job, priority, ready, flying, more: Claim(
-            job, priority, tuple(sorted(ready)), flying, flying + len(ready) + more
+        lambda job, priority, ready, flying, more, model: Claim(
+            job, priority, tuple(sorted(ready)), flying, flying + len(ready) + more, model=model
         ),
         st.sampled_from("abcdef"),
         st.integers(-2, 2),
         st.sets(st.integers(0, 60), max_size=40),
         st.integers(0, 50),
         st.integers(0, 10_000),
+        st.sampled_from(["m", "n"]),
     ),
     max_size=6,
     unique_by=lambda c: c.job,
@@ -79,7 +92,7 @@ claims = st.lists(
 def test_what_is_chosen_was_ready_once_and_never_more_than_fits(
     found: list[Claim], messages: int, workers: int
 ) -> None:
-    runs = choose(found, messages, workers)
+    runs = choose(found, messages, workers)[0]
     assert len(runs) <= messages
     assert all(1 <= len(r.chunks) <= MAX_RUN for r in runs)
     assert all(list(r.chunks) == list(range(r.chunks[0], r.chunks[-1] + 1)) for r in runs)
@@ -93,7 +106,7 @@ def test_what_is_chosen_was_ready_once_and_never_more_than_fits(
 @given(claims, st.integers(1, 80))
 def test_no_lower_priority_while_a_higher_one_is_ready(found: list[Claim], messages: int) -> None:
     by_job = {c.job: c.priority for c in found}
-    order = [by_job[r.job] for r in choose(found, messages, 4)]
+    order = [by_job[r.job] for r in choose(found, messages, 4)[0]]
     assert order == sorted(order, reverse=True)
 
 
@@ -103,7 +116,7 @@ def test_a_run_is_a_value() -> None:
 
 def test_runs_grow_shorter_towards_the_end_of_a_job() -> None:
     claim = Claim("a", 0, tuple(range(35)), in_flight=0, remaining=35)
-    lengths = [len(run.chunks) for run in choose([claim], messages=64, workers=2)]
+    lengths = [len(run.chunks) for run in choose([claim], messages=64, workers=2)[0]]
     assert sum(lengths) == 35
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] == 4
@@ -124,3 +137,105 @@ def test_runs_grow_shorter_towards_the_end_of_a_job() -> None:
 )
 def test_who_makes_room_for_whom(claims: list[Claim], passed: set[str]) -> None:
     assert to_be_passed(claims) - {"new"} == passed
+
+
+# -- jobs with different models
+
+
+def large(job: str, model: str, flying: int = 1, **more: Any) -> Claim:
+    """A night's corpus: more ready than any window takes."""
+    return Claim(job, 0, tuple(range(900)), flying, 10_000, model=model, **more)
+
+
+@pytest.mark.parametrize(
+    ("load_s", "chunk_s", "run", "workers", "models", "messages"),
+    [
+        (15, 30, 8, 2, 2, 2),  # a message is 240 s: one for each worker is enough
+        (15, 30, 1, 2, 2, 10),  # 150 s of work for each of two, in messages of 30 s
+        (60, 1, 8, 2, 2, 32),  # more than half of the window would be needed
+        (60, 1, 8, 2, 5, 12),  # five turns must fit into it
+        (0, 30, 8, 4, 2, 4),
+    ],
+)
+def test_a_turn_is_ten_loads_of_work_for_each_worker(
+    load_s: float, chunk_s: float, run: int, workers: int, models: int, messages: int
+) -> None:
+    claim = large("a", "m", load_s=load_s, chunk_s=chunk_s)
+    assert turn_of(claim, run, workers, models) == Turn("m", messages)
+
+
+def test_equals_of_different_models_take_turns_of_many_messages() -> None:
+    both = [large("a", "m"), large("b", "n", flying=2)]
+    runs, turn = choose(both, 6, workers=2)
+    assert [r.job for r in runs] == ["a", "a", "b", "b", "a", "a"]
+    assert turn == Turn("m", 0, ("n",))
+
+
+def test_a_turn_goes_on_where_the_last_tick_left_it() -> None:
+    both = [large("a", "m", flying=9), large("b", "n")]
+    runs, turn = choose(both, 3, workers=2, turn=Turn("m", 2))
+    assert [r.job for r in runs] == ["a", "a", "b"]
+    assert turn == Turn("n", 1, ("m",))
+
+
+def test_a_newcomer_does_not_wait_for_the_end_of_a_turn() -> None:
+    runs, _ = choose([large("a", "m"), large("b", "n", flying=0)], 1, 2, Turn("m", 30))
+    assert [r.job for r in runs] == ["b"]
+
+
+def test_a_higher_priority_does_not_wait_either() -> None:
+    urgent = Claim("u", 5, (0,), 1, 2, model="n")
+    runs, _ = choose([large("a", "m"), urgent], 2, 2, Turn("m", 30))
+    assert [r.job for r in runs] == ["u", "a"]
+
+
+def test_jobs_of_one_model_share_its_turn() -> None:
+    runs, _ = choose([large("a", "m"), large("b", "m")], 4, workers=2)
+    assert [r.job for r in runs] == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8, 40])
+@pytest.mark.parametrize("models", [2, 3, 5])
+def test_workers_hardly_ever_load_and_every_job_moves_on(workers: int, models: int) -> None:
+    """A queue in order, workers that keep their last model, the window topped up at each step."""
+    load_s, chunk_s = 15.0, 30.0
+    night = Night(models, workers, load_s, chunk_s)
+    while night.done < 800 * workers:
+        night.step()
+    share = night.loads * load_s / (night.done * chunk_s + night.loads * load_s)
+    assert share < 1.5 / LOADS_A_TURN
+    assert min(night.sent) > 0.7 * max(night.sent)
+
+
+class Night:
+    """Jobs of different models on one queue, played with the pure functions alone."""
+
+    def __init__(self, models: int, workers: int, load_s: float, chunk_s: float) -> None:
+        self.cost = {"load_s": load_s, "chunk_s": chunk_s}
+        self.workers = [("", 0.0)] * workers
+        self.queue: list[Run] = []
+        self.sent = [0] * models
+        self.ended = [0] * models
+        self.turn: Turn | None = None
+        self.loads = self.done = 0
+
+    def step(self) -> None:
+        """Top the window up, and let the worker that is free first take a message."""
+        claims = [
+            Claim(str(n), 0, tuple(range(s, s + 900)), s - e, 10**6, model=f"m{n}", **self.cost)
+            for n, (s, e) in enumerate(zip(self.sent, self.ended, strict=True))
+        ]
+        assert len(to_be_passed(claims)) == (len(claims) if not self.queue else 0)
+        free = window_size(len(self.workers)) - len(self.queue)
+        runs, self.turn = choose(claims, free, len(self.workers), self.turn)
+        for run in runs:
+            self.sent[int(run.job)] += len(run.chunks)
+        self.queue += runs
+        run = self.queue.pop(0)
+        self.ended[int(run.job)] += len(run.chunks)
+        at = min(range(len(self.workers)), key=lambda n: self.workers[n][1])
+        model, free_s = self.workers[at]
+        self.loads += model != run.job
+        self.done += len(run.chunks)
+        spent = len(run.chunks) * self.cost["chunk_s"]
+        self.workers[at] = (run.job, free_s + spent)

@@ -16,7 +16,7 @@ With `{"faults": true}` a text can hold markers:
 | `__spin__` | the same, inside C code that never lets another thread run |
 | `__sleep_ms__N` | `forward` takes N ms longer |
 
-`{"ms_per_row": 2.5}` makes every row slow, with or without faults.
+`{"ms_per_row": 2.5}` makes every row slow and `{"load_ms": 800}` the load, with or without faults.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class FakeTask:
         self._max_length = request.max_length
         self._faults = bool(request.params.get("faults", False))
         self._ms_per_row = float(request.params.get("ms_per_row", 0.0))
+        if load_ms := float(request.params.get("load_ms", 0.0)):
+            self._sleep(load_ms / 1e3)
 
     def columns(self) -> list[pa.Field]:
         return [pa.field("length", pa.int32()), pa.field("digest", pa.string())]

@@ -1,0 +1,25 @@
+"""What a job wants of a worker, as one line: what decides its speed, and what it has to load."""
+
+from __future__ import annotations
+
+import json
+
+from schemas.job import Job
+
+
+def model_name(job: Job) -> str:
+    """What decides a worker's speed, beside its device: the task, the model and the precision."""
+    model = job.spec.model
+    return f"{job.spec.task} {model.uri}@{model.revision[:19]} {job.spec.dtype}"
+
+
+def engine_name(job: Job) -> str:
+    """What a worker must have loaded; another name is another load."""
+    spec = job.spec
+    wanted = [spec.task, spec.params, spec.model.model_dump(), spec.dtype, spec.max_length]
+    return json.dumps(wanted, sort_keys=True)
+
+
+def speed_field(job: Job) -> str:
+    """The job's field in `headrace:speeds` and `headrace:loads`."""
+    return f"{job.options.queue} {model_name(job)}"
