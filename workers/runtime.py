@@ -23,7 +23,7 @@ from schemas.storage.open import open_store
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.provider import Telemetry
-from workers.engine.device import device_inside, dtypes_of, set_threads
+from workers.engine.device import device_inside, dtypes_of, not_served, set_threads
 from workers.engine.packing import Budget
 from workers.holding import Drain, Terms
 from workers.measure import DeviceUse
@@ -150,10 +150,7 @@ class Runtime:
     def _load(self, job: Job) -> Engine:
         device = self.identity.device
         if job.spec.dtype not in dtypes_of(device) and job.spec.task != "fake":
-            raise ModelError(
-                f"job {job.id} wants {job.spec.dtype}, which {device} does not have: send it to "
-                "another queue, or submit it with another --dtype"
-            )
+            raise ModelError(f"job {job.id} wants {not_served(job.spec.dtype, device)}")
         started = time.monotonic()
         task = load_task(job.spec.task)
         path = ""

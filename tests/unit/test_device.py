@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ConfigError, ModelError
+from workers.engine.cpu import multiplies_bf16, parse_flags
 from workers.engine.device import (
     device_inside,
     dtypes_of,
     is_out_of_memory,
     list_devices,
+    not_served,
     resolve_dtype,
     worker_environment,
 )
@@ -75,6 +77,31 @@ def test_auto_is_the_best_precision_the_device_has() -> None:
     assert dtypes_of("cuda:1") == {"float32", "float16"}
     with pytest.raises(ModelError, match="cuda:1"):
         resolve_dtype("bfloat16", "cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("info", "machine", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 avx512_vnni\n", "x86_64", True),
+        ("processor : 0\nflags : fpu amx_bf16 amx_tile\n", "x86_64", True),
+        ("flags\t\t: fpu avx2 avx512f\n", "x86_64", False),
+        ("Features\t: fp asimd bf16 i8mm\n", "aarch64", True),
+        ("Features\t: fp asimd\n", "aarch64", False),
+        ("flags : bf16\n", "x86_64", False),
+        ("", "x86_64", False),
+    ],
+)
+def test_a_cpu_that_multiplies_bfloat16_is_known_by_its_flags(
+    info: str, machine: str, expected: bool
+) -> None:
+    assert multiplies_bf16(parse_flags(info), machine) is expected
+
+
+def test_bfloat16_is_served_only_by_a_cpu_that_multiplies_it() -> None:
+    assert "bfloat16" not in dtypes_of("cpu", frozenset({"avx2"}))
+    assert "float32" in dtypes_of("cpu", frozenset())
+    assert "several times slower" in not_served("bfloat16", "cpu")
+    assert "slower" not in not_served("float16", "cpu")
 
 
 def test_a_cpu_worker_keeps_its_memory_and_its_threads() -> None:

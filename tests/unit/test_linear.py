@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from workers.engine.cpu import cpu_flags, multiplies_bf16
 from workers.engine.linear import lay_out
 
 
@@ -52,7 +53,19 @@ def test_weights_that_two_modules_share_stay(bert: Any) -> None:
     assert lay_out(bert) == 2 * 6 + 1 - 2
 
 
-def test_half_precision_stays(bert: Any) -> None:
+def test_half_precision_is_laid_out_where_the_cpu_multiplies_it(bert: Any) -> None:
     import torch
 
-    assert lay_out(bert.to(torch.bfloat16)) == 0
+    ids = torch.arange(40).unsqueeze(0)
+    with torch.inference_mode():
+        exact = bert(ids).last_hidden_state
+        fast = multiplies_bf16(cpu_flags())
+        assert lay_out(bert.to(torch.bfloat16)) == (2 * 6 + 1 if fast else 0)
+        after = bert(ids).last_hidden_state.float()
+    assert float((after - exact).abs().max()) < 0.1
+
+
+def test_float16_stays(bert: Any) -> None:
+    import torch
+
+    assert lay_out(bert.to(torch.float16)) == 0

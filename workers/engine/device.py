@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from schemas.errors import ConfigError, ModelError
+from workers.engine.cpu import cpu_flags, multiplies_bf16
 from workers.engine.gpus import gpu_index, list_gpus, nvidia_smi
 
 CPU = "cpu"
@@ -56,10 +57,15 @@ def list_devices(spec: str = "auto") -> list[str]:
     return names
 
 
-def dtypes_of(device: str) -> frozenset[str]:
-    """The precisions a device can serve. bf16 needs compute capability 8.0 (Ampere)."""
+def dtypes_of(device: str, flags: frozenset[str] | None = None) -> frozenset[str]:
+    """The precisions a device can serve, and serves faster than float32.
+
+    bf16 needs compute capability 8.0 (Ampere), or a CPU that multiplies it (`cpu`); `flags` are
+    the CPU's, absent: this machine's.
+    """
     if device == CPU:
-        return frozenset({"float32", "bfloat16", "int8"})
+        bf16 = multiplies_bf16(cpu_flags() if flags is None else flags)
+        return frozenset({"float32", "int8", *(["bfloat16"] if bf16 else [])})
     capability = nvidia_smi("--query-gpu=compute_cap", "--format=csv,noheader")
     index = gpu_index(device)
     has_bf16 = index < len(capability) and float(capability[index]) >= 8.0
@@ -76,10 +82,19 @@ def resolve_dtype(requested: str, device: str) -> str:
     if requested == "auto":
         return "bfloat16" if device != CPU and "bfloat16" in can else "float32"
     if requested not in can:
-        raise ModelError(
-            f"dtype {requested} is not served on {device}: it has {', '.join(sorted(can))}"
-        )
+        raise ModelError(f"dtype {not_served(requested, device)}")
     return requested
+
+
+def not_served(dtype: str, device: str) -> str:
+    """Why a device does not serve a precision, and what to do: the end of a sentence."""
+    slow = device == CPU and dtype == "bfloat16"
+    why = ": without AVX512_BF16 or AMX it is several times slower than float32" if slow else ""
+    can = ", ".join(sorted(dtypes_of(device)))
+    return (
+        f"{dtype}, which {device} does not serve{why}. It serves {can}: submit the job with "
+        "another --dtype, or send it to another queue"
+    )
 
 
 def worker_environment(device: str, threads: int, visible: str | None = None) -> dict[str, str]:
