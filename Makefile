@@ -113,8 +113,18 @@ lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev  ## headrace and its peers side by side
-	@$(BIN)/python -m benchmarks
+# Peers live in an environment of their own: nothing of theirs is needed, or may break anything, here.
+$(VENV)/peers/.installed: benchmarks/requirements.txt $(VENV)/.torch
+	@echo "installing the peers of the benchmark into $(VENV)/peers"
+	@$(BIN)/python -m venv $(VENV)/peers
+	@torch=$$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))'); \
+		$(VENV)/peers/bin/pip install --quiet "torch==$$torch" 2>/dev/null \
+		|| $(VENV)/peers/bin/pip install --quiet "torch==$$torch" --extra-index-url $(CPU_INDEX)
+	@$(VENV)/peers/bin/pip install --quiet --requirement benchmarks/requirements.txt
+	@touch $@
+
+bench: $(VENV)/.dev $(VENV)/peers/.installed  ## headrace and its peers side by side; on a GPU, all models
+	@$(BIN)/python -m benchmarks --peers-python $(VENV)/peers/bin/python
 
 chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, by seed
 	@HEADRACE_CHAOS=long $(PYTEST) tests/acceptance

@@ -7,126 +7,122 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import show
-from benchmarks.contestants import ALL
+from benchmarks.contestants import ALL, CELERY, DEFAULT, EMPTY, FLEET, chosen
+from benchmarks.empty_celery import time_empty_tasks
 from benchmarks.fleet import run_empty, run_fleet
-from benchmarks.inputs import SIZES, make_model, take_corpus
-from benchmarks.job import MALLOC, Job, model_flops, read_config
+from benchmarks.job import MALLOC, Job
+from benchmarks.pinning import Pin
+from benchmarks.prepare import facts_of, prepare
 
-FLEET, EMPTY = "fleet", "fleet-fake-task"
-LIMIT_S = 1_200
+LIMIT_S = 1_800
+EMPTY_CHUNK_ROWS = 40  # small, so that what a chunk costs is not what its rows cost
 
 
 def main() -> None:
     args = _arguments()
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
-        job = _prepare(args, Path(folder))
-        runs: dict[str, list[dict[str, float]]] = {}
-        missing: dict[str, str] = {}
-        for number in range(args.rounds):
-            for name in args.only or [*ALL, FLEET, EMPTY]:
-                if name not in missing:
-                    _one(name, job, args, runs, missing, number)
-            facts = _facts(job, args)  # after each round, so that one cut short leaves something
-            facts["table"] = show.summarize(runs, facts["useful_flops"], missing)
-            path = show.save(args.results, args.name, facts)
-    print(show.as_text(facts["table"]))
+    path = args.resume or args.results / f"{args.name}.json"
+    job, sample = prepare(args, path)
+    kept = show.load(path) or {"runs": {}, "missing": {}}
+    facts = facts_of(job, args, kept.get("facts"))
+    for number in range(args.rounds):
+        for name in args.only:
+            own = sample if name in ALL and ALL[name].sampled else job
+            _one(name, own, args, kept, number)
+            show.save(path, facts | {"load_at_end": os.getloadavg()[0]}, kept)
+    print(show.as_text(show.load(path)))
     print("written:", path)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rows", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=[*ALL, FLEET, EMPTY], metavar="NAME")
-    parser.add_argument("--corpus", type=Path, help="Parquet with a column text")
-    parser.add_argument("--model", type=Path, help="folder of a BERT text classifier")
-    parser.add_argument("--size", choices=SIZES, help="of the model with random weights")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--only", nargs="+", default=DEFAULT, metavar="NAME", help="contestants or families"
+    )
+    parser.add_argument("--corpus", type=Path, nargs="+", help="Parquet with a column text")
+    parser.add_argument("--longest", type=int, help="only texts of at most so many characters")
+    parser.add_argument("--length", type=int, help="instead: rows of about so many tokens each")
+    parser.add_argument("--sample-rows", type=int, default=400, help="for the pipeline")
+    parser.add_argument("--model", type=Path, help="folder of a text classifier")
+    parser.add_argument("--size", help="of a model with random weights, see benchmarks.inputs")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--chunk-rows", type=int, default=2_000, help="of the whole fleet's chunks")
+    parser.add_argument("--workers", type=int, default=1, help="of the fleet, --threads each")
+    parser.add_argument("--chunk-rows", type=int, help="of the fleet; default: as headrace plans")
+    parser.add_argument("--worker-cores", default="", help="keep the fleet's workers there: 1,2")
+    parser.add_argument("--rest-cores", default="", help="and everything else of it there: 0")
     parser.add_argument("--peers-python", default=sys.executable, help="with requirements.txt")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--name", default=time.strftime("%Y%m%d-%H%M%S"), help="of the results")
-    return parser.parse_args()
-
-
-def _prepare(args: argparse.Namespace, folder: Path) -> Job:
-    import torch
-
-    gpu = torch.cuda.is_available()
-    corpus, model = folder / "corpus.parquet", args.model
-    take_corpus(args.corpus, args.rows, corpus)
-    if model is None:
-        model = folder / "model"
-        make_model(model, args.size or ("base" if gpu else "minilm"))
-    device, dtype = ("cuda:0", "bfloat16") if gpu else ("cpu", "float32")
-    output = str(folder / "output.parquet")
-    return Job(str(corpus), str(model), output, args.threads, device, dtype)
-
-
-def _one(
-    name: str,
-    job: Job,
-    args: argparse.Namespace,
-    runs: dict[str, list[dict[str, float]]],
-    missing: dict[str, str],
-    number: int,
-) -> None:
-    job = replace(job, output=job.output.replace("output.", f"{name}-{number}."))
+    parser.add_argument("--resume", type=Path, help="add rounds to this file of results")
+    args = parser.parse_args()
     try:
-        if name == FLEET:
-            found = run_fleet(job, args.rows, args.chunk_rows)
-        elif name == EMPTY:
-            found = run_empty(job.corpus, Path(job.output).with_suffix(".fake"), 50, args.rows)
-        else:
-            found = _in_own_process(name, job, args)
+        args.only = chosen(args.only)
+    except KeyError as error:
+        parser.error(f"no contestant is called {error}; they are {', '.join(ALL)}")
+    return args
+
+
+def _one(name: str, job: Job, args: argparse.Namespace, kept: dict[str, Any], number: int) -> None:
+    runs, missing = kept["runs"], kept["missing"]
+    if name in ALL and not ALL[name].on_gpu and job.device != "cpu":
+        return
+    stem = f"{name}-{len(runs.get(name, ()))}."
+    job = replace(job, output=job.output.replace("output.", stem))
+    try:
+        found = _run(name, job, args)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
-        missing[name] = str(error)[-200:].replace("\n", " ").replace("|", "/")
+        missing[name] = str(error)[-300:].replace("\n", " ").replace("|", "/")
         print(f"{name}: {missing[name]}", file=sys.stderr)
         return
     if "missing" in found:
         missing[name] = f"not installed: {found['missing']}"
         return
-    runs.setdefault(name, []).append(found)
+    missing.pop(name, None)
+    runs.setdefault(name, []).append(found | {"at": time.strftime("%H:%M:%S")})
     print(f"round {number + 1}: {name} {found['seconds']:.2f} s", file=sys.stderr, flush=True)
+
+
+def _run(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
+    pin = Pin(_cores(args.worker_cores), _cores(args.rest_cores))
+    if name == FLEET:
+        return run_fleet(job, args.rows, args.workers, args.chunk_rows, pin)
+    if name == EMPTY:
+        output = Path(job.output).with_suffix(".fake")
+        return run_empty(job.corpus, output, args.rows, EMPTY_CHUNK_ROWS, pin)
+    if name == CELERY:
+        return time_empty_tasks(pin)
+    return _in_own_process(name, job, args)
+
+
+def _cores(text: str) -> tuple[int, ...]:
+    return tuple(int(core) for core in text.split(",") if core)
 
 
 def _in_own_process(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
     threads = {n: str(job.threads) for n in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")}
-    own = {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1", **threads}
+    own = {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1", **threads,
+           "HEADRACE_BENCH_WORKER_CORES": args.worker_cores,
+           "HEADRACE_BENCH_REST_CORES": args.rest_cores}  # fmt: skip
+    if name.startswith("ray"):  # one actor a worker of the fleet, of one thread each
+        job = replace(job, threads=args.workers * args.threads)
     python = args.peers_python if ALL[name].is_peer else sys.executable
+    root = Path(__file__).parent.parent
     done = subprocess.run(
         [python, "-m", "benchmarks.contestants", name, json.dumps(asdict(job))],
-        env=os.environ | MALLOC | own, capture_output=True, text=True, timeout=LIMIT_S,
-        cwd=Path(__file__).parent.parent,
+        env=os.environ | MALLOC | own | {"PYTHONPATH": str(root)},
+        capture_output=True, text=True, timeout=LIMIT_S, cwd=root,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"ended with {done.returncode}: {done.stderr[-300:]}")
     outcome: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return outcome
-
-
-def _facts(job: Job, args: argparse.Namespace) -> dict[str, Any]:
-    """What the figures hold for, and the operations that the job needs."""
-    from transformers import AutoTokenizer
-
-    texts = job.read()[1]
-    ids = AutoTokenizer.from_pretrained(job.model)(texts, truncation=True, max_length=512)
-    lengths = sorted(len(row) for row in ids["input_ids"])
-    return {
-        "rows": len(texts), "tokens": sum(lengths), "median_tokens": lengths[len(lengths) // 2],
-        "corpus": args.corpus.name if args.corpus else "generated reviews",
-        "model": args.model.name if args.model else f"random {args.size or 'default'}",
-        "threads": args.threads, "rounds": args.rounds, "device": job.device, "dtype": job.dtype,
-        "load_at_end": os.getloadavg()[0], "cores": os.cpu_count(),
-        "useful_flops": model_flops(read_config(job.model), lengths),
-    }  # fmt: skip
 
 
 if __name__ == "__main__":

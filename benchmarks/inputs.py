@@ -1,48 +1,125 @@
-"""A corpus and a model for any machine: our own reviews, a BERT with random weights."""
+"""A corpus and a model for any machine: our own reviews, a model with random weights."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SIZES = {
+    "tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 64},
     "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
                "intermediate_size": 1536},
     "base": {},
     "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
               "intermediate_size": 4096},
+    "decoder-tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+                     "num_key_value_heads": 1, "intermediate_size": 64, "head_dim": 16},
+    "decoder-1b": {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,
+                   "num_key_value_heads": 8, "intermediate_size": 8192, "head_dim": 64},
 }  # fmt: skip
-"""What differs from BERT-base. Speed does not depend on what the weights are."""
+"""What differs from BERT-base; `decoder-1b` has the shape of Llama 3.2 1B. Speed does not depend on
+what the weights are."""
+PART_FILES = 16  # chosen: several for each core of a small machine
 
 
-def take_corpus(path: Path | None, rows: int, to: Path) -> None:
-    """`rows` distinct texts of a Parquet file, or of our own reviews; every so manyth of them.
+def take_corpus(
+    paths: Path | Sequence[Path] | None, rows: int, to: Path, longest: int | None = None
+) -> None:
+    """`rows` distinct texts of Parquet files, or of our own reviews; every so manyth of them.
 
-    Distinct, because headrace computes equal texts once, and that is another question.
+    Distinct, because headrace computes equal texts once, and that is another question. Where there
+    are fewer distinct texts than rows they come again, with a number at the end: two tokens longer.
+    `longest`: only texts of at most so many characters.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    found = [paths] if isinstance(paths, Path) else list(paths or ())
+    texts = [text for path in found for text in _texts(path)] or _reviews(rows * 2)
+    kept = (t for t in texts if t and t.strip() and len(t) <= (longest or len(t)))
+    distinct = list(dict.fromkeys(kept))
+    step = max(1, len(distinct) // rows)
+    chosen = list(_again(distinct[::step], rows))
+    pq.write_table(pa.table({"id": list(range(len(chosen))), "text": chosen}), to)
+
+
+def _texts(path: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    found: list[str] = pq.read_table(path, columns=["text"])["text"].to_pylist()
+    return found
+
+
+def _reviews(rows: int) -> list[str]:
     from producers.demo.corpus import rows as reviews
 
-    if path is None:
-        texts = [review.text for review in reviews(1, rows * 2)]
-    else:
-        texts = pq.read_table(path, columns=["text"])["text"].to_pylist()
-    distinct = list(dict.fromkeys(text for text in texts if text and text.strip()))
-    kept = distinct[:: max(1, len(distinct) // rows)][:rows]
-    pq.write_table(pa.table({"id": list(range(len(kept))), "text": kept}), to)
+    return [review.text for review in reviews(1, rows)]
+
+
+def _again(texts: Sequence[str], rows: int) -> Iterator[str]:
+    for n in range(rows):
+        turn, at = divmod(n, len(texts))
+        yield f"{texts[at]} ({turn + 1})" if turn else texts[at]
+
+
+def take_sample(corpus: Path, lengths: Sequence[int], rows: int, to: Path) -> None:
+    """A small corpus that stands for a large one: every so manyth row by length, in its order.
+
+    For contestants whose time for a row does not depend on how many there are.
+    """
+    import pyarrow.parquet as pq
+
+    by_length = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    at = [by_length[int((n + 0.5) * len(lengths) / rows)] for n in range(min(rows, len(lengths)))]
+    pq.write_table(pq.read_table(corpus).take(sorted(at)), to)
+
+
+def take_length(length: int, rows: int, to: Path) -> None:
+    """Rows of one length, about so many tokens of a tokenizer that knows our reviews' words."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    words = " ".join(_reviews(500)).split()
+    width = max(1, length - 2)
+    texts = [" ".join(words[(i * 7 + k) % len(words)] for k in range(width)) for i in range(rows)]
+    pq.write_table(pa.table({"id": list(range(rows)), "text": texts}), to)
+
+
+def split(corpus: Path, folder: Path, files: int = PART_FILES) -> None:
+    """The corpus as a folder of files of equal numbers of rows."""
+    import pyarrow.parquet as pq
+
+    folder.mkdir(exist_ok=True)
+    table = pq.read_table(corpus)
+    for n in range(files):
+        low, high = (table.num_rows * k // files for k in (n, n + 1))
+        if high > low:
+            pq.write_table(table.slice(low, high - low), folder / f"part-{n:03}.parquet")
 
 
 def make_model(folder: Path, size: str) -> None:
     """A classifier of two labels with random weights, and a tokenizer of our reviews' words."""
     import torch
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        LlamaConfig,
+        LlamaForSequenceClassification,
+    )
 
     from producers.demo.corpus import rows as reviews
     from workers.demo_model import _tokenizer
 
     words = _tokenizer([review.text for review in reviews(2, 5_000)])
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(words), **SIZES[size])
-    BertForSequenceClassification(config).save_pretrained(folder)
+    if size.startswith("decoder"):
+        config = LlamaConfig(
+            vocab_size=len(words), pad_token_id=words.pad_token_id, num_labels=2,
+            max_position_embeddings=2048, **SIZES[size],
+        )  # fmt: skip
+        model = LlamaForSequenceClassification(config)
+    else:
+        model = BertForSequenceClassification(BertConfig(vocab_size=len(words), **SIZES[size]))
+    model.save_pretrained(folder)
     words.save_pretrained(folder)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ class Job:
     threads: int
     device: str = "cpu"
     dtype: str = "float32"
+    parts: str = ""
+    """The same rows as a folder of many files, for those that read in parallel."""
+    cache: str = ""
+    """A folder for models in other formats; made before the clock starts, kept between runs."""
 
     @property
     def budget(self) -> int:
@@ -54,18 +59,52 @@ class Outcome:
     computed: int = 0
     """Padding included."""
     flops: float = 0.0
-    """In the ceiling's own process: its operations."""
+    """Operations really done, padding included; of a ceiling, its own."""
+    startup_s: float = 0.0
+    """Beside `seconds`: what it took to start what computes, where that belongs to the job."""
+    waiting_s: float = 0.0
+    """Of `seconds`: the device had nothing to do."""
+    peak_mb: float = 0.0
+    """Of resident memory, when the job was done and nothing had been counted yet."""
 
 
-def model_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:
-    """Operations that rows of these lengths need of a BERT without padding.
+def peak_mb() -> float:
+    """The most this process had resident so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+
+
+def model_flops(config: dict[str, Any], lengths: Iterable[int]) -> float:
+    """Operations that rows of these lengths need of an encoder or decoder without padding.
 
     Two a weight a token in each layer, and two products of `[n, n]` by the width in attention.
     """
+    return sum(_flops(config, n, n) for n in lengths)
+
+
+def batch_flops(config: dict[str, Any], batches: Iterable[Sequence[int]]) -> float:
+    """Operations of padded batches, each given as the lengths of its rows."""
+    return sum(len(b) * _flops(config, max(b), max(b)) for b in batches if len(b))
+
+
+def first_only_flops(config: dict[str, Any], lengths: Iterable[int]) -> float:
+    """The same where the last layer computes one position a row: keys and values of all remain."""
+    one = dict(config, num_hidden_layers=1)
+    return model_flops(config, lengths := list(lengths)) - sum(
+        _flops(one, n, n) - _flops(one, n, 1) for n in lengths if n
+    )
+
+
+def _flops(config: dict[str, Any], tokens: int, queries: int) -> float:
+    """Of one row; `queries` of its positions need all but their key and value."""
     wide, inner = config["hidden_size"], config["intermediate_size"]
-    linear = 2.0 * (4 * wide * wide + 2 * wide * inner)
-    layers: int = config["num_hidden_layers"]
-    return layers * sum(linear * n + 4.0 * n * n * wide for n in lengths)
+    layers = config["num_hidden_layers"]
+    heads = config["num_attention_heads"]
+    head = config.get("head_dim") or wide // heads
+    kv = 2 * wide * head * config.get("num_key_value_heads", heads)
+    # a gated MLP has three weights, any other two
+    gates = 3 if config.get("hidden_act") == "silu" else 2
+    each = 2 * wide * head * heads + gates * wide * inner
+    return layers * (2.0 * (tokens * kv + queries * each) + 4.0 * tokens * queries * head * heads)
 
 
 def read_config(model: str) -> dict[str, Any]:

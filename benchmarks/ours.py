@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.job import MAX_LENGTH, Job, Outcome, read_config
+from benchmarks.job import (
+    MAX_LENGTH,
+    Job,
+    Outcome,
+    first_only_flops,
+    model_flops,
+    peak_mb,
+    read_config,
+)
 from workers.engine.device import set_threads
 from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
@@ -29,10 +38,6 @@ class _Quiet:
     def check(self) -> None: ...
     def forwarding(self, rows: Any) -> None: ...
     def encoding(self, start: int, stop: int) -> None: ...
-
-
-def _observe(stage: str, **counters: float) -> Any:
-    return nullcontext(SimpleNamespace(add=lambda **more: None))
 
 
 class _File:
@@ -65,20 +70,60 @@ def _windows(path: str) -> Any:
         start += len(texts)
 
 
-def headrace(job: Job, task_name: str) -> Outcome:
+class _Clock:
+    """Seconds in the device's hands, of an engine run."""
+
+    def __init__(self) -> None:
+        self.forward_s = 0.0
+
+    @contextmanager
+    def observe(self, stage: str, **counters: float) -> Iterator[Any]:
+        start = time.perf_counter()
+        yield SimpleNamespace(add=lambda **more: None)
+        if stage == "forward":
+            self.forward_s += time.perf_counter() - start
+
+
+def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:
     """The pipeline of one chunk, as a worker runs it, without queue, leases and store."""
     set_threads(job.device, job.threads)
     task = load_task(task_name)
-    task.load(LoadRequest(job.model, job.device, job.dtype, MAX_LENGTH, {}))
+    task.load(LoadRequest(job.model, job.device, dtype or job.dtype, MAX_LENGTH, {}))
     padded = bool(getattr(task, "padded", True))
     engine = Engine(task, Budget(task.default_batch_tokens()), padded, job.device)
-    task.forward(task.encode(["a few words to warm up with"] * 8))
-    sink = _File(job.output)
+    for words in (8, 60):
+        task.forward(task.encode(["a few words to warm up with " * (words // 8)] * 8))
+    sink, clock = _File(job.output), _Clock()
     start = time.perf_counter()
-    stats = run_chunk(lambda: _windows(job.corpus), engine, sink, _observe, _Quiet())
+    stats = run_chunk(lambda: _windows(job.corpus), engine, sink, clock.observe, _Quiet())
     sink.close()
-    seconds = time.perf_counter() - start
-    return Outcome(seconds, stats.rows, stats.tokens, stats.tokens + stats.padding_tokens)
+    seconds, peak = time.perf_counter() - start, peak_mb()
+    return Outcome(
+        seconds, stats.rows, stats.tokens, stats.tokens + stats.padding_tokens,
+        _done_flops(job, task), waiting_s=seconds - clock.forward_s, peak_mb=peak,
+    )  # fmt: skip
+
+
+def headrace_int8(job: Job) -> Outcome:
+    return headrace(job, "text-classification", "int8")
+
+
+def _done_flops(job: Job, task: Any) -> float:
+    """Operations the device really did; 0 where the way is not known here."""
+    runner = getattr(task, "_runner", None)
+    if getattr(runner, "mode", None) != "packed":
+        return 0.0
+    found = _tokens(job, job.read()[1])
+    count = first_only_flops if getattr(runner, "_first_only", False) else model_flops
+    return count(read_config(job.model), np.diff(found.offsets).tolist())
+
+
+def _tokens(job: Job, texts: list[str]) -> Any:
+    from transformers import AutoTokenizer
+
+    from workers.tasks.encoding import Encoder
+
+    return Encoder(AutoTokenizer.from_pretrained(job.model), MAX_LENGTH)(texts)
 
 
 def tokenizer(job: Job) -> Outcome:

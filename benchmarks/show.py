@@ -1,77 +1,122 @@
-"""The medians of all rounds: as a table, as JSON, as a plot."""
+"""The medians of all rounds: as a table, as JSON, as a plot; and what was asked for beside them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.contestants import ALL
+from benchmarks.contestants import ALL, CEILING, HEADRACE, WHOLE
+from benchmarks.targets import verdicts
 
-Runs = Mapping[str, Sequence[Mapping[str, float]]]
+KEYS = ("rounds", "rows_per_s", "ratio", "spread", "tokens_per_s", "padding_share",
+        "useful_gflops", "done_gflops", "over_ceiling", "waiting_share", "startup_s", "peak_mb",
+        "ms_each", "note")  # fmt: skip
+# The fake task's rows and an empty message are not the job.
+OTHER_WORK = (CEILING, "tokenizer", "parquet", *WHOLE[1:])
 
 
-def summarize(runs: Runs, flops: float, missing: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """For each contestant its medians, and its time over the time of ours (`ratio`)."""
-    seconds = {name: median(run["seconds"] for run in found) for name, found in runs.items()}
-    peak = _ceiling(runs)
-    table: dict[str, dict[str, Any]] = {name: {"note": why} for name, why in missing.items()}
+def summarize(kept: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each contestant its medians over the rounds.
+
+    `ratio` is how many times its time for a row is ours; `spread` its slowest round over its
+    fastest. Useful operations are those of real tokens through the whole model.
+    """
+    facts, runs = kept["facts"], kept["runs"]
+    speed = {name: median(r["rows"] / r["seconds"] for r in f) for name, f in runs.items()}
+    peak = max((r["flops"] / r["seconds"] for r in runs.get(CEILING, ())), default=0.0)
+    table: dict[str, dict[str, Any]] = {n: {"note": why} for n, why in kept["missing"].items()}
     for name, found in runs.items():
-        last, s = found[-1], seconds[name]
-        against = ALL[name].against if name in ALL else "headrace"
-        computed, tokens = last.get("computed", 0), last.get("tokens", 0)
-        scores = name not in ("ceiling", "parquet", "tokenizer", "fleet-fake-task")
-        table[name] = {
-            "seconds": round(s, 3),
-            "all_seconds": [round(run["seconds"], 3) for run in found],
-            "ratio": round(s / seconds[against], 2) if scores and against in seconds else None,
-            "rows_per_s": round(last["rows"] / s, 1),
-            "tokens_per_s": round(tokens / s) if tokens else None,
-            "padding_share": round(1 - tokens / computed, 3) if computed else None,
-            "useful_gflops": round(flops / s / 1e9, 1) if scores else None,
-            "over_ceiling": round(flops / s / peak, 2) if scores and peak else None,
-            "peak_mb": round(last["peak_mb"]) if "peak_mb" in last else None,
+        against = ALL[name].against if name in ALL else HEADRACE
+        scores = name not in OTHER_WORK
+        each = facts["useful_flops"] / facts["rows"]
+        useful = speed[name] * each if scores else 0.0
+        row = {
+            "rounds": len(found),
+            "rows_per_s": speed[name] if name != CEILING else None,
+            "ratio": speed[against] / speed[name] if scores and against in speed else None,
+            "spread": max(r["seconds"] for r in found) / min(r["seconds"] for r in found),
+            "tokens_per_s": _rate(found, "tokens") if name != CEILING else None,
+            "padding_share": _padding(found[-1]) if scores else None,
+            "useful_gflops": peak / 1e9 if name == CEILING else useful / 1e9 or None,
+            "done_gflops": _rate(found, "flops", 1e9) if scores else None,
+            "over_ceiling": useful / peak if peak and useful else None,
         }
-        if name == "ceiling":
-            table[name] |= {"rows_per_s": None, "tokens_per_s": None, "padding_share": None,
-                            "useful_gflops": round(peak / 1e9, 1)}  # fmt: skip
-        if "s_per_chunk" in last:
-            table[name]["ms_per_chunk"] = round(1e3 * s / last["chunks"], 1)
+        for key in ("peak_mb", "ms_each", "ms_alone", "startup_s", "wall_s"):
+            row[key] = median(r.get(key, 0.0) for r in found) or None
+        waited = [r["waiting_s"] / r["seconds"] for r in found if r.get("waiting_s")]
+        row["waiting_share"] = median(waited) if waited else None
+        table[name] = {key: _short(value) for key, value in row.items()}
     return table
 
 
-def _ceiling(runs: Runs) -> float:
-    return max((run["flops"] / run["seconds"] for run in runs.get("ceiling", ())), default=0.0)
+def _rate(found: list[dict[str, float]], key: str, unit: float = 1.0) -> float | None:
+    return median(r.get(key, 0.0) / r["seconds"] / unit for r in found) or None
 
 
-def as_text(table: Mapping[str, Mapping[str, Any]]) -> str:
-    keys = ("seconds", "ratio", "rows_per_s", "tokens_per_s", "padding_share", "useful_gflops",
-            "over_ceiling", "peak_mb", "ms_per_chunk", "note")  # fmt: skip
-    kept = [key for key in keys if any(row.get(key) is not None for row in table.values())]
-    lines = [f"| contestant | {' | '.join(kept)} |", "| --- " * (len(kept) + 1) + "|"]
+def _padding(run: Mapping[str, float]) -> float | None:
+    computed = run.get("computed", 0)
+    return 1 - run["tokens"] / computed if computed else None
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value) if abs(value) >= 100 else round(value, 3 if abs(value) < 1 else 2)
+
+
+def as_text(kept: Mapping[str, Any]) -> str:
+    table = kept["table"]
+    shown = [key for key in KEYS if any(row.get(key) is not None for row in table.values())]
+    lines = [f"| contestant | {' | '.join(shown)} |", "| --- " * (len(shown) + 1) + "|"]
     for name, row in table.items():
-        cells = ("–" if row.get(key) is None else str(row[key]) for key in kept)
+        cells = ("–" if row.get(key) is None else str(row[key]) for key in shown)
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "| what | at least | here | |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {v['what']} | {v['least']} | {v['measured']} | {v['verdict']} |"
+        for v in kept["targets"]
+    ]
     return "\n".join(lines)
 
 
-def save(folder: Path, stem: str, facts: Mapping[str, Any]) -> Path:
-    """JSON, and a plot where matplotlib is installed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{stem}.json"
-    path.write_text(json.dumps(facts, indent=1) + "\n")
-    rows = [(n, r["ratio"]) for n, r in facts["table"].items() if r.get("ratio") is not None]
+def load(path: Path) -> dict[str, Any]:
+    """The results so far; empty where there are none."""
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def save(path: Path, facts: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+    """JSON, and a plot beside it where matplotlib is installed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    full: dict[str, Any] = {"facts": facts, "runs": kept["runs"], "missing": kept["missing"]}
+    full["table"] = summarize(full)
+    full["targets"] = verdicts(full["table"])
+    path.write_text(json.dumps(full, indent=1) + "\n")
+    plot(full, path.with_suffix(".svg"))
+
+
+def plot(full: Mapping[str, Any], to: Path) -> None:
+    rows = [(n, r["ratio"]) for n, r in full["table"].items() if r.get("ratio") is not None]
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return path
-    figure = Figure(figsize=(7, 0.35 * len(rows) + 1), layout="constrained")
+        return
+    figure = Figure(figsize=(7, 0.3 * len(rows) + 1.2), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh([n for n, _ in rows], [r for _, r in rows])
-    axes.bar_label(bars, padding=3)
+    ours = [name.startswith(("headrace", "fleet")) for name, _ in rows]
+    bars = axes.barh(
+        [n for n, _ in rows], [r for _, r in rows],
+        color=["tab:blue" if mine else "tab:gray" for mine in ours],
+    )  # fmt: skip
+    axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.invert_yaxis()
-    axes.set_xlabel("time, headrace = 1")
-    figure.savefig(folder / f"{stem}.svg")
-    return path
+    facts = full["facts"]
+    axes.set_xlabel("time a row, headrace = 1")
+    axes.set_title(
+        f"{facts['corpus']}, {facts['rows']:,} rows, {facts['threads']} thread(s), "
+        f"{facts['dtype']} on {facts['device']}", fontsize=9,
+    )  # fmt: skip
+    figure.savefig(to)

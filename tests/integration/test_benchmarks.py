@@ -1,0 +1,38 @@
+"""`python -m benchmarks` from start to end, small: each in its own process, results kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def _bench(results: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    small = ["--rows", "40", "--sample-rows", "8", "--size", "tiny", "--threads", "1"]
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--resume", str(results), *small, *flags],
+        cwd=ROOT, capture_output=True, text=True, timeout=110,
+    )  # fmt: skip
+
+
+def test_rounds_are_added_to_results_and_a_missing_peer_is_named(tmp_path: Path) -> None:
+    results = tmp_path / "r.json"
+    first = _bench(results, "--only", "headrace", "onnxruntime-fused-2048")
+    assert first.returncode == 0, first.stderr
+    again = _bench(results, "--only", "pipeline-8", "sorted-loop")
+    assert again.returncode == 0, again.stderr
+    found = json.loads(results.read_text())
+    assert {name: len(runs) for name, runs in found["runs"].items()} == {
+        "headrace": 1, "sorted-loop": 1, "pipeline-8": 1
+    }  # fmt: skip
+    assert found["missing"] == {"onnxruntime-fused-2048": "not installed: onnxruntime"}
+    ours, loop, piped = (found["runs"][n][-1] for n in ("headrace", "sorted-loop", "pipeline-8"))
+    assert ours["rows"] == loop["rows"] == 40
+    assert piped["rows"] == 8
+    assert ours["tokens"] == loop["tokens"] == ours["computed"] < loop["computed"]
+    assert 0 < ours["flops"] < loop["flops"]
+    assert "| headrace | 1 |" in again.stdout
+    assert "over the pipeline at 8" in again.stdout
