@@ -91,13 +91,14 @@ test-acceptance: $(VENV)/.dev  ## real processes and signals
 	@echo '== acceptance: real processes and signals =='
 	@$(PYTEST) tests/acceptance
 
-test-system: $(VENV)/.dev system-packages  ## what needs Debian packages: a browser, promtool, a TLS Redis
-	@echo '== system: a browser, promtool, a Redis with TLS =='
+test-system: $(VENV)/.dev system-packages  ## what needs Debian packages: a browser, promtool, a TLS Redis, RabbitMQ
+	@echo '== system: a browser, promtool, a Redis with TLS, RabbitMQ =='
 	@$(PYTEST) tests/system
 
 # RUNLEVEL=1: the packages' own services are not started.
 system-packages:  ## installs those by name, as root; else says what is missing (an error in CI)
-	@missing=''; for pair in chromium:chromium promtool:prometheus redis-server:redis-server; do \
+	@missing=''; for pair in chromium:chromium promtool:prometheus redis-server:redis-server \
+		rabbitmq-server:rabbitmq-server; do \
 		command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

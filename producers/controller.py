@@ -17,7 +17,8 @@ import redis
 
 from producers.finishing import finish, tell
 from producers.fold import is_hopeless
-from producers.queue_view import purge, read_queue, take_back
+from producers.ledger_view import LedgerQueue, queue_of
+from producers.queue_view import ListedQueue
 from producers.reconcile import Following
 from producers.scaling_facts import Teller
 from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, window_size
@@ -69,10 +70,13 @@ class Controller:
     _traces: dict[str, JobTrace] = field(default_factory=dict)
     _turns: dict[str, Turn | None] = field(default_factory=dict)
     """By queue: whose model is being sent."""
+    queue: ListedQueue | LedgerQueue = field(init=False)
+    """What waits to be taken by a worker."""
     _teller: Teller = field(init=False)
 
     def __post_init__(self) -> None:
         self._teller = Teller(self.client)
+        self.queue = queue_of(self.client, self.sender)
 
     def add(self, job: Job, store: Store) -> None:
         """Look after this job from the next tick on, until it ends; once it has, for good or again."""
@@ -134,7 +138,7 @@ class Controller:
             )
 
     def _reconcile(self, queue: str, jobs: Iterable[Following]) -> None:
-        view = read_queue(self.client, queue)
+        view = self.queue.read(queue)
         for following in list(jobs):
             if not self._holds(following.job.key):
                 del self.following[following.job.key]
@@ -165,7 +169,7 @@ class Controller:
         passed = to_be_passed([f.claim() for f in jobs])
         if not passed:
             return 0
-        found = take_back(self.client, queue, passed)
+        found = self.queue.take_back(queue, passed)
         for message in found:
             self.following[message.key].taken_back(message.chunks)
         return len(found)
@@ -202,7 +206,7 @@ class Controller:
     def _stop(self, following: Following) -> None:
         """Let what is on a device end or be given back, then write how far it came."""
         job = following.job
-        purge(self.client, job.options.queue, job.key)
+        self.queue.purge(job.options.queue, job.key)
         if following.fatal is not None:
             self.client.hset(keys.job(job.key), "cancelled", "1")
         if LeaseBook(self.client, job.key, 1.0).marks():
@@ -216,6 +220,7 @@ class Controller:
         trace = self._traces.pop(job.key)
         with trace("finish"):
             manifest = finish(following, stopped)
+        self.queue.purge(job.options.queue, job.key)
         totals = manifest.totals
         trace.end(manifest.state, rows=totals.rows, ok_rows=totals.ok, error_rows=totals.errors)
         trace.save(following.store)

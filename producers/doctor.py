@@ -169,7 +169,7 @@ def _settings(settings: Settings) -> Iterator[Row]:
 
     for name in sorted(settings.model_fields_set):
         value = getattr(settings, name)
-        if name == "broker_url" and value is not None:
+        if name in ("broker_url", "queue_url") and value is not None:
             shown = mask_url(value.get_secret_value())
         elif name in SECRET and value is not None:
             shown = "***"
@@ -201,8 +201,23 @@ def _broker(settings: Settings) -> Iterator[Row]:
         yield Row("broker", mask_url(url), f"answers in {took_ms:.1f} ms")
         for warning in server_warnings(client):
             yield Row("broker", "redis", warning, "warning")
+        if settings.queue_url is not None:
+            yield _rabbitmq(url, settings.queue_url.get_secret_value(), settings.queue)
     finally:
         client.close()
+
+
+def _rabbitmq(redis_url: str, queue_url: str, queue: str) -> Row:
+    from producers.ledger_view import depth
+    from schemas.broker import mask_url
+    from schemas.celery_config import make_sender
+
+    sender = make_sender(redis_url, queue_url)
+    found = depth(sender, queue)
+    sender.close()
+    if found is None:
+        return Row("broker", mask_url(queue_url), "does not answer, or does not let us in", "bad")
+    return Row("broker", mask_url(queue_url), f"answers; {found} messages wait in {queue}")
 
 
 def _store(settings: Settings, output: str | None) -> Iterator[Row]:

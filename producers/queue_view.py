@@ -28,6 +28,22 @@ class QueueView:
     """(key of the job, chunk) of every message."""
 
 
+@dataclass(frozen=True, slots=True)
+class ListedQueue:
+    """The waiting messages of queues that are lists in Redis."""
+
+    client: Any
+
+    def read(self, queue: str) -> QueueView:
+        return read_queue(self.client, queue)
+
+    def take_back(self, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
+        return take_back(self.client, queue, jobs)
+
+    def purge(self, queue: str, job: str) -> int:
+        return purge(self.client, queue, job)
+
+
 def read_queue(client: Any, queue: str, now_s: float | None = None) -> QueueView:
     """The queue as it is. Raises redis-py's own errors."""
     now = time.time() if now_s is None else now_s

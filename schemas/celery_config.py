@@ -6,11 +6,13 @@ functions: a `--help` must not pay for it.
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from schemas import keys
-from schemas.broker import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S
+from schemas.broker import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, celery_url, connect
 from schemas.errors import BrokerError
+from schemas.ledger import Ledger
 from schemas.message import SCORE_CHUNK, ScoreChunk
 
 # Chosen, not needed: a message lives in `unacked` for milliseconds only (early acknowledgement,
@@ -59,31 +61,76 @@ def config(broker_url: str) -> dict[str, Any]:
     }
 
 
-def make_sender(broker_url: str) -> Any:
+def rabbitmq_config(broker_url: str, queue_url: str) -> dict[str, Any]:
+    """Celery's settings with RabbitMQ for the messages; Redis keeps the ledger of them.
+
+    Acknowledged late, so that with a prefetch of one a worker has one message and not two: at a
+    worker's death RabbitMQ gives it to another, which finds no entry in the ledger and drops it.
+    """
+    return config(broker_url) | {
+        "broker_url": queue_url,
+        "task_default_queue_type": "quorum",
+        "task_create_missing_queue_type": "quorum",
+        "task_acks_late": True,
+        "worker_disable_prefetch": False,
+        "broker_heartbeat": 30,
+        "broker_transport_options": {"confirm_publish": True},
+        LEDGER: broker_url,
+    }
+
+
+LEDGER = "headrace_ledger_url"
+"""Celery keeps settings that it does not know, and hands them to the child it spawns."""
+
+
+def config_for(redis_url: str, queue_url: str | None) -> dict[str, Any]:
+    """Celery's settings for a Redis URL as people write it, and perhaps RabbitMQ's."""
+    url = celery_url(redis_url)
+    return config(url) if queue_url is None else rabbitmq_config(redis_url, queue_url)
+
+
+def make_sender(redis_url: str, queue_url: str | None = None) -> Any:
     """A Celery app that can only send."""
     from celery import Celery
 
     app = Celery("headrace", set_as_current=False)
-    app.conf.update(config(broker_url))
+    app.conf.update(config_for(redis_url, queue_url))
     return app
+
+
+def ledger_of(app: Any) -> Ledger | None:
+    """Where the app's messages are noted; None where the queue itself can be read."""
+    url = app.conf.get(LEDGER)
+    if url is None:
+        return None
+    if not hasattr(app, "headrace_ledger"):
+        app.headrace_ledger = Ledger(connect(url, name="headrace-ledger"))
+    ledger: Ledger = app.headrace_ledger
+    return ledger
 
 
 def send(app: Any, message: ScoreChunk, queue: str, headers: dict[str, str] | None = None) -> None:
     """Put a message on the queue.
 
     Raises:
-        BrokerError: Redis is away, or takes no writes.
+        BrokerError: Redis or RabbitMQ is away, or takes no writes.
     """
     from kombu.exceptions import KombuError
     from redis.exceptions import RedisError
 
+    tag, ledger = str(uuid.uuid4()), ledger_of(app)
     try:
+        if ledger is not None:
+            ledger.add(queue, tag, message)
         app.send_task(
             SCORE_CHUNK,
             args=[message.model_dump(mode="json")],
+            task_id=tag,
             queue=queue,
             headers=headers or {},
-            retry=False,
+            # a connection of RabbitMQ that broke is made anew by a retry only
+            retry=ledger is not None,
+            retry_policy={"max_retries": 1, "interval_start": 0},
             ignore_result=True,
         )
     except (KombuError, RedisError, OSError) as error:

@@ -16,6 +16,7 @@ headrace:controller          string   10 s                the last sign of a liv
 headrace:speeds              hash     30 days, renewed    queue and model → tokens/s of one worker
 headrace:loads               hash     30 days, renewed    the same → seconds to load the model
 headrace:scale:{queue}       string   1 day, renewed      the last answer to how many workers
+headrace:sent:{queue}        hash     7 days, renewed     RabbitMQ only: message → what it says, when sent
 headrace:hosts:{queue}       hash     1 day, renewed      host → slots, running, when it asked
 """
 
@@ -74,6 +75,10 @@ def worker(name: str) -> str:
 
 def scale(queue: str) -> str:
     return f"{PREFIX}scale:{queue}"
+
+
+def sent(queue: str) -> str:
+    return f"{PREFIX}sent:{queue}"
 
 
 def hosts(queue: str) -> str:

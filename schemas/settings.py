@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     broker_url: SecretStr | None = Field(
         None, description="Redis: redis://, rediss:// or redis+socket://"
     )
+    queue_url: SecretStr | None = Field(
+        None,
+        description="RabbitMQ for the messages alone: amqp:// or amqps://; default: Redis has them",
+    )
     registry: str | None = Field(
         None, description="folder or URI that remembers which outputs have jobs"
     )
@@ -174,6 +178,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="lowest level that is written"
     )
+
+    @field_validator("queue_url")
+    @classmethod
+    def _rabbitmq(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not re.match(r"amqps?://", url.get_secret_value()):
+            raise ValueError("must begin with amqp:// or amqps://")
+        return url
 
     @field_validator("queues")
     @classmethod

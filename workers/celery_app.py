@@ -13,10 +13,11 @@ import socket
 import sys
 from typing import Any
 
+import redis
 from celery import Celery, shared_task, signals
 
-from schemas.broker import celery_url, connect
-from schemas.celery_config import config
+from schemas.broker import connect
+from schemas.celery_config import config_for, ledger_of
 from schemas.errors import ConfigError
 from schemas.message import SCORE_CHUNK
 from schemas.settings import Settings, load_settings
@@ -40,7 +41,8 @@ def make_app(settings: Settings) -> Celery:
     if settings.broker_url is None:
         raise ConfigError("a worker needs --broker URL or HEADRACE_BROKER_URL")
     app = Celery("headrace", include=["workers.celery_app"])
-    app.conf.update(config(celery_url(settings.broker_url.get_secret_value())))
+    queue_url = settings.queue_url.get_secret_value() if settings.queue_url else None
+    app.conf.update(config_for(settings.broker_url.get_secret_value(), queue_url))
     return app
 
 
@@ -50,12 +52,24 @@ def score_chunk(self: Any, body: Any) -> None:
     from workers.handler import handle
 
     runtime = _runtime(self.app)
+    if not is_wanted(self.app, self.request.delivery_info["routing_key"], self.request.id):
+        log.info("message.dropped", reason="taken back")
+        return
     # billiard resets the signals of its children after worker_process_init, so it is done here
     earlier = signal.signal(signal.SIGTERM, lambda *_: runtime.drain.ask(runtime.settings.grace_s))
     try:
         handle(body, runtime)
     finally:
         signal.signal(signal.SIGTERM, earlier)
+
+
+def is_wanted(app: Any, queue: str, tag: str) -> bool:
+    """Whether nobody took the message back; with Redis as the broker it would not be here."""
+    ledger = ledger_of(app)
+    try:
+        return ledger is None or ledger.take(queue, tag)
+    except redis.RedisError:
+        return True  # the part decides
 
 
 def _runtime(app: Celery) -> Any:

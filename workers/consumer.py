@@ -11,8 +11,17 @@ RETRY_MOST_S = 4
 """Chosen: on within 10 s of Redis answering. Celery's own waits grow to 30 s and cannot be set."""
 
 
+DELAYED = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
+"""Celery starts it with quorum queues and declares 28 more of them for messages with a delay."""
+
+
 class Consumer(CelerysConsumer):  # type: ignore[misc]  # Celery has no types
     """Waits 1, 2, 3, 4, 4 … seconds between two tries to connect."""
+
+    class Blueprint(CelerysConsumer.Blueprint):  # type: ignore[misc]
+        """Celery's steps, without the one for delayed messages: we send none."""
+
+        default_steps = tuple(s for s in CelerysConsumer.Blueprint.default_steps if s != DELAYED)
 
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = partial(

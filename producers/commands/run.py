@@ -157,7 +157,7 @@ def _on_fleet_or_here(
 ) -> int:
     if settings.broker_url is None:
         return _drive_here(job, store, settings, telemetry, time.time(), as_json=as_json)
-    broker = broker_of(settings.broker_url.get_secret_value(), warn=True)
+    broker = broker_of(settings.broker_url.get_secret_value(), settings, warn=True)
     broker.client.hdel(keys.job(job.key), "cancelled", "paused", "epoch")
     broker.client.hset(keys.JOBS, job.key, job.output)
     if wait or not broker.client.exists(keys.CONTROLLER):
@@ -177,7 +177,7 @@ def _drive_here(
 ) -> int:
     """Workers of our own for as long as the job takes."""
     with local_broker(settings) as url:
-        broker = broker_of(url)
+        broker = broker_of(url, settings)
         controller = Controller(
             broker.client,
             broker.sender,

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from producers.registry import Registry, open_registry
 from schemas import layout
-from schemas.broker import celery_url, connect, ping_or_raise, server_warnings
+from schemas.broker import connect, ping_or_raise, server_warnings
 from schemas.errors import BrokerError, ConfigError, JobNotFound
 from schemas.job import Job, parse_job
 from schemas.settings import Settings, load_settings
@@ -43,8 +43,8 @@ def settings_of(flags: dict[str, Any], *, is_service: bool = False) -> Settings:
     return settings
 
 
-def broker_of(url: str, *, warn: bool = False) -> Broker:
-    """Connect and be sure. Raises BrokerError that says what to do."""
+def broker_of(url: str, settings: Settings, *, warn: bool = False) -> Broker:
+    """Connect to this Redis and be sure. Raises BrokerError that says what to do."""
     from schemas.celery_config import make_sender
 
     client = connect(url, name="headrace")
@@ -52,7 +52,8 @@ def broker_of(url: str, *, warn: bool = False) -> Broker:
     if warn:
         for warning in server_warnings(client):
             err.print(f"[yellow]warning:[/] {warning}", highlight=False)
-    return Broker(url, client, make_sender(celery_url(url)))
+    queue_url = settings.queue_url.get_secret_value() if settings.queue_url else None
+    return Broker(url, client, make_sender(url, queue_url))
 
 
 def broker_if_any(settings: Settings) -> Broker | None:
@@ -60,7 +61,7 @@ def broker_if_any(settings: Settings) -> Broker | None:
     if settings.broker_url is None:
         return None
     try:
-        return broker_of(settings.broker_url.get_secret_value())
+        return broker_of(settings.broker_url.get_secret_value(), settings)
     except BrokerError:
         return None
 
@@ -75,7 +76,7 @@ def needed_broker(settings: Settings) -> Broker:
         raise ConfigError(
             "this needs --broker URL or HEADRACE_BROKER_URL, e.g. redis://localhost:6379/0"
         )
-    return broker_of(settings.broker_url.get_secret_value(), warn=True)
+    return broker_of(settings.broker_url.get_secret_value(), settings, warn=True)
 
 
 def registry_of(settings: Settings) -> Registry:

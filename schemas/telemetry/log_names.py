@@ -11,6 +11,8 @@ LOG_EVENTS: dict[str, str] = {
     "model.loaded": "tokenizer and model are on the device",
     "budget.probed": "the token budget of a batch was found",
     "message.rejected": "a message that is not ours was put aside",
+    "message.dropped": "a message that was taken back came all the same, from RabbitMQ",
+    "message.lost": "RabbitMQ has nothing where messages should wait; they are sent again",
     "chunk.started": "an attempt holds the lease",
     "chunk.committed": "the part has its name",
     "chunk.skipped": "a part or another's lease was there",

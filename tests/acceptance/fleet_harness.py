@@ -20,7 +20,7 @@ import psutil
 from producers.controller import Controller
 from schemas import keys, layout
 from schemas.attempts import read_attempts
-from schemas.broker import celery_url, connect
+from schemas.broker import connect
 from schemas.celery_config import make_sender
 from schemas.embedded_redis import EmbeddedRedis
 from schemas.leases import LeaseBook
@@ -120,7 +120,7 @@ class Fleet:
     def __post_init__(self) -> None:
         self.url = self.wire.url if self.wire else self.redis.url
         self.client = connect(self.url, name="acceptance")
-        self.sender = make_sender(celery_url(self.url))
+        self.sender = make_sender(self.url, self.settings.get("queue_url"))
         self._controllers: list[tuple[Controller, threading.Event, threading.Thread]] = []
         self.controller = self.another_controller()
 
