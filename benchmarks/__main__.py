@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import show
-from benchmarks.contestants import ALL, CELERY, DEFAULT, EMPTY, FLEET, chosen
+from benchmarks.contestants import ALL, BARE, CELERY, DEFAULT, EMPTY, FLEET, HEADRACE, chosen
 from benchmarks.empty_celery import time_empty_tasks
 from benchmarks.fleet import run_empty, run_fleet
+from benchmarks.inputs import split
 from benchmarks.job import MALLOC, Job
 from benchmarks.pinning import Pin
 from benchmarks.prepare import facts_of, prepare
@@ -91,6 +93,8 @@ def _one(name: str, job: Job, args: argparse.Namespace, kept: dict[str, Any], nu
 
 def _run(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
     pin = Pin(_cores(args.worker_cores), _cores(args.rest_cores))
+    if name == BARE:
+        return _bare(job, args)
     if name == FLEET:
         return run_fleet(job, args.rows, args.workers, args.chunk_rows, pin)
     if name == EMPTY:
@@ -99,6 +103,25 @@ def _run(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
     if name == CELERY:
         return time_empty_tasks(pin)
     return _in_own_process(name, job, args)
+
+
+def _bare(job: Job, args: argparse.Namespace) -> dict[str, Any]:
+    """As many engines as the fleet has workers, each in a process of its own on its share of rows.
+
+    `seconds` is what all rows would take at the sum of their speeds.
+    """
+    folder = Path(job.cache) / f"shares-{args.workers}"
+    split(Path(job.corpus), folder, args.workers)
+    jobs = [
+        replace(job, corpus=str(share), output=f"{job.output}.{n}")
+        for n, share in enumerate(sorted(folder.iterdir()))
+    ]
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda own: _in_own_process(HEADRACE, own, args), jobs))
+    rows = sum(run["rows"] for run in found)
+    speed = sum(run["rows"] / run["seconds"] for run in found)
+    return {"seconds": rows / speed, "rows": rows, "engines": len(found),
+            "tokens": sum(run["tokens"] for run in found)}  # fmt: skip
 
 
 def _cores(text: str) -> tuple[int, ...]:

@@ -19,7 +19,8 @@ OURS, PEERS, RUNTIMES = "benchmarks.ours", "benchmarks.peers", "benchmarks.runti
 RAY = "benchmarks.ray_peer"
 HEADRACE, EMBEDDINGS, INT8 = "headrace", "headrace-embeddings", "headrace-int8"
 CEILING = "ceiling"
-FLEET, EMPTY, CELERY = "fleet", "fleet-fake-task", "celery-empty-task"
+FLEET, BARE = "fleet", "bare-engines"
+EMPTY, CELERY = "fleet-fake-task", "celery-empty-task"
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,19 @@ ALL = {
     **_family("ray-data-pipeline", RAY, "ray_data", (1, 8), needs="ray", against=FLEET),
     "ray-data-sorted": Contestant(RAY, "ray_data", 0, "ray", FLEET),
 }  # fmt: skip
-WHOLE = (FLEET, EMPTY, CELERY)
+WHOLE = (FLEET, BARE, EMPTY, CELERY)
 """Not in a process of their own: they start their own."""
 DEFAULT = [
     CEILING, "tokenizer", "parquet", HEADRACE, EMBEDDINGS, "pipeline-1", "pipeline-8",
     "pipeline-32", "sentence-transformers-8", "sentence-transformers-32", "sorted-loop",
-    "onnxruntime-fused-2048", "openvino-2048", "ray-data-pipeline-1", *WHOLE,
+    "onnxruntime-fused-2048", "openvino-2048", "ray-data-pipeline-1", FLEET, EMPTY, CELERY,
 ]  # fmt: skip
 """What `make bench` runs; the others by `--only`."""
+ON_GPU = [
+    CEILING, "tokenizer", HEADRACE, EMBEDDINGS, "pipeline-8", "pipeline-32", "pipeline-128",
+    "sentence-transformers-32", "sentence-transformers-128", "sorted-loop", FLEET,
+]  # fmt: skip
+"""The same on a GPU, for each model and length of benchmarks.matrix."""
 
 
 def chosen(names: Iterable[str]) -> list[str]:

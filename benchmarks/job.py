@@ -64,6 +64,7 @@ class Outcome:
     """Beside `seconds`: what it took to start what computes, where that belongs to the job."""
     waiting_s: float = 0.0
     """Of `seconds`: the device had nothing to do."""
+    note: str = ""
     peak_mb: float = 0.0
     """Of resident memory, when the job was done and nothing had been counted yet."""
 
@@ -96,15 +97,23 @@ def first_only_flops(config: dict[str, Any], lengths: Iterable[int]) -> float:
 
 def _flops(config: dict[str, Any], tokens: int, queries: int) -> float:
     """Of one row; `queries` of its positions need all but their key and value."""
-    wide, inner = config["hidden_size"], config["intermediate_size"]
-    layers = config["num_hidden_layers"]
-    heads = config["num_attention_heads"]
+    shapes = layer_shapes(config)
+    query, key, value, *rest = (wide * high for wide, high in shapes)
+    attended = shapes[0][1]
+    each = 2.0 * (tokens * (key + value) + queries * (query + sum(rest)))
+    layers: int = config["num_hidden_layers"]
+    return layers * (each + 4.0 * tokens * queries * attended)
+
+
+def layer_shapes(config: dict[str, Any]) -> list[tuple[int, int]]:
+    """(in, out) of a layer's matrices: query, key, value, output, and those of its MLP."""
+    wide, inner, heads = (
+        config[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")
+    )
     head = config.get("head_dim") or wide // heads
-    kv = 2 * wide * head * config.get("num_key_value_heads", heads)
-    # a gated MLP has three weights, any other two
-    gates = 3 if config.get("hidden_act") == "silu" else 2
-    each = 2 * wide * head * heads + gates * wide * inner
-    return layers * (2.0 * (tokens * kv + queries * each) + 4.0 * tokens * queries * head * heads)
+    q, kv = head * heads, head * (config.get("num_key_value_heads") or heads)
+    gate = [(wide, inner)] if config.get("hidden_act") == "silu" else []  # a gated MLP has three
+    return [(wide, q), (wide, kv), (wide, kv), (q, wide), *gate, (wide, inner), (inner, wide)]
 
 
 def read_config(model: str) -> dict[str, Any]:

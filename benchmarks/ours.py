@@ -17,6 +17,7 @@ from benchmarks.job import (
     Job,
     Outcome,
     first_only_flops,
+    layer_shapes,
     model_flops,
     peak_mb,
     read_config,
@@ -153,12 +154,11 @@ def ceiling(job: Job) -> Outcome:
     from workers.engine.linear import lay_out
 
     set_threads(job.device, job.threads)
-    config = read_config(job.model)
-    wide, inner, rows = config["hidden_size"], config["intermediate_size"], job.budget
-    shapes = [(wide, wide)] * 4 + [(wide, inner), (inner, wide)]
+    shapes, rows = layer_shapes(read_config(job.model)), job.budget
     layers = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in shapes)
     layers = layers.to(job.device, getattr(torch, job.dtype)).eval()
-    inputs = {n: torch.randn(rows, n).to(job.device, layers[0].weight.dtype) for n in (wide, inner)}
+    widths = {wide for wide, _ in shapes}
+    inputs = {n: torch.randn(rows, n).to(job.device, layers[0].weight.dtype) for n in widths}
     flops = 2.0 * rows * sum(a * b for a, b in shapes)
     best = _product_s(layers, inputs, job.device)
     if job.device == "cpu":

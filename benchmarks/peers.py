@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,13 +58,7 @@ def transformers_pipeline(job: Job, size: int) -> Outcome:
 
 
 def sentence_transformers(job: Job, size: int) -> Outcome:
-    from sentence_transformers import SentenceTransformer
-
-    attention = {} if job.device == "cpu" else {"attn_implementation": "flash_attention_2"}
-    model = SentenceTransformer(
-        job.model, device=job.device, model_kwargs={"dtype": _dtype(job), **attention},
-        local_files_only=True,
-    )  # fmt: skip
+    model, note = _sentence_model(job)
     model.max_seq_length = MAX_LENGTH
     model.encode(WARM, batch_size=size, show_progress_bar=False)
     start = time.perf_counter()
@@ -71,7 +66,26 @@ def sentence_transformers(job: Job, size: int) -> Outcome:
     found = model.encode(texts, batch_size=size, show_progress_bar=False)
     job.write(id=ids, embedding=list(np.asarray(found, dtype=np.float32)))
     seconds = time.perf_counter() - start
-    return _in_order(job, sorted(texts, key=len, reverse=True), size, seconds)  # as it sorts
+    outcome = _in_order(job, sorted(texts, key=len, reverse=True), size, seconds)  # as it sorts
+    return replace(outcome, note=note)
+
+
+def _sentence_model(job: Job) -> tuple[Any, str]:
+    """On a GPU with flash attention, where it is installed: then it packs without padding."""
+    from sentence_transformers import SentenceTransformer
+
+    def load(**more: str) -> Any:
+        options = {"dtype": _dtype(job), **more}
+        return SentenceTransformer(
+            job.model, device=job.device, model_kwargs=options, local_files_only=True
+        )
+
+    if job.device == "cpu":
+        return load(), ""
+    try:
+        return load(attn_implementation="flash_attention_2"), "flash attention"
+    except (ImportError, ValueError) as error:
+        return load(), f"no flash attention: {type(error).__name__}"
 
 
 def sorted_batches(

@@ -9,7 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.inputs import make_model, split, take_corpus, take_length, take_sample
+from benchmarks.inputs import (
+    make_model,
+    mixed_lengths,
+    split,
+    take_corpus,
+    take_lengths,
+    take_sample,
+)
 from benchmarks.job import MAX_LENGTH, Job, first_only_flops, model_flops, read_config
 
 
@@ -25,10 +32,12 @@ def prepare(args: argparse.Namespace, results: Path) -> tuple[Job, Job]:
         make_model(model, args.size or ("base" if gpu else "minilm"))
     corpus, sample, parts = (folder / n for n in ("corpus.parquet", "sample.parquet", "parts"))
     if not parts.exists():
-        if args.length:
-            take_length(args.length, args.rows, corpus)
-        else:
+        if args.corpus:
             take_corpus(args.corpus, args.rows, corpus, args.longest)
+        else:
+            take_lengths(
+                [args.length] * args.rows if args.length else mixed_lengths(args.rows), corpus
+            )
         (folder / "lengths.json").write_text(json.dumps(_lengths(corpus, model)))
         take_sample(corpus, lengths_in(folder), args.sample_rows, sample)
         split(corpus, parts)
@@ -66,7 +75,7 @@ def facts_of(job: Job, args: argparse.Namespace, earlier: dict[str, Any] | None)
     facts = {
         "rows": len(lengths), "tokens": sum(lengths), "median_tokens": lengths[len(lengths) // 2],
         "sample_rows": min(args.sample_rows, len(lengths)),
-        "corpus": f"rows of {args.length} words" if args.length else corpora or "generated reviews",
+        "corpus": corpora or (f"rows of {args.length} tokens" if args.length else "generated, skewed"),
         "longest_characters": args.longest,
         "model": args.model.name if args.model else f"random {args.size or 'default'}",
         "threads": args.threads, "workers": args.workers, "device": job.device, "dtype": job.dtype,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.contestants import ALL, CEILING, HEADRACE, WHOLE
+from benchmarks.contestants import ALL, CEILING, CELERY, EMPTY, HEADRACE
 from benchmarks.targets import verdicts
 
 KEYS = ("rounds", "rows_per_s", "ratio", "spread", "tokens_per_s", "padding_share",
         "useful_gflops", "done_gflops", "over_ceiling", "waiting_share", "startup_s", "peak_mb",
         "ms_each", "note")  # fmt: skip
 # The fake task's rows and an empty message are not the job.
-OTHER_WORK = (CEILING, "tokenizer", "parquet", *WHOLE[1:])
+OTHER_WORK = (CEILING, "tokenizer", "parquet", EMPTY, CELERY)
 
 
 def summarize(kept: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -48,6 +49,7 @@ def summarize(kept: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             row[key] = median(r.get(key, 0.0) for r in found) or None
         waited = [r["waiting_s"] / r["seconds"] for r in found if r.get("waiting_s")]
         row["waiting_share"] = median(waited) if waited else None
+        row["note"] = found[-1].get("note") or None
         table[name] = {key: _short(value) for key, value in row.items()}
     return table
 
@@ -80,6 +82,16 @@ def as_text(kept: Mapping[str, Any]) -> str:
         for v in kept["targets"]
     ]
     return "\n".join(lines)
+
+
+def main() -> None:
+    """Print results again: `python -m benchmarks.show FILE …`."""
+    for name in sys.argv[1:]:
+        kept = load(Path(name))
+        facts = {k: v for k, v in kept["facts"].items() if v is not None and "flops" not in k}
+        print(
+            ", ".join(f"{key} {value}" for key, value in facts.items()), as_text(kept), sep="\n\n"
+        )
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -120,3 +132,7 @@ def plot(full: Mapping[str, Any], to: Path) -> None:
         f"{facts['dtype']} on {facts['device']}", fontsize=9,
     )  # fmt: skip
     figure.savefig(to)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+LIMIT_S = 290  # seconds on a quiet machine; each contestant imports torch in a process of its own
 ROOT = Path(__file__).parents[2]
 
 
@@ -14,10 +17,11 @@ def _bench(results: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     small = ["--rows", "40", "--sample-rows", "8", "--size", "tiny", "--threads", "1"]
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", "--resume", str(results), *small, *flags],
-        cwd=ROOT, capture_output=True, text=True, timeout=110,
+        cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S,
     )  # fmt: skip
 
 
+@pytest.mark.timeout(300)
 def test_rounds_are_added_to_results_and_a_missing_peer_is_named(tmp_path: Path) -> None:
     results = tmp_path / "r.json"
     first = _bench(results, "--only", "headrace", "onnxruntime-fused-2048")
@@ -36,3 +40,26 @@ def test_rounds_are_added_to_results_and_a_missing_peer_is_named(tmp_path: Path)
     assert 0 < ours["flops"] < loop["flops"]
     assert "| headrace | 1 |" in again.stdout
     assert "over the pipeline at 8" in again.stdout
+
+
+@pytest.mark.timeout(300)
+def test_the_matrix_of_models_and_lengths_runs_a_decoder_too(tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "benchmarks.matrix", "--sizes", "decoder-tiny", "--lengths", "0",
+        "--tokens", "1400", "--rounds", "1", "--results", str(tmp_path), "--only",
+    ]  # fmt: skip
+    for _ in range(2):  # the second time there is nothing left to do
+        done = subprocess.run(
+            [*command, "ceiling", "headrace"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "| decoder-tiny | mix | 0." in done.stdout
+    found = json.loads((tmp_path / "decoder-tiny-mix.json").read_text())
+    assert {name: len(runs) for name, runs in found["runs"].items()} == {
+        "ceiling": 1, "headrace": 1
+    }  # fmt: skip
+    assert found["runs"]["headrace"][0]["flops"] > 0
