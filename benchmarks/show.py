@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -70,9 +71,16 @@ def _short(value: Any) -> Any:
 
 
 def as_text(kept: Mapping[str, Any]) -> str:
+    facts = kept["facts"]
+    head = (
+        f"{facts['rows']:,} rows ({facts['corpus']}), {facts['tokens']:,} tokens, median "
+        f"{facts['median_tokens']}; {facts['model']} in {facts['dtype']} on {facts['device']}, "
+        f"{facts['workers']} worker(s) of {facts['threads']} thread(s); {facts['cores']} cores with "
+        f"{facts['instructions'].split(', ')[0]}, torch {facts['torch']}."
+    )
     table = kept["table"]
     shown = [key for key in KEYS if any(row.get(key) is not None for row in table.values())]
-    lines = [f"| contestant | {' | '.join(shown)} |", "| --- " * (len(shown) + 1) + "|"]
+    lines = [head, "", f"| contestant | {' | '.join(shown)} |", "| --- " * (len(shown) + 1) + "|"]
     for name, row in table.items():
         cells = ("–" if row.get(key) is None else str(row[key]) for key in shown)
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -85,13 +93,33 @@ def as_text(kept: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Print results again: `python -m benchmarks.show FILE …`."""
-    for name in sys.argv[1:]:
-        kept = load(Path(name))
-        facts = {k: v for k, v in kept["facts"].items() if v is not None and "flops" not in k}
-        print(
-            ", ".join(f"{key} {value}" for key, value in facts.items()), as_text(kept), sep="\n\n"
-        )
+    """Print results again, or put them into a page and its images."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.show", description=main.__doc__)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--into", type=Path, help="Markdown with <!-- results NAME --> for each")
+    args = parser.parse_args()
+    for path in args.files:
+        kept = load(path)
+        plot(kept, path.with_suffix(".svg"))
+        if args.into is None:
+            print(as_text(kept))
+            continue
+        args.into.write_text(put_into(args.into.read_text(), path.stem, as_text(kept)))
+        for kind in (".json", ".svg"):
+            shutil.copyfile(
+                path.with_suffix(kind), args.into.parent / "images" / f"{path.stem}{kind}"
+            )
+
+
+def put_into(page: str, name: str, text: str) -> str:
+    """The page with what stands between the two marks of this name replaced.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    start, stop = f"<!-- results {name} -->\n", f"<!-- end {name} -->\n"
+    before, rest = page[: page.index(start)], page[page.index(start) :]
+    return f"{before}{start}{text}\n{rest[rest.index(stop) :]}"
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from benchmarks.contestants import ALL, DEFAULT, WHOLE, chosen
 from benchmarks.inputs import mixed_lengths, split, take_corpus, take_lengths, take_sample
 from benchmarks.job import Job, batch_flops, first_only_flops, model_flops
 from benchmarks.prepare import facts_of
-from benchmarks.show import summarize
+from benchmarks.show import put_into, summarize
 from benchmarks.targets import best_of, verdicts
 
 MINILM = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
@@ -137,3 +137,10 @@ def test_the_best_of_a_family_is_what_counts() -> None:
     assert judged["whole fleet over the bare engine: bare-engines"] == (0.8, "not reached")
     assert judged["over the pipeline at 8 (skewed text): pipeline-8"] == (5.0, "reached")
     assert not any("OpenVINO" in what for what in judged)
+
+
+def test_results_replace_those_of_their_name_in_a_page() -> None:
+    page = "a\n<!-- results x -->\nold\n<!-- end x -->\nb\n"
+    assert put_into(page, "x", "new") == "a\n<!-- results x -->\nnew\n<!-- end x -->\nb\n"
+    with pytest.raises(ValueError, match="substring"):
+        put_into(page, "y", "new")
