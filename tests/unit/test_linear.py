@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,3 +71,31 @@ def test_float16_stays(bert: Any) -> None:
     import torch
 
     assert lay_out(bert.to(torch.float16)) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's /proc")
+def test_weights_mapped_from_a_file_do_not_stay_in_memory_twice(tmp_path: Path) -> None:
+    import transformers
+
+    size = {"hidden_size": 256, "num_attention_heads": 2, "intermediate_size": 1024}
+    config = transformers.BertConfig(vocab_size=50, num_hidden_layers=2, **size)
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    model = transformers.BertModel.from_pretrained(tmp_path).eval()
+    weights = sum(
+        float(p.detach().sum() * 0) + p.nbytes for p in model.parameters()
+    )  # all are touched
+    before = _mapped_bytes(tmp_path)
+    assert before > 0.9 * weights
+    lay_out(model)
+    assert _mapped_bytes(tmp_path) < 0.3 * weights  # embeddings and norms are still in use
+
+
+def _mapped_bytes(folder: Path) -> int:
+    """What of the folder's files is mapped and in memory."""
+    total, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            inside = str(folder) in line
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024
+    return total

@@ -12,6 +12,8 @@ Source: torch/_inductor/fx_passes/mkldnn_fusion.py
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from functools import cache
 from typing import Any
 
@@ -48,6 +50,7 @@ def lay_out(model: Any) -> int:
             if not _agrees(new, layer, fuse):
                 continue
             setattr(owner, name, new)
+            _let_go(layer.weight)
             if fuse:
                 setattr(owner, gelu_for[1], _identity())
             replaced += 1
@@ -112,6 +115,22 @@ def _agrees(new: Any, layer: Any, fused: bool) -> bool:
         # bfloat16 has 8 bits, and GELU rounds once more when it stands by itself
         near = 1e-4 if probe.dtype is torch.float32 else 2e-2
         return bool(torch.allclose(new(probe), expected, rtol=near, atol=near))
+
+
+def _let_go(weight: Any) -> None:
+    """Take the pages of a weight that nobody reads any more out of this process's memory.
+
+    Weights are mapped from the model's file, all of it as long as one tensor is in use (the
+    embeddings are), so that those laid out would count twice. Of the tensor, which is dropped next,
+    only whole pages inside go.
+    """
+    if not hasattr(mmap, "MADV_DONTNEED") or not weight.is_contiguous():
+        return
+    start = -(-weight.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    stop = (weight.data_ptr() + weight.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if stop > start:
+        where, size = ctypes.c_void_p(start), ctypes.c_size_t(stop - start)
+        ctypes.CDLL(None).madvise(where, size, mmap.MADV_DONTNEED)  # advice: failing is no harm
 
 
 def _identity() -> Any:

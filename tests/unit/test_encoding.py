@@ -1,0 +1,49 @@
+"""Texts are tokenized in slices, so that memory is bounded, and nothing shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.unit.tiny_models import TEXTS, TinyModels
+from workers.tasks.base import Encodings
+from workers.tasks.encoding import Encoder, slices_of
+
+
+@pytest.fixture
+def tokenizer(tiny: TinyModels) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny("bert", "SequenceClassification"))
+
+
+def _same(one: Encodings, other: Encodings) -> None:
+    for name in ("ids", "offsets", "truncated"):
+        a, b = getattr(one, name), getattr(other, name)
+        assert a.dtype == b.dtype
+        assert np.array_equal(a, b)
+    assert (one.type_ids is None) == (other.type_ids is None)
+    if one.type_ids is not None:
+        assert np.array_equal(one.type_ids, other.type_ids)
+    assert one.extra == other.extra
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_slices_give_what_all_at_once_gives(paired: bool, tokenizer: Any) -> None:
+    def encode(letters: int) -> Encodings:
+        extra = {"extra": lambda text, e: (text, len(e))}
+        return Encoder(tokenizer, 64, slice_letters=letters, **extra)(TEXTS, pairs)
+
+    pairs = [*TEXTS[1:], ""] if paired else None
+    whole = encode(1 << 20)
+    for letters in (1, 30, 1000):
+        _same(encode(letters), whole)
+
+
+def test_no_slice_but_of_one_long_text_is_over_the_limit() -> None:
+    cuts = slices_of([4, 6, 1, 50, 0, 9, 1, 1], 10)
+    assert cuts == [(0, 2), (2, 3), (3, 4), (4, 7), (7, 8)]
+    assert slices_of([], 10) == [(0, 0)]
+    assert slices_of([0, 0, 99], 10) == [(0, 3)]
