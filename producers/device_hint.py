@@ -22,6 +22,12 @@ class DeviceHint:
     count: int = 1
     cores: int = 1
     """Cores of one CPU worker."""
+    serves_int8: bool = True
+    """As far as is known; a GPU does not, whatever this says."""
+
+    @property
+    def int8(self) -> bool:
+        return self.kind == "cpu" and self.serves_int8
 
 
 def guess_device(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, cast, get_args
 
 from producers.columns import Wanted
 from producers.corpus import Corpus, Progress, read_corpus
@@ -156,14 +156,19 @@ def resolve_dtype(dtype: str, hint: DeviceHint) -> ResolvedDtype:
     """What `auto` means on the device.
 
     Raises:
-        ConfigError: a precision that is not built.
+        ConfigError: the device does not serve it.
     """
     if dtype == "auto":
         return "bfloat16" if hint.kind == "cuda" and hint.bf16 else "float32"
-    for known in ("float32", "bfloat16", "float16"):
+    if dtype == "int8" and not hint.int8:
+        raise ConfigError(
+            f"--dtype int8: {hint.name or hint.kind} does not serve it. It is for CPUs with VNNI "
+            "(Intel since 2019, AMD since Zen 4): use --device cpu, or the queue of such workers"
+        )
+    for known in get_args(ResolvedDtype):
         if dtype == known:
-            return known
-    raise ConfigError(f"--dtype {dtype} is not built yet: use auto, float32, bfloat16 or float16")
+            return cast(ResolvedDtype, known)
+    raise ConfigError(f"--dtype {dtype} is not one of {', '.join(get_args(ResolvedDtype))}")
 
 
 def task_params(settings: Settings, extra: Mapping[str, Any]) -> dict[str, Any]:

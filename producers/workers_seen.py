@@ -80,6 +80,7 @@ def hint_of(workers: Iterable[WorkerSeen]) -> DeviceHint | None:
     if not found:
         return None
     if not all(w.device.startswith("cuda") for w in found):
-        return DeviceHint(name="CPU", count=len(found))
+        int8 = any("int8" in w.dtypes for w in found)
+        return DeviceHint(name="the fleet's CPUs", count=len(found), serves_int8=int8)
     bf16 = all("bfloat16" in w.dtypes for w in found)
     return DeviceHint("cuda", bf16, "the fleet's GPUs", len(found))

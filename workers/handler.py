@@ -28,6 +28,7 @@ from schemas.errors import (
     Stopped,
     error_type_of,
 )
+from schemas.job import Job
 from schemas.leases import Mark
 from schemas.manifest import Attempt
 from schemas.message import ScoreChunk, parse_message
@@ -36,6 +37,7 @@ from schemas.telemetry.logs import get_logger
 from schemas.telemetry.lost_attempt import record_death
 from schemas.telemetry.observation import ChunkObservation
 from workers.commit import Finished, commit, keep_trace
+from workers.engine.device import dtypes_of, not_served
 from workers.holding import ChunkControl, Held
 from workers.pipeline import Begun, begin, finish
 from workers.presence import facts_of
@@ -66,6 +68,7 @@ def handle(body: Any, runtime: Runtime) -> None:
     try:
         message = parse_message(body)
         work = runtime.jobs.find(message)
+        _check_served(work.job, runtime)
     except OutOfReach as error:
         runtime.refuse(message, str(error))
         return
@@ -90,6 +93,17 @@ def handle(body: Any, runtime: Runtime) -> None:
             Run(message, work, runtime, held).go()
         except HeadraceError as error:  # the store again: leases go back, the controller sends it
             log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
+
+
+def _check_served(job: Job, runtime: Runtime) -> None:
+    """Nothing, when this worker's device has the job's precision: else another may have it.
+
+    Raises:
+        OutOfReach: it has not.
+    """
+    device, dtype = runtime.identity.device, job.spec.dtype
+    if job.spec.task != "fake" and dtype not in dtypes_of(device):
+        raise OutOfReach(f"job {job.id} wants {not_served(dtype, device)}")
 
 
 class Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from schemas.attempts import read_attempts
 from schemas.broker import celery_url, connect
 from schemas.celery_config import make_sender
 from schemas.errors import StorageError
+from schemas.job import job_id
 from schemas.leases import FORWARD, LeaseBook, Mark
 from schemas.manifest import Receipt
 from schemas.message import ScoreChunk
@@ -307,6 +309,18 @@ def test_a_model_that_cannot_be_loaded_is_an_attempt_for_every_chunk_in_hand(
     handle(body(job, 0, 1), runtime)
     assert [len(read_attempts(job.store, c)) for c in (0, 1)] == [1, 1]
     assert left_in_redis(redis_client, job) == []
+
+
+def test_a_precision_that_the_device_lacks_is_left_to_other_workers(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    spec = job.job.spec.model_copy(update={"task": "text-classification", "dtype": "float16"})
+    wants = replace(job, job=job.job.model_copy(update={"spec": spec, "id": job_id(spec)}))
+    (Path(job.store.uri) / layout.JOB).write_text(wants.job.model_dump_json())
+    handle(body(wants, 0, 1), runtime)
+    assert [read_attempts(job.store, c) for c in (0, 1)] == [[], []]
+    why = redis_client.hget(keys.job(wants.job.key), "refused_why")
+    assert b"float16, which cpu does not serve" in why
 
 
 def test_rows_that_fail_do_not_fail_their_chunk(tmp_path: Path, runtime: Runtime) -> None:

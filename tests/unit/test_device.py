@@ -104,6 +104,14 @@ def test_bfloat16_is_served_only_by_a_cpu_that_multiplies_it() -> None:
     assert "slower" not in not_served("float16", "cpu")
 
 
+def test_int8_is_served_only_by_a_cpu_with_vnni() -> None:
+    assert "int8" in dtypes_of("cpu", frozenset({"avx512_vnni"}))
+    assert "int8" in dtypes_of("cpu", frozenset({"avx2", "avx_vnni"}))
+    assert "int8" not in dtypes_of("cpu", frozenset({"avx2", "avx512f"}))
+    assert "VNNI" in not_served("int8", "cpu")
+    assert "int8 is for CPUs" in not_served("int8", "cuda:0")
+
+
 def test_a_cpu_worker_keeps_its_memory_and_its_threads() -> None:
     environment = worker_environment("cpu", threads=2)
     assert environment["OMP_NUM_THREADS"] == "2"

@@ -243,15 +243,19 @@ def test_a_plan_of_other_input_beside_a_job_is_refused(corpus: Path, tmp_path: P
         ("auto", DeviceHint("cuda", bf16=False), "float32"),
         ("float16", CPU, "float16"),
         ("bfloat16", CPU, "bfloat16"),
+        ("int8", CPU, "int8"),
     ],
 )
 def test_dtype_is_resolved_at_submit(dtype: str, hint: DeviceHint, expected: str) -> None:
     assert resolve_dtype(dtype, hint) == expected
 
 
-def test_a_dtype_that_is_not_built_is_refused() -> None:
-    with pytest.raises(ConfigError, match="not built"):
-        resolve_dtype("int8", CPU)
+@pytest.mark.parametrize(
+    "hint", [DeviceHint("cuda", bf16=True), DeviceHint(serves_int8=False, name="the fleet's CPUs")]
+)
+def test_int8_is_refused_where_no_device_serves_it(hint: DeviceHint) -> None:
+    with pytest.raises(ConfigError, match="VNNI"):
+        resolve_dtype("int8", hint)
 
 
 def test_only_the_tasks_own_settings_go_into_its_job() -> None:

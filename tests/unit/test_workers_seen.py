@@ -43,3 +43,11 @@ def test_a_precision_is_for_all_of_them(fleet: list[WorkerSeen], kind: str, bf16
     hint = hint_of(fleet)
     assert hint is not None
     assert (hint.kind, hint.bf16, hint.count) == (kind, bf16, len(fleet))
+
+
+def test_a_fleet_serves_int8_when_one_of_its_workers_does() -> None:
+    fast = worker("cpu", "float32", "int8")
+    for fleet, serves in (([CPU], False), ([CPU, fast], True), ([GPU, GPU], False)):
+        hint = hint_of(fleet)
+        assert hint is not None
+        assert hint.int8 is serves

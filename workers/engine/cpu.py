@@ -11,6 +11,9 @@ _INFO = Path("/proc/cpuinfo")
 # bfloat16 is several times slower than in float32 (measured, issue 4).
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 BF16_FLAGS_ARM = frozenset({"bf16"})
+# Instructions that multiply bytes and add in 32 bits. Older ones add two products in 16 bits,
+# which overflow without a word. ARM has its own, which nobody has tried here.
+VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})
 
 
 def parse_flags(cpuinfo: str) -> frozenset[str]:
@@ -35,3 +38,8 @@ def multiplies_bf16(flags: frozenset[str], machine: str = "") -> bool:
     """True where a product in bfloat16 is faster than in float32."""
     arm = (machine or platform.machine()).lower() in ("aarch64", "arm64")
     return not flags.isdisjoint(BF16_FLAGS_ARM if arm else BF16_FLAGS)
+
+
+def multiplies_int8(flags: frozenset[str]) -> bool:
+    """True where products of bytes are exact, and faster than float32."""
+    return not flags.isdisjoint(VNNI_FLAGS)

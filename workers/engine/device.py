@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from schemas.errors import ConfigError, ModelError
-from workers.engine.cpu import cpu_flags, multiplies_bf16
+from workers.engine.cpu import cpu_flags, multiplies_bf16, multiplies_int8
 from workers.engine.gpus import gpu_index, list_gpus, nvidia_smi
 
 CPU = "cpu"
@@ -60,12 +60,13 @@ def list_devices(spec: str = "auto") -> list[str]:
 def dtypes_of(device: str, flags: frozenset[str] | None = None) -> frozenset[str]:
     """The precisions a device can serve, and serves faster than float32.
 
-    bf16 needs compute capability 8.0 (Ampere), or a CPU that multiplies it (`cpu`); `flags` are
-    the CPU's, absent: this machine's.
+    bf16 needs compute capability 8.0 (Ampere), or a CPU that multiplies it; int8 needs a CPU that
+    multiplies it (`cpu`). `flags` are the CPU's, absent: this machine's.
     """
     if device == CPU:
-        bf16 = multiplies_bf16(cpu_flags() if flags is None else flags)
-        return frozenset({"float32", "int8", *(["bfloat16"] if bf16 else [])})
+        flags = cpu_flags() if flags is None else flags
+        has = {"bfloat16": multiplies_bf16(flags), "int8": multiplies_int8(flags)}
+        return frozenset({"float32", *(name for name, can in has.items() if can)})
     capability = nvidia_smi("--query-gpu=compute_cap", "--format=csv,noheader")
     index = gpu_index(device)
     has_bf16 = index < len(capability) and float(capability[index]) >= 8.0
@@ -88,8 +89,13 @@ def resolve_dtype(requested: str, device: str) -> str:
 
 def not_served(dtype: str, device: str) -> str:
     """Why a device does not serve a precision, and what to do: the end of a sentence."""
-    slow = device == CPU and dtype == "bfloat16"
-    why = ": without AVX512_BF16 or AMX it is several times slower than float32" if slow else ""
+    reasons = {
+        ("bfloat16", True): "without AVX512_BF16 or AMX it is several times slower than float32",
+        ("int8", True): "without VNNI (Intel since 2019, AMD since Zen 4) its sums would overflow",
+        ("int8", False): "int8 is for CPUs",
+    }
+    reason = reasons.get((dtype, device == CPU))
+    why = f": {reason}" if reason else ""
     can = ", ".join(sorted(dtypes_of(device)))
     return (
         f"{dtype}, which {device} does not serve{why}. It serves {can}: submit the job with "

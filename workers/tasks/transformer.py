@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from workers.engine import device
+from workers.engine.int8 import SENTENCES
 from workers.tasks.base import Encodings, LoadRequest
 from workers.tasks.encoding import Encoder
 from workers.tasks.loading import check_head, load_config, load_model, load_tokenizer, max_length_of
@@ -59,6 +60,8 @@ class TransformerTask:
             pad_id=_special(self.config, self.tokenizer, "pad"),
             pool=self.pool(),
         )
+        if request.dtype == "int8":
+            self._runner.round_weights(self._encoder(SENTENCES))
         self._runner.choose_mode(self._encoder(PROBE))
 
     @property
