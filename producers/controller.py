@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -163,6 +164,10 @@ class Controller:
             with self._traces[job.key]("publish", messages=1, chunks=len(run.chunks)):
                 send(self.sender, message, queue)
             following.sent(run.chunks)
+        for key, published in Counter(run.job for run in runs).items():
+            chunks = sum(len(run.chunks) for run in runs if run.job == key)
+            job = self.following[key].job
+            log.info("chunk.published", job=job.id, chunks=chunks, published=published, queue=queue)
 
     def _make_room(self, queue: str, jobs: Iterable[Following]) -> int:
         """Take back what waits in front of a more urgent job; returns how many messages."""
@@ -222,7 +227,13 @@ class Controller:
             manifest = finish(following, stopped)
         self.queue.purge(job.options.queue, job.key)
         totals = manifest.totals
-        trace.end(manifest.state, rows=totals.rows, ok_rows=totals.ok, error_rows=totals.errors)
+        trace.end(
+            manifest.state,
+            rows=totals.rows,
+            ok_rows=totals.ok,
+            error_rows=totals.errors,
+            parked=totals.parked,
+        )
         trace.save(following.store)
         del self.following[job.key]
         self._known.pop(job.key, None)

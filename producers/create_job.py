@@ -22,7 +22,7 @@ from producers.conflict import differences
 from producers.submission import Prepared
 from schemas import layout
 from schemas.errors import DiskFull, OutputConflict
-from schemas.job import Job, parse_job
+from schemas.job import Job, Predicted, parse_job
 from schemas.plan_file import PlanTable, PlanTotals, write_plan
 from schemas.storage.open import probe_store
 from schemas.storage.store import Store
@@ -35,6 +35,7 @@ def create_job(
     *,
     now_s: float,
     command: str = "",
+    predicted: Predicted | None = None,
     trace_id: str | None = None,
     span_id: str | None = None,
 ) -> tuple[Job, bool]:
@@ -65,6 +66,7 @@ def create_job(
         submitted_s=now_s,
         versions=versions(),
         command=command,
+        predicted=predicted,
         trace_id=trace_id,
         span_id=span_id,
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from producers.planning import BYTES_A_TOKEN, FileRows
 from producers.row_check import as_bytes, plain_column
 from producers.submission import Prepared
+from schemas.job import Predicted
 
 SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then good to some five per cent
 SAMPLE_PLACES = 8  # chosen: corpora are often sorted by source or day
@@ -75,6 +76,20 @@ class Estimate:
     cost: float | None
     warnings: tuple[str, ...]
 
+    def predicted(self, price_per_hour: float | None) -> Predicted:
+        """What stands in the job, to be set beside what happened."""
+        return Predicted(
+            tokens=self.tokens_total,
+            exact_tokens=self.tokens.exact,
+            tokens_per_s=self.tokens_per_s,
+            measured=self.measured,
+            workers=self.workers,
+            seconds=self.seconds,
+            worker_hours=self.worker_hours,
+            price_per_hour=price_per_hour,
+            cost=self.cost,
+        )
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -97,7 +112,8 @@ def estimate(
         InputUnreadable, StorageError: the sample cannot be read.
     """
     spec, corpus = prepared.spec, prepared.corpus
-    texts = sample_texts(corpus.files, corpus.file_count, spec.text_column, open_file, sample_rows)
+    files, count = _within(corpus.files, corpus.file_count, spec.limit)
+    texts = sample_texts(files, count, spec.text_column, open_file, sample_rows)
     lengths, exact = count_tokens(list(texts), prepared.model.folder)
     max_length = spec.max_length or model_max_length(prepared.model.config)
     tokens = summarise(lengths, exact, max_length)
@@ -185,6 +201,24 @@ def _by_bytes(texts: Sequence[bytes]) -> list[int]:
     return [2 + round(len(text) / BYTES_A_TOKEN) for text in texts]
 
 
+def _within(files: Iterable[FileRows], count: int, limit: int | None) -> tuple[Any, int]:
+    """The files, with the row groups that the job reads; and how many those are."""
+    if limit is None:
+        return files, count
+    found, left = [], limit
+    for file in files:
+        groups = []
+        for group in file.row_groups:
+            if left <= 0:
+                break
+            groups.append(group._replace(rows=min(group.rows, left)))
+            left -= group.rows
+        found.append(replace(file, row_groups=tuple(groups)))
+        if left <= 0:
+            break
+    return found, len(found)
+
+
 def sample_texts(
     files: Any, file_count: int, column: str, open_file: Callable[[str], Any], rows: int
 ) -> Iterator[bytes]:
@@ -192,7 +226,7 @@ def sample_texts(
     places = min(SAMPLE_PLACES, max(1, file_count))
     wanted = {round(i * (file_count - 1) / max(1, places - 1)) for i in range(places)}
     groups_each = max(1, SAMPLE_PLACES // len(wanted))
-    each = -(-rows // (len(wanted) * groups_each))
+    each = -(-rows // len(wanted))
     for number, found in enumerate(files):
         if number in wanted:
             yield from _from_file(found, column, open_file, groups_each, each)
@@ -208,12 +242,16 @@ def _from_file(
 
     filled = [i for i, group in enumerate(found.row_groups) if group.rows]
     groups = min(groups, len(filled))
+    rows = -(-rows // max(1, groups))
     picked = {filled[i * (len(filled) - 1) // max(1, groups - 1)] for i in range(groups)}
     try:
         with open_file(found.file.uri) as file:
             reader = pq.ParquetFile(file)
             for group in sorted(picked):
-                batch = next(reader.iter_batches(rows, row_groups=[group], columns=[column]), None)
+                wanted = min(rows, found.row_groups[group].rows)
+                batch = next(
+                    reader.iter_batches(wanted, row_groups=[group], columns=[column]), None
+                )
                 if batch is not None:
                     values = as_bytes(plain_column(batch, column))
                     yield from (v[:SAMPLE_TEXT_BYTES] for v in values if v is not None)

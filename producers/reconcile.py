@@ -98,8 +98,13 @@ class Following:
     def read_flags(self) -> None:
         """Cancel and pause, as the store has them; copied to Redis for the workers."""
         data = self.store.read(layout.CANCELLED)
+        was_cancelled, was_paused = self.cancelled is not None, self.paused
         self.cancelled = None if data is None else _reason(data)
         self.paused = self.store.head(layout.PAUSED) is not None
+        if self.cancelled is not None and not was_cancelled:
+            log.info("job.cancelled", job=self.job.id, reason=self.cancelled)
+        if self.paused and not was_paused:
+            log.info("job.paused", job=self.job.id)
         self._flags_s = time.monotonic()
         key = keys.job(self.job.key)
         for name, on in (("cancelled", self.cancelled is not None), ("paused", self.paused)):

@@ -183,6 +183,16 @@ def snake_case(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
 
 
+def error_types() -> frozenset[str]:
+    """The names of all our own classes."""
+    found, todo = set(), [HeadraceError]
+    while todo:
+        kind = todo.pop()
+        found.add(snake_case(kind.__name__))
+        todo += kind.__subclasses__()
+    return frozenset(found)
+
+
 def error_type_of(error: BaseException) -> str:
     """The name an error has in columns, metrics and logs, for ours and for others' classes."""
     return (

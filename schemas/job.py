@@ -89,6 +89,23 @@ class Options(_Record):
         )
 
 
+class Predicted(_Record):
+    """What the job was expected to take, at its submission; for the report, and for nothing else."""
+
+    tokens: int
+    exact_tokens: bool
+    """Counted by the model's own tokenizer in a sample; else four bytes a token."""
+    tokens_per_s: float
+    """Of one worker."""
+    measured: bool
+    """The speed comes from an earlier job; else it is a guess from the model's size."""
+    workers: int
+    seconds: float
+    worker_hours: float
+    price_per_hour: float | None = None
+    cost: float | None = None
+
+
 class Job(_Record):
     """`_headrace/job.json`: written once, before anything is queued."""
 
@@ -108,6 +125,7 @@ class Job(_Record):
     submitted_s: float
     versions: dict[str, str] = Field(default_factory=dict)
     command: str = ""
+    predicted: Predicted | None = None
     trace_id: str | None = None
     span_id: str | None = None
 

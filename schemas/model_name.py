@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 
-from schemas.job import Job
+from schemas.job import Job, Spec
 
 
 def model_name(job: Job) -> str:
+    return speed_name(job.spec)
+
+
+def speed_name(spec: Spec) -> str:
     """What decides a worker's speed, beside its device: the task, the model and the precision."""
-    model = job.spec.model
-    return f"{job.spec.task} {model.uri}@{model.revision[:19]} {job.spec.dtype}"
+    return f"{spec.task} {spec.model.uri}@{spec.model.revision[:19]} {spec.dtype}"
 
 
 def engine_name(job: Job) -> str:

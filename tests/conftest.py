@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -292,11 +293,14 @@ class OtlpReceiver:
     spans: list[Any] = field(default_factory=list)
     metrics: list[Any] = field(default_factory=list)
     resources: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    """Everything, as it came."""
 
     def take(self, path: str, body: bytes) -> bool:
         from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
         from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
+        self.bodies.append(body)
         if path == "/v1/traces":
             for part in trace_service_pb2.ExportTraceServiceRequest.FromString(body).resource_spans:
                 self.resources.append(
@@ -315,6 +319,13 @@ class OtlpReceiver:
 @pytest.fixture
 def otlp_receiver() -> Iterator[OtlpReceiver]:
     """A collector that keeps what it gets; `endpoint` is the base URL, without /v1/traces."""
+    with receive_otlp() as received:
+        yield received
+
+
+@contextmanager
+def receive_otlp() -> Iterator[OtlpReceiver]:
+    """The same, for a block."""
     received = OtlpReceiver()
 
     class Handler(BaseHTTPRequestHandler):

@@ -58,7 +58,7 @@ def score_chunk(self: Any, body: Any) -> None:
     # billiard resets the signals of its children after worker_process_init, so it is done here
     earlier = signal.signal(signal.SIGTERM, lambda *_: runtime.drain.ask(runtime.settings.grace_s))
     try:
-        handle(body, runtime)
+        handle(body, runtime, self.request.id)
     finally:
         signal.signal(signal.SIGTERM, earlier)
 

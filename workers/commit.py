@@ -81,14 +81,15 @@ def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
     held.release(number)
     runtime.fault("released")
     keep_trace(work, runtime, number, attempt, rows)
-    log.info(
-        "chunk.committed",
-        job=work.job.id,
-        chunk=number,
-        rows=receipt.rows,
-        errors=receipt.errors,
-        seconds=round(receipt.seconds, 3),
-    )
+    with runtime.telemetry.in_trace(it.observe.trace_id, it.observe.span_id):
+        log.info(
+            "chunk.committed",
+            job=work.job.id,
+            chunk=number,
+            rows=receipt.rows,
+            errors=receipt.errors,
+            seconds=round(receipt.seconds, 3),
+        )
 
 
 def _measure(it: Finished, work: Work, runtime: Runtime, *, won: bool) -> None:

@@ -16,7 +16,13 @@ from typing import Any
 import pyarrow as pa
 
 from schemas import layout
-from schemas.attempts import attempt_of_death, read_attempts, record_attempt, suspicion
+from schemas.attempts import (
+    Suspicion,
+    attempt_of_death,
+    read_attempts,
+    record_attempt,
+    suspicion,
+)
 from schemas.chunk import Chunk
 from schemas.errors import (
     HeadraceError,
@@ -62,8 +68,9 @@ class Started:
     started_s: float
 
 
-def handle(body: Any, runtime: Runtime) -> None:
+def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     """Carry one message out; never raises for what belongs to a chunk or a message."""
+    received_ns = time.time_ns()
     runtime.fault("received")
     try:
         message = parse_message(body)
@@ -90,7 +97,7 @@ def handle(body: Any, runtime: Runtime) -> None:
     )
     with held:
         try:
-            Run(message, work, runtime, held).go()
+            Run(message, work, runtime, held, received_ns, message_id).go()
         except HeadraceError as error:  # the store again: leases go back, the controller sends it
             log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
 
@@ -109,11 +116,21 @@ def _check_served(job: Job, runtime: Runtime) -> None:
 class Run:
     """The chunks of one message, from lease to commit."""
 
-    def __init__(self, message: ScoreChunk, work: Work, runtime: Runtime, held: Held) -> None:
+    def __init__(
+        self,
+        message: ScoreChunk,
+        work: Work,
+        runtime: Runtime,
+        held: Held,
+        received_ns: int,
+        message_id: str | None = None,
+    ) -> None:
         self._message = message
         self._work = work
         self._runtime = runtime
         self._held = held
+        self._received_ns = received_ns
+        self._message_id = message_id
         self._waiting: list[tuple[Chunk, ChunkControl]] = []
 
     def go(self) -> None:
@@ -204,6 +221,7 @@ class Run:
             attempt=control.mark.attempt,
             queue=job.options.queue,
             traceparent=self._message.traceparent,
+            received_ns=self._received_ns,
             worker=runtime.identity.name,
             device=runtime.identity.device,
             model=job.spec.model.uri,
@@ -212,18 +230,30 @@ class Run:
             dtype=job.spec.dtype,
             attempt_number=len(attempts) + 1,
         )
+        observe.set(**{names.MESSAGING_MESSAGE_ID: self._message_id})
         control.begin(observe.trace_id)
+        doubt = suspicion(attempts, chunk.rows)
+        self._say_begun(observe, chunk, len(attempts) + 1, doubt)
         file = open_input(chunk.file, runtime.open_store)
         begun = begin(
             lambda: read_windows(file, chunk, job.spec, observe),
             engine.task,
             observe,
             control,
-            suspicion(attempts, chunk.rows),
+            doubt,
             self._reuse(engine),
         )
         runtime.fault("read")
         return Started(chunk, control, observe, begun, time.time())
+
+    def _say_begun(
+        self, observe: ChunkObservation, chunk: Chunk, number: int, doubt: Suspicion
+    ) -> None:
+        job = self._work.job.id
+        with self._runtime.telemetry.in_trace(observe.trace_id, observe.span_id):
+            log.info("chunk.started", job=job, chunk=chunk.number, attempt_number=number)
+            for row, cause in doubt.condemned.items():
+                log.warning("row.condemned", job=job, chunk=chunk.number, row=row, cause=cause)
 
     def _reuse(self, engine: Engine) -> Reuse | None:
         """The answers of an earlier output, where the job may copy them."""
@@ -307,6 +337,7 @@ class Run:
             chunk=chunk.number,
             error_type=attempt.cause,
             error_message=attempt.message,
+            trace_id=control.mark.trace_id or None,
             error=None if ours else error,
         )
         try:

@@ -133,7 +133,7 @@ def _prepare(
 ) -> Iterator[Prepared]:
     for window in source():
         control.encoding(window.start, window.start + len(window))
-        with observe("tokenize", rows=len(window)):
+        with observe("tokenize", rows=len(window)) as stage:
             prepared = prepare_window(
                 window,
                 task,
@@ -141,6 +141,8 @@ def _prepare(
                 suspects=doubt.suspects,
                 reuse=reuse,
             )
+            if prepared.encodings is not None:
+                stage.add(tokens=int(prepared.encodings.offsets[-1]))
         control.encoding(0, 0)
         if doubt.suspects and prepared.held_back:
             windows[window.start] = window

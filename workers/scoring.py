@@ -86,7 +86,7 @@ def score(
             continue
         control.forwarding(rows[batch].tolist())
         try:
-            values = _compute(encodings.take(batch), engine, observe)
+            values = _compute(encodings.take(batch), tokens, engine, observe)
         except (Stopped, LeaseLost):
             raise
         except Exception as error:
@@ -111,9 +111,10 @@ def _cost(lengths: np.ndarray, padded: bool) -> int:
     return int(len(lengths) * lengths.max()) if padded else int(lengths.sum())
 
 
-def _compute(batch: Encodings, engine: Engine, observe: Observe) -> pa.RecordBatch:
+def _compute(batch: Encodings, cost: int, engine: Engine, observe: Observe) -> pa.RecordBatch:
     tokens = int(batch.offsets[-1])
-    with observe("forward", rows=len(batch), tokens=tokens, batches=1):
+    padding = cost - tokens
+    with observe("forward", rows=len(batch), tokens=tokens, padding_tokens=padding, batches=1):
         output = engine.task.forward(batch)
     with observe("decode", rows=len(batch)):
         return engine.task.decode(batch, output)

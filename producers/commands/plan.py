@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from producers.commands.session import out, settings_of
-from producers.commands.submission import local_workers, prepare_job
+from producers.commands.submission import (
+    estimate_job,
+    local_workers,
+    prepare_job,
+    speed_here,
+)
 from producers.device_hint import guess_device
-from producers.estimate import estimate
-from producers.ids import open_by_uri
 from producers.show_plan import render_plan
 from schemas.errors import ExitCode
 from schemas.settings import cache_folder
@@ -27,16 +29,12 @@ def plan_job(
 ) -> int:
     """Print the estimate; returns the exit code. An output that is named is tried for writing."""
     settings = settings_of(flags)
-    workers = local_workers(settings, guess_device(settings.device))
+    hint = guess_device(settings.device)
+    workers = local_workers(settings, hint)
     prepared = prepare_job(settings, inputs, output or str(cache_folder() / NOWHERE), workers)
     if output is not None:
         probe_store(open_store(prepared.output, settings))
-    found = estimate(
-        prepared,
-        open_by_uri(partial(open_store, settings=settings)),
-        workers=workers,
-        price_per_hour=settings.price_per_hour,
-    )
+    found = estimate_job(settings, prepared, workers, speed_here(prepared, hint, workers))
     if output is None:
         found = replace(found, output="(no --output named)")
     if as_json:

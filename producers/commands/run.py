@@ -20,8 +20,10 @@ from producers.commands.session import broker_of, err, job_in, registry_of, sett
 from producers.commands.status import remember
 from producers.commands.submission import (
     index_reused,
+    local_shape,
     local_workers,
     prepare_job,
+    speed_here,
     store_job,
     wait_for_input,
 )
@@ -29,6 +31,7 @@ from producers.commands.submit import already_over, drive, submit_job
 from producers.commands.tracing import job_trace
 from producers.controller import Controller
 from producers.device_hint import guess_device
+from producers.known_speeds import learn
 from producers.model_ref import WITHOUT_MODEL
 from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
@@ -37,8 +40,9 @@ from schemas.attempts import read_attempts, record_attempt
 from schemas.errors import ConfigError, ExitCode
 from schemas.job import Job
 from schemas.manifest import Attempt
-from schemas.settings import Settings
+from schemas.settings import Settings, cache_folder
 from schemas.storage.store import Store
+from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.provider import Telemetry
 
 
@@ -48,10 +52,12 @@ def run_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_jso
     started = time.time()
     with job_trace(settings) as (trace, telemetry):
         wait_for_input(settings, threading.Event().wait)
-        workers = local_workers(settings, guess_device(settings.device))
+        hint = guess_device(settings.device)
+        workers = local_workers(settings, hint)
         with trace("plan"):
             prepared = prepare_job(settings, inputs, output, workers)
-            job, store, is_new = store_job(settings, prepared, trace)
+            speed = speed_here(prepared, hint, workers)
+            job, store, is_new = store_job(settings, prepared, trace, workers, speed)
         if not is_new:
             over = already_over(job, store, as_json=as_json)
             if over is not None:
@@ -63,7 +69,7 @@ def run_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_jso
                 + ("" if is_new else " (resumed)"),
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
-        return _drive_here(job, store, settings, telemetry, started, as_json=as_json)
+        return _drive_here(job, store, settings, trace, telemetry, started, as_json=as_json)
 
 
 def resume_job(output: str, flags: dict[str, Any], *, wait: bool, as_json: bool) -> int:
@@ -148,20 +154,27 @@ def _go_on(job: Job, store: Store, settings: Settings, *, wait: bool, as_json: b
     index_reused(job, store, settings)
     registry_of(settings).add(job)
     with job_trace(settings) as (trace, telemetry):
-        trace.adopt(job)
-        return _on_fleet_or_here(job, store, settings, telemetry, wait=wait, as_json=as_json)
+        trace.adopt(job, store)
+        return _on_fleet_or_here(job, store, settings, trace, telemetry, wait=wait, as_json=as_json)
 
 
 def _on_fleet_or_here(
-    job: Job, store: Store, settings: Settings, telemetry: Telemetry, *, wait: bool, as_json: bool
+    job: Job,
+    store: Store,
+    settings: Settings,
+    trace: JobTrace,
+    telemetry: Telemetry,
+    *,
+    wait: bool,
+    as_json: bool,
 ) -> int:
     if settings.broker_url is None:
-        return _drive_here(job, store, settings, telemetry, time.time(), as_json=as_json)
+        return _drive_here(job, store, settings, trace, telemetry, time.time(), as_json=as_json)
     broker = broker_of(settings.broker_url.get_secret_value(), settings, warn=True)
     broker.client.hdel(keys.job(job.key), "cancelled", "paused", "epoch")
     broker.client.hset(keys.JOBS, job.key, job.output)
     if wait or not broker.client.exists(keys.CONTROLLER):
-        return drive(job, store, broker, telemetry, as_json=as_json, settings=settings)
+        return drive(job, store, broker, trace, telemetry, as_json=as_json, settings=settings)
     err.print(f"handed to the controller: headrace watch {job.id}", highlight=False)
     return ExitCode.OK
 
@@ -170,6 +183,7 @@ def _drive_here(
     job: Job,
     store: Store,
     settings: Settings,
+    trace: JobTrace,
     telemetry: Telemetry,
     started: float,
     *,
@@ -186,7 +200,7 @@ def _drive_here(
             emitter=telemetry,
         )
         try:
-            with local_fleet(settings, url, job.id) as fleet:
+            with local_fleet(settings, url, job.id) as fleet, trace("follow"):
                 now = follow(job, store, broker, controller, fleet.check, quiet=as_json)
         except Interrupted:
             return _interrupted(job, as_json=as_json)
@@ -194,6 +208,11 @@ def _drive_here(
             controller.close()
     tell_if_ended_elsewhere(job, store, controller)
     remember(settings, job, now.state)
+    if job.key in controller.ended:
+        hint = guess_device(settings.device)
+        workers = local_workers(settings, hint)
+        shape = local_shape(hint, workers)
+        learn(cache_folder(), shape, workers, job, controller.ended[job.key])
     write_report_if_able(store, settings)
     return conclude(now, store, as_json=as_json, seconds=time.time() - started)
 

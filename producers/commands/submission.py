@@ -5,32 +5,40 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import psutil
 
 from producers.commands.session import err, registry_of
 from producers.create_job import create_job
 from producers.device_hint import DeviceHint, guess_device
+from producers.estimate import Estimate, estimate
+from producers.ids import open_by_uri
+from producers.known_speeds import of_this_machine, shape_of
 from producers.reuse import store_index
 from producers.submission import Prepared, masked_command, prepare
-from schemas.errors import InputNotFound
+from schemas.errors import HeadraceError, InputNotFound
 from schemas.job import Job
-from schemas.settings import Settings
+from schemas.settings import Settings, cache_folder
 from schemas.storage.open import normalise_uri, open_store, split_uri
 from schemas.storage.store import Store
 from schemas.telemetry.job_trace import JobTrace
+from schemas.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 _POLL_S = 15.0  # chosen: an upstream job's marker is minutes late, not milliseconds
 
 
 def local_workers(settings: Settings, hint: DeviceHint) -> int:
     """How many workers this machine will have: as asked, else one a GPU, else one a core."""
-    cores = (
-        len(psutil.Process().cpu_affinity())
-        if hasattr(psutil.Process, "cpu_affinity")
-        else psutil.cpu_count() or 1
-    )
-    return settings.workers or (hint.count if hint.kind == "cuda" else cores)
+    return settings.workers or (hint.count if hint.kind == "cuda" else _cores())
+
+
+def _cores() -> int:
+    if hasattr(psutil.Process, "cpu_affinity"):
+        return len(psutil.Process().cpu_affinity())
+    return psutil.cpu_count() or 1
 
 
 def prepare_job(
@@ -55,18 +63,60 @@ def prepare_job(
     return prepared
 
 
-def store_job(settings: Settings, prepared: Prepared, trace: JobTrace) -> tuple[Job, Store, bool]:
+def estimate_job(
+    settings: Settings, prepared: Prepared, workers: int, tokens_per_s: float | None
+) -> Estimate:
+    """What the job would take; `tokens_per_s` of one worker, where an earlier job measured it.
+
+    Raises:
+        InputUnreadable, StorageError: the sample of the text cannot be read.
+    """
+    return estimate(
+        prepared,
+        open_by_uri(partial(open_store, settings=settings)),
+        workers=workers,
+        price_per_hour=settings.price_per_hour,
+        measured_tokens_per_s=tokens_per_s,
+    )
+
+
+def speed_here(prepared: Prepared, hint: DeviceHint, workers: int) -> float | None:
+    """Tokens a second of one worker of this machine, where an earlier job measured them."""
+    return of_this_machine(cache_folder(), local_shape(hint, workers), prepared.spec)
+
+
+def local_shape(hint: DeviceHint, workers: int) -> str:
+    return shape_of(hint.name if hint.kind == "cuda" else "cpu", _cores(), workers)
+
+
+def store_job(
+    settings: Settings,
+    prepared: Prepared,
+    trace: JobTrace,
+    workers: int,
+    tokens_per_s: float | None,
+) -> tuple[Job, Store, bool]:
     """Create or adopt the job, and remember where it is. The last is whether it is new."""
     store = open_store(prepared.output, settings)
+    try:
+        told = estimate_job(settings, prepared, workers, tokens_per_s)
+        predicted = told.predicted(settings.price_per_hour)
+    except HeadraceError:  # who cannot read the text now will hear it from the job itself
+        predicted = None
     job, is_new = create_job(
         store,
         prepared,
         now_s=time.time(),
         command=masked_command(sys.argv),
+        predicted=predicted,
         trace_id=trace.trace_id,
         span_id=trace.span_id,
     )
-    trace.adopt(job)
+    trace.adopt(job, store)
+    log.info(
+        "job.submitted" if is_new else "job.adopted",
+        job=job.id, rows=job.rows, chunks=job.chunks, queue=job.options.queue,
+    )  # fmt: skip
     index_reused(job, store, settings)
     registry_of(settings).add(job)
     return job, store, is_new

@@ -21,6 +21,7 @@ from producers.commands.submission import local_workers, prepare_job, store_job,
 from producers.commands.tracing import job_trace
 from producers.controller import Controller
 from producers.device_hint import guess_device
+from producers.known_speeds import of_fleet
 from producers.snapshot import take_snapshot
 from producers.workers_seen import hint_of, read_workers
 from schemas import keys
@@ -28,6 +29,7 @@ from schemas.errors import ConfigError, ExitCode
 from schemas.job import Job
 from schemas.settings import Settings
 from schemas.storage.store import Store
+from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.provider import Telemetry
 
 
@@ -56,12 +58,13 @@ def submit_job(
             ]
             workers = len(seen) or local_workers(settings, guess_device("cpu"))
             prepared = prepare_job(settings, inputs, output, workers, hint_of(seen))
-            job, store, is_new = store_job(settings, prepared, trace)
+            speed = of_fleet(broker.client, settings.queue, prepared.spec)
+            job, store, is_new = store_job(settings, prepared, trace, workers, speed)
         broker.client.hset(keys.JOBS, job.key, job.output)
         if not (wait and as_json):  # then the end of the job is the one object
             _say(job, is_new, as_json=as_json)
         if wait:
-            return drive(job, store, broker, telemetry, as_json=as_json, settings=settings)
+            return drive(job, store, broker, trace, telemetry, as_json=as_json, settings=settings)
         if not broker.client.exists(keys.CONTROLLER):
             err.print(
                 "[yellow]warning:[/] no controller is running at this broker, so nothing is published yet: "
@@ -72,7 +75,14 @@ def submit_job(
 
 
 def drive(
-    job: Job, store: Store, broker: Broker, emitter: Telemetry, *, as_json: bool, settings: Settings
+    job: Job,
+    store: Store,
+    broker: Broker,
+    trace: JobTrace,
+    emitter: Telemetry,
+    *,
+    as_json: bool,
+    settings: Settings,
 ) -> int:
     """Reconcile and follow the job in this process to its end."""
     started = time.time()
@@ -80,7 +90,8 @@ def drive(
         broker.client, broker.sender, on_finish=settings.on_finish, emitter=emitter
     )
     try:
-        now = follow(job, store, broker, controller, quiet=as_json)
+        with trace("follow"):
+            now = follow(job, store, broker, controller, quiet=as_json)
     except Interrupted:
         err.print(
             f"no longer following; with a controller running the job goes on: headrace watch {job.id}",

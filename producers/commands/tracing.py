@@ -12,7 +12,7 @@ from schemas.telemetry.provider import Telemetry, start_telemetry
 
 @contextmanager
 def job_trace(settings: Settings) -> Iterator[tuple[JobTrace, Telemetry]]:
-    """A trace whose spans have been sent when the block ends, and where they go."""
+    """A trace whose spans have been sent, and kept with the job, when the block ends."""
     telemetry = start_telemetry("headrace-producer", settings)
     trace = JobTrace(telemetry, queue=settings.queue)
     try:
@@ -22,4 +22,6 @@ def job_trace(settings: Settings) -> Iterator[tuple[JobTrace, Telemetry]]:
         raise
     finally:
         trace.end()
+        if trace.store is not None and settings.traces:
+            trace.save(trace.store)
         telemetry.shutdown(5.0)

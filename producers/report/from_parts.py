@@ -15,12 +15,16 @@ import pyarrow.parquet as pq
 
 from producers.report.from_traces import evenly
 from schemas import layout, parquet
+from schemas.errors import error_types
 from schemas.job import Job
 from schemas.manifest import Receipt
 from schemas.storage.store import Store
 
 ReadText = Callable[[str, str, int], str | None]
 """From a file's URI, the text column and the row within the file to the text."""
+
+OUR_CLASSES = frozenset({"null_text", "invalid_text", "worker_lost", "timeout"}) | error_types()
+"""Classes of errors whose messages are headrace's own, and never hold a row's text."""
 
 PARTS = 48
 EXAMPLES = 5
@@ -126,4 +130,7 @@ def _examples(
         if ask is not None:
             row = int(facts[parquet.META_FIRST_ROW]) + at
             text = ask(facts[parquet.META_FILE], text_column, row)
-        yield Example(str(table[id_column][at]), table["error_message"][at].as_py() or "", text)
+        message = table["error_message"][at].as_py() or ""
+        if ask is None and kind not in OUR_CLASSES:
+            message = ""  # an error of a library may quote the row
+        yield Example(str(table[id_column][at]), message, text)

@@ -11,6 +11,7 @@ from typing import Any
 
 from producers.report import row_figures, time_figures
 from producers.report.drawing import Picture, count, percent, plural, rate, seconds, size
+from producers.report.expectation import compare, how_predicted
 from producers.report.facts import Facts, read_facts
 from producers.report.texts import read_text
 from schemas.errors import MissingExtra
@@ -69,6 +70,9 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         reason=redact(facts.manifest.reason),
         missing=facts.job.rows - facts.manifest.totals.rows,
         tiles=tiles(facts),
+        compared=compare(facts),
+        how_predicted=how_predicted(facts),
+        answers=answers(facts),
         pictures={k: (p, Markup(p.svg)) for k, p in pictures(facts).items()},
         sample=facts.sample,
         errors=facts.errors,
@@ -127,6 +131,20 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
     ]
 
 
+def answers(facts: Facts) -> list[tuple[str, int]]:
+    """Where the predictions came from, where not all were computed."""
+    totals = facts.manifest.totals
+    duplicates = max(0, totals.ok - totals.computed - totals.reused)
+    if not totals.reused and not duplicates:
+        return []
+    found = [
+        ("computed", totals.ok - totals.reused - duplicates),
+        ("copied from a row with the same text", duplicates),
+        ("copied from an earlier output", totals.reused),
+    ]
+    return [(name, rows) for name, rows in found if rows or name == "computed"]
+
+
 def workers(facts: Facts) -> list[dict[str, Any]]:
     """What each worker did."""
     by_worker: dict[str, list[Any]] = defaultdict(list)
@@ -149,7 +167,6 @@ def about(facts: Facts) -> list[tuple[str, str]]:
     """The job in words."""
     job, spec, totals = facts.job, facts.job.spec, facts.manifest.totals
     patterns = ", ".join(map(redact, job.inputs.patterns))
-    reused = totals.ok - totals.computed
     lines = [
         ("Job", job.id),
         ("Input", f"{patterns} · {plural(job.inputs.files, 'file')}, {size(job.inputs.bytes)}"),
@@ -162,7 +179,7 @@ def about(facts: Facts) -> list[tuple[str, str]]:
         ("Carried columns", ", ".join(c.name for c in job.carried)),
         ("Submitted", when(job.submitted_s)),
         ("Ended", when(facts.manifest.finished_s)),
-        ("Not computed twice", plural(reused, "row") if reused > 0 else ""),
+        ("Rows reused of", redact(job.options.reuse_output or "")),
         ("Trace of the job", job.trace_id or ""),
     ]
     return [(name, value) for name, value in lines if value]

@@ -16,6 +16,7 @@ from tenacity import (
 
 from schemas.errors import HeadraceError
 from schemas.storage.s3_errors import explain, is_conflict, is_missing, is_transient
+from schemas.telemetry.retries import count_retry
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_LAST_S = 10.0
@@ -109,6 +110,7 @@ class S3Calls:
             retry=retry,
             stop=stop_after_attempt(self.attempts),
             wait=wait_random_exponential(multiplier=self.backoff_s, max=BACKOFF_LAST_S),
+            before_sleep=count_retry,
             reraise=True,
         )
 

@@ -59,6 +59,8 @@ class JobTrace:
         self._common = named({"job": job or None})
         self._rows: list[SpanRow] | None = None
         self._run = new_id(8)
+        self.store: Store | None = None
+        """Where the job is, once it is known."""
         self.trace_id = trace_id or new_id(16)
         self.span_id = span_id or new_id(8)
 
@@ -69,16 +71,23 @@ class JobTrace:
         trace.adopt(job)
         return trace
 
-    def adopt(self, job: Job) -> None:
+    def adopt(self, job: Job, store: Store | None = None) -> None:
         """Speak for this job: its ids, its queue, the time it was submitted; any time before `end`.
 
         A submitter learns only after planning that the same job was there already.
         """
         self.trace_id = job.trace_id or self.trace_id
         self.span_id = job.span_id or self.span_id
+        self.store = store
         self._queue = job.options.queue
         self._submitted_ns = int(job.submitted_s * 1e9)
-        self.set(job=job.id, model=job.spec.model.uri, task=job.spec.task)
+        self.set(
+            job=job.id,
+            model=job.spec.model.uri,
+            task=job.spec.task,
+            files=job.inputs.files,
+            chunks=job.chunks,
+        )
 
     def __call__(self, stage: str, **counters: float) -> Call:
         return self._stages.call(stage, counters)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from schemas.telemetry import names
+from schemas.telemetry.retries import retries_of_thread
 from schemas.telemetry.trace_file import Value
 
 SAMPLES = 256
@@ -133,19 +134,21 @@ class Stages:
 class Call:
     """One entry into a stage, as a context; used once, by one thread."""
 
-    __slots__ = ("_stages", "counters", "stage", "start_ns")
+    __slots__ = ("_retries", "_stages", "counters", "stage", "start_ns")
 
     def __init__(self, stages: Stages, stage: str, counters: dict[str, float]) -> None:
         self._stages = stages
         self.stage = stage
         self.counters = counters
         self.start_ns = 0
+        self._retries = 0
 
     def add(self, **counters: float) -> None:
         for name, value in counters.items():
             self.counters[name] = self.counters.get(name, 0) + value
 
     def __enter__(self) -> Call:
+        self._retries = retries_of_thread()
         self.start_ns = self._stages._enter(self)
         return self
 
@@ -155,4 +158,7 @@ class Call:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        retries = retries_of_thread() - self._retries
+        if retries > 0:  # not so where another thread ends a call that hangs
+            self.add(retries=retries)
         self._stages._leave(self, error)

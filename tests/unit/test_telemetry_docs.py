@@ -138,6 +138,15 @@ def test_every_line_that_is_logged_has_a_known_event_and_known_fields() -> None:
     assert not strange, "add them to schemas/telemetry/log_names.py and docs/telemetry.md"
 
 
+def test_every_event_and_field_that_is_listed_is_logged_somewhere() -> None:
+    calls = list(_calls())
+    events = {event for _, event, _ in calls} | {"log"}
+    fields = {field for _, _, fields in calls for field in fields}
+    assert set(log_names.LOG_EVENTS) - events == set()
+    of_the_formatter = {"logger", "message", "stack", "span_id"}
+    assert set(log_names.LOG_FIELDS) - fields - of_the_formatter == set()
+
+
 def test_every_metric_that_is_recorded_has_a_name() -> None:
     recorded = re.compile(r'\.record\(\s*"([^"]+)"')
     for room in ("schemas", "producers", "workers"):
