@@ -229,11 +229,12 @@ def report(
     with_texts: Annotated[
         bool, typer.Option("--with-texts", help="texts of error rows too")
     ] = False,
+    jaeger: Annotated[str | None, typer.Option(help="a Jaeger's address, for links")] = None,
 ) -> None:
     """The job as one HTML page that opens from disk, with no network."""
     from producers.commands.check import write_report
 
-    raise typer.Exit(write_report(output, to, with_texts=with_texts))
+    raise typer.Exit(write_report(output, to, jaeger, with_texts=with_texts))
 
 
 @app.command()

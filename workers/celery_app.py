@@ -75,6 +75,7 @@ def is_wanted(app: Any, queue: str, tag: str) -> bool:
 def _runtime(app: Celery) -> Any:
     if _Process.runtime is None:
         from schemas.telemetry.provider import start_telemetry
+        from workers.measure import start_counters
         from workers.runtime import Identity, Runtime, connect_redis
 
         settings = load_settings()
@@ -82,6 +83,7 @@ def _runtime(app: Celery) -> Any:
         device = "cpu" if settings.device == "auto" else settings.device
         telemetry = start_telemetry("headrace-worker", settings, worker=name)
         identity = Identity(name, device, settings.threads or 1)
+        start_counters(telemetry, device)
         _Process.runtime = Runtime(
             settings, identity, connect_redis(settings), telemetry, app, fault_hook(settings.fault)
         )

@@ -31,6 +31,18 @@ class DeviceUse:
         return min(1.0, busy_s / elapsed_s) if elapsed_s > 0 else 1.0
 
 
+def start_counters(telemetry: Telemetry, device: str) -> None:
+    """What alerts look at is there from the start: a counter's first step is seen only from zero."""
+    telemetry.record(names.LEASE_LOSSES, 0)
+    telemetry.record(names.HALVINGS, 0, device=device)
+    telemetry.record(names.ERRORS, 0, **{names.ERROR_TYPE: "out_of_memory"})
+    telemetry.record(names.SPANS_DROPPED, 0, reason="queue_full")
+    for reason in ("leased", "done", "late"):
+        telemetry.record(names.REDELIVERIES, 0, reason=reason)
+    for status in ("ok", "error"):
+        telemetry.record(names.ROWS, 0, status=status)
+
+
 def record_device(
     telemetry: Telemetry, use: DeviceUse, worker: str, device: str, forward_s: float
 ) -> None:

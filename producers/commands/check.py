@@ -59,7 +59,7 @@ def send_to_collector(output: str, url: str) -> int:
     return ExitCode.OK
 
 
-def write_report(output: str, to: str | None, *, with_texts: bool) -> int:
+def write_report(output: str, to: str | None, jaeger: str | None, *, with_texts: bool) -> int:
     """The job as one page that opens from disk."""
     from pathlib import Path
 
@@ -67,7 +67,7 @@ def write_report(output: str, to: str | None, *, with_texts: bool) -> int:
 
     settings = settings_of({})
     store = _store(output, settings)
-    page = build_report(store, settings, with_texts=with_texts)
+    page = build_report(store, settings, with_texts=with_texts, jaeger=jaeger)
     if to is None:
         store.replace(layout.REPORT, page.encode())
         out.print(f"{store.uri}/{layout.REPORT}", highlight=False, soft_wrap=True)

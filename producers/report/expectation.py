@@ -35,7 +35,7 @@ def _rows(facts: Facts) -> Iterator[Compared]:
     hours = worker_seconds(facts.receipts) / 3600
     yield _row("Tokens", told.tokens, totals.tokens, count)
     speed = totals.tokens / max(1e-9, hours * 3600)
-    yield _row("Tokens a second of one worker", told.tokens_per_s, speed, rate)
+    yield _row("Tokens/s of a worker", told.tokens_per_s, speed, rate)
     workers = len({r.worker for r in facts.receipts})
     yield Compared("Workers", count(told.workers), count(workers), "")
     yield _row("Time of work", told.seconds, took_s, seconds)

@@ -33,8 +33,8 @@ def lengths(facts: Facts) -> Picture | None:
 def padding(facts: Facts) -> Picture | None:
     """How much of what the device saw was padding, chunk by chunk."""
     seen = [(r.tokens, r.padding_tokens) for r in facts.receipts if r.tokens]
-    if not seen:
-        return None
+    if not any(wasted for _, wasted in seen):
+        return None  # the page says so in words
     tokens, wasted = np.array(seen, dtype=float).T
     shares = 100 * wasted / (tokens + wasted)
     with canvas() as it:

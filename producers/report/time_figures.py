@@ -84,7 +84,7 @@ def timeline(facts: Facts) -> Picture | None:
             spans = [
                 ((f.started_s - start_s) / scale, max(f.seconds, end_s / 300) / scale) for f in lost
             ]
-            it.axes.broken_barh(spans, (row - 0.32, 0.64), facecolors=BAD, linewidth=0)
+            it.axes.broken_barh(spans, (row + 0.1, 0.22), facecolors=BAD, linewidth=0)
         it.axes.set_yticks(range(len(shown)), shown)
         it.axes.set_ylim(len(shown) - 0.4, -0.6)
         it.axes.set_xlim(0, end_s / scale)

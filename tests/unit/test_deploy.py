@@ -19,7 +19,7 @@ import yaml
 from producers.scaling_metrics import METRICS as CONTROLLER_METRICS
 from schemas.errors import ExitCode
 from schemas.settings import Settings
-from schemas.telemetry.names import METRICS as WORKER_METRICS
+from schemas.telemetry.names import METRICS, prometheus_series
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -239,12 +239,7 @@ def test_every_setting_that_is_used_is_one() -> None:
 
 def known_metrics() -> set[str]:
     """Every metric under the name that Prometheus has it by."""
-    found = set(CONTROLLER_METRICS)
-    for name, metric in WORKER_METRICS.items():
-        base = name.replace(".", "_") + ("_seconds" if metric.unit == "s" else "")
-        ends = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
-        found |= {base + end for end in ends[metric.kind]}
-    return found
+    return {series for name in METRICS for series in prometheus_series(name)}
 
 
 def metrics_in(text: str) -> set[str]:
@@ -258,6 +253,19 @@ def test_alerts_and_dashboards_ask_for_metrics_that_exist() -> None:
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel["targets"]:
                 assert metrics_in(target["expr"]) <= known_metrics(), (path.name, panel["title"])
+
+
+SHOWN = (
+    "headrace_device_memory_usage_bytes", "headrace_device_utilization_ratio",
+    "headrace_batch_fill_bucket", "headrace_batch_halvings_total", "headrace_lease_losses_total",
+    "headrace_oldest_chunk_seconds", "headrace_errors_total", "headrace_reuse_hits_total",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", SHOWN)
+def test_what_operations_ask_for_is_on_a_dashboard(metric: str) -> None:
+    boards = [p.read_text() for p in (DEPLOY / "grafana" / "dashboards").glob("*.json")]
+    assert any(metric in metrics_in(board) for board in boards)
 
 
 def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
