@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -57,6 +58,8 @@ class Night:
     """Every answer of each `/metrics`, in order."""
     commands: set[str] = field(default_factory=set)
     """Command lines of all our processes."""
+    killed_s: list[float] = field(default_factory=list)
+    """When a whole worker was killed, seconds since the epoch."""
     hooked: list[str] = field(default_factory=list)
     """Paths that the end of the job was told to."""
 
@@ -172,6 +175,7 @@ class _Processes:
             "--completion-window", "2h",
         )  # fmt: skip
         self._until_parts(2)
+        self._found.killed_s.append(time.time())
         psutil.Process(fleet.pid).children()[0].kill()  # a worker and, with it, its child's parent
         self._until_parts(5)
         fleet.send_signal(signal.SIGTERM)
