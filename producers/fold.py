@@ -82,7 +82,16 @@ def _totals(job: Job, receipts: Sequence[Receipt], parked: int) -> Totals:
         padding_tokens=sum(r.padding_tokens for r in receipts),
         bytes=sum(r.bytes for r in receipts),
         device_s=round(sum(r.seconds for r in receipts), 3),
+        stages_s=stages_of(receipts),
     )
+
+
+def stages_of(receipts: Iterable[Receipt]) -> dict[str, float]:
+    """Busy seconds of each stage, summed; the longest first."""
+    sums: Counter[str] = Counter()
+    for receipt in receipts:
+        sums.update(receipt.stages_s)
+    return {stage: round(s, 3) for stage, s in sums.most_common()}
 
 
 def _part(receipt: Receipt) -> ManifestPart:

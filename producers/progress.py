@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from producers.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 LINE_EVERY_S = 30.0  # chosen: a nightly job's log should tell, not flood
 RATE_OVER_S = 20.0  # chosen: long enough to be calm, short enough to be true
@@ -51,6 +51,17 @@ def _at_terminal(
     tick: Callable[[], None],
 ) -> Snapshot:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.text import Text
+
+    class Bar(Progress):
+        """The bar, and a second line for what would squeeze it."""
+
+        details = ""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield from super().get_renderables()
+            if self.details:
+                yield Text(f"  {self.details}", style="dim", overflow="ellipsis", no_wrap=True)
 
     rate = Rate()
     columns = (
@@ -60,20 +71,20 @@ def _at_terminal(
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[told]}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Bar(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("job", total=None, state="starting", told="")
         while True:
             tick()
             now = snapshots()
             seen = now.rows_done + now.rows_live
             rate.add(time.monotonic(), seen)
-            state = _doing(now, seen)
+            progress.details = details(now)
             progress.update(
                 bar,
                 total=now.rows,
                 completed=min(seen, now.rows),
-                state=state,
-                told=tell(now, rate),
+                state=_doing(now, seen),
+                told=pace(now, rate),
             )
             if is_over(now):
                 return now
@@ -107,7 +118,12 @@ def _elsewhere(
 
 
 def tell(now: Snapshot, rate: Rate) -> str:
-    """Rows, rate, time left, workers and errors, in one line."""
+    """Rows, rate, time left, workers, errors and stages, in one line."""
+    return " · ".join(part for part in (pace(now, rate), details(now)) if part)
+
+
+def pace(now: Snapshot, rate: Rate) -> str:
+    """Rows, rate and time left."""
     seen = min(now.rows, now.rows_done + now.rows_live)
     parts = [f"{seen:,}/{now.rows:,} rows"]
     if rate.rows_per_s > 0:
@@ -115,6 +131,12 @@ def tell(now: Snapshot, rate: Rate) -> str:
             f"{rate.rows_per_s:,.0f} rows/s",
             f"{duration((now.rows - seen) / rate.rows_per_s)} left",
         ]
+    return " · ".join(parts)
+
+
+def details(now: Snapshot) -> str:
+    """Workers, errors by class, parked chunks, and where the time goes."""
+    parts = []
     if now.workers:
         parts.append(f"{now.workers} worker{'s' if now.workers > 1 else ''}")
     if now.errors:
@@ -124,7 +146,17 @@ def tell(now: Snapshot, rate: Rate) -> str:
         parts.append(f"{now.errors:,} errors ({kinds})" if kinds else f"{now.errors:,} errors")
     if now.chunks_parked:
         parts.append(f"{now.chunks_parked} parked")
+    shares = stage_shares(now.stages_s)
+    if shares:
+        parts.append(", ".join(f"{stage} {share:.0%}" for stage, share in shares))
     return " · ".join(parts)
+
+
+def stage_shares(stages_s: Mapping[str, float], most: int = 3) -> list[tuple[str, float]]:
+    """The stages that take most of the busy time, with their shares of it; small ones left out."""
+    total = sum(stages_s.values())
+    ordered = sorted(stages_s.items(), key=lambda item: -item[1])
+    return [(stage, s / total) for stage, s in ordered[:most] if total and s / total >= 0.005]
 
 
 def duration(seconds: float) -> str:

@@ -309,7 +309,7 @@ class Following:
         sums = dict.fromkeys(("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens"), 0)
         for receipt in known:
             for name, amount in keys.counters_of(receipt).items():
-                sums[name] += amount
+                sums[name] = sums.get(name, 0) + amount
         facts = {
             "epoch": self.controller,
             "output": self.job.output,

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from producers.fold import stages_of
 from producers.receipts import parts_of, read_receipts
 from schemas import keys, layout
 from schemas.job import Job
@@ -45,6 +46,8 @@ class Snapshot:
     task: str
     model: str
     parked: tuple[dict[str, Any], ...] = field(default=())
+    stages_s: Mapping[str, float] = field(default_factory=dict)
+    """Busy seconds of each stage in committed chunks, the longest first; stages overlap."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -75,6 +78,7 @@ def _of_manifest(job: Job, manifest: Manifest) -> Snapshot:
         job, manifest.state, manifest.reason, rows_done=t.rows, ok=t.ok, errors=t.errors,
         errors_by_type=t.errors_by_type, tokens=t.tokens, chunks_done=t.parts, chunks_parked=t.parked,
         finished_s=manifest.finished_s, parked=tuple(p.model_dump() for p in manifest.parked),
+        stages_s=t.stages_s,
     )  # fmt: skip
 
 
@@ -100,6 +104,7 @@ def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
         errors_by_type={k.decode(): int(v) for k, v in errors.items()}, tokens=number("tokens"),
         chunks_done=number("done_chunks"), chunks_parked=len(parked), chunks_leased=int(leased),
         rows_live=sum(_rows(v) for v in live), workers=int(workers), parked=tuple(parked),
+        stages_s=_stages(facts),
     )  # fmt: skip
 
 
@@ -117,7 +122,7 @@ def _of_store(store: Store, job: Job) -> Snapshot:
         rows_done=sum(r.rows for r in receipts), ok=sum(r.ok for r in receipts),
         errors=sum(r.errors for r in receipts), errors_by_type=by_type,
         tokens=sum(r.tokens for r in receipts), chunks_done=len(receipts),
-        chunks_parked=len(parked), parked=tuple(parked),
+        chunks_parked=len(parked), parked=tuple(parked), stages_s=stages_of(receipts),
     )  # fmt: skip
 
 
@@ -128,6 +133,16 @@ def _parked(store: Store) -> list[dict[str, Any]]:
         if data is not None:
             found.append(Parked.model_validate_json(data).model_dump())
     return found
+
+
+def _stages(facts: Mapping[str, str]) -> dict[str, float]:
+    """From the counters in Redis."""
+    found = {
+        name.removeprefix(keys.STAGE_MS): int(ms) / 1000
+        for name, ms in facts.items()
+        if name.startswith(keys.STAGE_MS)
+    }
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def _rows(live: bytes) -> int:

@@ -90,6 +90,10 @@ def of_job(job_id: str) -> list[str]:
     return [job(job_id), marks(job_id), done(job_id), errors(job_id), live(job_id), lock(job_id)]
 
 
+STAGE_MS = "stage_ms:"
+"""Before a stage's name: the counter of its busy milliseconds."""
+
+
 def counters_of(receipt: Receipt) -> dict[str, int]:
     """The live counters in `headrace:job:{id}` and what a committed chunk adds to each."""
     return {
@@ -98,4 +102,5 @@ def counters_of(receipt: Receipt) -> dict[str, int]:
         "ok_rows": receipt.ok,
         "error_rows": receipt.errors,
         "tokens": receipt.tokens,
+        **{f"{STAGE_MS}{stage}": round(1000 * s) for stage, s in receipt.stages_s.items()},
     }

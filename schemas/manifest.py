@@ -98,6 +98,8 @@ class Totals(_Record):
     bytes: int = 0
     device_s: float = 0.0
     """Seconds of work, summed over the workers."""
+    stages_s: dict[str, float] = Field(default_factory=dict)
+    """Busy seconds of each stage, summed over the chunks; stages overlap."""
 
 
 class Manifest(_Record):

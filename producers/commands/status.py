@@ -18,7 +18,7 @@ from producers.commands.session import (
     registry_of,
     settings_of,
 )  # fmt: skip
-from producers.progress import duration
+from producers.progress import duration, stage_shares
 from producers.snapshot import Snapshot, take_snapshot
 from producers.workers_seen import read_workers
 from schemas.errors import ExitCode, HeadraceError
@@ -53,6 +53,10 @@ def _lines(now: Snapshot) -> list[tuple[str, str]]:
             f"{now.chunks_done:,} of {now.chunks:,} done, {now.chunks_leased} in hand, {now.chunks_parked} parked",
         ),
         ("errors", ", ".join(f"{k} {n:,}" for k, n in now.errors_by_type.items()) or "none"),
+        (
+            "stages",
+            ", ".join(f"{s} {p:.0%}" for s, p in stage_shares(now.stages_s, 6)) or "none yet",
+        ),
         ("workers", str(now.workers)),
         ("age", duration((now.finished_s or time.time()) - now.submitted_s)),
         ("output", now.output),

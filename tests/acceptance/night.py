@@ -135,7 +135,7 @@ def night(folder: Path, s3_endpoint: str, bucket: str) -> Iterator[Night]:
             "OTEL_METRICS_EXPORTER": "otlp",
             "OTEL_BSP_SCHEDULE_DELAY": "100",
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
-            "NIGHT_HOOK": SECRETS["hook"],
+            "HEADRACE_ON_FINISH": f"{hook}/{SECRETS['hook']}",
             "XDG_STATE_HOME": str(folder / "state"),
             "XDG_CACHE_HOME": str(folder / "cache"),
         }
@@ -147,7 +147,7 @@ def night(folder: Path, s3_endpoint: str, bucket: str) -> Iterator[Night]:
         )
         processes = _Processes(folder, {**kept, **settings}, found)
         stack.callback(processes.close)
-        processes.run_job(output, f"{hook}/${{NIGHT_HOOK}}")
+        processes.run_job(output)
         yield found
 
 
@@ -161,7 +161,7 @@ class _Processes:
         self._ports: dict[str, int] = {}
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
-    def run_job(self, output: str, hook: str) -> None:
+    def run_job(self, output: str) -> None:
         host, listen = free_port(), free_port()
         controller = self._start("headrace", "controller", "--listen", f"127.0.0.1:{listen}")
         fleet = self._host("first host", host)
@@ -169,7 +169,7 @@ class _Processes:
         self._watcher.start()
         self._call(
             "submit", "headrace", "submit", str(self._folder / "corpus.parquet"),
-            "--output", output, "--task", "fake", "--id-column", "name", "--on-finish", hook,
+            "--output", output, "--task", "fake", "--id-column", "name",
             "--task-params", json.dumps({"faults": True, "ms_per_row": 3}),
             "--chunk-rows", str(CHUNK_ROWS), "--batch-tokens", "600", "--price-per-hour", "2",
             "--completion-window", "2h",

@@ -1,0 +1,87 @@
+"""What a terminal shows of a job on its way: all of it at 80 columns, and lines without one."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from producers.progress import Rate, details, pace, show_progress, stage_shares, tell
+from producers.snapshot import Snapshot
+from schemas import keys
+from schemas.manifest import Receipt
+
+NOW = Snapshot(
+    job="a" * 16, output="/out", state="running", reason="", rows=3_000, rows_done=700,
+    rows_live=50, ok=690, errors=10, errors_by_type={"null_text": 7, "invalid_text": 3},
+    tokens=9_000, chunks=12, chunks_done=2, chunks_leased=2, chunks_parked=1, workers=2,
+    submitted_s=0.0, finished_s=None, task="fake", model="none",
+    stages_s={"forward": 97.0, "tokenize": 2.0, "write": 0.6, "commit": 0.4},
+)  # fmt: skip
+
+
+def rate(rows_per_s: float) -> Rate:
+    found = Rate()
+    found.add(0.0, 0)
+    found.add(10.0, int(10 * rows_per_s))
+    return found
+
+
+def test_a_line_tells_rows_rate_time_left_workers_errors_and_stages() -> None:
+    assert tell(NOW, rate(45)) == (
+        "750/3,000 rows · 45 rows/s · 50 s left · 2 workers · 10 errors (null_text 7, "
+        "invalid_text 3) · 1 parked · forward 97%, tokenize 2%, write 1%"
+    )
+
+
+def test_before_the_first_row_there_is_no_rate_and_no_guess() -> None:
+    early = replace(NOW, rows_done=0, rows_live=0, errors=0, errors_by_type={}, workers=0,
+                    chunks_parked=0, stages_s={})  # fmt: skip
+    assert (pace(early, Rate()), details(early)) == ("0/3,000 rows", "")
+
+
+def test_stages_too_small_to_matter_are_left_out() -> None:
+    assert stage_shares({"read": 0.001, "forward": 10.0}) == [("forward", pytest.approx(1.0, 1e-3))]
+    assert stage_shares({}) == []
+
+
+def shown(console: Console, snapshots: Iterator[Snapshot]) -> str:
+    ask: Callable[[], Any] = lambda: next(snapshots)  # noqa: E731
+    last = show_progress(ask, lambda now: now.finished_s is not None, console, lambda: None)
+    assert last.finished_s is not None
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_terminal_of_80_columns_shows_bar_percent_rate_and_errors() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    text = shown(console, iter([NOW, NOW, replace(NOW, finished_s=1.0)]))
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
+    frames = [line for line in plain.splitlines() if "rows" in line]
+    assert any("running" in f and "25%" in f and "750/3,000 rows" in f for f in frames), frames
+    assert "10 errors (null_text 7, invalid_text 3)" in text
+    assert "forward 97%" in text
+    assert all(len(line) <= 81 for line in frames), "a line broke"
+
+
+def test_without_a_terminal_there_are_few_whole_lines_and_no_bar() -> None:
+    console = Console(file=io.StringIO(), force_terminal=False, width=40)
+    text = shown(console, iter([NOW, NOW, NOW, replace(NOW, finished_s=1.0)]))
+    assert text.count("\n") == 1, "one line at first, and the next only after half a minute"
+    assert text.startswith("running: 750/3,000 rows")
+    assert "\x1b" not in text
+
+
+def test_committed_chunks_add_their_stages_to_the_live_counters() -> None:
+    receipt = Receipt(
+        chunk=0, rows=5, ok=5, errors=0, bytes=1, sha256="x", attempt="a", tokens=9,
+        stages_s={"forward": 1.2344, "read": 0.01},
+    )  # fmt: skip
+    counters = keys.counters_of(receipt)
+    assert counters["stage_ms:forward"] == 1234
+    assert counters["stage_ms:read"] == 10
