@@ -10,6 +10,7 @@ from schemas.message import ScoreChunk
 from schemas.storage.local import LocalStore
 from schemas.telemetry import names
 from schemas.telemetry.job_trace import JobTrace
+from schemas.telemetry.observation import ChunkObservation
 from schemas.telemetry.provider import Telemetry
 from schemas.telemetry.trace_file import read_spans
 from tests.unit.fake_output import make_job
@@ -95,3 +96,20 @@ def test_a_trace_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> No
     trace = JobTrace(QUIET)
     trace.end("finished")
     assert trace.save(Full(tmp_path)) is False
+
+
+def test_a_job_of_a_thousand_chunks_makes_small_traces() -> None:
+    trace = JobTrace(Telemetry(), queue="q")
+    for _ in range(1_000):
+        with trace("publish", messages=1, chunks=1):
+            pass
+    for stage in ("plan", "follow", "finish"):
+        with trace(stage):
+            pass
+    assert len(trace.end("finished")) <= 50
+    observe = ChunkObservation(Telemetry(), job="a" * 16, chunk=0, attempt="x", received_ns=1)
+    for stage in names.STAGES:
+        for _ in range(1_000):
+            with observe(stage, rows=1):
+                pass
+    assert len(observe.finish()) <= 50
