@@ -72,10 +72,14 @@ def _lines(explanation: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
     yield f"  chunk     {row['chunk']}, attempt {row['attempt']}"
     yield f"  trace     {row['trace_url'] or row['trace_id']}"
     for attempt in row["attempts"]:
-        why = f" ({attempt['error_type']})" if attempt["error_type"] else ""
+        kind = attempt["error_type"]
+        why = f" ({kind})" if kind and kind != attempt["outcome"] else ""
         where = f"on {attempt['worker']}, {attempt['seconds']:.2f} s"
         yield f"  {attempt['started']}  {attempt['outcome']}{why} {where}"
-        yield "    " + "  ".join(f"{stage} {s:.2f} s" for stage, s in attempt["stages_s"].items())
+        if attempt["stages_s"]:
+            yield "    " + "  ".join(f"{n} {s:.2f} s" for n, s in attempt["stages_s"].items())
+        if attempt["last_stage"]:
+            yield f"    was at {attempt['last_stage']}, seen by {attempt['seen_by']}"
 
 
 def _job(store: Store) -> Job:
@@ -171,6 +175,8 @@ def _attempt(root: SpanRow, spans: list[SpanRow]) -> dict[str, Any]:
         "error_type": root.attributes.get(names.ERROR_TYPE),
         "error_message": root.status_message,
         "trace_id": root.trace_id,
+        "last_stage": root.attributes.get(names.LAST_STAGE),
+        "seen_by": root.attributes.get(names.SEEN_BY),
         "stages_s": {
             str(s.attributes[names.STAGE]): int(s.attributes[names.BUSY_NS]) / 1e9 for s in children
         },

@@ -9,8 +9,13 @@ import pytest
 
 from producers.explain import explain, tell
 from schemas import layout
+from schemas.attempts import attempt_of_death
 from schemas.errors import ColumnError, JobNotFound
+from schemas.job import parse_job
+from schemas.leases import FORWARD, Mark
 from schemas.storage.local import LocalStore
+from schemas.telemetry.lost_attempt import record_death
+from schemas.telemetry.provider import Telemetry
 from tests.unit.fake_output import write_fake_output
 
 
@@ -80,3 +85,18 @@ def test_a_lost_or_broken_trace_costs_the_attempt_and_not_the_answer(tmp_path: P
 def test_a_folder_without_a_job_is_no_output(tmp_path: Path) -> None:
     with pytest.raises(JobNotFound):
         explain(LocalStore(tmp_path), "1")
+
+
+def test_an_attempt_whose_worker_was_killed_says_what_it_was_at_and_who_saw_it(
+    tmp_path: Path,
+) -> None:
+    store = write_fake_output(tmp_path, chunks=1, rows=20, lost=0)
+    job = parse_job(store.read(layout.JOB) or b"", "there")
+    mark = Mark("dead", "w9", FORWARD, rows=(3,), since_s=9.0, begun_s=5.0, trace_id="e" * 32)
+    death = attempt_of_death(0, mark, 12.0, "controller-1")
+    assert death is not None
+    record_death(job, store, death, mark, Telemetry())
+    record_death(job, store, death, mark, Telemetry())  # two may see one death
+    told = tell(explain(store, "5"))
+    assert "worker_lost on w9, 7.00 s\n    was at forward, seen by controller-1" in told
+    assert told.count("worker_lost") == 1
