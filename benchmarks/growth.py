@@ -83,7 +83,7 @@ def _measure(axis: str, point: int, folder: Path) -> dict[str, Any]:
     files = list(corpus.iterdir())
     size = sum(path.stat().st_size for path in files)
     run = run_once(corpus, folder / "output", workers)
-    return {axis: point, "job_rows": rows, "files": len(files), "bytes": size, **run}
+    return {"x": point, "job_rows": rows, "files": len(files), "bytes": size, **run}
 
 
 def _write_files(corpus: Path, size: int) -> int:
@@ -160,8 +160,8 @@ def plot(found: dict[str, Any], to: Path) -> None:
     grid = figure.subplots(len(axes), 3, squeeze=False)
     labels = {"rows": "rows", "workers": "workers", "files": "bytes of a file"}
     for row, axis in zip(grid, axes, strict=True):
-        points = sorted(found[axis], key=lambda p: float(p[axis]))
-        x = [p[axis] for p in points]
+        points = sorted(found[axis], key=lambda p: float(p["x"]))
+        x = [p["x"] for p in points]
         for panel, names, unit in zip(row, _PANELS, ("s", "MB", "of Redis"), strict=True):
             for name, label in names.items():
                 panel.plot(x, [p[name] for p in points], marker="o", label=label)

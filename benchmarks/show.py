@@ -140,6 +140,7 @@ def save(path: Path, facts: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
 
 def plot(full: Mapping[str, Any], to: Path) -> None:
     rows = [(n, r["ratio"]) for n, r in full["table"].items() if r.get("ratio") is not None]
+    rows.sort(key=lambda row: (ALL[row[0]].against if row[0] in ALL else "", row[1]))
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -153,6 +154,7 @@ def plot(full: Mapping[str, Any], to: Path) -> None:
     )  # fmt: skip
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.invert_yaxis()
+    axes.margins(x=0.1)
     facts = full["facts"]
     axes.set_xlabel("time a row, headrace = 1")
     axes.set_title(
