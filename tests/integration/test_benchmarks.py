@@ -63,3 +63,21 @@ def test_the_matrix_of_models_and_lengths_runs_a_decoder_too(tmp_path: Path) -> 
         "ceiling": 1, "headrace": 1
     }  # fmt: skip
     assert found["runs"]["headrace"][0]["flops"] > 0
+
+
+@pytest.mark.timeout(300)
+def test_growth_counts_what_a_job_asks_of_redis(tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "benchmarks.growth", "--rows", "300", "--billion", "--billion-rows",
+        "1000000", "--resume", str(tmp_path / "g.json"), "--scratch", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "g.json").read_text())
+    point = found["rows"][0]
+    assert (point["x"], point["job_rows"], point["chunks"]) == (300, 300, 1)
+    assert point["redis_commands"] > 20
+    assert point["worker_mb"] > 50
+    assert found["billion"]["rows"] == 1_000_000
+    assert found["billion"]["chunks"] == 500
+    assert 0 < found["billion"]["messages"] <= 500
