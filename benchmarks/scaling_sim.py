@@ -1,22 +1,26 @@
-"""Made-up nights, and how three scalers get through them: python -m benchmarks.scaling_sim [--plot FILE]
+"""Nights, and how three scalers get through them: python -m benchmarks.scaling_sim [--plot FILE]
 
 Drives the product's own pure function (`producers.scaling.decide`) against two rules that are in
 use elsewhere: one pod for every so many waiting messages (an HPA on the queue's length, with its
 usual five minutes of stabilization), and Celery's `--autoscale` (as many processes as there is
-work, shrunk after 30 s). Seeded: the same table each time. No clock, no Redis, no Celery: what
-they would do is modelled, not run.
+work, shrunk after 30 s). Most nights are made up; those under `nights/` were recorded from real
+outputs (`benchmarks.record_night`) and are played slower and longer. Seeded: the same table each
+time. No clock, no Redis, no Celery: what they would do is modelled, not run.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from producers.scaling import Demand, Fleet, Limits, Wanted, decide
+from producers.scaling import CHUNK_S, Demand, Fleet, Limits, Wanted, decide
 
 TICK_S = 10.0
 TOKENS_PER_S = 1_000.0
@@ -30,6 +34,13 @@ class Job:
     chunks: int
     chunk_s: float = 30.0
     due_s: float | None = None
+    spread: Sequence[float] = ()
+    """How long each chunk is beside the mean, in their order; empty: 0.8 to 1.2, at random."""
+
+    def seconds(self, chunk: int, rng: random.Random) -> float:
+        """How long a worker takes for this chunk."""
+        beside = self.spread[chunk % len(self.spread)] if self.spread else rng.uniform(0.8, 1.2)
+        return self.chunk_s * beside
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,31 @@ NIGHTS = [
     Night("few chunks of ten minutes", [Job(600, 40, 600, due_s=5400)], hours=4),
     Night("hardly anything", [Job(1800 * n, 1, due_s=1800 * n + 1200) for n in range(16)]),
 ]
+
+RECORDED = Path(__file__).parent / "nights"
+REPEATS = 10
+"""Chosen: a recorded night's chunks are played so often, each as long as a planned one."""
+
+
+def recorded_nights(folder: Path = RECORDED) -> list[Night]:
+    """The nights of the folder's files, by name."""
+    return [night_from(json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+
+
+def night_from(told: dict[str, Any]) -> Night:
+    """A recorded night with its clock stretched: a mean chunk of `CHUNK_S`, `REPEATS` times as many."""
+    every = [s for job in told["jobs"] for s in job["chunk_s"]]
+    stretch = CHUNK_S / (sum(every) / len(every))
+    jobs = []
+    for job in told["jobs"]:
+        mean_s = sum(job["chunk_s"]) / len(job["chunk_s"])
+        spread = tuple(s / mean_s for s in job["chunk_s"])
+        due_s = None if job["due_s"] is None else job["due_s"] * stretch
+        jobs.append(
+            Job(job["at_s"] * stretch, REPEATS * len(spread), mean_s * stretch, due_s, spread)
+        )
+    hours = 2 + max(j.at_s + 3_600 for j in jobs) / 3_600
+    return Night(f"recorded: {told['name']}", jobs, hours=math.ceil(hours))
 
 
 @dataclass
@@ -247,9 +283,10 @@ def _work(state: State) -> None:
                 if not able:
                     break
                 worker.job = min(able, key=lambda n: (flying[n], n))
+                job = jobs[worker.job]
+                worker.left_s = job.seconds(job.chunks - state.waiting[worker.job], state.rng)
                 state.waiting[worker.job] -= 1
                 flying[worker.job] += 1
-                worker.left_s = jobs[worker.job].chunk_s * state.rng.uniform(0.8, 1.2)
             spent = min(time_s, worker.left_s / state.night.speed)
             worker.left_s -= spent * state.night.speed
             time_s -= spent
@@ -283,7 +320,7 @@ def table(results: dict[str, dict[str, Result]]) -> str:
     return "\n".join(lines)
 
 
-def plot(results: dict[str, dict[str, Result]], path: str) -> None:
+def plot(results: dict[str, dict[str, Result]], nights: Sequence[Night], path: str) -> None:
     """Workers over time, one small picture a night."""
     import matplotlib
 
@@ -291,17 +328,20 @@ def plot(results: dict[str, dict[str, Result]], path: str) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "headrace"
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(3, 3, figsize=(12, 8), layout="constrained")
+    rows = math.ceil(len(results) / 3)
+    figure, axes = plt.subplots(rows, 3, figsize=(12, 2.7 * rows), layout="constrained")
     colours = {"headrace": "#0b6e4f", "queue length": "#d1495b", "celery autoscale": "#8d99ae"}
-    for axis, (night, found) in zip(axes.flat, results.items(), strict=True):
+    for axis, (night, found) in zip(axes.flat, results.items(), strict=False):
         for scaler, result in reversed(found.items()):
             hours, workers = zip(*_steps(result.history), strict=True)
             axis.step(hours, workers, where="post", color=colours[scaler], lw=1.4, label=scaler)
-        due = [j.due_s / 3600 for n in NIGHTS if n.name == night for j in n.jobs if j.due_s]
+        due = [j.due_s / 3600 for n in nights if n.name == night for j in n.jobs if j.due_s]
         for at in due[:3]:
             axis.axvline(at, color="#999", lw=0.8, ls=":")
         axis.set_title(night, fontsize=10)
         axis.set_ylim(bottom=0)
+    for axis in list(axes.flat)[len(results) :]:
+        axis.remove()
     for axis in axes[-1]:
         axis.set_xlabel("hours")
     for axis in axes[:, 0]:
@@ -322,10 +362,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--plot", help="where to write the picture, e.g. scaling.svg")
     asked = arguments.parse_args()
-    results = {n.name: {s: simulate(n, make) for s, make in SCALERS.items()} for n in NIGHTS}
+    nights = [*NIGHTS, *recorded_nights()]
+    results = {n.name: {s: simulate(n, make) for s, make in SCALERS.items()} for n in nights}
     print(table(results))
     if asked.plot:
-        plot(results, asked.plot)
+        plot(results, nights, asked.plot)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ COPY pyproject.toml README.md ./
 COPY schemas schemas
 COPY producers producers
 COPY workers workers
-RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[cpu,s3]' \
+RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[cpu,s3,metrics]' \
     --extra-index-url https://download.pytorch.org/whl/cpu \
     && find /opt/headrace -name '__pycache__' -type d -prune -exec rm -rf {} +
 

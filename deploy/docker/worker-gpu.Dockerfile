@@ -13,7 +13,7 @@ COPY pyproject.toml README.md ./
 COPY schemas schemas
 COPY producers producers
 COPY workers workers
-RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[gpu,s3]' \
+RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[gpu,s3,metrics]' \
     && find /opt/headrace -name '__pycache__' -type d -prune -exec rm -rf {} +
 
 FROM python:3.11.14-slim-bookworm

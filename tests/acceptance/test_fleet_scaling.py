@@ -94,7 +94,14 @@ class HostFleet:
     def workers(self) -> list[psutil.Process]:
         """The processes of `workers.serve` that are alive."""
         found = psutil.Process(self.process.pid).children()
-        return [p for p in found if p.status() != psutil.STATUS_ZOMBIE]
+        return [p for p in found if _is_alive(p)]
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except (psutil.Error, FileNotFoundError):  # it went between the list and the look
+        return False
 
 
 @pytest.fixture
