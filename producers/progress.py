@@ -104,7 +104,7 @@ def _elsewhere(
     tick: Callable[[], None],
 ) -> Snapshot:
     rate = Rate()
-    last = -1e9
+    last, told = -1e9, ""
     while True:
         tick()
         now = snapshots()
@@ -112,9 +112,10 @@ def _elsewhere(
         rate.add(clock, now.rows_done + now.rows_live)
         if is_over(now):
             return now
-        if clock - last >= LINE_EVERY_S:
+        if clock - last >= LINE_EVERY_S or (now.reason and not told):
             last = clock
             console.print(f"{now.state}: {tell(now, rate)}", highlight=False, soft_wrap=True)
+        told = now.reason
 
 
 def tell(now: Snapshot, rate: Rate) -> str:
@@ -149,6 +150,8 @@ def details(now: Snapshot) -> str:
     shares = stage_shares(now.stages_s)
     if shares:
         parts.append(", ".join(f"{stage} {share:.0%}" for stage, share in shares))
+    if now.reason:
+        parts.append(now.reason)
     return " · ".join(parts)
 
 

@@ -17,6 +17,9 @@ from schemas.job import Job
 from schemas.manifest import JobState, Manifest, Parked
 from schemas.storage.store import Store
 
+TROUBLE_S = 90.0
+"""Chosen: longer than the longest wait between two attempts on a chunk, so that it does not flicker."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -99,7 +102,8 @@ def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
 
     parked = _parked(store)
     return _snapshot(
-        job, "cancelled" if "cancelled" in facts else "paused" if "paused" in facts else "running", "",
+        job, "cancelled" if "cancelled" in facts else "paused" if "paused" in facts else "running",
+        _trouble(facts.get("trouble"), time.time()),
         rows_done=number("done_rows"), ok=number("ok_rows"), errors=number("error_rows"),
         errors_by_type={k.decode(): int(v) for k, v in errors.items()}, tokens=number("tokens"),
         chunks_done=number("done_chunks"), chunks_parked=len(parked), chunks_leased=int(leased),
@@ -143,6 +147,17 @@ def _stages(facts: Mapping[str, str]) -> dict[str, float]:
         if name.startswith(keys.STAGE_MS)
     }
     return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _trouble(told: str | None, now_s: float) -> str:
+    """Why a chunk failed last, when that is not long ago."""
+    try:
+        found = json.loads(told) if told else {}
+        if now_s - float(found["at_s"]) > TROUBLE_S:
+            return ""
+        return f"chunk {int(found['chunk'])}: {found['cause']}: {found['why']}"
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _rows(live: bytes) -> int:

@@ -340,6 +340,7 @@ class Run:
             trace_id=control.mark.trace_id or None,
             error=None if ours else error,
         )
+        self._runtime.complain(self._work.job.key, attempt)
         try:
             record_attempt(self._work.store, attempt)
         except HeadraceError as away:

@@ -16,6 +16,7 @@ from schemas.broker import connect
 from schemas.celery_config import send
 from schemas.errors import ModelError
 from schemas.job import Job
+from schemas.manifest import Attempt
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name, speed_field
 from schemas.settings import Settings, cache_folder
@@ -126,6 +127,17 @@ class Runtime:
             pipe.hincrby(keys.job(message.key), "refused", 1)
             pipe.hset(keys.job(message.key), "refused_why", why)
             pipe.expire(keys.job(message.key), keys.JOB_LIFE_S)
+            pipe.execute()
+        except redis.RedisError as error:
+            self.redis_away(error)
+
+    def complain(self, key: str, attempt: Attempt) -> None:
+        """Tell whoever follows the job why a chunk just failed: its record may find no room."""
+        try:
+            told = {"at_s": attempt.at_s, "chunk": attempt.chunk, "why": attempt.message[:500]}
+            pipe = self.client.pipeline()
+            pipe.hset(keys.job(key), "trouble", json.dumps({**told, "cause": attempt.cause}))
+            pipe.expire(keys.job(key), keys.JOB_LIFE_S)
             pipe.execute()
         except redis.RedisError as error:
             self.redis_away(error)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from producers.snapshot import take_snapshot
 from schemas import layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import attempts, lines, parts
@@ -93,6 +94,8 @@ def test_16_a_disk_that_fills_up_is_said_and_the_job_goes_on_when_there_is_room(
     allow(child.pid, 1_000)  # no file may grow beyond a thousand bytes
     fleet.follow(job)
     fleet.wait(lambda: fleet.logged("disk_full"), 60, "the worker to say that the disk is full")
+    told = take_snapshot(job.store, job.job, fleet.client).reason
+    assert "disk_full: no space left" in told
     assert parts(job) == []
     assert not [p for p in Path(job.store.uri).rglob("*.parquet") if "part-" in p.name]
     allow(child.pid, resource.RLIM_INFINITY)
@@ -101,7 +104,8 @@ def test_16_a_disk_that_fills_up_is_said_and_the_job_goes_on_when_there_is_room(
     causes = {a.cause for records in attempts(job).values() for a in records}
     assert causes <= {"disk_full"}
     assert manifest.state == "finished"
-    assert os.listdir(Path(job.store.uri) / layout.TMP) == []
+    scratch = Path(job.store.uri) / layout.TMP
+    fleet.wait(lambda: not os.listdir(scratch), 10, "the last trace to be written")
     say("16", "a full disk: `disk_full` said, no partial file, finished when there was room")
 
 
