@@ -19,7 +19,7 @@ import redis
 from producers.finishing import finish, tell
 from producers.fold import is_hopeless
 from producers.ledger_view import LedgerQueue, queue_of
-from producers.queue_view import ListedQueue
+from producers.queue_view import ListedQueue, keep_alive
 from producers.reconcile import Following
 from producers.scaling_facts import Teller
 from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, window_size
@@ -168,6 +168,7 @@ class Controller:
             chunks = sum(len(run.chunks) for run in runs if run.job == key)
             job = self.following[key].job
             log.info("chunk.published", job=job.id, chunks=chunks, published=published, queue=queue)
+        keep_alive(self.client, queue)
 
     def _make_room(self, queue: str, jobs: Iterable[Following]) -> int:
         """Take back what waits in front of a more urgent job; returns how many messages."""

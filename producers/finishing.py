@@ -77,6 +77,7 @@ def clear(client: Any, job: Job) -> None:
         pipe = client.pipeline()
         pipe.delete(*keys.of_job(job.key), *leases)
         pipe.hdel(keys.JOBS, job.key)
+        keys.give_life(pipe, job.options.queue)
         pipe.execute()
     except redis.RedisError as error:
         log.warning("broker.unreachable", error_type=type(error).__name__)

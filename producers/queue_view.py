@@ -57,6 +57,22 @@ def read_queue(client: Any, queue: str, now_s: float | None = None) -> QueueView
     return QueueView(len(waiting), frozenset((m.key, c) for m in found for c in m.chunks))
 
 
+def keep_alive(client: Any, queue: str) -> None:
+    """Have the keys of a queue, and the list of jobs, end only when no controller comes any more."""
+    pipe = client.pipeline(transaction=False)
+    keys.give_life(pipe, queue)
+    pipe.expire(keys.JOBS, keys.JOB_LIFE_S)
+    pipe.execute()
+
+
+def tell_of_job(client: Any, key: str, output: str) -> None:
+    """Put a job where controllers look."""
+    pipe = client.pipeline(transaction=False)
+    pipe.hset(keys.JOBS, key, output)
+    pipe.expire(keys.JOBS, keys.JOB_LIFE_S)
+    pipe.execute()
+
+
 def purge(client: Any, queue: str, job: str) -> int:
     """Take the messages of a job out of its queue; returns how many there were."""
     key = keys.QUEUE_PREFIX + queue

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from producers.queue_view import QueueView
+from producers.queue_view import QueueView, tell_of_job
 from producers.receipts import parts_of, read_receipts
 from producers.window import Claim
 from schemas import keys, layout
@@ -323,8 +323,8 @@ class Following:
             pipe.hdel(keys.done(self.job.key), *stale)
         pipe.hset(key, mapping={**facts, **sums})
         pipe.expire(key, keys.JOB_LIFE_S)
-        pipe.hset(keys.JOBS, self.job.key, self.job.output)
         pipe.execute()
+        tell_of_job(self.client, self.job.key, self.job.output)
 
     def done_chunks(self) -> list[int]:
         found: list[int] = np.flatnonzero(self.state == DONE).tolist()

@@ -1,7 +1,8 @@
 """The names of headrace's keys in Redis: one prefix, one life each. `{id}` is a run key.
 
 key                          type     life                what
-headrace:jobs                hash     until finished      job id → output URI, a copy of the registry
+headrace:jobs                hash     7 days, renewed     job id → output URI, a copy of the registry
+headrace:queue:*             various  7 days, renewed     kombu's own: lists, unacked, bindings
 headrace:job:{id}            hash     7 days, renewed     epoch, state, cancelled, paused, rows, …
 headrace:marks:{id}          hash     7 days, renewed     chunk → mark of the attempt that holds it
 headrace:done:{id}           hash     7 days, renewed     chunk → receipt in short
@@ -21,6 +22,8 @@ headrace:hosts:{queue}       hash     1 day, renewed      host → slots, runnin
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from schemas.manifest import Receipt
 
@@ -83,6 +86,24 @@ def sent(queue: str) -> str:
 
 def hosts(queue: str) -> str:
     return f"{PREFIX}hosts:{queue}"
+
+
+def of_queue(queue: str) -> list[str]:
+    """What kombu keeps of a queue, to which it gives no life of its own."""
+    names = (
+        queue,
+        "unacked",
+        "unacked_index",
+        f"_kombu.binding.{queue}",
+        f"_kombu.binding_permanent.{queue}",
+    )
+    return [QUEUE_PREFIX + name for name in names]
+
+
+def give_life(pipe: Any, queue: str) -> None:
+    """Have kombu's keys end some day, should nobody come any more; said anew while somebody does."""
+    for name in of_queue(queue):
+        pipe.expire(name, JOB_LIFE_S)
 
 
 def of_job(job_id: str) -> list[str]:

@@ -37,6 +37,7 @@ def sign_presence(client: Any, worker: str, facts: dict[str, str]) -> None:
         pipe.expire(keys.worker(worker), keys.WORKER_LIFE_S)
         pipe.zadd(keys.WORKERS, {worker: now})
         pipe.expire(keys.WORKERS, keys.WORKER_LIFE_S)
+        keys.give_life(pipe, facts["queue"])
         pipe.zremrangebyscore(keys.WORKERS, "-inf", now - keys.WORKER_LIFE_S)
         pipe.execute()
     except redis.RedisError:

@@ -33,6 +33,7 @@ from producers.controller import Controller
 from producers.device_hint import guess_device
 from producers.known_speeds import learn
 from producers.model_ref import WITHOUT_MODEL
+from producers.queue_view import tell_of_job
 from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
 from schemas import keys, layout
@@ -172,7 +173,7 @@ def _on_fleet_or_here(
         return _drive_here(job, store, settings, trace, telemetry, time.time(), as_json=as_json)
     broker = broker_of(settings.broker_url.get_secret_value(), settings, warn=True)
     broker.client.hdel(keys.job(job.key), "cancelled", "paused", "epoch")
-    broker.client.hset(keys.JOBS, job.key, job.output)
+    tell_of_job(broker.client, job.key, job.output)
     if wait or not broker.client.exists(keys.CONTROLLER):
         return drive(job, store, broker, trace, telemetry, as_json=as_json, settings=settings)
     err.print(f"handed to the controller: headrace watch {job.id}", highlight=False)

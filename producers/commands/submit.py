@@ -22,6 +22,7 @@ from producers.commands.tracing import job_trace
 from producers.controller import Controller
 from producers.device_hint import guess_device
 from producers.known_speeds import of_fleet
+from producers.queue_view import tell_of_job
 from producers.snapshot import take_snapshot
 from producers.workers_seen import hint_of, read_workers
 from schemas import keys
@@ -60,7 +61,7 @@ def submit_job(
             prepared = prepare_job(settings, inputs, output, workers, hint_of(seen))
             speed = of_fleet(broker.client, settings.queue, prepared.spec)
             job, store, is_new = store_job(settings, prepared, trace, workers, speed)
-        broker.client.hset(keys.JOBS, job.key, job.output)
+        tell_of_job(broker.client, job.key, job.output)
         if not (wait and as_json):  # then the end of the job is the one object
             _say(job, is_new, as_json=as_json)
         if wait:

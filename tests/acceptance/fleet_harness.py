@@ -201,15 +201,19 @@ class Fleet:
         """How often the workers' logs hold the words."""
         return sum(w.logged(words) for w in self.workers)
 
-    def close(self) -> None:
-        self.restarts = False
-        for worker in self.workers:
-            worker.end()
+    def close_controllers(self) -> None:
+        """End them in order, their locks given back."""
         for controller, stop, thread in self._controllers:
             stop.set()
             thread.join()
             controller.close()
         self._controllers.clear()
+
+    def close(self) -> None:
+        self.restarts = False
+        for worker in self.workers:
+            worker.end()
+        self.close_controllers()
         self.sender.close()
         self.client.close()
         if self.wire is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas import layout
+from schemas import keys, layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import Fleet, Worker, attempts, lines, parts, pass_time
 from tests.fake_jobs import FakeJob, make_job
@@ -266,3 +266,37 @@ def test_18_killed_at_half_and_resumed_computes_little_twice(
         "18",
         f"killed with Redis at half of {chunks} chunks, resumed: {share:.3f} × the rows inferred",
     )
+
+
+@pytest.mark.timeout(120)
+def test_every_key_has_the_prefix_and_a_life_and_a_finished_job_leaves_none(
+    make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    job = make_job(tmp_path, lines(300), chunk_rows=10, params={"ms_per_row": 5}, batch_tokens=200)
+    fleet = make_fleet()
+    fleet.start(2)
+    fleet.follow(job)
+    fleet.until_parts(job, 5)
+    fleet.wait(lambda: not immortal(fleet), 20, "every key to have a life")
+    during = {key.decode() for key in fleet.client.keys("*")}
+    assert {key for key in during if not key.startswith(keys.PREFIX)} == set()
+    assert len([key for key in during if job.job.key in key]) >= 4
+    fleet.until_ended(job)
+    fleet.restarts = False
+    for worker in fleet.workers:
+        worker.signal(signal.SIGTERM, child=False)
+        fleet.wait(worker.has_left, 20, "the worker to leave")
+    fleet.close_controllers()
+    after = {key.decode() for key in fleet.client.keys("*")}
+    assert [key for key in after if job.id in key] == []
+    assert fleet.client.llen(keys.QUEUE_PREFIX + "default") == 0
+    assert immortal(fleet) == []
+    say(
+        "keys",
+        f"{len(during)} keys in mid-job, one prefix, each with a life; none of the job's after it",
+    )
+
+
+def immortal(fleet: Fleet) -> list[str]:
+    """The keys that would stand for ever."""
+    return [key.decode() for key in fleet.client.keys("*") if fleet.client.ttl(key) == -1]
