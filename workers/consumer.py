@@ -7,6 +7,8 @@ from typing import Any
 
 from celery.worker.consumer import Consumer as CelerysConsumer
 
+from workers.transport import Transport
+
 RETRY_MOST_S = 4
 """Chosen: on within 10 s of Redis answering. Celery's own waits grow to 30 s and cannot be set."""
 
@@ -16,7 +18,7 @@ DELAYED = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
 
 
 class Consumer(CelerysConsumer):  # type: ignore[misc]  # Celery has no types
-    """Waits 1, 2, 3, 4, 4 … seconds between two tries to connect."""
+    """Waits 1, 2, 3, 4, 4 … seconds between two tries to connect, and hears our messages only."""
 
     class Blueprint(CelerysConsumer.Blueprint):  # type: ignore[misc]
         """Celery's steps, without the one for delayed messages: we send none."""
@@ -24,6 +26,7 @@ class Consumer(CelerysConsumer):  # type: ignore[misc]  # Celery has no types
         default_steps = tuple(s for s in CelerysConsumer.Blueprint.default_steps if s != DELAYED)
 
     def ensure_connected(self, conn: Any) -> Any:
+        conn.transport_cls = Transport
         conn.ensure_connection = partial(
             conn.ensure_connection,
             interval_start=1,

@@ -29,6 +29,7 @@ from workers.engine.packing import Budget
 from workers.holding import Drain, Terms
 from workers.measure import DeviceUse
 from workers.models import resolve_model
+from workers.rejects import put_aside
 from workers.scoring import Engine
 from workers.tasks.base import LoadRequest
 from workers.tasks.registry import load_task
@@ -37,7 +38,6 @@ from workers.work import WorkBook
 log = get_logger(__name__)
 _STORES_KEPT = 64  # chosen: Hive folders of a few jobs
 SAY_AGAIN_S = 10.0  # chosen: an outage of a night is 3,000 lines
-_REJECTED_KEPT = 1_000  # chosen: enough to see what somebody sends, little enough for Redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +107,7 @@ class Runtime:
         """Put a message aside that is not ours to execute."""
         log.warning("message.rejected", reason=why)
         try:
-            kept = json.dumps({"at_s": time.time(), "why": why, "body": body}, default=str)[:4096]
-            pipe = self.client.pipeline()
-            pipe.lpush(keys.REJECTED, kept)
-            pipe.ltrim(keys.REJECTED, 0, _REJECTED_KEPT - 1)
-            pipe.expire(keys.REJECTED, keys.JOB_LIFE_S)
-            pipe.execute()
+            put_aside(self.client, body, why)
         except redis.RedisError as error:
             self.redis_away(error)
 

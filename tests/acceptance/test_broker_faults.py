@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -13,6 +14,8 @@ import pytest
 
 from producers.queue_view import read_queue
 from schemas import keys, layout
+from schemas.celery_config import send
+from schemas.message import ScoreChunk
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts, pass_time
 from tests.fake_jobs import FakeJob, make_job
@@ -222,3 +225,32 @@ def test_a_controller_that_dies_is_replaced_within_fifteen_seconds(
     job.check()
     assert took < 15
     say("1", f"a controller killed: another took over after {took:.1f} s")
+
+
+@pytest.mark.timeout(120)
+def test_what_a_neighbour_writes_into_the_queue_is_put_aside_and_ends_no_worker(
+    make_fleet: MakeFleet, tmp_path: Path, chance: random.Random, say: Say
+) -> None:
+    fleet, job = started(make_fleet, tmp_path, 40, chance)
+    pids = [worker.pid for worker in fleet.workers]
+    raw = fleet.wait(lambda: fleet.client.lindex(QUEUE, 0), 20, "a message to forge")
+    forged = json.loads(raw)
+    eternal = {**forged["headers"], "eta": "2999-01-01T00:00:00"}
+    deadly = {**forged["headers"], "timelimit": [0.01, 0.01]}
+    foreign = {**forged["headers"], "task": "os.system"}
+    other_job = ScoreChunk(job="0" * 16, output=str(tmp_path), chunks=(0,))
+    pushed = [
+        b"no json", b"[]", b"{}", json.dumps({**forged, "properties": {}}).encode(),
+        json.dumps({**forged, "content-type": "application/x-python-serialize"}).encode(),
+        *(json.dumps({**forged, "headers": h}).encode() for h in (eternal, deadly, foreign)),
+    ]  # fmt: skip
+    for one in chance.sample(pushed, len(pushed)):
+        fleet.client.rpush(QUEUE, one)  # the end that is popped
+    send(fleet.sender, other_job, "default")
+    fleet.client.rpush(QUEUE, raw)  # an old message: its chunk has been done by then, or is
+    fleet.until_ended(job)
+    job.check()
+    fleet.wait(lambda: fleet.client.llen(keys.REJECTED) > len(pushed), 20, "all to be put aside")
+    assert attempts(job) == {}
+    assert [worker.pid for worker in fleet.workers] == pids
+    say("door", f"{len(pushed) + 1} forged messages put aside and counted, no worker ended")

@@ -1,0 +1,21 @@
+"""Messages that are not ours to execute: put aside where somebody can look at them, and counted."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from schemas import keys
+
+KEPT = 1_000  # chosen: enough to see what somebody sends, little enough for Redis
+
+
+def put_aside(client: Any, body: Any, why: str) -> None:
+    """Keep the message, cut short. Raises redis-py's own errors."""
+    kept = json.dumps({"at_s": time.time(), "why": why, "body": body}, default=repr)[:4096]
+    pipe = client.pipeline()
+    pipe.lpush(keys.REJECTED, kept)
+    pipe.ltrim(keys.REJECTED, 0, KEPT - 1)
+    pipe.expire(keys.REJECTED, keys.JOB_LIFE_S)
+    pipe.execute()

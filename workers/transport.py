@@ -1,0 +1,55 @@
+"""kombu's Redis transport with a door: what is not our message never reaches Celery."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import redis
+from kombu.transport import redis as kombu_redis
+
+from schemas.broker import connect
+from schemas.envelope import why_refused
+from schemas.settings import load_settings
+from schemas.telemetry.logs import get_logger
+from workers.rejects import put_aside
+
+log = get_logger(__name__)
+
+_SHOWN_BYTES = 2_048
+
+
+class Client(kombu_redis.PrefixedStrictRedis):  # type: ignore[misc]  # kombu has no types
+    """Answers a blocking pop with nothing where it popped something that is not ours."""
+
+    def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
+        found = super().parse_response(connection, command_name, **options)
+        if command_name != "BRPOP" or not found:
+            return found
+        why = why_refused(found[1])
+        if why is None:
+            return found
+        _refuse(found[1], why)
+        return None
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    def _get_client(self) -> Any:
+        return partial(Client, global_keyprefix=self.global_keyprefix)
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    Channel = Channel
+
+
+def _refuse(raw: bytes | str, why: str) -> None:
+    log.warning("message.rejected", reason=why)
+    settings = load_settings()
+    assert settings.broker_url is not None
+    shown = raw[:_SHOWN_BYTES]
+    text = shown.decode(errors="replace") if isinstance(shown, bytes) else shown
+    try:
+        with connect(settings.broker_url.get_secret_value(), name="headrace-door") as client:
+            put_aside(client, text, why)
+    except redis.RedisError as error:
+        log.warning("broker.unreachable", error_type=type(error).__name__)
