@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import redis
 from kombu import Connection
 
 from schemas.broker import celery_url, connect, ping_or_raise, server_warnings
-from schemas.errors import BrokerError
+from schemas.errors import BrokerError, ExitCode
 from tests.system.conftest import Authority, TlsRedis
 
 
@@ -63,3 +71,80 @@ def test_a_client_without_a_certificate_is_refused(tls_redis: TlsRedis) -> None:
 def test_a_client_without_tls_is_refused(tls_redis: TlsRedis) -> None:
     with pytest.raises(BrokerError):
         ping(f"redis://:{tls_redis.password}@127.0.0.1:{tls_redis.port}/0")
+
+
+# docs/security.md has the same line, and a test holds both together
+ACL = (
+    "~headrace:* resetchannels -@all +@connection +@read +@write +@transaction +@scripting "
+    "-@dangerous +client|setname +config|get +info"
+)
+
+
+@pytest.fixture
+def acl_user(tls_redis: TlsRedis) -> Iterator[Any]:
+    """A client of the administrator, while the user of the docs is there; and no other's keys."""
+    with redis.Redis.from_url(tls_redis.url()) as admin:
+        admin.flushall()
+        admin.execute_command("ACL", "SETUSER", "headrace", "reset", "on", ">hush", *ACL.split())
+        admin.execute_command("ACL", "LOG", "RESET")
+        yield admin
+        admin.execute_command("ACL", "DELUSER", "headrace")
+
+
+def as_user(tls_redis: TlsRedis) -> str:
+    return tls_redis.url().replace(f"://:{tls_redis.password}@", "://headrace:hush@")
+
+
+def test_a_whole_job_runs_behind_tls_as_the_user_of_the_docs(
+    tls_redis: TlsRedis, acl_user: Any, tmp_path: Path, repo_root: Path
+) -> None:
+    assert ACL in (repo_root / "docs" / "security.md").read_text()
+    corpus, output = tmp_path / "corpus.parquet", tmp_path / "out"
+    pq.write_table(pa.table({"text": [f"row {i}" for i in range(400)]}), corpus, row_group_size=50)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "OTEL_"))}
+    ours = {
+        "HEADRACE_BROKER_URL": as_user(tls_redis),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "HEADRACE_FAULT": f"kill:forwarded:2:{tmp_path / 'killed'}",  # recovery needs rights too
+        "HEADRACE_LEASE_S": "3",
+    }
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).parent / "headrace"), *words],
+            env=kept | ours, capture_output=True, text=True, timeout=90, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    done = call(
+        "run", str(corpus), "-o", str(output), "--task", "fake", "--chunk-rows", "50",
+        "--workers", "1",
+    )  # fmt: skip
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert (tmp_path / "killed").exists()
+    for words in (("status", str(output)), ("status", "--workers"), ("verify", str(output))):
+        assert call(*words).returncode == ExitCode.OK
+    assert log_of(acl_user) == []  # nothing was asked for that it may not
+    assert [k for k in acl_user.keys("*") if not k.startswith(b"headrace:")] == []
+
+
+def log_of(admin: Any) -> list[Any]:
+    return [
+        dict(zip(entry[::2], entry[1::2], strict=True)) if isinstance(entry, list) else entry
+        for entry in admin.execute_command("ACL", "LOG")
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("FLUSHALL",), ("KEYS", "*"), ("CONFIG", "SET", "appendonly", "no"), ("SHUTDOWN",),
+        ("CLIENT", "LIST"), ("GET", "others"), ("SET", "others", "1"), ("PUBLISH", "channel", "1"),
+        ("ACL", "LIST"), ("MONITOR",), ("DEBUG", "SLEEP", "0"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_the_user_of_the_docs_may_nothing_else(
+    tls_redis: TlsRedis, acl_user: Any, words: tuple[str, ...]
+) -> None:
+    with redis.Redis.from_url(as_user(tls_redis)) as client, pytest.raises(redis.RedisError):
+        client.execute_command(*words)
