@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer as CelerysConsumer
+from kombu.transport import redis
 
 from workers.transport import Transport
 
@@ -26,7 +27,8 @@ class Consumer(CelerysConsumer):  # type: ignore[misc]  # Celery has no types
         default_steps = tuple(s for s in CelerysConsumer.Blueprint.default_steps if s != DELAYED)
 
     def ensure_connected(self, conn: Any) -> Any:
-        conn.transport_cls = Transport
+        if issubclass(conn.get_transport_cls(), redis.Transport):  # RabbitMQ has no list to write to
+            conn.transport_cls = Transport
         conn.ensure_connection = partial(
             conn.ensure_connection,
             interval_start=1,
