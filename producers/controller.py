@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import redis
@@ -19,7 +20,7 @@ import redis
 from producers.finishing import finish, tell
 from producers.fold import is_hopeless
 from producers.ledger_view import LedgerQueue, queue_of
-from producers.queue_view import ListedQueue, keep_alive
+from producers.queue_view import ListedQueue, QueueView, keep_alive
 from producers.reconcile import Following
 from producers.scaling_facts import Teller
 from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, window_size
@@ -41,6 +42,7 @@ from schemas.telemetry.provider import Telemetry
 log = get_logger(__name__)
 
 LOCK_S = 10.0  # another controller takes over within this, plus a tick
+REST_S = 5.0  # chosen: how long a job is left alone whose store or records fail
 
 # Compare and extend, compare and delete: only the holder's own lock.
 _EXTEND = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
@@ -73,6 +75,7 @@ class Controller:
     """By queue: whose model is being sent."""
     queue: ListedQueue | LedgerQueue = field(init=False)
     """What waits to be taken by a worker."""
+    _rest_until_s: dict[str, float] = field(default_factory=dict)
     _teller: Teller = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,32 +127,32 @@ class Controller:
     def _tick(self) -> None:
         self.client.set(keys.CONTROLLER, self.name, ex=keys.CONTROLLER_LIFE_S)
         for job, store in list(self._known.values()):
-            if job.key not in self.following and self._lock(job.key):
-                following = Following(
-                    job, store, PlanTable.load(store), self.client, self.name,
-                    self.emitter or Telemetry(),
-                )  # fmt: skip
-                following.load()
-                self.following[job.key] = following
-                self._traces[job.key] = JobTrace.of(job, self.emitter or Telemetry())
+            if job.key not in self.following and not self._rests(job.key) and self._lock(job.key):
+                self._safely(job, partial(self._begin, job, store))
         self._teller.tell(self.following.values())
         for queue in sorted({f.job.options.queue for f in self.following.values()}):
             self._reconcile(
                 queue, [f for f in self.following.values() if f.job.options.queue == queue]
             )
 
+    def _begin(self, job: Job, store: Store) -> None:
+        telemetry = self.emitter or Telemetry()
+        following = Following(job, store, PlanTable.load(store), self.client, self.name, telemetry)
+        following.load()
+        self.following[job.key] = following
+        self._traces[job.key] = JobTrace.of(job, telemetry)
+
     def _reconcile(self, queue: str, jobs: Iterable[Following]) -> None:
         view = self.queue.read(queue)
+        left: list[Following] = []
         for following in list(jobs):
             if not self._holds(following.job.key):
                 del self.following[following.job.key]
-                continue
-            if not following.knows_redis():
-                log.warning("job.resumed", job=following.job.id, reason="Redis lost what it knew")
-                following.load()
-            following.tick(view)
-            self._end_if_over(following)
-        left = [f for f in jobs if f.job.key in self.following]
+            elif not self._rests(following.job.key) and self._safely(
+                following.job, partial(self._look_after, following, view)
+            ):
+                left.append(following)
+        left = [f for f in left if f.job.key in self.following]
         workers = self.workers(queue)
         free = window_size(workers) - view.messages + self._make_room(queue, left)
         claims = [self._claim(f) for f in left]
@@ -169,6 +172,35 @@ class Controller:
             job = self.following[key].job
             log.info("chunk.published", job=job.id, chunks=chunks, published=published, queue=queue)
         keep_alive(self.client, queue)
+
+    def _look_after(self, following: Following, view: QueueView) -> None:
+        if not following.knows_redis():
+            log.warning("job.resumed", job=following.job.id, reason="Redis lost what it knew")
+            following.load()
+        following.tick(view)
+        self._end_if_over(following)
+
+    def _safely(self, job: Job, act: Callable[[], None]) -> bool:
+        """Whether it was done. What is wrong with one job, or its store, must not hold the others."""
+        try:
+            act()
+        except (redis.RedisError, BrokerError):
+            raise
+        except Exception as error:  # a record that cannot be read is of no known class
+            ours = isinstance(error, HeadraceError)
+            self._rest_until_s[job.key] = time.monotonic() + REST_S
+            log.error(
+                "store.retried",
+                job=job.id,
+                error_type=error_type_of(error),
+                error_message=str(error) if ours else type(error).__name__,
+                error=None if ours else error,
+            )
+            return False
+        return True
+
+    def _rests(self, key: str) -> bool:
+        return time.monotonic() < self._rest_until_s.get(key, 0.0)
 
     def _make_room(self, queue: str, jobs: Iterable[Following]) -> int:
         """Take back what waits in front of a more urgent job; returns how many messages."""
@@ -223,7 +255,7 @@ class Controller:
 
     def _end(self, following: Following, stopped: tuple[JobState, str] | None) -> None:
         job = following.job
-        trace = self._traces.pop(job.key)
+        trace = self._traces[job.key]
         with trace("finish"):
             manifest = finish(following, stopped)
         self.queue.purge(job.options.queue, job.key)
@@ -236,7 +268,7 @@ class Controller:
             parked=totals.parked,
         )
         trace.save(following.store)
-        del self.following[job.key]
+        del self.following[job.key], self._traces[job.key]
         self._known.pop(job.key, None)
         self.ended[job.key] = manifest
         self.on_end(job, manifest)

@@ -22,7 +22,7 @@ from schemas import keys, layout
 from schemas.attempts import DEATHS, attempt_of_death, decide, read_attempts
 from schemas.job import Job
 from schemas.leases import LeaseBook
-from schemas.manifest import Parked, Receipt
+from schemas.manifest import Parked, Receipt, parse_parked
 from schemas.plan_file import PlanTable
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
@@ -286,7 +286,7 @@ class Following:
         for chunk in np.flatnonzero(self.state == PARKED).tolist():
             data = self.store.read(layout.parked(chunk))
             if data is not None:
-                found.append(Parked.model_validate_json(data))
+                found.append(parse_parked(data, chunk))
         return found
 
     def _count_errors(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
 from schemas.job import Job, Spec, parse_job
-from schemas.manifest import Manifest
+from schemas.manifest import parse_manifest
 from schemas.reuse import write_index
 from schemas.storage.open import normalise_uri
 from schemas.storage.store import Store
@@ -54,7 +54,7 @@ def store_index(store: Store, earlier: Store) -> None:
     data = earlier.read(layout.MANIFEST)
     if data is None:
         raise JobNotFound(f"{earlier.uri} has no manifest any more; --reuse needs it")
-    parts = [part.chunk for part in Manifest.model_validate_json(data).parts]
+    parts = [part.chunk for part in parse_manifest(data, earlier.uri).parts]
     scratch = store.scratch()
     try:
         write_index(scratch / "reuse.arrow", earlier, parts)

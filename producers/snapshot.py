@@ -14,7 +14,7 @@ from producers.fold import stages_of
 from producers.receipts import parts_of, read_receipts
 from schemas import keys, layout
 from schemas.job import Job
-from schemas.manifest import JobState, Manifest, Parked
+from schemas.manifest import JobState, Manifest, parse_manifest, parse_parked
 from schemas.storage.store import Store
 
 TROUBLE_S = 90.0
@@ -64,7 +64,7 @@ def take_snapshot(store: Store, job: Job, client: Any | None) -> Snapshot:
     """The job as it stands; `client` is None where there is no Redis to ask."""
     data = store.read(layout.MANIFEST)
     if data is not None:
-        return _of_manifest(job, Manifest.model_validate_json(data))
+        return _of_manifest(job, parse_manifest(data, f"{store.uri}/{layout.MANIFEST}"))
     if client is not None:
         try:
             live = _of_redis(store, job, client)
@@ -133,9 +133,9 @@ def _of_store(store: Store, job: Job) -> Snapshot:
 def _parked(store: Store) -> list[dict[str, Any]]:
     found = []
     for info in store.list(layout.PARKED):
-        data = store.read(info.name)
-        if data is not None:
-            found.append(Parked.model_validate_json(data).model_dump())
+        data, chunk = store.read(info.name), layout.chunk_of_record(info.name)
+        if data is not None and chunk is not None:
+            found.append(parse_parked(data, chunk).model_dump())
     return found
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from schemas import layout
 from schemas.leases import HELD, Mark
-from schemas.manifest import Attempt
+from schemas.manifest import Attempt, parse_attempt
 from schemas.storage.store import Store
 
 DEATHS = frozenset({"worker_lost", "timeout"})
@@ -163,9 +163,10 @@ def read_attempts(store: Store, chunk: int) -> list[Attempt]:
     """The records of a chunk, in the order they were made."""
     found = []
     for info in store.list(layout.attempts_of(chunk)):
+        named = layout.chunk_and_number_of_attempt(info.name)
         data = store.read(info.name)
-        if data is not None:
-            found.append(Attempt.model_validate_json(data))
+        if data is not None and named is not None:
+            found.append(parse_attempt(data, *named))
     return sorted(found, key=lambda a: a.number)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import OutputConflict
 
 JobState = Literal["running", "paused", "finished", "failed", "cancelled"]
 
@@ -71,6 +73,28 @@ class Parked(_Record):
     at_s: float
 
 
+UNREADABLE = "unreadable_record"
+"""The cause in place of a record of a chunk that was damaged, or written by somebody else."""
+
+
+def parse_attempt(data: bytes, chunk: int, number: int) -> Attempt:
+    """The record; one that cannot be read still counts as an attempt."""
+    try:
+        return Attempt.model_validate_json(data)
+    except ValidationError:
+        name = f"{UNREADABLE}-{number}"
+        return Attempt(chunk=chunk, number=number, attempt=name, cause=UNREADABLE, rows=())
+
+
+def parse_parked(data: bytes, chunk: int) -> Parked:
+    """The record; one that cannot be read still parks its chunk."""
+    try:
+        return Parked.model_validate_json(data)
+    except ValidationError:
+        told = "its record was damaged; headrace retry --parked tries the chunk again"
+        return Parked(chunk=chunk, cause=UNREADABLE, message=told, attempts=0, at_s=0.0)
+
+
 class ManifestPart(_Record):
     chunk: int
     name: str
@@ -119,3 +143,18 @@ class Manifest(_Record):
     submitted_s: float
     started_s: float | None = None
     finished_s: float
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """The manifest in the bytes.
+
+    Raises:
+        OutputConflict: they are none; what they hold is not repeated.
+    """
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise OutputConflict(
+            f"{where} cannot be read as a manifest ({error.error_count()} faults): it was damaged or "
+            "changed by hand; headrace verify says what stands, headrace resume writes it anew"
+        ) from error

@@ -17,7 +17,7 @@ from producers.snapshot import Snapshot, take_snapshot
 from schemas import layout
 from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
-from schemas.manifest import Manifest
+from schemas.manifest import parse_manifest
 from schemas.settings import Settings
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
@@ -115,7 +115,7 @@ def tell_if_ended_elsewhere(job: Job, store: Store, controller: Controller) -> N
     """Tell `--on-finish` of a job that another controller ended: that one knows no hook of ours."""
     data = store.read(layout.MANIFEST)
     if job.key not in controller.ended and data is not None:
-        tell(job, Manifest.model_validate_json(data), controller.on_finish)
+        tell(job, parse_manifest(data, store.uri), controller.on_finish)
 
 
 def write_report_if_able(store: Store, settings: Settings) -> None:

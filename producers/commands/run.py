@@ -38,9 +38,9 @@ from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
 from schemas import keys, layout
 from schemas.attempts import read_attempts, record_attempt
-from schemas.errors import ConfigError, ExitCode
+from schemas.errors import ConfigError, ExitCode, OutputConflict
 from schemas.job import Job
-from schemas.manifest import Attempt
+from schemas.manifest import Attempt, parse_manifest
 from schemas.settings import Settings, cache_folder
 from schemas.storage.store import Store
 from schemas.telemetry.job_trace import JobTrace
@@ -229,7 +229,10 @@ def _interrupted(job: Job, *, as_json: bool) -> int:
 
 def _is_finished(store: Store) -> bool:
     data = store.read(layout.MANIFEST)
-    return data is not None and json.loads(data).get("state") == "finished"
+    try:
+        return data is not None and parse_manifest(data, store.uri).state == "finished"
+    except OutputConflict:  # damaged: written anew at the end
+        return False
 
 
 def _wake(store: Store) -> None:

@@ -25,7 +25,7 @@ from producers.report.from_traces import (
 from schemas import layout
 from schemas.errors import JobNotFound
 from schemas.job import Job, parse_job
-from schemas.manifest import Manifest, Receipt
+from schemas.manifest import Manifest, Receipt, parse_manifest
 from schemas.storage.store import Store
 
 _THREADS = 16
@@ -76,7 +76,7 @@ def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts
 
 def _manifest(store: Store) -> Manifest | None:
     data = store.read(layout.MANIFEST)
-    return Manifest.model_validate_json(data) if data is not None else None
+    return parse_manifest(data, store.uri) if data is not None else None
 
 
 def _receipts(store: Store, job: Job) -> list[Receipt]:

@@ -560,3 +560,42 @@ def step(house: House) -> bool:
 
 def _text(key: bytes | str) -> str:
     return key.decode() if isinstance(key, bytes) else key
+
+
+# -- what is wrong with one job is not wrong with the others
+
+
+def test_a_job_whose_records_are_damaged_holds_no_other(
+    house: House, tmp_path: Path, wait_until: Wait
+) -> None:
+    bad, worse, good = (make_job(tmp_path / n, ["x"] * 40, chunk_rows=10) for n in "abc")
+    bad.store.replace(layout.PLAN, b"PAR1 and no plan")
+    worse.store.create(layout.parked(1), b'{"chunk": ')
+    worse.store.create(layout.attempt(2, 1), b"\xff no record")
+    worse.store.create(layout.attempt(3, 7), b"[]")
+    for job in (bad, worse, good):
+        house.controller.add(job.job, job.store)
+    wait_until(house.until_ended(good))
+    good.check()
+    wait_until(house.until_ended(worse))
+    manifest = worse.manifest()
+    assert manifest is not None
+    assert manifest.state == "failed"
+    assert [(p.chunk, p.cause) for p in manifest.parked] == [(1, "unreadable_record")]
+    assert bad.job.key not in house.controller.ended
+
+
+def test_an_end_that_the_store_does_not_take_is_tried_again(
+    house: House, job: FakeJob, wait_until: Wait
+) -> None:
+    folder = Path(job.store.uri) / layout.MANIFEST
+    folder.mkdir()  # no file can take that name
+    house.follow(job)
+    house.work()
+    for _ in range(3):
+        house.controller._rest_until_s.clear()
+        house.tick()
+    assert job.job.key in house.controller.following
+    folder.rmdir()
+    wait_until(house.until_ended(job))
+    job.check()
