@@ -28,7 +28,12 @@ from schemas.embedded_redis import EmbeddedRedis, die_with
 
 # CI tries the same examples each time: what it finds is a fault of the change, not of the day.
 # Elsewhere each run looks for new ones. No deadline: the machines are shared.
-hypothesis.settings.register_profile("headrace", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.register_profile(
+    "headrace",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    max_examples=int(os.environ.get("HEADRACE_FUZZ", "100")),  # make fuzz; 100 is hypothesis's own
+)
 hypothesis.settings.load_profile("headrace")
 
 

@@ -14,6 +14,7 @@ With `{"faults": true}` a text can hold markers:
 | `__segv__` | `forward` reads address 0: a real segmentation fault |
 | `__hang__` | `forward` never returns |
 | `__spin__` | the same, inside C code that never lets another thread run |
+| `__eat__N` | `forward` takes N MB of memory, for the kernel's own answer to that |
 | `__sleep_ms__N` | `forward` takes N ms longer |
 
 `{"ms_per_row": 2.5}` makes every row slow and `{"load_ms": 800}` the load, with or without faults.
@@ -129,6 +130,8 @@ class FakeTask:
         for limit in re.findall(r"__oom__(\d+)", text):
             if tokens > int(limit):
                 raise FakeOutOfMemory(f"{tokens} tokens, and the text allows {limit}")
+        for megabytes in re.findall(r"__eat__(\d+)", text):
+            b"\x01" * (int(megabytes) << 20)
         for milliseconds in re.findall(r"__sleep_ms__(\d+)", text):
             self._sleep(int(milliseconds) / 1e3)
 
