@@ -27,7 +27,7 @@ class Consumer(CelerysConsumer):  # type: ignore[misc]  # Celery has no types
         default_steps = tuple(s for s in CelerysConsumer.Blueprint.default_steps if s != DELAYED)
 
     def ensure_connected(self, conn: Any) -> Any:
-        if issubclass(conn.get_transport_cls(), redis.Transport):  # RabbitMQ has no list to write to
+        if issubclass(conn.get_transport_cls(), redis.Transport):  # else RabbitMQ
             conn.transport_cls = Transport
         conn.ensure_connection = partial(
             conn.ensure_connection,
