@@ -168,11 +168,11 @@ def plot(found: dict[str, Any], to: Path) -> None:
             panel.set_xlabel(labels[axis])
             panel.set_ylabel(unit)
             panel.set_xscale("log", base=2 if axis == "workers" else 10)
-            panel.set_ylim(bottom=0)
             panel.legend(fontsize=7)
-    for panel in grid[:, 2]:
-        panel.set_yscale("log")
-        panel.set_ylim(bottom=1, auto=True)
+            if unit == "of Redis":
+                panel.set_yscale("log")
+            else:
+                panel.set_ylim(bottom=0)
     figure.savefig(to)
 
 
