@@ -115,8 +115,10 @@ class FakeTask:
 
     def _raise_if_marked(self, verb: str, texts: Sequence[str]) -> None:
         marker = "__raise__" if verb == "forward" else f"__raise_{verb}__"
-        if self._faults and any(marker in text for text in texts):
-            raise FakeFault(f"a row asked {verb} to fail")
+        for text in texts if self._faults else ():
+            if marker in text:
+                # as libraries do, it quotes the text: logs, spans and reports must not repeat it
+                raise FakeFault(f"a row asked {verb} to fail: {text!r}")
 
     def _act(self, text: str, *, tokens: int) -> None:
         if "__kill__" in text:
