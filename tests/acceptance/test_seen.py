@@ -178,7 +178,7 @@ RARE_METRICS = {"headrace.worker.tokens"}
 def test_every_log_event_of_the_night_is_in_the_docs_and_the_other_way_round(seen: Night) -> None:
     events = {line["event"] for line in seen.lines()}
     assert events <= set(log_names.LOG_EVENTS)
-    assert EVENTS <= events
+    assert events >= EVENTS
     usual = {"time", "level", "event"}
     fields = {name for line in seen.lines() for name in line} - usual
     assert fields <= set(log_names.LOG_FIELDS)
