@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SPANS_A_REQUEST = 512
 """The batch size of OpenTelemetry's SDK: collectors are set up for it."""
 TRIES = 5
+FIRST_WAIT_S = 0.2
 TRY_AGAIN = frozenset({408, 429, 502, 503, 504})
 
 
@@ -124,20 +126,38 @@ def _headers() -> dict[str, str]:
 
 def _post(endpoint: str, body: bytes, headers: dict[str, str], timeout_s: float) -> None:
     """One request, tried again while the collector is busy or away."""
-    for attempt in range(TRIES):
-        request = urllib.request.Request(endpoint, body, headers, method="POST")
-        try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as reply:
-                reply.read()
-            return
-        except urllib.error.HTTPError as error:
-            problem: str = f"answers {error.code} {error.reason}"
-            if error.code not in TRY_AGAIN:
-                break
-        except OSError as error:
-            problem = f"does not answer ({type(getattr(error, 'reason', error)).__name__})"
-        if attempt < TRIES - 1:
-            time.sleep(0.2 * 2**attempt)
-    raise ConfigError(
+    request = urllib.request.Request(endpoint, body, headers, method="POST")
+    again = Retrying(
+        stop=stop_after_attempt(TRIES),
+        wait=wait_random_exponential(multiplier=FIRST_WAIT_S),
+        retry=retry_if_exception(_may_pass),
+        reraise=True,
+    )
+    try:
+        again(_send, request, timeout_s)
+    except urllib.error.HTTPError as error:
+        raise _no_collector(endpoint, f"answers {error.code} {error.reason}") from None
+    except OSError as error:
+        why = type(getattr(error, "reason", error)).__name__
+        raise _no_collector(endpoint, f"does not answer ({why})") from None
+
+
+def _send(request: urllib.request.Request, timeout_s: float) -> None:
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as reply:
+            reply.read()
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in TRY_AGAIN
+    return isinstance(error, OSError)
+
+
+def _no_collector(endpoint: str, problem: str) -> ConfigError:
+    return ConfigError(
         f"the collector at {redact(endpoint)} {problem}; OTLP over HTTP is on port 4318"
     )
