@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,31 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
             if not target.startswith(("http://", "https://")):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_table_has_a_head_and_rows_as_wide_as_it() -> None:
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    broken = [f"{page.name}:{where}" for page in pages for where in broken_rows(page.read_text())]
+    assert broken == []
+
+
+def test_a_row_under_the_wrong_head_is_found() -> None:
+    good = "| a | b |\n| --- | ---: |\n| `x | y` | 2 |\n"
+    assert list(broken_rows(good)) == []
+    assert list(broken_rows(good + "| 1 | 2 | 3 |\n")) == [4]
+    assert list(broken_rows(good + "\n| 1 | 2 |\n| 1 | 2 |\n")) == [6]
+
+
+def broken_rows(page: str) -> Iterator[int]:
+    """Lines, from 1, of rows that no Markdown reader shows under the head they were written for."""
+    within, cells, row = False, 0, 0
+    for number, line in enumerate(page.split("\n"), 1):
+        within ^= line.lstrip().startswith("```")
+        if within or not line.startswith("|"):
+            row = 0
+            continue
+        row += 1
+        found = re.sub(r"`[^`]*`", "", line).replace(r"\|", "").count("|")
+        cells = found if row == 1 else cells
+        if found != cells or (row == 2 and not re.fullmatch(r"\|( :?-+:? \|)+", line)):
+            yield number

@@ -56,6 +56,9 @@ TABLES: dict[str, Callable[[], str]] = {
 def test_the_page_holds_each_name_with_its_line(name: str) -> None:
     expected = TABLES[name]()
     assert expected in PAGE, f"docs/telemetry.md, table of {name}, should be:\n{expected}"
+    head, line = PAGE[: PAGE.index(expected)].split("\n")[-3:-1]
+    assert line.startswith("| --- |"), f"the table of {name} has lost its head"
+    assert head.count(" | ") == expected.split("\n")[0].count(" | ")
 
 
 def test_the_page_explains_each_column_of_a_trace_file() -> None:
