@@ -139,6 +139,7 @@ class Run:
         self._waiting = list(self._lease())
         if not self._waiting:
             return
+        self._held.say_busy()
         self._runtime.fault("leased")
         try:
             engine = self._runtime.engine(self._work.job)

@@ -180,6 +180,11 @@ class Held:
         self._controls[chunk] = ChunkControl(self, chunk, rows, mark)
         return self._controls[chunk], old
 
+    def say_busy(self) -> None:
+        """Tell what is in hand, at once: a message of less than a heartbeat counts as work too."""
+        if not self.is_away():
+            self._sign()
+
     def release(self, chunk: int) -> None:
         control = self._controls.pop(chunk, None)
         if control is None:
@@ -237,7 +242,7 @@ class Held:
             for n, c in list(self._controls.items())
         }
         now = time.time()
-        holding = {n: c.mark.attempt for n, c in self._controls.items()}
+        holding = {n: c.mark.attempt for n, c in list(self._controls.items())}
         hand = json.dumps({"job": self._job, "chunks": holding}) if holding else ""
         try:
             pipe = self._client.pipeline(transaction=False)

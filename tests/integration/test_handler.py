@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import redis
 
 from producers.queue_view import read_queue
+from producers.workers_seen import WorkerSeen, read_workers
 from schemas import keys, layout
 from schemas.attempts import read_attempts
 from schemas.broker import celery_url, connect
@@ -96,6 +98,23 @@ def test_a_run_of_chunks_becomes_parts_receipts_and_traces(
     assert redis_client.hget(keys.job(job.job.key), "done_rows") == b"300"
     assert left_in_redis(redis_client, job) == []
     assert os.listdir(Path(job.store.uri) / layout.TMP) == []
+
+
+def test_a_worker_says_what_it_has_in_hand_before_it_begins(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    """Who is busy is counted once a second: a message shorter than that must not look like rest."""
+    seen: dict[str, list[WorkerSeen]] = {}
+
+    def look(step: str) -> None:
+        seen[step] = list(read_workers(redis_client, time.time()))
+
+    runtime.fault = look
+    handle(body(job, 0, 2), runtime)
+    (busy,) = seen["leased"]
+    assert (busy.job, busy.chunks) == (job.job.key, (0, 2))
+    (after,) = read_workers(redis_client, time.time())
+    assert not after.is_busy
 
 
 def test_the_steps_have_their_names_and_their_order(
