@@ -1,7 +1,8 @@
 """The controller: publishing and recovery in one loop, for all jobs it can lock.
 
 One small process without torch. Two of them are safe: each job is reconciled by whoever holds its
-lock, and another takes over when the holder is gone for ten seconds.
+lock, and another takes over when the holder is gone for ten seconds. The window of a queue is one
+for all: each leaves room for what the others' jobs, by priority and fair share, are to send.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from producers.ledger_view import LedgerQueue, queue_of
 from producers.queue_view import ListedQueue, QueueView, keep_alive
 from producers.reconcile import Following
 from producers.scaling_facts import Teller
-from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, window_size
+from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, to_wait, window_size
 from schemas import keys, layout
 from schemas.celery_config import send
 from schemas.errors import BrokerError, HeadraceError, error_type_of
@@ -129,7 +130,7 @@ class Controller:
         for job, store in list(self._known.values()):
             if job.key not in self.following and not self._rests(job.key) and self._lock(job.key):
                 self._safely(job, partial(self._begin, job, store))
-        self._teller.tell(self.following.values())
+        self._teller.tell(self.following.values(), rests=self._rests)
         for queue in sorted({f.job.options.queue for f in self.following.values()}):
             self._reconcile(
                 queue, [f for f in self.following.values() if f.job.options.queue == queue]
@@ -154,10 +155,14 @@ class Controller:
                 left.append(following)
         left = [f for f in left if f.job.key in self.following]
         workers = self.workers(queue)
-        free = window_size(workers) - view.messages + self._make_room(queue, left)
-        claims = [self._claim(f) for f in left]
+        others = self._others(queue)
+        free = window_size(workers) - view.messages + self._make_room(queue, left, others)
+        own = [self._claim(f) for f in left]
+        waiting = to_wait(own, others)
+        claims = [replace(c, ready=()) if c.job in waiting else c for c in own] + others
         runs, turn = choose(claims, max(0, free), workers, self._turns.get(queue))
         self._turns[queue] = turn
+        runs = [r for r in runs if r.job in self.following]  # the others' are their controllers'
         for run in runs:
             following = self.following[run.job]
             job = following.job
@@ -202,9 +207,15 @@ class Controller:
     def _rests(self, key: str) -> bool:
         return time.monotonic() < self._rest_until_s.get(key, 0.0)
 
-    def _make_room(self, queue: str, jobs: Iterable[Following]) -> int:
+    def _others(self, queue: str) -> list[Claim]:
+        """What jobs of the queue could send that other controllers follow: the window is shared."""
+        told = self._teller.others.items()
+        return [f.claim(k) for k, f in told if f.queue == queue and k not in self.following]
+
+    def _make_room(self, queue: str, jobs: Sequence[Following], others: Sequence[Claim]) -> int:
         """Take back what waits in front of a more urgent job; returns how many messages."""
-        passed = to_be_passed([f.claim() for f in jobs])
+        passed = to_be_passed([*(f.claim() for f in jobs), *others])
+        passed &= frozenset(f.job.key for f in jobs)  # each controller takes back its own
         if not passed:
             return 0
         found = self.queue.take_back(queue, passed)

@@ -1,27 +1,30 @@
 """What the scaling decision is made from, in Redis: written by whoever follows a job, read by all.
 
 A job is followed by one controller, and any controller may be asked how many workers are wanted.
-So each tells Redis what its jobs still want, and each answers from what Redis was told.
+So each tells Redis what its jobs still want, and each answers from what Redis was told. The window
+of a queue is shared in the same way: each knows what the others' jobs could send.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from producers.reconcile import DONE, Following
 from producers.scaling import CHUNK_S, Demand, Fleet
+from producers.window import LOAD_S, Claim
 from producers.workers_seen import WorkerSeen, read_workers
 from schemas import keys
 from schemas.job import Job
-from schemas.model_name import model_name, speed_field
+from schemas.model_name import engine_name, model_name, speed_field
 
 TOLD_S = 300.0  # chosen: a job that nobody has followed for this long wants nobody
+OTHERS_S = 10.0  # the life of a controller's lock: whoever is silent longer is followed by another
 TELL_S = 1.0  # chosen: how often a job's demand is told; nobody asks oftener than every two seconds
 BYTES_A_TOKEN = 4.0  # until a chunk was scored; English has 4 to 5 characters a token
 HALF_LIFE_S = 300.0  # chosen: how fast a measured speed forgets; ten chunks
@@ -53,6 +56,10 @@ class JobFacts:
     """Since when the oldest chunk that has no part was handed out."""
     load_s: float | None = None
     """Seconds that a worker took to load the model; None: none has yet."""
+    ready: int = 0
+    """Chunks that its controller could send now; at most as many as a window could take."""
+    engine: str = ""
+    """What a worker must have loaded for it."""
 
     @property
     def chunk_s(self) -> float:
@@ -65,6 +72,19 @@ class JobFacts:
             self.job, self.queue, self.model, self.chunks, self.backlog_tokens, self.tokens_per_s,
             self.priority, self.deadline_s,
         )  # fmt: skip
+
+    def claim(self, key: str) -> Claim:
+        """What the job could send, as another controller sees it: numbers stand for its chunks."""
+        return Claim(
+            key,
+            self.priority,
+            tuple(range(self.ready)),
+            self.counts["sent"],
+            self.counts["new"] + self.counts["sent"],
+            model=self.engine,
+            load_s=LOAD_S if self.load_s is None else self.load_s,
+            chunk_s=self.chunk_s,
+        )
 
 
 _JOB_FACTS = TypeAdapter(JobFacts)
@@ -97,13 +117,19 @@ class Facts:
 
 def read_facts(client: Any, now_s: float) -> Facts:
     """What Redis was told of all jobs and workers. Raises redis-py's own errors."""
+    jobs = read_jobs(client, now_s, TOLD_S)
+    return Facts(tuple(jobs.values()), tuple(read_workers(client, now_s)))
+
+
+def read_jobs(client: Any, now_s: float, within_s: float) -> dict[str, JobFacts]:
+    """What was told of each job within that time, by its run key. Raises redis-py's own errors."""
     names = [key.decode() for key in client.hkeys(keys.JOBS)]
     pipe = client.pipeline(transaction=False)
     for name in names:
         pipe.hget(keys.job(name), "demand")
-    found = [_parse(raw) for raw in pipe.execute() if raw is not None]
-    jobs = tuple(f for f in found if f is not None and now_s - f.told_s < TOLD_S)
-    return Facts(jobs, tuple(read_workers(client, now_s)))
+    told = zip(names, pipe.execute(), strict=True)
+    found = {name: _parse(raw) for name, raw in told if raw is not None}
+    return {n: f for n, f in found.items() if f is not None and now_s - f.told_s < within_s}
 
 
 def _parse(raw: bytes) -> JobFacts | None:
@@ -152,13 +178,23 @@ class Teller:
     client: Any
     facts: dict[str, JobFacts] = field(default_factory=dict)
     """What was told last, by the job's run key."""
+    others: dict[str, JobFacts] = field(default_factory=dict)
+    """The same of jobs that other controllers follow, as they told of late."""
     _at_s: float = 0.0
     _workers: tuple[WorkerSeen, ...] = ()
     _workers_s: float = 0.0
     _watched: dict[str, _Watched] = field(default_factory=dict)
 
-    def tell(self, jobs: Iterable[Following], now_s: float | None = None) -> None:
-        """Raises redis-py's own errors."""
+    def tell(
+        self,
+        jobs: Iterable[Following],
+        now_s: float | None = None,
+        rests: Callable[[str], bool] = lambda key: False,
+    ) -> None:
+        """Tell of these jobs, and hear of the others'; a job that `rests` sends nothing for now.
+
+        Raises redis-py's own errors.
+        """
         now = time.time() if now_s is None else now_s
         followed = list(jobs)
         if now - self._at_s < TELL_S and all(f.job.key in self.facts for f in followed):
@@ -169,11 +205,15 @@ class Teller:
         for following in followed:
             busy = sum(w.job == following.job.key for w in workers)
             facts = self._facts(following, busy, now)
+            if rests(following.job.key):
+                facts = replace(facts, ready=0)
             self.client.hset(
                 keys.job(following.job.key), "demand", json.dumps(asdict(facts)).encode()
             )
             self.facts[following.job.key] = facts
         self._watched = {f.job.key: self._watched[f.job.key] for f in followed}
+        told = read_jobs(self.client, now, OTHERS_S)
+        self.others = {key: facts for key, facts in told.items() if key not in self.facts}
 
     def workers(self, now_s: float) -> tuple[WorkerSeen, ...]:
         """The live workers, read about once a second: each is a hash of its own in Redis."""
@@ -211,6 +251,8 @@ class Teller:
             told_s=now,
             oldest_chunk_s=following.oldest_sent_s,
             load_s=self._load_s(job),
+            ready=len(following.claim().ready),
+            engine=engine_name(job),
         )
 
     def _load_s(self, job: Job) -> float | None:

@@ -91,6 +91,22 @@ def to_be_passed(claims: Sequence[Claim]) -> frozenset[str]:
     )
 
 
+def to_wait(own: Sequence[Claim], others: Sequence[Claim]) -> frozenset[str]:
+    """Own jobs that send nothing until those of other controllers that go first have sent.
+
+    The queue is a list: what is sent now would stand in front. Two that both have nothing in
+    flight do not wait for one another.
+    """
+    comers = [c for c in others if c.ready]
+    return frozenset(
+        old.job
+        for old in own
+        for new in comers
+        if new.priority > old.priority
+        or (new.priority == old.priority and not new.in_flight and old.in_flight)
+    )
+
+
 def choose(
     claims: Sequence[Claim], messages: int, workers: int, turn: Turn | None = None
 ) -> tuple[list[Run], Turn | None]:

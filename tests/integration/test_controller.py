@@ -174,6 +174,71 @@ def test_a_small_job_among_equals_gets_its_share_at_once(house: House, tmp_path:
     assert sum(m.job == small.id for m in first if m) == 3
 
 
+def test_an_urgent_job_passes_what_another_controller_sent(
+    house: House, tmp_path: Path, wait_until: Wait
+) -> None:
+    night = make_job(tmp_path / "night", ["x"] * 1_000, chunk_rows=1)
+    urgent = make_job(tmp_path / "urgent", ["x"] * 20, chunk_rows=1, priority=5)
+    house.follow(night)
+    assert len(house.queued(night)) > MIN_MESSAGES
+    second = house.another_controller()
+    try:
+        second.add(urgent.job, urgent.store)
+
+        def both_tick() -> bool:
+            house.tick()
+            second.tick()
+            return bool(house.queued(night)) and len(house.queued(urgent)) == 20
+
+        wait_until(lambda: both_tick() or len(house.queued(urgent)) == 20, 10, "room for it")
+        wait_until(both_tick, 10, "the rest of the window to be the night's")
+        assert read_queue(house.client, "default").messages <= MIN_MESSAGES
+        first = house.receive()
+        assert first is not None
+        assert first.key == urgent.job.key
+    finally:
+        second.close()
+
+
+def test_equals_of_two_controllers_share_the_window(
+    house: House, tmp_path: Path, wait_until: Wait
+) -> None:
+    jobs = [make_job(tmp_path / n, ["x"] * 2_000, chunk_rows=1) for n in "ab"]
+    house.follow(jobs[0])
+    second = house.another_controller()
+    try:
+        second.add(jobs[1].job, jobs[1].store)
+
+        def even() -> bool:
+            house.tick()
+            second.tick()
+            a, b = (len(house.queued(job)) for job in jobs)
+            return 0.5 < (a + 1) / (b + 1) < 2
+
+        wait_until(even, 10, "both to have a like share")
+    finally:
+        second.close()
+
+
+def test_a_job_that_its_controller_lets_rest_does_not_hold_the_others(
+    house: House, tmp_path: Path, wait_until: Wait
+) -> None:
+    night = make_job(tmp_path / "night", ["x"] * 100, chunk_rows=1)
+    urgent = make_job(tmp_path / "urgent", ["x"] * 20, chunk_rows=1, priority=5)
+    second = house.another_controller()
+    try:
+        second.add(urgent.job, urgent.store)
+        second._known[urgent.job.key] = (urgent.job, urgent.store)
+        second.tick()
+        second._rest_until_s[urgent.job.key] = time.monotonic() + 60
+        wait_until(lambda: second.tick() or second._teller.facts[urgent.job.key].ready == 0, 10)
+        house.client.delete(QUEUE)
+        house.follow(night)
+        assert len(house.queued(night)) == 100
+    finally:
+        second.close()
+
+
 def test_two_models_on_one_queue_are_not_loaded_anew_for_each_message(
     house: House, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from producers.window import (
     choose,
     run_length,
     to_be_passed,
+    to_wait,
     turn_of,
     window_size,
 )
@@ -137,6 +138,26 @@ def test_runs_grow_shorter_towards_the_end_of_a_job() -> None:
 )
 def test_who_makes_room_for_whom(claims: list[Claim], passed: set[str]) -> None:
     assert to_be_passed(claims) - {"new"} == passed
+
+
+@pytest.mark.parametrize(
+    ("other", "waits"),
+    [
+        (claim("new", 0, priority=5), True),
+        (claim("new", 0, priority=5, flying=3), True),
+        (claim("new", priority=5, left=9), False),  # nothing to send, or its store is away
+        (claim("new", 0), True),
+        (claim("new", 0, flying=1), False),
+        (claim("new", 0, priority=-1), False),
+    ],
+)
+def test_who_goes_first_at_another_controller_is_waited_for(other: Claim, waits: bool) -> None:
+    assert to_wait([claim("old", 1, flying=2)], [other]) == ({"old"} if waits else set())
+
+
+def test_two_controllers_with_new_equals_do_not_wait_for_one_another() -> None:
+    a, b = claim("a", 0), claim("b", 0)
+    assert to_wait([a], [b]) == to_wait([b], [a]) == frozenset()
 
 
 # -- jobs with different models
