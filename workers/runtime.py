@@ -24,6 +24,7 @@ from schemas.storage.open import open_store
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.provider import Telemetry
+from workers.budgets import BudgetBook, facts_of_job
 from workers.engine.device import device_inside, dtypes_of, not_served, set_threads
 from workers.engine.packing import Budget
 from workers.holding import Drain, Terms
@@ -64,7 +65,7 @@ class Runtime:
     drain: Drain = field(default_factory=Drain)
     device_use: DeviceUse = field(default_factory=DeviceUse)
     jobs: WorkBook = field(init=False)
-    _engine: tuple[str, Engine] | None = None
+    _engine: tuple[str, Engine, BudgetBook] | None = None
     _said_away_s: float = float("-inf")
     _stores: dict[str, Store] = field(default_factory=dict)
 
@@ -93,14 +94,9 @@ class Runtime:
         wanted = engine_name(job)
         if self._engine is None or self._engine[0] != wanted:
             self._engine = None  # the old model leaves before the new one comes
-            self._engine = (wanted, self._load(job))
-        engine = self._engine[1]
-        if job.options.batch_tokens:
-            engine.budget = Budget(
-                min(job.options.batch_tokens, engine.budget.tokens)
-                if engine.budget.failed_at
-                else job.options.batch_tokens
-            )
+            self._engine = (wanted, *self._load(job))
+        _, engine, book = self._engine
+        engine.budget = book.start(job.options.batch_tokens)
         return engine
 
     def reject(self, body: Any, why: str) -> None:
@@ -154,7 +150,7 @@ class Runtime:
             self._said_away_s = now
             log.warning("broker.unreachable", error_type=type(error).__name__)
 
-    def _load(self, job: Job) -> Engine:
+    def _load(self, job: Job) -> tuple[Engine, BudgetBook]:
         device = self.identity.device
         if job.spec.dtype not in dtypes_of(device) and job.spec.task != "fake":
             raise ModelError(f"job {job.id} wants {not_served(job.spec.dtype, device)}")
@@ -178,9 +174,12 @@ class Runtime:
         seconds = round(time.monotonic() - started, 3)
         self._tell_load(job, seconds)
         log.info("model.loaded", task=job.spec.task, device=device, seconds=seconds)
-        return Engine(
-            task, Budget(task.default_batch_tokens()), bool(getattr(task, "padded", True)), device
+        book = BudgetBook(
+            task, device_inside(device), facts_of_job(job), cache_folder() / "budgets"
         )
+        padded = bool(getattr(task, "padded", True))
+        usual = Budget(task.default_batch_tokens())
+        return Engine(task, usual, padded, device, on_halved=book.learn), book
 
     def _tell_load(self, job: Job, seconds: float) -> None:
         """Say what the model costs to load: whoever moves workers between queues reckons with it."""

@@ -6,7 +6,7 @@ that row is an error, its neighbours are not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,6 +46,8 @@ class Engine:
     budget: Budget
     padded: bool
     device: str = "cpu"
+    on_halved: Callable[[Budget], None] = lambda budget: None
+    """Told when out-of-memory has taught something, so that the next start begins with it."""
 
 
 @dataclass(slots=True)
@@ -135,6 +137,7 @@ def _smaller(
     if len(batch) > 1:
         if full:
             engine.budget = engine.budget.after_out_of_memory(tokens)
+            engine.on_halved(engine.budget)
         return halves(batch)
     if full:
         error = OutOfMemory(f"the device has no memory for this one row of {tokens} tokens")

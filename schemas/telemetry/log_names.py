@@ -9,6 +9,8 @@ LOG_EVENTS: dict[str, str] = {
     "worker.stopped": "the worker ended, with its exit code",
     "worker.lost": "a worker process died",
     "model.loaded": "tokenizer and model are on the device",
+    "budget.found": "how many tokens a batch may have on this device, as a search found (`count`)",
+    "budget.not_kept": "that could not be written to the user's cache; the next start searches again",
     "message.rejected": "a message that is not ours was put aside",
     "message.dropped": "a message that was taken back came all the same, from RabbitMQ",
     "message.lost": "RabbitMQ has nothing where messages should wait; they are sent again",

@@ -180,8 +180,11 @@ def test_out_of_memory_halves_the_batch_and_loses_no_row() -> None:
 def test_the_budget_learns_from_out_of_memory() -> None:
     texts = [f"row {i:04d} __oom__60" for i in range(500)]
     it = engine(2_000)
+    told: list[Budget] = []
+    it.on_halved = told.append
     stats = run_chunk(source(texts, 50), it, ListSink(), observe_nothing, Marks())
     assert it.budget.tokens < 120
+    assert told[-1] == it.budget
     assert stats.oom_halvings < 10
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,21 @@ def cpu_flags() -> frozenset[str]:
         return parse_flags(_INFO.read_text())
     except OSError:
         return frozenset()
+
+
+def parse_name(cpuinfo: str) -> str:
+    """The first core's model in the text of `/proc/cpuinfo`; empty where it names none (ARM)."""
+    found = re.search(r"^model name\s*:\s*(.*\S)", cpuinfo, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def cpu_name() -> str:
+    """This machine's CPU, as far as it says."""
+    try:
+        name = parse_name(_INFO.read_text())
+    except OSError:
+        name = ""
+    return name or f"{platform.machine()} {' '.join(sorted(cpu_flags()))}".strip()
 
 
 def multiplies_bf16(flags: frozenset[str], machine: str = "") -> bool:

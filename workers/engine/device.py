@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from schemas.errors import ConfigError, ModelError
-from workers.engine.cpu import cpu_flags, multiplies_bf16, multiplies_int8
+from workers.engine.cpu import cpu_flags, cpu_name, multiplies_bf16, multiplies_int8
 from workers.engine.gpus import gpu_index, list_gpus, nvidia_smi
 
 CPU = "cpu"
@@ -126,6 +126,31 @@ def set_threads(device: str, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads if device == CPU else 1)
+
+
+def threads_of(device: str) -> int:
+    """Threads that one operation uses, as torch was told."""
+    import torch
+
+    return int(torch.get_num_threads()) if device == CPU else 1
+
+
+def name_of(device: str) -> str:
+    """What the device is, for the record: the CPU's model, the GPU's with its memory."""
+    if device == CPU:
+        return cpu_name()
+    import torch
+
+    found = torch.cuda.get_device_properties(device)
+    return f"{found.name}, {found.total_memory >> 20} MiB"
+
+
+def free_what_is_kept(device: str) -> None:
+    """Give the memory back that torch keeps of a GPU for the next batch."""
+    if device != CPU:
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def memory_of() -> tuple[int, int]:

@@ -63,6 +63,12 @@ class Budget:
         failed = min(batch_tokens, self.failed_at or batch_tokens)
         return replace(self, tokens=max(1, min(self.tokens, failed // 2)), failed_at=failed)
 
+    def set_by_hand(self, tokens: int) -> Budget:
+        """What a person asked for; half of what failed, where it is no less than that."""
+        failed = self.failed_at
+        fits = failed is None or tokens < failed
+        return replace(self, tokens=tokens if fits else max(1, (failed or 0) // 2))
+
 
 def halves(rows: np.ndarray) -> list[np.ndarray]:
     """A batch that did not fit, as two; one row stays one."""

@@ -102,3 +102,17 @@ class Task(Protocol):
 
     def default_batch_tokens(self) -> int:
         """The token budget of a batch on this device where nobody set one."""
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """What a task may have beside its verbs: a budget found by trying, and kept for the next start."""
+
+    def probe_batch(self, tokens: int, row_tokens: int | None) -> Encodings:
+        """A batch of about so many tokens, rows of `row_tokens` each, to be run and forgotten.
+
+        None: rows as long as a row may be.
+        """
+
+    def budget_facts(self) -> dict[str, str]:
+        """What the best budget depends on beside the job's model: device, versions, the way used."""

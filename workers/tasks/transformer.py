@@ -85,6 +85,29 @@ class TransformerTask:
         """See `Task.default_batch_tokens`."""
         return BATCH_TOKENS["cpu" if self._device == "cpu" else "cuda"]
 
+    def probe_batch(self, tokens: int, row_tokens: int | None) -> Encodings:
+        """See `Probed.probe_batch`."""
+        row = self._encoder(["one two three four five six seven " * self.max_length])
+        kept = min(row_tokens or self.max_length, len(row.ids))
+        # the special token that ends a row stays, some heads look for it
+        at = np.append(np.arange(kept - 1), len(row.ids) - 1)
+        rows = max(1, tokens // kept)
+        return Encodings(
+            ids=np.tile(row.ids[at], rows),
+            offsets=np.arange(rows + 1, dtype=np.int64) * kept,
+            truncated=np.ones(rows, dtype=bool),
+            type_ids=None if row.type_ids is None else np.tile(row.type_ids[at], rows),
+        )
+
+    def budget_facts(self) -> dict[str, str]:
+        """See `Probed.budget_facts`."""
+        return {
+            "mode": self._runner.mode,
+            "device": device.name_of(self._device),
+            "threads": str(device.threads_of(self._device)),
+            "max_length": str(self.max_length),
+        }
+
     # -- what a subclass says
 
     @abstractmethod

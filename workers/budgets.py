@@ -1,0 +1,189 @@
+"""The budget a worker starts with: set by hand, remembered from an earlier start, or found now.
+
+What was found is kept in a file of the user's cache for each model, precision, device, number of
+threads and version of what computes, so that a second start costs nothing. Out-of-memory is
+written there too: the next start begins at half of what failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from schemas.job import Job
+from schemas.telemetry.logs import get_logger
+from schemas.versions import versions
+from workers.engine.budget_search import LADDERS, Ladder, find_budget
+from workers.engine.device import CPU, free_what_is_kept
+from workers.engine.packing import Budget
+from workers.tasks.base import Probed, Task
+
+log = get_logger(__name__)
+
+# Rows of the batches that are timed. Chosen: the median of comments and of documentation.
+ROW_TOKENS = 24
+# What each batch costs beside the model: its rows' mark in Redis, which is waited for, and its
+# spans. Chosen: 1 ms with a Redis on the same machine, more over a network.
+BESIDE_S = 0.002
+# A device that was full may have been so because of a neighbour: what was learned is asked again
+# after so long. Chosen.
+KEPT_S = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of a model on a device."""
+
+    tokens: int | None = None
+    """None: no search has been made."""
+    failed_at: int | None = None
+    """The smallest batch that found no memory; None: none failed."""
+
+
+class BudgetBook:
+    """The budget of one loaded task on one device, and the file it is remembered in."""
+
+    def __init__(
+        self,
+        task: Task,
+        device: str,
+        facts: Mapping[str, str],
+        folder: Path,
+        now_s: Callable[[], float] = time.time,
+        ladder: Ladder | None = None,
+    ) -> None:
+        """`facts` are the job's; what the task itself adds is asked of it."""
+        self._task = task
+        self._device = device
+        self._ladder = ladder or LADDERS["cpu" if device == CPU else "cuda"]
+        self._now_s = now_s
+        self._path: Path | None = None
+        self._known = Known()
+        if isinstance(task, Probed):
+            key = json.dumps({**facts, **task.budget_facts()}, sort_keys=True)
+            self._key = key
+            self._path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+            self._known = self._read(self._path)
+
+    def start(self, by_hand: int | None) -> Budget:
+        """The budget to begin with; searches the first time that nobody set one. Safe to repeat."""
+        if by_hand is not None:
+            return Budget(by_hand, self._known.failed_at).set_by_hand(by_hand)
+        if self._known.tokens is None:
+            self._search()
+        tokens = self._known.tokens or self._task.default_batch_tokens()
+        return Budget(tokens, self._known.failed_at)
+
+    def learn(self, budget: Budget) -> None:
+        """Remember what out-of-memory taught.
+
+        No less than the smallest size of a search: one mad row must not slow every job to come.
+        """
+        failed = min(filter(None, (budget.failed_at, self._known.failed_at)), default=None)
+        if failed is None:
+            return
+        tokens = max(self._ladder.rungs[0], failed // 2)
+        known = min(tokens, self._known.tokens) if self._known.tokens is not None else None
+        self._keep(Known(known, max(failed, 2 * self._ladder.rungs[0])))
+
+    def _search(self) -> None:
+        task = self._task
+        if not isinstance(task, Probed):
+            self._known = replace(self._known, tokens=task.default_batch_tokens())
+            return
+        failed = self._known.failed_at
+        rungs = tuple(r for r in self._ladder.rungs if failed is None or r < failed)
+        ladder = replace(self._ladder, rungs=rungs or self._ladder.rungs[:1])
+        probe = _Probe(task, task, self._device)
+        started = time.monotonic()
+        found = find_budget(probe.seconds_of, probe.fits, ladder, task.default_batch_tokens())
+        if probe.failure is None:
+            failed = min(filter(None, (found.failed_at, failed)), default=None)
+            budget = Budget(found.tokens, failed).set_by_hand(found.tokens)
+            self._keep(Known(budget.tokens, failed))
+        else:  # a task that fails on a made-up batch may do well on real ones
+            self._known = replace(self._known, tokens=task.default_batch_tokens())
+        seconds = round(time.monotonic() - started, 3)
+        log.info("budget.found", count=self._known.tokens, device=self._device, seconds=seconds,
+                 error_type=probe.failure)  # fmt: skip
+
+    def _read(self, path: Path) -> Known:
+        """What the file says; nothing of a file that is damaged, too old or another's."""
+        try:
+            found = json.loads(path.read_text())
+            if found["key"] != self._key or self._now_s() - found["at_s"] > KEPT_S:
+                return Known()
+            numbers = [found[name] for name in ("tokens", "failed_at")]
+            if all(n is None or (isinstance(n, int) and n >= 1) for n in numbers):
+                return Known(*numbers)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return Known()
+
+    def _keep(self, known: Known) -> None:
+        """In memory, and in the file if that can be written; a worker beside us may do the same."""
+        self._known = known
+        if self._path is None:
+            return
+        text = json.dumps({"key": self._key, "at_s": self._now_s(), **asdict(known)})
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            scratch, name = tempfile.mkstemp(prefix=".budget-", dir=self._path.parent)
+            with os.fdopen(scratch, "w") as file:
+                file.write(text)
+            os.replace(name, self._path)
+        except OSError as error:  # a read-only home: it is found again at the next start
+            log.warning("budget.not_kept", error_type=type(error).__name__)
+
+
+class _Probe:
+    """Runs made-up batches and times them."""
+
+    def __init__(self, task: Task, probed: Probed, device: str) -> None:
+        self.failure: str | None = None
+        """Class of an error that is not out-of-memory; None: there was none."""
+        self._task = task
+        self._probed = probed
+        self._device = device
+        # of a CPU what this process got: others on the machine must not decide
+        self._clock = time.process_time if device == CPU else time.perf_counter
+
+    def seconds_of(self, tokens: int) -> float | None:
+        return self._run(tokens, ROW_TOKENS)
+
+    def fits(self, tokens: int) -> bool:
+        """Whether a batch of the longest rows has room; a CPU's memory says so too late."""
+        return self._device == CPU or self._run(tokens, None) is not None
+
+    def _run(self, tokens: int, row_tokens: int | None) -> float | None:
+        if self.failure is not None:
+            return None
+        try:
+            batch = self._probed.probe_batch(tokens, row_tokens)
+            start = self._clock()
+            self._task.forward(batch)
+            return self._clock() - start + BESIDE_S
+        except Exception as error:
+            if not self._task.is_out_of_memory(error):
+                self.failure = type(error).__name__
+            return None
+        finally:
+            free_what_is_kept(self._device)
+
+
+def facts_of_job(job: Job) -> dict[str, str]:
+    """What the best budget depends on, of the job and of what is installed."""
+    spec, installed = job.spec, versions()
+    return {
+        "task": spec.task,
+        "params": json.dumps(spec.params, sort_keys=True),
+        "model": spec.model.revision or spec.model.uri,
+        "dtype": spec.dtype,
+        **{name: installed.get(name, "") for name in ("headrace", "torch", "transformers")},
+    }
