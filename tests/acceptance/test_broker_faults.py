@@ -23,6 +23,13 @@ from tests.fake_jobs import FakeJob, make_job
 QUEUE = keys.QUEUE_PREFIX + "default"
 
 
+def job_of(folder: Path, chunks: int) -> FakeJob:
+    """A chunk takes 0.15 s. All of these have one model: two of them share a fleet chunk by chunk."""
+    return make_job(
+        folder, lines(30 * chunks), chunk_rows=30, params={"ms_per_row": 5}, batch_tokens=300
+    )
+
+
 def started(
     make_fleet: MakeFleet,
     folder: Path,
@@ -32,9 +39,7 @@ def started(
     *others: FakeJob,
 ) -> tuple[Fleet, FakeJob]:
     """A fleet of two in the middle of a job, one chunk a message."""
-    job = make_job(
-        folder, lines(30 * chunks), chunk_rows=30, params={"ms_per_row": 5}, batch_tokens=300
-    )
+    job = job_of(folder, chunks)
     fleet = make_fleet(persist=persist, lease_s="4")
     fleet.controller.least_workers = 1_000
     fleet.start(2)
@@ -96,7 +101,7 @@ def test_4_redis_killed_and_started_again(
     chance: random.Random,
     say: Say,
 ) -> None:
-    cancelled = make_job(tmp_path / "b", lines(500), chunk_rows=10, params={"ms_per_row": 9})
+    cancelled = job_of(tmp_path / "b", 600)  # a minute of work and more: never over before its end
     fleet, job = started(make_fleet, tmp_path / "a", 50, chance, persist, cancelled)
     fleet.until_parts(cancelled, 1)
     cancelled.store.create(layout.CANCELLED, b'{"reason": "by hand"}')
@@ -143,13 +148,7 @@ def test_4_redis_that_hangs(
 def test_4_a_wire_that_goes_dead_without_a_word(
     make_fleet: MakeFleet, tmp_path: Path, scale: Scale, chance: random.Random, say: Say
 ) -> None:
-    job = make_job(
-        tmp_path,
-        lines(30 * scale.of(20, 300)),
-        chunk_rows=30,
-        params={"ms_per_row": 5},
-        batch_tokens=300,
-    )
+    job = job_of(tmp_path, scale.of(20, 300))
     fleet = make_fleet(wired=True)
     wire = fleet.wire
     assert wire is not None
