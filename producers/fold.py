@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from producers.wording import plural
 from schemas import layout
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest, ManifestPart, Parked, Receipt, Totals
@@ -50,9 +51,9 @@ def is_hopeless(job: Job, error_rows: int) -> bool:
 def _verdict(job: Job, totals: Totals, parked: Sequence[Parked]) -> tuple[JobState, str]:
     if parked:
         causes = ", ".join(f"{n} × {c}" for c, n in Counter(p.cause for p in parked).most_common())
-        return "failed", f"{len(parked)} chunk(s) parked: {causes}"
+        return "failed", f"{plural(len(parked), 'chunk')} parked: {causes}"
     if totals.parts < job.chunks:
-        return "failed", f"{job.chunks - totals.parts} chunk(s) have no part"
+        return "failed", f"{plural(job.chunks - totals.parts, 'chunk')} without a part"
     if is_hopeless(job, totals.errors):
         share = totals.errors / max(1, job.rows)
         return (

@@ -7,31 +7,36 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from producers.snapshot import Snapshot
+from producers.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 LINE_EVERY_S = 30.0  # chosen: a nightly job's log should tell, not flood
 RATE_OVER_S = 20.0  # chosen: long enough to be calm, short enough to be true
+CALM_S = 3.0  # chosen: what the first batches say of the time left is off by minutes
 
 
 class Rate:
-    """Rows a second over the last twenty; the clock is passed in."""
+    """Rows a second over the last twenty, from the first row on; the clock is passed in."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, int]] = []
 
     def add(self, now_s: float, rows: int) -> None:
+        if [r for _, r in self._seen] == [rows]:
+            self._seen.clear()  # nothing moves yet: models are being loaded
         self._seen.append((now_s, rows))
         while len(self._seen) > 2 and now_s - self._seen[0][0] > RATE_OVER_S:
             self._seen.pop(0)
 
     @property
     def rows_per_s(self) -> float:
+        """0 while nobody can tell."""
         if len(self._seen) < 2:
             return 0.0
         (t0, r0), (t1, r1) = self._seen[0], self._seen[-1]
-        return max(0.0, (r1 - r0) / (t1 - t0)) if t1 > t0 else 0.0
+        return max(0.0, (r1 - r0) / (t1 - t0)) if t1 - t0 >= CALM_S else 0.0
 
 
 def show_progress(
@@ -54,14 +59,14 @@ def _at_terminal(
     from rich.text import Text
 
     class Bar(Progress):
-        """The bar, and a second line for what would squeeze it."""
+        """The bar, and under it what would squeeze it, a line each."""
 
-        details = ""
+        below: tuple[str, ...] = ()
 
         def get_renderables(self) -> Iterable[RenderableType]:
             yield from super().get_renderables()
-            if self.details:
-                yield Text(f"  {self.details}", style="dim", overflow="ellipsis", no_wrap=True)
+            for line in self.below:
+                yield Text(f"  {line}", style="dim", overflow="ellipsis", no_wrap=True)
 
     rate = Rate()
     columns = (
@@ -78,7 +83,7 @@ def _at_terminal(
             now = snapshots()
             seen = now.rows_done + now.rows_live
             rate.add(time.monotonic(), seen)
-            progress.details = details(now)
+            progress.below = tuple(filter(None, (at_work(now), trouble(now))))
             progress.update(
                 bar,
                 total=now.rows,
@@ -104,7 +109,7 @@ def _elsewhere(
     tick: Callable[[], None],
 ) -> Snapshot:
     rate = Rate()
-    last, told = -1e9, ""
+    last, told = time.monotonic(), ""
     while True:
         tick()
         now = snapshots()
@@ -114,13 +119,14 @@ def _elsewhere(
             return now
         if clock - last >= LINE_EVERY_S or (now.reason and not told):
             last = clock
-            console.print(f"{now.state}: {tell(now, rate)}", highlight=False, soft_wrap=True)
+            doing = _doing(now, now.rows_done + now.rows_live)
+            console.print(f"{doing}: {tell(now, rate)}", highlight=False, soft_wrap=True)
         told = now.reason
 
 
 def tell(now: Snapshot, rate: Rate) -> str:
-    """Rows, rate, time left, workers, errors and stages, in one line."""
-    return " · ".join(part for part in (pace(now, rate), details(now)) if part)
+    """Rows, rate, time left, workers, stages and errors, in one line."""
+    return " · ".join(part for part in (pace(now, rate), at_work(now), trouble(now)) if part)
 
 
 def pace(now: Snapshot, rate: Rate) -> str:
@@ -128,28 +134,35 @@ def pace(now: Snapshot, rate: Rate) -> str:
     seen = min(now.rows, now.rows_done + now.rows_live)
     parts = [f"{seen:,}/{now.rows:,} rows"]
     if rate.rows_per_s > 0:
-        parts += [
-            f"{rate.rows_per_s:,.0f} rows/s",
-            f"{duration((now.rows - seen) / rate.rows_per_s)} left",
-        ]
+        parts.append(f"{rate.rows_per_s:,.0f} rows/s")
+        if seen < now.rows:
+            parts.append(f"{duration((now.rows - seen) / rate.rows_per_s)} left")
     return " · ".join(parts)
 
 
-def details(now: Snapshot) -> str:
-    """Workers, errors by class, parked chunks, and where the time goes."""
+def at_work(now: Snapshot) -> str:
+    """Workers, and where their time goes."""
     parts = []
     if now.workers:
-        parts.append(f"{now.workers} worker{'s' if now.workers > 1 else ''}")
+        parts.append(plural(now.workers, "worker"))
+    shares = stage_shares(now.stages_s)
+    if shares:
+        parts.append(", ".join(f"{stage} {share:.0%}" for stage, share in shares))
+    return " · ".join(parts)
+
+
+def trouble(now: Snapshot) -> str:
+    """Error rows by class, parked chunks, and why a chunk failed or the job rests."""
+    parts = []
     if now.errors:
         kinds = ", ".join(
             f"{k} {n:,}" for k, n in sorted(now.errors_by_type.items(), key=lambda x: -x[1])[:3]
         )
-        parts.append(f"{now.errors:,} errors ({kinds})" if kinds else f"{now.errors:,} errors")
+        more = ", …" if len(now.errors_by_type) > 3 else ""
+        rows = plural(now.errors, "error row")
+        parts.append(f"{rows}: {kinds}{more}" if kinds else rows)
     if now.chunks_parked:
-        parts.append(f"{now.chunks_parked} parked")
-    shares = stage_shares(now.stages_s)
-    if shares:
-        parts.append(", ".join(f"{stage} {share:.0%}" for stage, share in shares))
+        parts.append(f"{plural(now.chunks_parked, 'chunk')} parked")
     if now.reason:
         parts.append(now.reason)
     return " · ".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from producers.estimate import Estimate, TokenCounts
+from producers.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,7 +31,7 @@ def render_plan(told: Estimate) -> RenderableType:
         ("chunks", f"{told.chunks:,} of up to {told.chunk_rows:,} rows"),
         ("tokens", f"some {told.tokens_total:,} to score"),
         ("speed", f"{told.tokens_per_s:,.0f} tokens/s a worker ({speed})"),
-        ("time", f"{duration(told.seconds)} with {told.workers} worker(s)"),
+        ("time", f"{duration(told.seconds)} with {plural(told.workers, 'worker')}"),
     ]
     if told.cost is not None:
         rows.append(("cost", f"{told.cost:,.2f} for {told.worker_hours:,.2f} worker hours"))

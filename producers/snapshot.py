@@ -68,11 +68,10 @@ def take_snapshot(store: Store, job: Job, client: Any | None) -> Snapshot:
     if client is not None:
         try:
             live = _of_redis(store, job, client)
-            if live is not None:
-                return live
+            return live or _of_store(store, job, "no controller has the job in hand")
         except redis.RedisError:
-            pass
-    return _of_store(store, job)
+            return _of_store(store, job, "Redis does not answer; told by the files alone")
+    return _of_store(store, job, "told by the files alone; no Redis was named")
 
 
 def _of_manifest(job: Job, manifest: Manifest) -> Snapshot:
@@ -112,7 +111,7 @@ def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
     )  # fmt: skip
 
 
-def _of_store(store: Store, job: Job) -> Snapshot:
+def _of_store(store: Store, job: Job, why: str) -> Snapshot:
     receipts = read_receipts(store, job, list(parts_of(store)), None)
     by_type: dict[str, int] = {}
     for receipt in receipts:
@@ -122,7 +121,7 @@ def _of_store(store: Store, job: Job) -> Snapshot:
     cancelled = store.head(layout.CANCELLED) is not None
     parked = _parked(store)
     return _snapshot(
-        job, "cancelled" if cancelled else "paused" if paused else "running", "no controller has the job in hand",
+        job, "cancelled" if cancelled else "paused" if paused else "running", why,
         rows_done=sum(r.rows for r in receipts), ok=sum(r.ok for r in receipts),
         errors=sum(r.errors for r in receipts), errors_by_type=by_type,
         tokens=sum(r.tokens for r in receipts), chunks_done=len(receipts),

@@ -10,6 +10,7 @@ import redis
 
 from producers.commands.session import broker_if_any, find_job, job_in, out, settings_of
 from producers.commands.status import remember
+from producers.wording import plural
 from schemas import keys, layout
 from schemas.errors import ExitCode, OutputConflict
 
@@ -39,7 +40,7 @@ def clean_output(output: str, flags: dict[str, Any], *, force: bool) -> int:
             "with --force"
         )
     gone = store.clean_orphans()
-    out.print(f"removed {len(gone)} unfinished write(s)", highlight=False)
+    out.print(f"removed {plural(len(gone), 'unfinished write')}", highlight=False)
     return ExitCode.OK
 
 
@@ -52,7 +53,7 @@ def _flag(
         out.print(f"job {job.id} has ended already; nothing to do", highlight=False)
         return ExitCode.OK
     store.create(name, json.dumps({"reason": f"{state} by request", "at_s": time.time()}).encode())
-    broker = broker_if_any(settings)
+    broker = broker_if_any(settings, job)
     if broker is not None:
         try:
             broker.client.hset(keys.job(job.key), state, "1")

@@ -25,6 +25,7 @@ from schemas.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 TICK_S = 0.25  # chosen: a bar that moves, at a cost nobody sees
+FILES_S = 5.0  # chosen: every receipt of the job is read each time
 
 _CODES = {
     "finished": ExitCode.OK,
@@ -59,13 +60,15 @@ def interruptible() -> Iterator[threading.Event]:
 def follow(
     job: Job,
     store: Store,
-    broker: Broker,
+    broker: Broker | None,
     controller: Controller | None,
     check: Callable[[], None] = lambda: None,
     *,
     quiet: bool = False,
 ) -> Snapshot:
     """Show the job until it is over; with a controller, reconcile it as well.
+
+    Without a broker the files of the output are looked at, now and then.
 
     Raises:
         Interrupted: somebody asked us to stop.
@@ -78,11 +81,11 @@ def follow(
             if controller is not None:
                 controller.tick()
             check()
-            if asked.wait(TICK_S):
+            if asked.wait(TICK_S if broker else FILES_S):
                 raise Interrupted
 
         def snapshot() -> Snapshot:
-            return take_snapshot(store, job, broker.client)
+            return take_snapshot(store, job, broker.client if broker else None)
 
         if quiet:
             while True:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from producers.commands.follow import (
@@ -33,15 +34,17 @@ from producers.controller import Controller
 from producers.device_hint import guess_device
 from producers.known_speeds import learn
 from producers.model_ref import WITHOUT_MODEL
+from producers.nearby import told_nearby
 from producers.queue_view import tell_of_job
 from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
+from producers.wording import plural
 from schemas import keys, layout
 from schemas.attempts import read_attempts, record_attempt
 from schemas.errors import ConfigError, ExitCode, OutputConflict
 from schemas.job import Job
 from schemas.manifest import Attempt, parse_manifest
-from schemas.settings import Settings, cache_folder
+from schemas.settings import Settings, cache_folder, state_folder
 from schemas.storage.store import Store
 from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.provider import Telemetry
@@ -66,7 +69,8 @@ def run_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_jso
             _wake(store)
         if not as_json:
             err.print(
-                f"job {job.id}: {job.rows:,} rows in {job.chunks:,} chunks, {workers} worker(s) → {job.output}"
+                f"job {job.id}: {plural(job.rows, 'row')} in {plural(job.chunks, 'chunk')}, "
+                f"{plural(workers, 'worker')} → {job.output}"
                 + ("" if is_new else " (resumed)"),
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
@@ -143,7 +147,7 @@ def retry_parked(
             _forgive(store, chunk)
             count += 1
         store.delete(info.name)
-    err.print(f"{count} parked chunk(s) are tried again", highlight=False)
+    err.print(f"tried again: {plural(count, 'parked chunk')}", highlight=False)
     if count == 0:
         return ExitCode.OK
     _wake(store)
@@ -191,7 +195,7 @@ def _drive_here(
     as_json: bool,
 ) -> int:
     """Workers of our own for as long as the job takes."""
-    with local_broker(settings) as url:
+    with local_broker(settings) as url, _told_nearby(settings, job, url):
         broker = broker_of(url, settings)
         controller = Controller(
             broker.client,
@@ -216,6 +220,11 @@ def _drive_here(
         learn(cache_folder(), shape, workers, job, controller.ended[job.key])
     write_report_if_able(store, settings)
     return conclude(now, store, as_json=as_json, seconds=time.time() - started)
+
+
+def _told_nearby(settings: Settings, job: Job, url: str) -> AbstractContextManager[None]:
+    """Other terminals find the Redis of our own; one that was named they have to be told, as we were."""
+    return nullcontext() if settings.broker_url else told_nearby(state_folder(), job, url)
 
 
 def _interrupted(job: Job, *, as_json: bool) -> int:

@@ -8,12 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
+from producers.nearby import url_nearby
 from producers.registry import Registry, open_registry
 from schemas import layout
 from schemas.broker import connect, ping_or_raise, server_warnings
 from schemas.errors import BrokerError, ConfigError, JobNotFound
 from schemas.job import Job, parse_job
-from schemas.settings import Settings, load_settings
+from schemas.settings import Settings, load_settings, state_folder
 from schemas.storage.open import normalise_uri, open_store
 from schemas.storage.store import Store
 from schemas.telemetry.logs import configure_logging
@@ -56,12 +57,15 @@ def broker_of(url: str, settings: Settings, *, warn: bool = False) -> Broker:
     return Broker(url, client, make_sender(url, queue_url))
 
 
-def broker_if_any(settings: Settings) -> Broker | None:
-    """The broker of the settings if it answers; None where there is none or it is away."""
-    if settings.broker_url is None:
-        return None
+def broker_if_any(settings: Settings, job: Job) -> Broker | None:
+    """The broker of the settings, or of a `headrace run` of this job here; None: none answers."""
+    url = (
+        url_nearby(state_folder(), job)
+        if settings.broker_url is None
+        else settings.broker_url.get_secret_value()
+    )
     try:
-        return broker_of(settings.broker_url.get_secret_value(), settings)
+        return None if url is None else broker_of(url, settings)
     except BrokerError:
         return None
 

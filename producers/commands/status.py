@@ -31,7 +31,7 @@ def show_status(where: str, flags: dict[str, Any], *, as_json: bool) -> int:
     """One job."""
     settings = settings_of(flags)
     job, store = find_job(where, settings)
-    broker = broker_if_any(settings)
+    broker = broker_if_any(settings, job)
     now = take_snapshot(store, job, broker.client if broker else None)
     if as_json:
         out.print_json(json.dumps(now.to_json()))
@@ -115,13 +115,21 @@ def list_workers(flags: dict[str, Any], *, as_json: bool) -> int:
     return ExitCode.OK
 
 
+_BY_FILES = (
+    "watching the files of the output: whole chunks only, and no workers. For more name the job's "
+    "Redis: --broker URL"
+)
+
+
 def watch_job(where: str, flags: dict[str, Any]) -> int:
     """Follow a job that somebody else reconciles."""
     settings = settings_of(flags)
     job, store = find_job(where, settings)
     now = take_snapshot(store, job, None)
     if now.finished_s is None:
-        broker = needed_broker(settings)
+        broker = needed_broker(settings) if settings.broker_url else broker_if_any(settings, job)
+        if broker is None:
+            err.print(_BY_FILES, highlight=False, soft_wrap=True)
         try:
             now = follow(job, store, broker, None)
         except Interrupted:

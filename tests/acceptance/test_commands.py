@@ -133,17 +133,21 @@ def test_a_run_gives_what_every_parquet_reader_reads(
 
 
 def test_ctrl_c_drains_says_how_to_go_on_and_resume_computes_what_is_missing(
-    start: Any, call: Any, corpus: Path, tmp_path: Path
+    start: Any, call: Any, corpus: Path, tmp_path: Path, home: Path
 ) -> None:
     output = tmp_path / "out"
     run = start(
         "headrace", "run", *fake(corpus, output, "--task-params", SLOW, "--chunk-rows", "50")
     )
     wait_until(lambda: parts(output) >= 2, 60)
+    notes = home / "state" / "headrace" / "running"
+    assert len(list(notes.iterdir())) == 1, "other terminals find the run's own Redis"
+    watch = start("headrace", "watch", str(output))
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=60)
     assert run.returncode == ExitCode.INTERRUPTED
     assert f"headrace resume {output}" in err
+    assert list(notes.iterdir()) == []
     before = {p.name: p.stat().st_mtime_ns for p in (output / "data").iterdir()}
     assert 2 <= len(before) < 12
 
@@ -152,6 +156,7 @@ def test_ctrl_c_drains_says_how_to_go_on_and_resume_computes_what_is_missing(
     assert json.loads(out)["state"] == "finished"
     assert all((output / "data" / n).stat().st_mtime_ns == t for n, t in before.items())
     assert parts(output) == 12
+    assert "600 of 600" in watch.communicate(timeout=60)[0]
     assert call("headrace", "verify", str(output))[0] == ExitCode.OK
 
 

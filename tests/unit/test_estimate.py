@@ -50,7 +50,7 @@ def test_an_estimate_counts_tokens_in_a_sample_and_scales(tmp_path: Path) -> Non
     assert told.cost == pytest.approx(0.48)
     assert json.loads(json.dumps(told.to_json()))["tokens"]["mean"] == pytest.approx(102)
     text = shown(render_plan(told))
-    for words in ("8,000 rows", "80 of up to 100 rows", "4 min with 2 worker(s)", "100.0%"):
+    for words in ("8,000 rows", "80 of up to 100 rows", "4 min with 2 workers", "100.0%"):
         assert words in text
 
 

@@ -54,7 +54,7 @@ def test_all_parts_make_a_finished_job_in_the_order_of_its_chunks(job: Job) -> N
 
 def test_parked_chunks_fail_the_job_and_say_why(job: Job) -> None:
     manifest = end(job, [receipt(0)], parked(1), parked(2))
-    assert (manifest.state, manifest.reason) == ("failed", "2 chunk(s) parked: 2 × storage_error")
+    assert (manifest.state, manifest.reason) == ("failed", "2 chunks parked: 2 × storage_error")
     assert manifest.totals.parked == 2
 
 
@@ -64,7 +64,7 @@ def test_a_part_outranks_a_parked_record(job: Job) -> None:
 
 
 def test_a_missing_part_fails_the_job(job: Job) -> None:
-    assert end(job, [receipt(0), receipt(2)]).reason == "1 chunk(s) have no part"
+    assert end(job, [receipt(0), receipt(2)]).reason == "1 chunk without a part"
 
 
 def test_too_many_error_rows_fail_the_job(job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from producers.progress import Rate, details, pace, show_progress, stage_shares, tell
+from producers.progress import Rate, at_work, pace, show_progress, stage_shares, tell, trouble
 from producers.snapshot import Snapshot
 from schemas import keys
 from schemas.manifest import Receipt
@@ -34,15 +35,47 @@ def rate(rows_per_s: float) -> Rate:
 
 def test_a_line_tells_rows_rate_time_left_workers_errors_and_stages() -> None:
     assert tell(NOW, rate(45)) == (
-        "750/3,000 rows · 45 rows/s · 50 s left · 2 workers · 10 errors (null_text 7, "
-        "invalid_text 3) · 1 parked · forward 97%, tokenize 2%, write 1%"
+        "750/3,000 rows · 45 rows/s · 50 s left · 2 workers · forward 97%, tokenize 2%, write 1% · "
+        "10 error rows: null_text 7, invalid_text 3 · 1 chunk parked"
     )
 
 
 def test_before_the_first_row_there_is_no_rate_and_no_guess() -> None:
     early = replace(NOW, rows_done=0, rows_live=0, errors=0, errors_by_type={}, workers=0,
                     chunks_parked=0, stages_s={})  # fmt: skip
-    assert (pace(early, Rate()), details(early)) == ("0/3,000 rows", "")
+    assert (pace(early, Rate()), at_work(early), trouble(early)) == ("0/3,000 rows", "", "")
+
+
+def test_the_time_that_models_take_to_load_is_in_no_rate_and_no_guess() -> None:
+    found = Rate()
+    for second in range(60):
+        found.add(float(second), 0)
+    assert found.rows_per_s == 0
+    found.add(60.0, 100)
+    assert found.rows_per_s == 0, "of one second nothing can be said"
+    found.add(64.0, 500)
+    assert found.rows_per_s == pytest.approx(100)
+    resumed = Rate()
+    for second in range(60):
+        resumed.add(float(second), 2_000)
+    resumed.add(64.0, 2_500)
+    assert resumed.rows_per_s == pytest.approx(100), "what was there before is no speed"
+
+
+def test_a_job_that_stands_still_has_no_time_left_and_one_that_is_done_neither() -> None:
+    still = rate(45)
+    for second in range(11, 60):
+        still.add(float(second), 450)
+    assert pace(NOW, still) == "750/3,000 rows"
+    assert pace(replace(NOW, rows_done=3_000), rate(45)) == "3,000/3,000 rows · 45 rows/s"
+
+
+def test_one_of_a_kind_is_told_as_one_and_many_kinds_by_the_three_largest() -> None:
+    one = replace(NOW, errors=1, errors_by_type={"null_text": 1}, chunks_parked=0)
+    assert trouble(one) == "1 error row: null_text 1"
+    many = replace(NOW, errors=10, errors_by_type={"a": 1, "b": 2, "c": 3, "d": 4}, workers=1)
+    assert trouble(many).startswith("10 error rows: d 4, c 3, b 2, … · ")
+    assert at_work(many).startswith("1 worker · ")
 
 
 def test_stages_too_small_to_matter_are_left_out() -> None:
@@ -64,17 +97,43 @@ def test_a_terminal_of_80_columns_shows_bar_percent_rate_and_errors() -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
     frames = [line for line in plain.splitlines() if "rows" in line]
     assert any("running" in f and "25%" in f and "750/3,000 rows" in f for f in frames), frames
-    assert "10 errors (null_text 7, invalid_text 3)" in text
-    assert "forward 97%" in text
-    assert all(len(line) <= 81 for line in frames), "a line broke"
+    lines = plain.splitlines()
+    assert "  2 workers · forward 97%, tokenize 2%, write 1%" in lines
+    assert "  10 error rows: null_text 7, invalid_text 3 · 1 chunk parked" in lines
+    assert all(len(line) <= 80 for line in lines), "a line broke"
 
 
-def test_without_a_terminal_there_are_few_whole_lines_and_no_bar() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Ten seconds pass each time somebody looks."""
+    now = [0.0]
+
+    def later() -> float:
+        now[0] += 10.0
+        return now[0]
+
+    monkeypatch.setattr(time, "monotonic", later)
+    return now
+
+
+def test_without_a_terminal_there_are_few_whole_lines_and_no_bar(clock: list[float]) -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=40)
-    text = shown(console, iter([NOW, NOW, NOW, replace(NOW, finished_s=1.0)]))
-    assert text.count("\n") == 1, "one line at first, and the next only after half a minute"
-    assert text.startswith("running: 750/3,000 rows")
-    assert "\x1b" not in text
+    many = [replace(NOW, rows_done=700 + 90 * n) for n in range(7)]
+    text = shown(console, iter([*many, replace(NOW, finished_s=1.0)]))
+    assert text == "".join(
+        f"running: {seen:,}/3,000 rows · 9 rows/s · {left} left · 2 workers · forward 97%, "
+        "tokenize 2%, write 1% · 10 error rows: null_text 7, invalid_text 3 · 1 chunk parked\n"
+        for seen, left in ((930, "3 min 50 s"), (1_200, "3 min 20 s"))
+    ), "a line each half minute, and no escape"
+
+
+def test_without_a_terminal_a_short_job_is_quiet_and_trouble_is_told_at_once() -> None:
+    console = Console(file=io.StringIO(), force_terminal=False, width=40)
+    assert shown(console, iter([NOW, NOW, replace(NOW, finished_s=1.0)])) == ""
+    ill = replace(NOW, reason="chunk 3: store: no space")
+    text = shown(console, iter([NOW, ill, ill, replace(NOW, finished_s=1.0)]))
+    assert text.count("\n") == 1
+    assert "no space" in text
 
 
 def test_committed_chunks_add_their_stages_to_the_live_counters() -> None:

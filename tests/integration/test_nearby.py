@@ -1,0 +1,88 @@
+"""What another terminal sees of a job whose Redis nobody named to it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from producers.commands.status import show_status, watch_job
+from producers.nearby import told_nearby
+from schemas import keys, layout
+from schemas.job import Job
+from schemas.manifest import parse_manifest
+from schemas.settings import state_folder
+from schemas.storage.local import LocalStore
+from tests.unit.fake_output import write_fake_output
+from tests.unit.test_expectation import job_of
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
+    """An output that has not ended: four chunks of ten rows, all with a part."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("HEADRACE_BROKER_URL", raising=False)
+    found = write_fake_output(tmp_path / "out", chunks=4, rows=10)
+    found.delete(layout.MANIFEST)
+    found.delete(layout.SUCCESS)
+    return found
+
+
+def status(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    capsys.readouterr()
+    assert show_status(store.uri, {}, as_json=True) == 0
+    told: dict[str, object] = json.loads(capsys.readouterr().out)
+    return told
+
+
+def test_a_run_on_this_machine_is_seen_with_its_workers_and_rows_on_their_way(
+    store: LocalStore, redis_client: redis.Redis, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(store, None)
+    redis_client.hset(keys.job(job.key), mapping={"epoch": "c", "done_rows": 20, "done_chunks": 2})
+    redis_client.hset(keys.live(job.key), "a", json.dumps({"rows": 7}))
+    redis_client.zadd(keys.WORKERS, {"w-0": time.time()})
+    with told_nearby(state_folder(), job, redis_url):
+        told = status(store, capsys)
+    assert (told["reason"], told["rows_done"], told["rows_live"]) == ("", 20, 7)
+    assert told["workers"] == 1
+
+
+def test_without_anybody_to_ask_the_files_tell_and_it_is_said(
+    store: LocalStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = status(store, capsys)
+    assert told["reason"] == "told by the files alone; no Redis was named"
+    assert (told["state"], told["rows_done"], told["workers"]) == ("running", 40, 0)
+
+
+def test_a_job_is_watched_to_its_end_by_its_files_alone(
+    store: LocalStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from producers.commands import follow
+
+    finished = write_fake_output(tmp_path / "copy", chunks=4, rows=10).read(layout.MANIFEST)
+    monkeypatch.setattr(follow, "FILES_S", 0.01)
+    looks = 0
+
+    def look(store_: LocalStore, job: Job, client: object) -> object:
+        nonlocal looks
+        looks += 1
+        assert client is None
+        if looks == 3:
+            store.replace(layout.MANIFEST, finished or b"")
+        return follow_snapshot(store_, job, None)
+
+    follow_snapshot = follow.take_snapshot
+    monkeypatch.setattr(follow, "take_snapshot", look)
+    assert watch_job(store.uri, {}) == 0
+    told = capsys.readouterr()
+    assert "watching the files of the output" in told.err
+    assert "40 of 40" in told.out
+    assert parse_manifest(finished or b"", "there").state == "finished"
