@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from schemas import keys, layout
 from schemas.attempts import DEATHS, attempt_of_death, decide, read_attempts
 from schemas.job import Job
 from schemas.leases import LeaseBook
+from schemas.live_counts import begin_counting, count_in, take_out
 from schemas.manifest import Parked, Receipt, parse_parked
 from schemas.plan_file import PlanTable
 from schemas.storage.store import Store
@@ -147,6 +148,7 @@ class Following:
         for chunk, mark in marks.items():
             if chunk not in alive and chunk < len(self.state):
                 if self.store.head(layout.part(chunk)) is not None:
+                    self._count([chunk])
                     self.state[chunk] = DONE
                 else:
                     death = attempt_of_death(chunk, mark, time.time(), self.controller)
@@ -184,6 +186,7 @@ class Following:
         """Neither queued, nor leased, nor told: the store says what became of it."""
         self._missing.pop(chunk, None)
         if self.store.head(layout.part(chunk)) is not None:
+            self._count([chunk])
             self.state[chunk] = DONE
             return
         attempts = read_attempts(self.store, chunk)
@@ -273,6 +276,8 @@ class Following:
         self.state[wrong] = NEW
         if wrong.any():
             self._at = 0
+            take_out(self.client, self.job.key, np.flatnonzero(wrong).tolist())
+        self._count(np.flatnonzero(there & (self.state != DONE)).tolist())
         self.state[there] = DONE
         return not wrong.any()
 
@@ -298,33 +303,27 @@ class Following:
             self.fatal = f"no worker can reach the job: {why.decode()}"
 
     def _announce(self) -> None:
-        """Put into Redis what workers and watchers read there."""
-        self.client.hdel(keys.job(self.job.key), "refused", "refused_why")
+        """Put into Redis what workers and watchers read there; each part is counted once."""
         key = keys.job(self.job.key)
-        known = (
-            read_receipts(self.store, self.job, self.done_chunks(), self.client)
-            if self.done_chunks()
-            else []
-        )
-        sums = dict.fromkeys(("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens"), 0)
-        for receipt in known:
-            for name, amount in keys.counters_of(receipt).items():
-                sums[name] = sums.get(name, 0) + amount
-        facts = {
-            "epoch": self.controller,
-            "output": self.job.output,
-            "chunks": self.job.chunks,
-            "rows": self.job.rows,
-        }
+        self.client.hdel(key, "refused", "refused_why")
+        facts = {"output": self.job.output, "chunks": self.job.chunks, "rows": self.job.rows}
+        begin_counting(self.client, self.job.key, self.controller, facts)
+        told = {int(c) for c in self.client.hkeys(keys.done(self.job.key))}
         done = set(self.done_chunks())
-        stale = [c for c in self.client.hkeys(keys.done(self.job.key)) if int(c) not in done]
-        pipe = self.client.pipeline()
-        if stale:  # told by an earlier life of this output, whose parts are gone
-            pipe.hdel(keys.done(self.job.key), *stale)
-        pipe.hset(key, mapping={**facts, **sums})
-        pipe.expire(key, keys.JOB_LIFE_S)
-        pipe.execute()
+        gone = []
+        for chunk in sorted(told - done):  # committed since the listing, or of an earlier life
+            if chunk < len(self.state) and self.store.head(layout.part(chunk)) is not None:
+                self.state[chunk] = DONE
+            else:
+                gone.append(chunk)
+        take_out(self.client, self.job.key, gone)
+        self._count(sorted(done - told))
         tell_of_job(self.client, self.job.key, self.job.output)
+
+    def _count(self, chunks: Sequence[int]) -> None:
+        """Have chunks counted whose parts were found in the store, where their workers did not."""
+        if chunks:
+            count_in(self.client, self.job.key, read_receipts(self.store, self.job, chunks, None))
 
     def done_chunks(self) -> list[int]:
         found: list[int] = np.flatnonzero(self.state == DONE).tolist()

@@ -111,6 +111,7 @@ def of_job(job_id: str) -> list[str]:
     return [job(job_id), marks(job_id), done(job_id), errors(job_id), live(job_id), lock(job_id)]
 
 
+COUNTERS = ("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens")
 STAGE_MS = "stage_ms:"
 """Before a stage's name: the counter of its busy milliseconds."""
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import redis
 
-from schemas import keys, layout, parquet
+from schemas import layout, parquet
 from schemas.chunk import Chunk
 from schemas.errors import HeadraceError, error_type_of
+from schemas.live_counts import count_in
 from schemas.manifest import Receipt
 from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
@@ -141,19 +142,8 @@ def _tell(receipt: Receipt, work: Work, runtime: Runtime) -> None:
     """Receipt and live counters: advisory, so a failure here costs nothing but speed."""
     data = receipt.model_dump_json().encode()
     _best_effort(lambda: work.store.replace(layout.receipt(receipt.chunk), data))
-    job = work.job.key
     try:
-        if not runtime.client.hexists(keys.job(job), "epoch"):
-            return  # the job has ended, or its controller counts anew: nothing may stay behind
-        pipe = runtime.client.pipeline()
-        pipe.hset(keys.done(job), receipt.chunk, data)
-        for counter, amount in keys.counters_of(receipt).items():
-            pipe.hincrby(keys.job(job), counter, amount)
-        pipe.expire(keys.done(job), keys.JOB_LIFE_S)
-        for kind, rows in receipt.errors_by_type.items():
-            pipe.hincrby(keys.errors(job), kind, rows)
-        pipe.expire(keys.errors(job), keys.JOB_LIFE_S)
-        pipe.execute()
+        count_in(runtime.client, work.job.key, [receipt])
     except redis.RedisError as error:
         runtime.redis_away(error)
 

@@ -14,6 +14,8 @@ import redis
 
 from producers.controller import Controller
 from producers.queue_view import message_in, read_queue
+from producers.receipts import parts_of, read_receipts
+from producers.snapshot import take_snapshot
 from producers.window import MIN_MESSAGES, window_size
 from schemas import keys, layout
 from schemas.attempts import read_attempts, record_attempt
@@ -21,6 +23,7 @@ from schemas.broker import celery_url, connect
 from schemas.celery_config import make_sender, send
 from schemas.embedded_redis import EmbeddedRedis
 from schemas.leases import FORWARD, READING, LeaseBook, Mark
+from schemas.live_counts import count_in, take_out
 from schemas.manifest import Attempt, Parked
 from schemas.message import ScoreChunk
 from schemas.model_name import speed_field
@@ -326,6 +329,46 @@ def test_redis_that_forgets_everything_in_mid_job_costs_nothing(
     wait_until(house.until_ended(job))
     job.check()
     assert keys_of(house.client, job) == []
+
+
+def test_what_is_shown_counts_each_part_once_over_restarts_losses_and_late_words(
+    house: House, tmp_path: Path
+) -> None:
+    texts = [None if i % 10 == 0 else f"text {i}" for i in range(200)]
+    job = make_job(tmp_path, texts, chunk_rows=10)
+    house.follow(job)
+    house.work(2)
+
+    def shown() -> tuple[int, int, dict[str, int]]:
+        told = take_snapshot(job.store, job.job, house.client)
+        assert told.reason == ""
+        return told.chunks_done, told.rows_done, dict(told.errors_by_type)
+
+    def parts() -> tuple[int, int, dict[str, int]]:
+        done = len(list(job.store.list(layout.DATA)))
+        return done, 10 * done, {"null_text": done}
+
+    assert shown() == parts()
+    house.client.delete(keys.lock(job.job.key))
+    successor = house.another_controller()
+    successor.add(job.job, job.store)
+    successor.tick()
+    assert shown() == parts(), "another controller took over"
+    house.client.flushall()
+    successor.tick()
+    assert shown() == parts(), "Redis lost what it knew, classes of errors too"
+    receipts = read_receipts(job.store, job.job, list(parts_of(job.store)), None)
+    count_in(house.client, job.job.key, receipts)
+    assert shown() == parts(), "workers tell late of what the controller found in the store"
+    told = house.client.hkeys(keys.done(job.job.key))
+    take_out(house.client, job.job.key, [int(told[0])])
+    house.client.delete(keys.lock(job.job.key))
+    third = house.another_controller()
+    third.add(job.job, job.store)
+    third.tick()
+    assert shown() == parts(), "a worker that died before it could tell"
+    for controller in (successor, third):
+        controller.close()
 
 
 def test_a_chunk_in_hand_is_not_sent_again_and_a_dead_one_is_at_once(

@@ -1,0 +1,108 @@
+"""Each committed chunk is counted once, whoever tells of it, how often, and in whatever order."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import redis
+
+from schemas import keys
+from schemas.live_counts import begin_counting, count_in, take_out
+from schemas.manifest import Receipt
+
+JOB = "a" * 16
+
+
+def receipt(chunk: int) -> Receipt:
+    kinds = {"null_text": 1} if chunk % 2 else {"null_text": 1, "fake_fault": 2}
+    errors = sum(kinds.values())
+    return Receipt(
+        chunk=chunk, rows=10, ok=10 - errors, errors=errors, errors_by_type=kinds, bytes=1,
+        sha256="x", attempt="a", tokens=100 + chunk, stages_s={"forward": 1.5, "read": 0.25},
+    )  # fmt: skip
+
+
+def counted(client: redis.Redis) -> dict[str, int]:
+    facts = {k.decode(): v.decode() for k, v in client.hgetall(keys.job(JOB)).items()}
+    kinds = {k.decode(): int(v) for k, v in client.hgetall(keys.errors(JOB)).items()}
+    names = [n for n in facts if n in keys.COUNTERS or n.startswith(keys.STAGE_MS)]
+    return {n: int(facts[n]) for n in names} | {k: n for k, n in kinds.items() if n}
+
+
+def sums(chunks: set[int]) -> dict[str, int]:
+    found: dict[str, int] = dict.fromkeys(keys.COUNTERS, 0)
+    for it in map(receipt, chunks):
+        for name, amount in (*keys.counters_of(it).items(), *it.errors_by_type.items()):
+            found[name] = found.get(name, 0) + amount
+    return found
+
+
+def test_telling_twice_counts_once(redis_client: redis.Redis) -> None:
+    begin_counting(redis_client, JOB, "c1", {"rows": 30})
+    assert count_in(redis_client, JOB, [receipt(0), receipt(1)]) == 2
+    assert count_in(redis_client, JOB, [receipt(1), receipt(2)]) == 1
+    assert counted(redis_client) == sums({0, 1, 2})
+    assert take_out(redis_client, JOB, [1, 7]) == 1
+    assert take_out(redis_client, JOB, [1]) == 0
+    assert {k: n for k, n in counted(redis_client).items() if n} == {
+        k: n for k, n in sums({0, 2}).items() if n
+    }
+
+
+def test_nothing_is_counted_before_a_controller_begins_or_after_the_end(
+    redis_client: redis.Redis,
+) -> None:
+    assert count_in(redis_client, JOB, [receipt(0)]) == 0
+    assert redis_client.keys("*") == []
+
+
+def test_a_controller_that_takes_over_goes_on_and_one_after_a_loss_begins_anew(
+    redis_client: redis.Redis,
+) -> None:
+    begin_counting(redis_client, JOB, "c1", {"rows": 30})
+    count_in(redis_client, JOB, [receipt(0)])
+    begin_counting(redis_client, JOB, "c2", {"rows": 30})
+    assert counted(redis_client) == sums({0})
+    assert redis_client.hget(keys.job(JOB), "epoch") == b"c2"
+    redis_client.hdel(keys.job(JOB), "epoch")  # as `resume` asks for it
+    begin_counting(redis_client, JOB, "c3", {"rows": 30})
+    assert counted(redis_client) == sums(set())
+    count_in(redis_client, JOB, [receipt(0), receipt(1)])
+    assert counted(redis_client) == sums({0, 1})
+
+
+def test_every_key_has_a_life(redis_client: redis.Redis) -> None:
+    begin_counting(redis_client, JOB, "c1", {"rows": 30})
+    count_in(redis_client, JOB, [receipt(0)])
+    for key in (keys.job(JOB), keys.done(JOB), keys.errors(JOB)):
+        assert 0 < redis_client.ttl(key) <= keys.JOB_LIFE_S
+
+
+def test_a_damaged_receipt_is_put_away_without_a_word(redis_client: redis.Redis) -> None:
+    begin_counting(redis_client, JOB, "c1", {"rows": 30})
+    redis_client.hset(keys.done(JOB), "4", "{")
+    assert take_out(redis_client, JOB, [4]) == 0
+    assert redis_client.hkeys(keys.done(JOB)) == []
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_workers_and_controllers_tell_in_any_order(redis_client: redis.Redis, seed: int) -> None:
+    dice = random.Random(seed)
+    begin_counting(redis_client, JOB, "c", {"rows": 200})
+    there: set[int] = set()
+    for step in range(120):
+        chunk = dice.randrange(20)
+        kind = dice.choice(["commit", "commit", "tell", "vanish", "take over"])
+        if kind == "commit":
+            there.add(chunk)
+            count_in(redis_client, JOB, [receipt(chunk)])
+        elif kind == "tell":
+            count_in(redis_client, JOB, [receipt(c) for c in there if dice.random() < 0.5])
+        elif kind == "vanish":
+            there.discard(chunk)
+            take_out(redis_client, JOB, [chunk])
+        else:
+            begin_counting(redis_client, JOB, f"c{step}", {"rows": 200})
+    found = {k: n for k, n in counted(redis_client).items() if n}
+    assert found == {k: n for k, n in sums(there).items() if n}
