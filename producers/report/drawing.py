@@ -91,8 +91,8 @@ class Canvas:
         return Picture(themed(out.getvalue(), name, title, words), title, words, is_wide)
 
     def histogram(self, values: np.ndarray, edges: np.ndarray) -> None:
-        """Fill the counts of the values between the edges."""
-        counts, _ = np.histogram(values, edges)
+        """Fill the counts of the values between the edges; what lies outside is in the outermost."""
+        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
         self.axes.stairs(counts, edges, fill=True, color=ONE, alpha=0.85, linewidth=0)
         self.axes.set_ylim(0, max(1, counts.max()) * 1.14)
 

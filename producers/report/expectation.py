@@ -6,9 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from producers.model_ref import WITHOUT_MODEL
 from producers.report.drawing import count, rate, seconds
 from producers.report.facts import Facts
 from schemas.manifest import Receipt
+
+LEAST = 0.001
+"""Hours and amounts below are told as less than this: nobody plans with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ def how_predicted(facts: Facts) -> str:
     told = facts.job.predicted
     if told is None:
         return ""
-    speed = "the speed from an earlier job" if told.measured else "the speed a guess from its size"
+    guess = "a guess" if facts.job.spec.task in WITHOUT_MODEL else "a guess from its size"
+    speed = "the speed from an earlier job" if told.measured else f"the speed {guess}"
     tokens = "the model's tokenizer" if told.exact_tokens else "four bytes a token"
     price = f", {money(told.price_per_hour)} a worker hour" if told.price_per_hour else ""
     return f"At the submission: tokens of a sample by {tokens}, {speed}{price}."
@@ -65,10 +70,14 @@ def worker_seconds(receipts: Iterable[Receipt]) -> float:
 
 def money(value: float) -> str:
     """An amount without its currency, which headrace does not know."""
-    return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.3g}"
+    if 0 < value < LEAST:
+        return f"< {LEAST:g}"
+    return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.2g}"
 
 
 def _hours(value: float) -> str:
+    if 0 < value < LEAST:
+        return f"< {LEAST:g}"
     return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
@@ -83,5 +92,7 @@ def off(expected: float, actual: float) -> str:
         return ""
     ratio = actual / expected
     if ratio >= 2:
-        return f"× {ratio:.1f}"
-    return "as expected" if abs(ratio - 1) < 0.005 else f"{100 * (ratio - 1):+.0f} %"
+        return f"× {ratio:,.1f}" if ratio < 10 else f"× {ratio:,.0f}"
+    if abs(ratio - 1) < 0.005:
+        return "as expected"
+    return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")  # a minus is as wide as a plus

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from producers.model_ref import WITHOUT_MODEL
 from producers.report import row_figures, time_figures
 from producers.report.drawing import Picture, count, percent, plural, rate, seconds, size
 from producers.report.expectation import compare, how_predicted
@@ -68,6 +69,7 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         totals=facts.manifest.totals,
         verdict=VERDICTS.get(facts.manifest.state, facts.manifest.state),
         reason=redact(facts.manifest.reason),
+        by_what=by_what(facts),
         missing=facts.job.rows - facts.manifest.totals.rows,
         tiles=tiles(facts),
         compared=compare(facts),
@@ -81,12 +83,20 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         workers=workers(facts),
         about=about(facts),
         versions=sorted(facts.manifest.versions.items()),
-        command=redact(facts.job.command),
+        command=redact(short_command(facts.job.command)),
         percent=percent,
         plural=plural,
         has_texts=any(e.text is not None for it in facts.errors for e in it.examples),
         jaeger=jaeger.rstrip("/") if jaeger else None,
     )
+
+
+def by_what(facts: Facts) -> str:
+    """What scored the rows, in words."""
+    spec = facts.job.spec
+    if spec.task in WITHOUT_MODEL:
+        return f"by the task {spec.task}, which has no model"
+    return f"with {redact(spec.model.uri)}"
 
 
 def pictures(facts: Facts) -> dict[str, Picture]:
@@ -167,13 +177,15 @@ def about(facts: Facts) -> list[tuple[str, str]]:
     """The job in words."""
     job, spec, totals = facts.job, facts.job.spec, facts.manifest.totals
     patterns = ", ".join(map(redact, job.inputs.patterns))
+    has_model = spec.task not in WITHOUT_MODEL
+    model = f"{redact(spec.model.uri)} · {spec.model.revision}" if has_model else ""
     lines = [
         ("Job", job.id),
         ("Input", f"{patterns} · {plural(job.inputs.files, 'file')}, {size(job.inputs.bytes)}"),
         ("Output", f"{redact(job.output)} · {plural(totals.parts, 'part')}, {size(totals.bytes)}"),
         ("Task", spec.task),
-        ("Model", f"{redact(spec.model.uri)} · {spec.model.revision}"),
-        ("Precision", spec.dtype),
+        ("Model", model),
+        ("Precision", spec.dtype if has_model else ""),
         ("Text column", spec.text_column),
         ("Id column", spec.id_column or "row number in its file"),
         ("Carried columns", ", ".join(c.name for c in job.carried)),
@@ -183,6 +195,12 @@ def about(facts: Facts) -> list[tuple[str, str]]:
         ("Trace of the job", job.trace_id or ""),
     ]
     return [(name, value) for name, value in lines if value]
+
+
+def short_command(command: str) -> str:
+    """The command without the folder that its program stands in."""
+    program, _, rest = command.partition(" ")
+    return f"{program.rpartition('/')[2]} {rest}" if rest else command
 
 
 def when(seconds_since_epoch: float) -> str:

@@ -63,9 +63,10 @@ def test_without_a_prediction_nothing_is_compared(tmp_path: Path) -> None:
     ("expected", "actual", "words"),
     [
         (100, 112, "+12 %"),
-        (100, 75, "-25 %"),
+        (100, 75, "−25 %"),
         (100, 100.2, "as expected"),
         (10, 34, "× 3.4"),
+        (10, 2_742, "× 274"),
         (0, 5, ""),
     ],
 )

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from producers.report import build_report
-from producers.report.drawing import count, percent, plural, seconds, size
+from producers.report.drawing import canvas, count, percent, plural, seconds, size
 from producers.report.facts import read_facts
-from producers.report.from_traces import evenly
-from producers.report.page import render
+from producers.report.from_parts import ErrorClass, Example
+from producers.report.from_traces import FailedAttempt, evenly
+from producers.report.page import render, short_command
 from producers.report.time_figures import rows_over_time, spread
 from schemas import layout
 from schemas.errors import JobNotFound
@@ -234,9 +235,46 @@ def test_the_page_of_ten_million_rows_is_small(store: LocalStore) -> None:
         for i in range(5_000)
     )
     sample = replace(facts.sample, rows=10**7, tokens=rng.lognormal(3, 1, 200_000).round() + 1)
-    page = render(replace(facts, receipts=receipts, sample=sample, batch_s=rng.random(80_000)))
+    failed = tuple(
+        FailedAttempt(
+            chunk=i, outcome="worker_lost", error_type="worker_lost", worker=f"host-{i % 40}/cuda:0",
+            started_s=1.79e9 + 9 * i, seconds=8.0, trace_id=f"{i:032x}",
+        )
+        for i in range(300)
+    )  # fmt: skip
+    examples = tuple(Example("x" * 10_000, "what went wrong", None) for _ in range(5))
+    errors = tuple(ErrorClass(f"class_{i}", 9, "what went wrong", examples) for i in range(64))
+    grown = replace(facts, receipts=receipts, sample=sample, failed=failed, errors=errors)
+    page = render(replace(grown, batch_s=rng.random(80_000)))
     assert len(page.encode()) < 2_000_000
     assert len(page.encode()) < 1_000_000
+
+
+def test_a_job_without_a_model_is_not_told_to_have_one(store: LocalStore) -> None:
+    facts = read_facts(store, 0)
+    spec = facts.job.spec.model_copy(update={"task": "fake"})
+    page = render(replace(facts, job=facts.job.model_copy(update={"spec": spec})))
+    assert "scored by the task fake, which has no model" in page
+    assert ">Model<" not in page
+    assert "scored with /models/minilm-sst2" in render(facts)
+
+
+def test_the_command_is_shown_without_the_folder_of_its_program() -> None:
+    assert short_command("/opt/venv/bin/headrace run /in -o /out") == "headrace run /in -o /out"
+    assert short_command("headrace run /in") == "headrace run /in"
+
+
+def test_a_message_that_is_not_ours_is_said_to_be_held_back(store: LocalStore) -> None:
+    facts = read_facts(store, 0)
+    strange = ErrorClass("value_error", 3, "", (Example("id-1", ""),))
+    assert "not shown: it may quote the row" in render(replace(facts, errors=(strange,)))
+
+
+def test_a_histogram_counts_what_lies_beyond_its_edges() -> None:
+    with canvas() as it:
+        it.histogram(np.array([0.1, 5, 15, 99]), np.array([1, 10, 20]))
+        (steps,) = it.axes.patches
+        assert steps.get_data().values.tolist() == [2, 2]  # type: ignore[attr-defined]
 
 
 def test_rows_over_time_add_up() -> None:
