@@ -1,35 +1,27 @@
-"""Everything under deploy/ is what it says it is, as far as that can be told without running it."""
+"""Images, compose and what people look at: what they say they are, as far as that can be told without running it."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import kubernetes_validate
 import pytest
+import typer.main
 import yaml
 
+from producers.cli import app as producer_app
 from producers.scaling_metrics import METRICS as CONTROLLER_METRICS
-from schemas.errors import ExitCode
 from schemas.settings import Settings
 from schemas.telemetry.names import METRICS, prometheus_series
+from workers.cli import app as worker_app
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-KUBERNETES = DEPLOY / "kubernetes"
-OVERLAYS = ("cpu", "gpu", "spot")
-VERSIONS = ("1.32", "1.34")
 BIN = Path(sys.executable).parent
-CRDS = ROOT.parent / "shared" / "schemas"
-
-Doc = dict[str, Any]
 
 ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -41,130 +33,12 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-# -- Kubernetes
-
-
-def written() -> list[Doc]:
-    """The manifests as they stand in the files, patches and kustomizations left out."""
-    found = [
-        doc
-        for path in sorted(KUBERNETES.rglob("*.yaml"))
-        for doc in yaml.safe_load_all(path.read_text())
-        if path.name != "kustomization.yaml"
-    ]
-    assert len(found) > 10
-    return found
-
-
-def rendered(overlay: str) -> list[Doc]:
-    """What `kubectl apply -k` would send."""
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not here: only the files are checked, not their patches")
-    text = run("kubectl", "kustomize", KUBERNETES / "overlays" / overlay)
-    return list(yaml.safe_load_all(text))
-
-
-def check(doc: Doc) -> None:
-    """Against Kubernetes' own schemas, strictly; KEDA's where its CRDs are at hand."""
-    if doc["apiVersion"].startswith("keda.sh/"):
-        for schema in _keda(doc["kind"]):
-            jsonschema.validate(doc, schema)
-        return
-    for version in VERSIONS:
-        kubernetes_validate.validate(doc, version, strict=True)
-
-
-def _keda(kind: str) -> Iterator[Doc]:
-    path = CRDS / f"keda.sh_{kind.lower()}s.yaml"
-    if path.is_file():
-        for version in yaml.safe_load(path.read_text())["spec"]["versions"]:
-            yield version["schema"]["openAPIV3Schema"]
-
-
-def pods(docs: list[Doc]) -> list[Doc]:
-    """The pod templates in them."""
-    found = []
-    for doc in docs:
-        spec = doc.get("spec", {})
-        if doc["kind"] == "CronJob":
-            spec = spec["jobTemplate"]["spec"]
-        if doc["kind"] in ("Deployment", "CronJob", "Job"):
-            found.append(spec["template"]["spec"])
-    return found
-
-
-def one(docs: list[Doc], kind: str, name: str) -> Doc:
-    (found,) = (d for d in docs if d["kind"] == kind and d["metadata"].get("name") == name)
-    return found
-
-
-def environment(pod: Doc) -> dict[str, str]:
-    return {e["name"]: e.get("value", "") for e in pod["containers"][0]["env"]}
-
-
-def test_every_manifest_fits_its_schema() -> None:
-    for doc in written():
-        check(doc)
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_overlay_renders_to_what_fits_its_schema(overlay: str) -> None:
-    for doc in rendered(overlay):
-        check(doc)
-        assert doc["kind"] == "Namespace" or doc["metadata"]["namespace"] == "headrace"
-
-
-def test_the_job_by_hand_is_not_tried_again_in_vain() -> None:
-    (job,) = yaml.safe_load_all((KUBERNETES / "job" / "job.yaml").read_text())
-    codes = job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"]
-    assert {ExitCode(code) for code in codes}.isdisjoint({ExitCode.BROKER, ExitCode.STORAGE})
-
-
-def test_every_pod_is_safe_and_holds_no_secret() -> None:
-    for pod in pods(written()):
-        assert pod["automountServiceAccountToken"] is False
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in pod["containers"]:
-            safe = container["securityContext"]
-            assert safe["readOnlyRootFilesystem"] is True
-            assert safe["allowPrivilegeEscalation"] is False
-            assert safe["capabilities"] == {"drop": ["ALL"]}
-            assert {"requests", "limits"} <= container["resources"].keys()
-            assert "secretKeyRef" in container["env"][0]["valueFrom"]
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_grace_of_a_pod_fits_the_drain(overlay: str) -> None:
-    docs = rendered(overlay)
-    pod = one(docs, "Deployment", "headrace-worker")["spec"]["template"]["spec"]
-    settings = one(docs, "ConfigMap", "headrace-settings")["data"]
-    grace_s = float(environment(pod).get("HEADRACE_GRACE_S", settings["HEADRACE_GRACE_S"]))
-    pause_s = float(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-    leave_s = 10  # LEAVE_S of workers.fleet, for a worker that leaves by itself
-    assert pod["terminationGracePeriodSeconds"] >= grace_s + pause_s + leave_s
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_scaler_asks_for_the_queue_that_the_workers_serve(overlay: str) -> None:
-    docs = rendered(overlay)
-    pod = one(docs, "Deployment", "headrace-worker")["spec"]["template"]["spec"]
-    scaled = one(docs, "ScaledObject", "headrace-worker")["spec"]
-    (trigger,) = scaled["triggers"]
-    url = trigger["metadata"]["url"]
-    assert f"queue={environment(pod)['HEADRACE_QUEUE']}&" in url
-    assert f"max={scaled['maxReplicaCount']}&" in url
-    assert scaled["minReplicaCount"] == 0
-    assert scaled["fallback"]["replicas"] >= 1
-    assert trigger["metadata"]["valueLocation"] == "workers"
-    assert "replicas" not in one(docs, "Deployment", "headrace-worker")["spec"]
-
-
-def test_a_gpu_pod_asks_for_a_gpu_and_may_go_where_one_is() -> None:
-    pod = one(rendered("gpu"), "Deployment", "headrace-worker")["spec"]["template"]["spec"]
-    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert pod["tolerations"][0]["key"] == "nvidia.com/gpu"
-    assert pod["containers"][0]["image"].startswith("headrace-worker-gpu:")
+def parse(image: str, args: list[str]) -> None:
+    """Nothing, when the door of this image takes these arguments. Raises click's own errors."""
+    door: Any = typer.main.get_command(worker_app if "headrace-worker" in image else producer_app)
+    context = door.make_context(image, list(args))
+    name, command, rest = door.resolve_command(context, list(args))
+    command.make_context(name, list(rest), parent=context)
 
 
 # -- images
@@ -200,7 +74,31 @@ def test_an_image_is_built_from_named_things_only() -> None:
     assert {f"!{name}" for name in copied} == {line for line in lines if line.startswith("!")}
 
 
+@pytest.mark.parametrize("name", ["producer", "worker-cpu", "worker-gpu"])
+def test_what_an_image_does_unasked_is_a_command_of_its_door(name: str) -> None:
+    text = (DEPLOY / "docker" / f"{name}.Dockerfile").read_text()
+    (entry,) = re.findall(r"^ENTRYPOINT (\[.*\])$", text, re.M)
+    (command,) = re.findall(r"^CMD (\[.*\])$", text, re.M)
+    assert json.loads(entry) == ["headrace-worker" if "worker" in name else "headrace"]
+    parse(f"headrace-{name}", json.loads(command))
+
+
 # -- compose
+
+
+def test_every_command_of_the_compose_file_is_one() -> None:
+    ours = [s for s in COMPOSE["services"].values() if s["image"].startswith("headrace-")]
+    assert len(ours) == 4
+    for service in ours:
+        parse(service["image"], service["command"])
+
+
+def test_workers_see_the_corpus_where_the_submitter_does() -> None:
+    services = COMPOSE["services"]
+    (corpus,) = (v for v in services["submit"]["volumes"] if ":/corpus" in v)
+    assert services["submit"]["command"][1] == "/corpus"
+    for name in ("worker-cpu", "worker-gpu"):
+        assert corpus in services[name]["volumes"], name
 
 
 def test_the_compose_file_fits_its_schema() -> None:
