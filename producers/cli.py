@@ -88,7 +88,9 @@ def status(
     where: AnyJob = None,
     workers: Annotated[
         bool,
-        typer.Option("--workers", help="the workers instead: device, chunk in hand, last seen"),
+        typer.Option(
+            "--workers", help="the workers instead: device, model, chunk in hand, last progress"
+        ),
     ] = False,
     broker: Broker = None,
     registry: Registry = None,

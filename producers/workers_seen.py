@@ -28,6 +28,10 @@ class WorkerSeen:
     job: str
     """Run key of the job whose chunks it has in hand; empty: it waits for work."""
     chunks: tuple[int, ...]
+    model: str = ""
+    """What is loaded; empty: nothing yet."""
+    progress_s: float | None = None
+    """When it last gave a batch to its device; None: it has not yet."""
 
     @property
     def is_busy(self) -> bool:
@@ -60,6 +64,8 @@ def _worker(name: str, told: dict[str, str]) -> WorkerSeen:
         dtypes=tuple(d for d in told.get("dtypes", "").split(",") if d),
         job=job,
         chunks=chunks,
+        model=told.get("model", ""),
+        progress_s=float(told["progress_s"]) if "progress_s" in told else None,
     )
 
 

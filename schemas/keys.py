@@ -11,7 +11,7 @@ headrace:live:{id}           hash     7 days, renewed     attempt → rows score
 headrace:lease:{id}:{chunk}  string   lease_s             attempt id
 headrace:lock:{id}           string   10 s                the controller that reconciles the job
 headrace:workers             zset     90 s                worker → last sign of life
-headrace:worker:{name}       hash     90 s                device, dtypes, chunk in hand, rate
+headrace:worker:{name}       hash     90 s                device, dtypes, model, chunk in hand, last progress
 headrace:rejected            list     7 days, 1,000 last  messages put aside
 headrace:controller          string   10 s                the last sign of a live controller
 headrace:speeds              hash     30 days, renewed    queue and model → tokens/s of one worker

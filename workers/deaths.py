@@ -53,7 +53,7 @@ def bury(
             if _tries_again(work, chunk, mark, worker, tell):
                 again.append(chunk)
             book.release(chunk, mark.attempt)
-        client.hset(keys.worker(worker), "hand", "")
+        client.hset(keys.worker(worker), mapping={"hand": "", "model": ""})
         for chunk in again:  # each by itself: what killed once may kill again
             alone = message.model_copy(update={"chunks": (chunk,)})
             send(sender, alone, work.job.options.queue)

@@ -139,6 +139,7 @@ class Run:
         self._waiting = list(self._lease())
         if not self._waiting:
             return
+        self._held.loaded(self._runtime.loaded(self._work.job))
         self._held.say_busy()
         self._runtime.fault("leased")
         try:
@@ -147,6 +148,7 @@ class Run:
             for chunk, control in self._waiting:
                 self._failed(chunk, control, error)
             return
+        self._held.loaded(self._runtime.loaded(self._work.job))
         with ThreadPoolExecutor(1, thread_name_prefix="headrace-commit") as committer:
             self._each(engine, committer)
 

@@ -83,6 +83,7 @@ class ChunkControl:
 
     def forwarding(self, rows: Sequence[int]) -> None:
         self.rows_done += self._in_batch
+        self._held.progressed()
         self._in_batch = len(rows)
         if self._started_s is None:
             self._started_s = time.time()
@@ -146,6 +147,7 @@ class Held:
         self._terms = terms
         self._on_redis_away = on_redis_away
         self._facts = facts or {}
+        self._progress_s: float | None = None
         self._controls: dict[int, ChunkControl] = {}
         self._flags: set[str] = set()
         self._away_until_s = 0.0
@@ -179,6 +181,14 @@ class Held:
             return None, None
         self._controls[chunk] = ChunkControl(self, chunk, rows, mark)
         return self._controls[chunk], old
+
+    def progressed(self) -> None:
+        """A batch goes to the device, or the last one has come back."""
+        self._progress_s = time.time()
+
+    def loaded(self, model: str) -> None:
+        """This model is on the device; empty: one is being loaded."""
+        self._facts = {**self._facts, "model": model}
 
     def say_busy(self) -> None:
         """Tell what is in hand, at once: a message of less than a heartbeat counts as work too."""
@@ -235,6 +245,10 @@ class Held:
                     control.renew()
             self._sign()
 
+    def _told(self, now: float, hand: str) -> dict[str, Any]:
+        told = {**self._facts, "seen_s": now, "hand": hand}
+        return told if self._progress_s is None else told | {"progress_s": self._progress_s}
+
     def _sign(self, last: bool = False) -> None:
         """Tell how far we are, and hear whether the job was cancelled or paused."""
         live = {
@@ -249,9 +263,7 @@ class Held:
             if live:
                 pipe.hset(keys.live(self._job), mapping=live)
                 pipe.expire(keys.live(self._job), keys.JOB_LIFE_S)
-            pipe.hset(
-                keys.worker(self._worker), mapping={**self._facts, "seen_s": now, "hand": hand}
-            )
+            pipe.hset(keys.worker(self._worker), mapping=self._told(now, hand))
             pipe.expire(keys.worker(self._worker), keys.WORKER_LIFE_S)
             pipe.zadd(keys.WORKERS, {self._worker: now})
             pipe.zremrangebyscore(keys.WORKERS, 0, now - keys.WORKER_LIFE_S)

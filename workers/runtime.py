@@ -18,7 +18,7 @@ from schemas.errors import ModelError
 from schemas.job import Job
 from schemas.manifest import Attempt
 from schemas.message import ScoreChunk
-from schemas.model_name import engine_name, speed_field
+from schemas.model_name import engine_name, model_name, speed_field
 from schemas.settings import Settings, cache_folder
 from schemas.storage.open import open_store
 from schemas.storage.store import Store
@@ -98,6 +98,11 @@ class Runtime:
         _, engine, book = self._engine
         engine.budget = book.start(job.options.batch_tokens)
         return engine
+
+    def loaded(self, job: Job) -> str:
+        """The job's model as people know it, when it is the one on the device; else empty."""
+        is_there = self._engine is not None and self._engine[0] == engine_name(job)
+        return model_name(job) if is_there else ""
 
     def reject(self, body: Any, why: str) -> None:
         """Put a message aside that is not ours to execute."""

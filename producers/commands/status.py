@@ -105,12 +105,14 @@ def list_workers(flags: dict[str, Any], *, as_json: bool) -> int:
         out.print("no worker is there: headrace-worker start --help", highlight=False)
         return ExitCode.OK
     table = Table(box=None, pad_edge=False)
-    for name in ("worker", "queue", "device", "host", "in hand", "last seen"):
+    for name in ("worker", "queue", "device", "model", "in hand", "progress", "last seen"):
         table.add_column(name, overflow="fold")
     for w in workers:
         chunks = ", ".join(map(str, w.chunks))
         hand = f"{w.job[:16]} chunk {chunks}" if w.is_busy else "–"
-        table.add_row(w.name, w.queue, w.device, w.host, hand, f"{now_s - w.seen_s:.0f} s ago")
+        progress = "–" if w.progress_s is None else f"{now_s - w.progress_s:.0f} s ago"
+        seen = f"{now_s - w.seen_s:.0f} s ago"
+        table.add_row(w.name, w.queue, w.device, w.model or "–", hand, progress, seen)
     out.print(table)
     return ExitCode.OK
 

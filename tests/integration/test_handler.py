@@ -113,8 +113,12 @@ def test_a_worker_says_what_it_has_in_hand_before_it_begins(
     handle(body(job, 0, 2), runtime)
     (busy,) = seen["leased"]
     assert (busy.job, busy.chunks) == (job.job.key, (0, 2))
+    assert (busy.model, busy.progress_s) == ("", None), "nothing is loaded before the first message"
     (after,) = read_workers(redis_client, time.time())
     assert not after.is_busy
+    assert after.model == "fake none@none float32"
+    assert after.progress_s is not None
+    assert after.progress_s <= after.seen_s
 
 
 def test_the_steps_have_their_names_and_their_order(
