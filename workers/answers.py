@@ -39,6 +39,8 @@ class Answers:
     """How long a model takes to load that nobody has loaded yet."""
     start_s: float = START_S
     """How long a worker takes to leave and come again, without a model."""
+    given_up: Callable[[], int] = lambda: 0
+    """Slots that were taken out: another host shall have what they could do."""
     asks: tuple[Ask, ...] = ()
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -71,10 +73,11 @@ class Answers:
         self.asks = found
 
     def _one(self, queue: str) -> Ask:
+        slots = self.slots - self.given_up()
         facts = {
             "queue": queue,
             "host": socket.gethostname(),
-            "slots": self.slots,
+            "slots": slots,
             "running": self.running(queue),
         }
         url = f"{self.url.rstrip('/')}/scale?{urlencode(facts)}"
@@ -84,7 +87,7 @@ class Answers:
         load_s = told["load_s"]
         return Ask(
             queue,
-            share=max(least, min(self.slots, int(told["share"]))),
+            share=max(least, min(slots, int(told["share"]))),
             chunks=int(told["backlog_chunks"]),
             work_s=float(told["work_s"]),
             change_s=self.start_s + (self.load_s if load_s is None else float(load_s)),

@@ -7,6 +7,7 @@ again in the same slot.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -48,7 +49,17 @@ class Child:
     """When a process that was told to leave is killed; None: it may stay."""
     moves: int = 0
     """How often a worker left this slot's queue for another."""
+    exit_code: int | None = None
+    """Of the last process that ended unasked; negative: killed by that signal."""
     given_up: bool = False
+
+    @property
+    def reason(self) -> str | None:
+        """Why the slot was taken out, where it was."""
+        if not self.given_up:
+            return None
+        why = f"died {self.short_lives} times in a row within {SHORT_LIFE_S:.0f} s of its start"
+        return f"{why}, at last {_how(self.exit_code)}"
 
     @property
     def state(self) -> str:
@@ -66,6 +77,13 @@ class Child:
 def backoff_s(short_lives: int) -> float:
     """How long a slot stays empty after its child died soon after its start: 0, 1, 2, 4 … 30 s."""
     return 0.0 if short_lives == 0 else min(30.0, 2.0 ** (short_lives - 1))
+
+
+def _how(code: int | None) -> str:
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return f"by {signal.Signals(-code).name}"
+    return f"with exit code {code}"
 
 
 def serve_command(slot: Slot) -> list[str]:
@@ -121,6 +139,10 @@ class Fleet:
         """Names of the workers that are to stay (in this queue). Safe from another thread."""
         found = [c for c in list(self.children) if c.state == "running"]
         return [c.slot.name for c in found if queue in (None, c.queue)]
+
+    def given_up(self) -> int:
+        """How many slots were taken out. Safe from another thread."""
+        return sum(c.given_up for c in list(self.children))
 
     # -- how many
 
@@ -196,13 +218,14 @@ class Fleet:
             child.leave_by_s, child.short_lives = None, 0
             log.info("worker.stopped", worker=child.slot.name, exit_code=code)
             return
+        child.exit_code = code
         child.short_lives = child.short_lives + 1 if lived < SHORT_LIFE_S else 0
         log.warning("worker.lost", worker=child.slot.name, exit_code=code, seconds=round(lived, 1))
         child.not_before_s = time.monotonic() + backoff_s(child.short_lives)
         if child.short_lives >= SHORT_LIVES:
             child.given_up, child.queue = True, None
-            why = "died at once, again and again"
-            log.error("worker.stopped", worker=child.slot.name, reason=why, exit_code=code)
+            name, why = child.slot.name, child.reason
+            log.error("worker.stopped", worker=name, reason=why, exit_code=code)
 
     def _start(self, child: Child, queue: str) -> None:
         slot = child.slot

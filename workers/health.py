@@ -4,7 +4,7 @@
 | --- | --- |
 | `/livez` | 200 while the fleet's loop turns |
 | `/readyz` | 200 while Redis answers and, where workers are wanted, one of them serves |
-| `/status` | each slot: queue, device, state, what is in hand, seconds since progress |
+| `/status` | each slot: queue, device, state, model, what is in hand, seconds since progress |
 | `/metrics` | Prometheus text: what the workers of this host counted, those that have ended included |
 
 A worker that serves has its connection to the queue; the model is loaded with the first message,
@@ -89,12 +89,15 @@ def _worker(child: Child, watch: Watch, now_s: float) -> dict[str, Any]:
         "cores": list(child.slot.cores),
         "state": child.state,
         "restarts_in_a_row": child.short_lives,
+        "exit_code": child.exit_code,
+        "reason": child.reason,
         "moves": child.moves,
         "serves": doing is not None,
     }
     if doing is None:
         return told
     return told | {
+        "model": doing.model or None,
         "hand": json.loads(doing.hand) if doing.hand else None,
         "seen_s_ago": round(now_s - doing.seen_s, 1),
         "progress_s_ago": round(now_s - doing.progress_s, 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -42,3 +43,12 @@ def sign_presence(client: Any, worker: str, facts: dict[str, str]) -> None:
         pipe.execute()
     except redis.RedisError:
         return
+
+
+def forget_workers(client: Any, names: Sequence[str]) -> None:
+    """Nobody counts these workers any more. Raises redis-py's own errors."""
+    if names:
+        pipe = client.pipeline(transaction=False)
+        pipe.zrem(keys.WORKERS, *names)
+        pipe.delete(*map(keys.worker, names))
+        pipe.execute()

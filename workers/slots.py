@@ -38,28 +38,37 @@ class Slot:
         }
 
 
-def plan_slots(settings: Settings, cores: Sequence[int], count: int | None = None) -> list[Slot]:
+def plan_slots(
+    settings: Settings,
+    cores: Sequence[int],
+    count: int | None = None,
+    granted: float | None = None,
+) -> list[Slot]:
     """One slot a device; on the CPU as many as asked for, sharing the cores between them.
 
     Two CPU workers of one thread do more than one of two (measured, issue 4: 1.05–1.23). Each is
     kept to cores of its own, on one NUMA node where they fit; a GPU's worker to those near it.
+    Where only so many cores' worth of time is `granted` (a container's limit), that is what is
+    shared, and nobody is kept to any core: the neighbours' containers would choose the same.
 
     Raises:
         ConfigError: the setting `device` has no meaning, or names a GPU that is not there.
     """
+    worth = len(cores) if granted is None else max(1, min(len(cores), int(granted)))
     devices = list_devices(settings.device)
     if devices == ["cpu"]:
-        devices = ["cpu"] * (count or settings.workers or max(1, len(cores)))
+        devices = ["cpu"] * (count or settings.workers or max(1, worth))
     else:
         devices = devices[: count or settings.workers]
-    threads = settings.threads or max(1, len(cores) // len(devices))
+    threads = settings.threads or max(1, worth // len(devices))
     uuids = {gpu.name: gpu.uuid for gpu in list_gpus()} if set(devices) != {"cpu"} else {}
-    shares = split_cores(cores, devices.count("cpu"), node_of_cores())
+    own = cores if worth == len(cores) else ()
+    shares = split_cores(own, devices.count("cpu"), node_of_cores())
     host = f"{socket.gethostname()}-{os.getpid()}"
     slots = []
     for number, device in enumerate(devices):
-        own = shares.pop(0) if device == "cpu" else _near(device, cores)
-        slots.append(Slot(f"{host}-{number}", device, threads, own, uuids.get(device)))
+        near = shares.pop(0) if device == "cpu" else _near(device, cores)
+        slots.append(Slot(f"{host}-{number}", device, threads, near, uuids.get(device)))
     return slots
 
 

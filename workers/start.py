@@ -18,6 +18,7 @@ from schemas.telemetry.prometheus import forget_gauges
 from workers.answers import Answers
 from workers.fleet import Fleet
 from workers.health import serve_health
+from workers.quota import cores_granted
 from workers.slots import cores_available, describe, plan_slots
 from workers.watch import Watch
 
@@ -36,23 +37,26 @@ def start_fleet(flags: dict[str, Any], *, follows: bool = False) -> int:
     settings = load_settings(**flags)
     configure_logging(settings, sys.stderr)
     client = _client(settings)
-    slots = plan_slots(settings, cores_available(), settings.max_workers if follows else None)
+    most = settings.max_workers if follows else None
+    slots = plan_slots(settings, cores_available(), most, cores_granted())
     environment = process_environment(**environment_of(settings))
     fleet = Fleet(slots, environment, settings.grace_s, queue=settings.queue)
     watch = Watch(client, fleet.running)
     fleet.doing = lambda name: watch.doing.get(name)
+    fleet.on_end = watch.ended
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: fleet.stop())
     queues = _queues(settings) if follows else [settings.queue]
     log.info("worker.started", message=describe(slots), queue=",".join(queues))
     with (
-        _metrics_folder(settings, fleet) as metrics,
+        _metrics_folder(settings, fleet, watch) as metrics,
         _answers(settings, queues, fleet, follows),
         serve_health(settings.health, fleet, watch, metrics),
     ):
         watch.start()
         code = fleet.run()
         watch.stop()
+        watch.forget(slot.name for slot in slots)
     log.info("worker.stopped", exit_code=code)
     return code
 
@@ -76,7 +80,7 @@ def _queues(settings: Settings) -> list[str]:
 
 
 @contextlib.contextmanager
-def _metrics_folder(settings: Settings, fleet: Fleet) -> Iterator[Path | None]:
+def _metrics_folder(settings: Settings, fleet: Fleet, watch: Watch) -> Iterator[Path | None]:
     """Where the workers keep what they count, for the block's life; None where nobody asks."""
     if settings.health is None:
         yield None
@@ -84,7 +88,12 @@ def _metrics_folder(settings: Settings, fleet: Fleet) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(prefix="headrace-metrics-") as name:
         folder = Path(name)
         fleet.environment = {**fleet.environment, "PROMETHEUS_MULTIPROC_DIR": name}
-        fleet.on_end = lambda worker: forget_gauges(folder, worker)
+
+        def ended(worker: str) -> None:
+            watch.ended(worker)
+            forget_gauges(folder, worker)
+
+        fleet.on_end = ended
         yield folder
 
 
@@ -108,6 +117,7 @@ def _answers(
         settings.min_workers,
         lambda queue: len(fleet.running(queue)),
         settings.startup_s,
+        given_up=fleet.given_up,
     )
     fleet.wanted = lambda: answers.asks
     answers.start()

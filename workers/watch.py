@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
 from schemas import keys
+from workers.presence import forget_workers
 
 LOOK_S = 1.0  # chosen: a worker's heartbeat comes once a second
 
@@ -25,6 +26,8 @@ class Doing:
     rows: str
     progress_s: float
     """When hand or rows last changed. Seconds since the epoch, as `seen_s`."""
+    model: str = ""
+    """What is loaded; empty: nothing yet."""
 
 
 @dataclass(slots=True)
@@ -35,6 +38,7 @@ class Watch:
     names: Callable[[], Sequence[str]]
     doing: dict[str, Doing] = field(default_factory=dict)
     redis_answers: bool = False
+    _gone: list[str] = field(default_factory=list)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -47,30 +51,43 @@ class Watch:
         if self._thread is not None:
             self._thread.join(10)
 
+    def ended(self, name: str) -> None:
+        """A worker has ended: nobody shall count it any more, unless its slot has a new one."""
+        self._gone.append(name)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Take these workers out of what Redis knows; it would by itself, 15 s later."""
+        try:
+            forget_workers(self.client, list(names))
+        except redis.RedisError:
+            return
+
     def look(self) -> None:
         """Read what each worker told; a worker that is gone is forgotten."""
         names = list(self.names())
+        gone, self._gone = self._gone, []
+        self.forget(set(gone) - set(names))
         try:
             pipe = self.client.pipeline(transaction=False)
             for name in names:
-                pipe.hmget(keys.worker(name), "seen_s", "hand")
+                pipe.hmget(keys.worker(name), "seen_s", "hand", "model")
             told = pipe.execute()
-            rows = self._rows([_text(hand) for _, hand in told])
+            rows = self._rows([_text(hand) for _, hand, _ in told])
         except redis.RedisError:
             self.redis_answers = False
             return
         self.redis_answers = True
         self.doing = {
-            name: self._seen(name, float(seen), _text(hand), live)
-            for name, (seen, hand), live in zip(names, told, rows, strict=True)
+            name: self._seen(name, float(seen), _text(hand), live, _text(model))
+            for name, (seen, hand, model), live in zip(names, told, rows, strict=True)
             if seen is not None
         }
 
-    def _seen(self, name: str, seen_s: float, hand: str, rows: str) -> Doing:
+    def _seen(self, name: str, seen_s: float, hand: str, rows: str, model: str) -> Doing:
         before = self.doing.get(name)
         if before is not None and (before.hand, before.rows) == (hand, rows):
-            return Doing(seen_s, hand, rows, before.progress_s)
-        return Doing(seen_s, hand, rows, time.time())
+            return Doing(seen_s, hand, rows, before.progress_s, model)
+        return Doing(seen_s, hand, rows, time.time(), model)
 
     def _rows(self, hands: Sequence[str]) -> list[str]:
         """What each worker's attempts have scored so far, as it stands in `headrace:live`."""

@@ -222,6 +222,9 @@ def test_a_slot_in_a_crash_loop_is_taken_out_and_the_others_go_on(tmp_path: Path
         states = lambda: {c.slot.name: c.state for c in list(fleet.children)}  # noqa: E731
         wait_until(lambda: states().get("bad") == "given_up", 30, "the bad slot to be taken out")
         assert states() == {"good": "running", "bad": "given_up", "other": "running"}
+        reason = next(c.reason for c in fleet.children if c.given_up) or ""
+        assert reason == "died 5 times in a row within 10 s of its start, at last with exit code 3"
+        assert fleet.given_up() == 1
         wait_until(lambda: "doomed" in codes, 30, "the fleet of bad slots to give up")
     finally:
         fleet.stop()

@@ -23,6 +23,7 @@ from producers.scaling import Fleet, decide
 from producers.scaling_endpoint import Pulse, limits_of, serve_scaling
 from producers.scaling_facts import Teller, read_facts
 from producers.scaling_metrics import METRICS
+from producers.workers_seen import read_workers
 from schemas import keys
 from schemas.broker import celery_url
 from schemas.celery_config import make_sender
@@ -30,6 +31,7 @@ from schemas.plan_file import PlanTable
 from schemas.settings import Settings, load_settings
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import FakeJob, make_job
+from workers.watch import Watch
 
 BROKEN = "redis://127.0.0.1:1/0"
 
@@ -226,6 +228,19 @@ def test_status_lists_the_workers(
     assert (told["w2"]["job"], told["w2"]["queue"]) == ("", "gpu")
     list_workers({"broker_url": redis_url}, as_json=False)
     assert "0123456789abcdef chunk 3" in capsys.readouterr().out
+
+
+def test_a_worker_that_ended_is_counted_no_longer(redis_client: redis.Redis) -> None:
+    for name in ("gone", "again", "stays"):
+        worker(redis_client, name)
+    watch = Watch(redis_client, lambda: ["again", "stays"])
+    watch.ended("gone")
+    watch.ended("again")  # its slot has a new one already
+    watch.look()
+    assert [w.name for w in read_workers(redis_client, time.time())] == ["again", "stays"]
+    assert not redis_client.exists(keys.worker("gone"))
+    watch.forget(["again", "stays"])
+    assert list(read_workers(redis_client, time.time())) == []
 
 
 def test_two_controllers_give_one_answer(

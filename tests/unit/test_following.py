@@ -82,6 +82,16 @@ def test_a_share_stays_between_min_and_slots(
     assert shares(answers)["gpu"] == workers
 
 
+def test_a_slot_that_was_taken_out_is_offered_to_nobody(
+    answers: Answers, controller: Controller
+) -> None:
+    controller.reply = tell(share=8)
+    answers.given_up = lambda: 3
+    answers.ask()
+    assert controller.asked[0]["slots"] == "5"
+    assert shares(answers)["gpu"] == 5
+
+
 @pytest.mark.parametrize(
     "reply",
     [Reply({"error": "Redis is away"}, 503), Reply({}), Reply("<html>"), tell(share=None)],

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.settings import load_settings
 from workers.engine.device import dtypes_of
 from workers.engine.gpus import Gpu, cores_near, parse_cpu_list, parse_gpus
+from workers.quota import cores_granted
 from workers.slots import node_of_cores, plan_slots, split_cores
 
 LISTING = """\
@@ -71,6 +72,48 @@ def test_a_cpu_worker_has_threads_and_cores_of_its_own() -> None:
     assert [s.cores for s in slots] == [(0, 1, 2, 3), (4, 5, 6, 7)]
     assert slots[0].environment()["OMP_NUM_THREADS"] == "4"
     assert slots[0].environment()["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(
+    ("granted", "count", "slots", "threads"),
+    [(4.0, None, 4, 1), (2.5, None, 2, 1), (0.5, None, 1, 1), (8.0, 2, 2, 4), (99.0, None, 64, 1)],
+)
+def test_a_containers_share_of_a_large_machine_is_what_is_shared(
+    granted: float, count: int | None, slots: int, threads: int
+) -> None:
+    found = plan_slots(load_settings(device="cpu"), range(64), count, granted)
+    assert [s.threads for s in found] == [threads] * slots
+    # the neighbours' containers would all choose the first cores
+    assert all(s.cores == () for s in found) or granted > 64
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "granted"),
+    [
+        ({"cpu.max": "400000 100000\n"}, "0::/\n", 4.0),
+        ({"cpu.max": "max 100000\n"}, "0::/\n", None),
+        ({"cpu.max": "max 100000\n", "a/cpu.max": "150000 100000"}, "0::/a/b\n", 1.5),
+        ({"a/cpu.max": "300000 100000", "a/b/cpu.max": "200000 100000"}, "0::/a/b\n", 2.0),
+        (
+            {"cpu,cpuacct/cpu.cfs_quota_us": "50000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+            "4:memory:/x\n3:cpu,cpuacct:/pod1\n0::/\n",
+            0.5,
+        ),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, "1:cpu:/\n", None),
+        ({"cpu.max": "nonsense"}, "0::/../..\n", None),
+        ({}, "0::/\n", None),
+    ],
+)
+def test_a_cpu_limit_is_read_as_the_kernel_keeps_it(
+    tmp_path: Path, files: dict[str, str], own: str, granted: float | None
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "own").write_text(own)
+    assert cores_granted(tmp_path / "cgroup", tmp_path / "own") == granted
+    assert cores_granted(tmp_path / "cgroup", tmp_path / "none") is None
 
 
 @given(st.sets(st.integers(0, 63), min_size=1), st.integers(1, 70))
