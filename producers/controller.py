@@ -65,6 +65,8 @@ class Controller:
     """A command or URL of this process's own that is told of each end."""
     emitter: Emitter | None = None
     """Where the job's own spans go: publish, finish, and the job itself when it ends here."""
+    keep_traces: bool = True
+    """Whether spans stand under `_traces/` too."""
     following: dict[str, Following] = field(default_factory=dict)
     ended: dict[str, Manifest] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -114,6 +116,9 @@ class Controller:
             stop.wait(tick_s)
 
     def close(self) -> None:
+        """Give the locks back, and let go of the spans of jobs that have not ended."""
+        for key in list(self._traces):
+            self._let_go(key)
         self._stopping.set()
         if self._keeper is not None:
             self._keeper.join()
@@ -138,7 +143,8 @@ class Controller:
 
     def _begin(self, job: Job, store: Store) -> None:
         telemetry = self.emitter or Telemetry()
-        following = Following(job, store, PlanTable.load(store), self.client, self.name, telemetry)
+        plan = PlanTable.load(store)
+        following = Following(job, store, plan, self.client, self.name, telemetry, self.keep_traces)
         following.load()
         self.following[job.key] = following
         self._traces[job.key] = JobTrace.of(job, telemetry)
@@ -149,6 +155,7 @@ class Controller:
         for following in list(jobs):
             if not self._holds(following.job.key):
                 del self.following[following.job.key]
+                self._let_go(following.job.key)
             elif not self._rests(following.job.key) and self._safely(
                 following.job, partial(self._look_after, following, view)
             ):
@@ -278,12 +285,22 @@ class Controller:
             error_rows=totals.errors,
             parked=totals.parked,
         )
-        trace.save(following.store)
+        if self.keep_traces:
+            trace.save(following.store)
         del self.following[job.key], self._traces[job.key]
         self._known.pop(job.key, None)
         self.ended[job.key] = manifest
         self.on_end(job, manifest)
         tell(job, manifest, self.on_finish)
+
+    def _let_go(self, key: str) -> None:
+        """Send and keep what was done here for a job that another will end."""
+        trace = self._traces.pop(key, None)
+        if trace is None:
+            return
+        trace.end()
+        if self.keep_traces and key in self._known:
+            trace.save(self._known[key][1])
 
     # -- locks
 

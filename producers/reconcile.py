@@ -55,6 +55,8 @@ class Following:
     controller: str
     emitter: Emitter = field(default_factory=Telemetry)
     """Where the spans of attempts go whose death is seen here."""
+    keep_traces: bool = True
+    """Whether those spans stand under `_traces/` too."""
     state: np.ndarray = field(init=False)
     """uint8 `[chunks]`: new, sent, done or parked."""
     cancelled: str | None = None
@@ -153,7 +155,9 @@ class Following:
                 else:
                     death = attempt_of_death(chunk, mark, time.time(), self.controller)
                     if death is not None:
-                        record_death(self.job, self.store, death, mark, self.emitter)
+                        record_death(
+                            self.job, self.store, death, mark, self.emitter, keep=self.keep_traces
+                        )
                         self._alone.add(chunk)
                         log.warning(
                             "attempt.recorded", job=self.job.id, chunk=chunk, cause=death.cause

@@ -39,6 +39,7 @@ def run_controller(flags: dict[str, Any]) -> int:
         broker.client,
         broker.sender,
         emitter=telemetry,
+        keep_traces=settings.traces,
         on_finish=settings.on_finish,
         on_end=lambda job, manifest: remember(settings, job, manifest.state),
     )

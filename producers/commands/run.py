@@ -203,6 +203,7 @@ def _drive_here(
             least_workers=settings.workers or 1,
             on_finish=settings.on_finish,
             emitter=telemetry,
+            keep_traces=settings.traces,
         )
         try:
             with local_fleet(settings, url, job.id) as fleet, trace("follow"):

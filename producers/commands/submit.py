@@ -88,7 +88,11 @@ def drive(
     """Reconcile and follow the job in this process to its end."""
     started = time.time()
     controller = Controller(
-        broker.client, broker.sender, on_finish=settings.on_finish, emitter=emitter
+        broker.client,
+        broker.sender,
+        on_finish=settings.on_finish,
+        emitter=emitter,
+        keep_traces=settings.traces,
     )
     try:
         with trace("follow"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from schemas.model_name import speed_field
 from schemas.settings import load_settings
 from schemas.telemetry import names
 from schemas.telemetry.provider import Telemetry
-from schemas.telemetry.trace_file import read_spans
+from schemas.telemetry.trace_file import SpanRow, read_spans
 from tests.fake_jobs import FakeJob, make_job
 from workers.handler import handle
 from workers.presence import sign_presence
@@ -38,6 +40,17 @@ from workers.runtime import Identity, Runtime
 
 Wait = Callable[..., Any]
 QUEUE = keys.QUEUE_PREFIX + "default"
+
+
+class Kept(Telemetry):
+    """Spans as they were sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spans: list[SpanRow] = []
+
+    def emit(self, rows: Sequence[SpanRow]) -> None:
+        self.spans.extend(rows)
 
 
 class House:
@@ -396,6 +409,46 @@ def test_a_chunk_in_hand_is_not_sent_again_and_a_dead_one_is_at_once(
     (lost,) = read_spans(job.store.read(layout.trace(held, f"a{held}")) or b"")
     assert lost.attributes[names.OUTCOME] == "worker_lost"
     assert lost.attributes[names.SEEN_BY] == house.controller.name
+
+
+def test_a_controller_that_is_stopped_loses_no_span_and_its_successor_ends_the_trace(
+    house: House, job: FakeJob, wait_until: Wait
+) -> None:
+    ids = {"trace_id": "ab" * 16, "span_id": "cd" * 8}
+    job = replace(job, job=job.job.model_copy(update=ids))
+    house.controller.emitter = first = Kept()
+    house.follow(job)
+    house.work(1)
+    house.controller.close()
+    assert [s.name for s in first.spans] == ["send default"]
+    house.controller = house.another_controller()
+    house.controller.emitter = second = Kept()
+    house.follow(job)
+    wait_until(house.until_ended(job))
+    ends = Counter(s.name for s in second.spans)
+    assert (ends["job"], ends["finish"]) == (1, 1)
+    sent = [*first.spans, *second.spans]
+    assert {s.trace_id for s in sent} == {ids["trace_id"]}
+    kept = [i.name for i in job.store.list(layout.TRACES) if "/job-" in i.name]
+    found = [s for name in kept for s in read_spans(job.store.read(name) or b"")]
+    assert {s.span_id for s in found} == {s.span_id for s in sent}
+
+
+def test_a_controller_keeps_no_spans_where_none_are_wanted(
+    house: House, job: FakeJob, redis_client: redis.Redis, wait_until: Wait
+) -> None:
+    house.controller.keep_traces = False
+    house.runtime.settings = house.runtime.settings.model_copy(update={"traces": False})
+    house.follow(job)
+    message = house.receive()
+    assert message is not None
+    book = LeaseBook(redis_client, job.job.key, 30)
+    book.take(message.chunks[0], Mark("dead", "w2", FORWARD, rows=(1,)))
+    redis_client.delete(keys.lease(job.job.key, message.chunks[0]))
+    house.controller.tick()
+    assert len(read_attempts(job.store, message.chunks[0])) == 1
+    wait_until(house.until_ended(job))
+    assert list(job.store.list(layout.TRACES)) == []
 
 
 def test_a_death_whose_part_stands_is_no_attempt(
