@@ -300,6 +300,8 @@ class OtlpReceiver:
     resources: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     """Everything, as it came."""
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """Of each request, names in small letters."""
 
     def take(self, path: str, body: bytes) -> bool:
         from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
@@ -338,6 +340,7 @@ def receive_otlp() -> Iterator[OtlpReceiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
+            received.headers.append({k.lower(): v for k, v in self.headers.items()})
             self.send_response(200 if received.take(self.path, body) else 404)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")

@@ -204,6 +204,27 @@ def test_the_environment_of_opentelemetry_is_respected(
     assert otlp_receiver.spans == []
 
 
+def test_headers_and_a_share_of_traces_are_as_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, otlp_receiver: Any
+) -> None:
+    telemetry = start(
+        monkeypatch,
+        otlp_receiver.endpoint,
+        OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20abc,x-tenant=nlp",
+        OTEL_TRACES_SAMPLER="traceidratio",
+        OTEL_TRACES_SAMPLER_ARG="0.5",
+    )
+    attempts = [one_attempt(telemetry, chunk) for chunk in range(60)]
+    telemetry.shutdown()
+    for headers in otlp_receiver.headers:
+        assert headers["authorization"] == "Bearer abc"
+        assert headers["x-tenant"] == "nlp"
+    sent = {span.trace_id.hex() for span in otlp_receiver.spans}
+    assert 10 < len(sent) < 50
+    whole = [row_ids(rows) for rows in attempts if rows[0].trace_id in sent]
+    assert ids(otlp_receiver.spans) == set().union(*whole), "a trace is sent whole or not at all"
+
+
 @pytest.mark.parametrize(
     "env",
     [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}],

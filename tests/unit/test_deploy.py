@@ -153,17 +153,44 @@ def test_alerts_and_dashboards_ask_for_metrics_that_exist() -> None:
                 assert metrics_in(target["expr"]) <= known_metrics(), (path.name, panel["title"])
 
 
-SHOWN = (
-    "headrace_device_memory_usage_bytes", "headrace_device_utilization_ratio",
-    "headrace_batch_fill_bucket", "headrace_batch_halvings_total", "headrace_lease_losses_total",
-    "headrace_oldest_chunk_seconds", "headrace_errors_total", "headrace_reuse_hits_total",
-)  # fmt: skip
+def labels_of(series: str) -> set[str]:
+    """The labels that a series has in Prometheus."""
+    (name,) = [n for n in METRICS if series in prometheus_series(n)]
+    more = {"le"} if series.endswith("_bucket") else set()
+    return {label.replace(".", "_") for label in METRICS[name].labels} | more
 
 
-@pytest.mark.parametrize("metric", SHOWN)
-def test_what_operations_ask_for_is_on_a_dashboard(metric: str) -> None:
+def test_dashboards_and_alerts_ask_for_labels_that_exist() -> None:
+    queries = [(rule["alert"], rule["expr"], "") for rule in ALERTS]
+    for path in (DEPLOY / "grafana" / "dashboards").glob("*.json"):
+        for panel in json.loads(path.read_text())["panels"]:
+            queries += [
+                (panel["title"], t["expr"], t.get("legendFormat", "")) for t in panel["targets"]
+            ]
+    for where, query, legend in queries:
+        there = set().union(*map(labels_of, metrics_in(query)))
+        for series, asked in re.findall(r"\b(headrace_[a-z_]+)\{([^}]*)\}", query):
+            named = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", asked))
+            assert named <= labels_of(series), (where, series)
+        grouped = re.findall(r"\b(?:by|on|without)\s*\(([^)]*)\)", query)
+        for label in re.findall(r"\w+", " ".join(grouped)):
+            assert label in there, (where, label)
+        for label in re.findall(r"\{\{\s*(\w+)", legend):
+            assert any(label in group for group in grouped), (where, legend)
+
+
+ONLY_AN_ALERT = {"headrace.redis.up"}
+
+
+@pytest.mark.parametrize("name", sorted(set(METRICS) - ONLY_AN_ALERT))
+def test_every_metric_is_on_a_dashboard(name: str) -> None:
     boards = [p.read_text() for p in (DEPLOY / "grafana" / "dashboards").glob("*.json")]
-    assert any(metric in metrics_in(board) for board in boards)
+    assert any(set(prometheus_series(name)) & metrics_in(board) for board in boards)
+
+
+def test_what_is_on_no_dashboard_wakes_somebody() -> None:
+    for name in ONLY_AN_ALERT:
+        assert any(set(prometheus_series(name)) & metrics_in(rule["expr"]) for rule in ALERTS)
 
 
 def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
