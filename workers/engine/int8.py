@@ -177,8 +177,10 @@ class _Rounding:
             low = flat.amin(1, keepdim=True)
             scale = ((flat.amax(1, keepdim=True) - low) / 255).clamp_(min=1e-12)
             steps = scale.reciprocal()
-            # the conversion cuts off: a half more is rounding
-            rounded = torch.addcmul(0.5 - low * steps, flat, steps).to(torch.uint8)
+            levels = flat * steps if self._shrink is None else flat.mul_(steps)
+            levels.add_(-low * steps - 128).round_()
+            # by way of s8, and its highest bit turned: torch 2.13 converts to u8 five times slower
+            rounded = levels.to(torch.int8).view(torch.uint8).bitwise_xor_(128)
             self._last, self._rounded = weakref.ref(x), (rounded, scale, low)
         return self._rounded
 
