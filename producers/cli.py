@@ -73,6 +73,12 @@ def submit(
 def plan(
     inputs: Inputs,
     output: AnyOutput = None,
+    check_precision: Annotated[
+        bool,
+        typer.Option(
+            "--check-precision", help="compare --dtype with float32 on rows of the corpus"
+        ),
+    ] = False,
     json: Json = False,
     *,
     flags: dict[str, Any],
@@ -80,7 +86,7 @@ def plan(
     """Say what a job would do: files, rows, tokens, chunks, time. Queues nothing, writes nothing."""
     from producers.commands.plan import plan_job
 
-    raise typer.Exit(plan_job(inputs, output, flags, as_json=json))
+    raise typer.Exit(plan_job(inputs, output, flags, as_json=json, with_precision=check_precision))
 
 
 @app.command()

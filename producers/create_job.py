@@ -24,6 +24,7 @@ from schemas import layout
 from schemas.errors import DiskFull, OutputConflict
 from schemas.job import Job, Predicted, parse_job
 from schemas.plan_file import PlanTable, PlanTotals, write_plan
+from schemas.precision import PrecisionCheck
 from schemas.storage.open import probe_store
 from schemas.storage.store import Store
 from schemas.versions import versions
@@ -36,6 +37,7 @@ def create_job(
     now_s: float,
     command: str = "",
     predicted: Predicted | None = None,
+    precision: PrecisionCheck | None = None,
     trace_id: str | None = None,
     span_id: str | None = None,
 ) -> tuple[Job, bool]:
@@ -67,6 +69,7 @@ def create_job(
         versions=versions(),
         command=command,
         predicted=predicted,
+        precision=precision,
         trace_id=trace_id,
         span_id=span_id,
     )

@@ -36,6 +36,8 @@ def fold(
         inputs_digest=job.inputs.digest,
         model=job.spec.model.uri,
         model_revision=job.spec.model.revision,
+        dtype=job.spec.dtype,
+        precision=job.precision,
         versions=versions,
         submitted_s=job.submitted_s,
         started_s=min((r.started_s for r in ordered if r.started_s), default=None),

@@ -44,6 +44,19 @@ def job_options(
         int | None, _option(_JOB, "tokens a row may have; default: the model's limit")
     ] = None,
     dtype: Annotated[str | None, _option(_JOB, "auto, float32, bfloat16, float16 or int8")] = None,
+    precision_floor: Annotated[
+        float | None,
+        _option(_JOB, "int8: share of float32's labels, or cosine, to be kept; default 0.99"),
+    ] = None,
+    precision_rows: Annotated[
+        int | None, _option(_JOB, "rows that precision is checked on; default 1000")
+    ] = None,
+    accept_precision: Annotated[
+        bool | None,
+        _option(
+            _JOB, "int8: go on under the floor, or where nobody could check", "--accept-precision"
+        ),
+    ] = None,
     limit: Annotated[int | None, _option(_JOB, "only the first N rows")] = None,
     reuse: Annotated[
         str | None,

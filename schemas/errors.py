@@ -12,7 +12,8 @@
     │   ├── OutputNotWritable      no rights to write, or a store without create-if-absent
     │   ├── JobNotFound            no job of that name, no job in that output
     │   ├── UriNotAllowed          a URI outside the configured prefixes
-    │   └── MissingExtra           a package of an extra is not installed
+    │   ├── MissingExtra           a package of an extra is not installed
+    │   └── PrecisionRefused       int8 is too far from float32, or nobody could check it
     ├── BrokerError                Redis unreachable, wrong password                (retried)
     ├── StorageError               the store failed after our retries               (retried)
     │   └── DiskFull               no space left                                    (retried)
@@ -59,6 +60,7 @@ class ExitCode(IntEnum):
     DISK_FULL = 22
     URI_NOT_ALLOWED = 23
     MISSING_EXTRA = 24
+    PRECISION = 25
     ROW_TIMEOUT = 30
     CRASH_LOOP = 31
     INTERRUPTED = 130
@@ -122,6 +124,10 @@ class UriNotAllowed(UsageError):
 
 class MissingExtra(UsageError):
     exit_code = ExitCode.MISSING_EXTRA
+
+
+class PrecisionRefused(UsageError):
+    exit_code = ExitCode.PRECISION
 
 
 class BrokerError(HeadraceError):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import OutputConflict
+from schemas.precision import PrecisionCheck
 from schemas.run_key import run_key
 
 JOB_VERSION = 1
@@ -126,6 +127,8 @@ class Job(_Record):
     versions: dict[str, str] = Field(default_factory=dict)
     command: str = ""
     predicted: Predicted | None = None
+    precision: PrecisionCheck | None = None
+    """Found at the submission; None where nothing had to be checked."""
     trace_id: str | None = None
     span_id: str | None = None
 

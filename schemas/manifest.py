@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import OutputConflict
+from schemas.precision import PrecisionCheck
 
 JobState = Literal["running", "paused", "finished", "failed", "cancelled"]
 
@@ -139,6 +140,9 @@ class Manifest(_Record):
     inputs_digest: str
     model: str
     model_revision: str
+    dtype: str = ""
+    precision: PrecisionCheck | None = None
+    """How near the answers are to float32's, as it was found at the submission."""
     versions: dict[str, str] = Field(default_factory=dict)
     submitted_s: float
     started_s: float | None = None

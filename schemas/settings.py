@@ -69,6 +69,18 @@ class Settings(BaseSettings):
     columns: CommaList = Field((), description="columns carried through to the output")
     max_length: int | None = Field(None, ge=2, le=1_000_000, description="tokens a row may have")
     dtype: Dtype = Field("auto", description="precision")
+    precision_floor: float = Field(
+        0.99,
+        ge=0,
+        le=1,
+        description="int8: share of float32's labels, or cosine to its vectors, that must be kept",
+    )
+    precision_rows: int = Field(
+        1_000, ge=10, le=100_000, description="rows of the corpus that precision is checked on"
+    )
+    accept_precision: bool = Field(
+        False, description="int8: go on under the floor, or where nobody could check"
+    )
     batch_tokens: int | None = Field(None, ge=1, description="token budget of a batch")
     chunk_rows: int | None = Field(None, ge=1, description="rows of a chunk")
     chunk_bytes: int | None = Field(None, ge=1, description="bytes of text of a chunk")

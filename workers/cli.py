@@ -111,6 +111,21 @@ def fleet(
     raise typer.Exit(start_fleet(flags, follows=True))
 
 
+@app.command("check-precision")
+def check_precision(
+    device: Device = None,
+    threads: Threads = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Compare a precision with float32 on rows from standard input, for headrace's own commands.
+
+    People ask with headrace plan --check-precision.
+    """
+    from workers.precision import become_the_check
+
+    become_the_check({"device": device, "threads": threads, "log_level": log_level})
+
+
 @app.command("train-demo", hidden=True)
 def train_demo(corpus: Path, folder: Path) -> None:
     """Train the demo's classifier on a labelled Parquet file (columns text and label)."""

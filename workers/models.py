@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from schemas.errors import MissingExtra, ModelChanged, ModelError
 from schemas.model_digest import folder_digest
+from schemas.settings import Settings, cache_folder
 from schemas.storage.store import Store
 
 StoreOf = Callable[[str], Store]
@@ -57,6 +58,26 @@ def resolve_model(
         raise ModelError(f"model {uri}: there is no such folder")
     patterns = [*HUB_FILES, *(["*.bin"] if allow_pickle else [])]
     return _from_hub(uri, revision, [*patterns, *(["*.py"] if trust_remote_code else [])])
+
+
+def local_model(
+    uri: str,
+    revision: str | None,
+    settings: Settings,
+    store_of: StoreOf,
+    *,
+    allow_pickle: bool,
+    trust_remote_code: bool,
+) -> Path:
+    """`resolve_model` with the cache that the settings name, or the user's own."""
+    return resolve_model(
+        uri,
+        revision,
+        cache=Path(settings.model_cache) if settings.model_cache else cache_folder() / "models",
+        store_of=store_of,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def _checked(folder: Path, revision: str | None, uri: str) -> Path:

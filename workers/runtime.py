@@ -29,7 +29,7 @@ from workers.engine.device import device_inside, dtypes_of, not_served, set_thre
 from workers.engine.packing import Budget
 from workers.holding import Drain, Terms
 from workers.measure import DeviceUse
-from workers.models import resolve_model
+from workers.models import local_model
 from workers.rejects import put_aside
 from workers.scoring import Engine
 from workers.tasks.base import LoadRequest
@@ -197,16 +197,11 @@ class Runtime:
             self.redis_away(error)
 
     def _resolve(self, job: Job) -> Path:
-        cache = (
-            Path(self.settings.model_cache)
-            if self.settings.model_cache
-            else cache_folder() / "models"
-        )
-        return resolve_model(
+        return local_model(
             job.spec.model.uri,
             job.spec.model.revision,
-            cache=cache,
-            store_of=self.open_store,
+            self.settings,
+            self.open_store,
             allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,
             trust_remote_code=job.options.trust_remote_code and self.settings.trust_remote_code,
         )

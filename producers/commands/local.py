@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from producers.worker_door import worker_door
 from schemas.embedded_redis import EmbeddedRedis, die_with
-from schemas.errors import ExitCode, HeadraceError, MissingExtra
+from schemas.errors import ExitCode, HeadraceError
 from schemas.settings import Settings, environment_of, process_environment, state_folder
 
 # The fleet itself waits for its workers' grace and ten seconds; it is given a little more.
@@ -75,13 +74,7 @@ def local_fleet(settings: Settings, broker_url: str, name: str) -> Iterator[Loca
     Raises:
         MissingExtra: the workers' side is not installed here.
     """
-    door = shutil.which("headrace-worker", path=str(Path(sys.executable).parent)) or shutil.which(
-        "headrace-worker"
-    )
-    if door is None:
-        raise MissingExtra(
-            "headrace-worker is not installed here: pip install 'headrace[cpu]' (or [gpu])"
-        )
+    door = worker_door()
     log = state_folder() / "logs" / f"workers-{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = process_environment(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from producers.commands.precision import check_precision
 from producers.commands.session import out, settings_of
 from producers.commands.submission import (
     estimate_job,
@@ -15,9 +16,13 @@ from producers.commands.submission import (
     speed_here,
 )
 from producers.device_hint import guess_device
+from producers.precision import GATED
 from producers.show_plan import render_plan
-from schemas.errors import ExitCode
-from schemas.settings import cache_folder
+from producers.show_precision import render_precision
+from producers.submission import Prepared
+from schemas.errors import ConfigError, ExitCode
+from schemas.precision import PrecisionCheck
+from schemas.settings import Settings, cache_folder
 from schemas.storage.open import open_store, probe_store
 
 NOWHERE = "plan-only"
@@ -25,9 +30,21 @@ NOWHERE = "plan-only"
 
 
 def plan_job(
-    inputs: Sequence[str], output: str | None, flags: dict[str, Any], *, as_json: bool
+    inputs: Sequence[str],
+    output: str | None,
+    flags: dict[str, Any],
+    *,
+    as_json: bool,
+    with_precision: bool,
 ) -> int:
-    """Print the estimate; returns the exit code. An output that is named is tried for writing."""
+    """Print the estimate; returns the exit code. An output that is named is tried for writing.
+
+    `with_precision` compares the job's precision with float32; where a job would be refused for
+    it, the exit code says so.
+
+    Raises:
+        ConfigError: the precision is float32 itself.
+    """
     settings = settings_of(flags)
     hint = guess_device(settings.device)
     workers = local_workers(settings, hint)
@@ -37,8 +54,23 @@ def plan_job(
     found = estimate_job(settings, prepared, workers, speed_here(prepared, hint, workers))
     if output is None:
         found = replace(found, output="(no --output named)")
+    checked = _checked(settings, prepared) if with_precision else None
     if as_json:
-        out.print_json(json.dumps(found.to_json()))
+        more = {"precision": checked.model_dump(mode="json") if checked else None}
+        out.print_json(json.dumps(found.to_json() | more))
     else:
         out.print(render_plan(found))
-    return ExitCode.OK
+        if checked is not None:
+            out.print(render_precision(checked, prepared.spec.dtype))
+    if checked is None or checked.passed or checked.accepted:
+        return ExitCode.OK
+    return ExitCode.PRECISION if prepared.spec.dtype in GATED else ExitCode.OK
+
+
+def _checked(settings: Settings, prepared: Prepared) -> PrecisionCheck:
+    if prepared.spec.dtype == "float32":
+        raise ConfigError(
+            "--check-precision compares with float32, and this job has that already: say --dtype "
+            "int8, bfloat16 or float16"
+        )
+    return check_precision(settings, prepared)

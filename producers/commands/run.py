@@ -120,6 +120,7 @@ def flags_of(job: Job) -> dict[str, Any]:
         "columns": ",".join(spec.columns) or None,
         "max_length": spec.max_length,
         "dtype": spec.dtype,
+        "accept_precision": job.precision is not None and job.precision.accepted,
         "limit": spec.limit,
         "task_params": json.dumps(more) if more else None,
         "queue": options.queue,

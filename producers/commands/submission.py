@@ -9,6 +9,7 @@ from functools import partial
 
 import psutil
 
+from producers.commands.precision import check_before_job
 from producers.commands.session import err, registry_of
 from producers.create_job import create_job
 from producers.device_hint import DeviceHint, guess_device
@@ -96,7 +97,12 @@ def store_job(
     workers: int,
     tokens_per_s: float | None,
 ) -> tuple[Job, Store, bool]:
-    """Create or adopt the job, and remember where it is. The last is whether it is new."""
+    """Create or adopt the job, and remember where it is. The last is whether it is new.
+
+    Raises:
+        PrecisionRefused: see `check_before_job`.
+    """
+    precision = check_before_job(settings, prepared)
     store = open_store(prepared.output, settings)
     try:
         told = estimate_job(settings, prepared, workers, tokens_per_s)
@@ -109,6 +115,7 @@ def store_job(
         now_s=time.time(),
         command=masked_command(sys.argv),
         predicted=predicted,
+        precision=precision,
         trace_id=trace.trace_id,
         span_id=trace.span_id,
     )

@@ -179,13 +179,14 @@ def about(facts: Facts) -> list[tuple[str, str]]:
     patterns = ", ".join(map(redact, job.inputs.patterns))
     has_model = spec.task not in WITHOUT_MODEL
     model = f"{redact(spec.model.uri)} · {spec.model.revision}" if has_model else ""
+    checked = f" · {redact(job.precision.sentence())}" if job.precision else ""
     lines = [
         ("Job", job.id),
         ("Input", f"{patterns} · {plural(job.inputs.files, 'file')}, {size(job.inputs.bytes)}"),
         ("Output", f"{redact(job.output)} · {plural(totals.parts, 'part')}, {size(totals.bytes)}"),
         ("Task", spec.task),
         ("Model", model),
-        ("Precision", spec.dtype if has_model else ""),
+        ("Precision", spec.dtype + checked if has_model else ""),
         ("Text column", spec.text_column),
         ("Id column", spec.id_column or "row number in its file"),
         ("Carried columns", ", ".join(c.name for c in job.carried)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from schemas.embedded_redis import EmbeddedRedis
 from schemas.errors import ExitCode
 from tests.conftest import wait_until
 from tests.unit.tiny_models import save_model
+from workers.engine.device import dtypes_of
 
 BIN = Path(sys.executable).parent
 SLOW = '{"ms_per_row": 8}'
@@ -333,3 +335,55 @@ def test_what_was_scored_before_is_copied_and_error_rows_can_be_tried_again(
     code, _, err = call("headrace", "run", *other)
     assert code == ExitCode.CONFIG
     assert "max-length" in err
+
+
+def test_int8_that_moves_labels_is_refused_until_somebody_accepts_it(
+    call: Any, corpus: Path, tmp_path: Path
+) -> None:
+    words = [
+        "the",
+        "weather",
+        "is",
+        "fine",
+        "a",
+        "good",
+        "and",
+        "a",
+        "bad",
+        "film",
+        "in",
+        "paris",
+        "hello",
+        "very",
+        "long",
+    ]
+    chance = random.Random(5)
+    texts = [" ".join(chance.choices(words, k=7)) for _ in range(300)]
+    pq.write_table(pa.table({"name": range(300), "text": texts}), corpus)
+    # labels of random weights lie close together: rounding moves some over the border
+    model = save_model(tmp_path / "model", "bert", "SequenceClassification", num_labels=60)
+    output = tmp_path / "out"
+    job = [str(corpus), "-o", str(output), "--model", str(model), "--dtype", "int8"]
+    can = "int8" in dtypes_of("cpu")  # else nobody here can check, which is refused as well
+
+    code, _, err = call("headrace", "run", *job)
+    assert code == ExitCode.PRECISION, err
+    assert ("labels as in float32" if can else "not checked against float32") in err
+    assert "--accept-precision" in err
+    assert not (output / "_headrace" / "job.json").exists()
+
+    code, out, err = call("headrace", "plan", *job, "--check-precision", "--json")
+    assert code == ExitCode.PRECISION, err
+    checked = json.loads(out)["precision"]
+    assert (checked["agreement"] is not None) == can
+    if can:
+        assert 0.1 < checked["agreement"]["share"] < 0.99
+
+    with EmbeddedRedis() as server:
+        code, _, err = call(
+            "headrace", "submit", *job, "--accept-precision", "--broker", server.url
+        )
+    assert code == ExitCode.OK, err
+    assert "accepted" in err
+    kept = json.loads((output / "_headrace" / "job.json").read_text())["precision"]
+    assert kept == {**checked, "accepted": True}

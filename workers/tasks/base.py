@@ -14,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from workers.agreement import Answers
+
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
@@ -116,3 +118,11 @@ class Probed(Protocol):
 
     def budget_facts(self) -> dict[str, str]:
         """What the best budget depends on beside the job's model: device, versions, the way used."""
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """A further verb, for tasks whose precision can be checked against float32."""
+
+    def answers(self, batch: Encodings, output: Any) -> Answers:
+        """What `forward` gave for the batch, as numbers to be compared."""

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.errors import ConfigError, ModelError
+from workers.agreement import Answers
 from workers.tasks.base import Encodings, LoadRequest
 from workers.tasks.loading import read_json
 from workers.tasks.transformer import TransformerTask
@@ -66,6 +67,10 @@ class FeatureExtraction(TransformerTask):
         flat = pa.array(vectors.reshape(-1))
         column = pa.FixedSizeListArray.from_arrays(flat, self.config.hidden_size)
         return pa.record_batch([column], schema=pa.schema(self.columns()))
+
+    def answers(self, batch: Encodings, output: Any) -> Answers:
+        """See `Comparable.answers`."""
+        return Answers("vectors", np.asarray(output, dtype=np.float32))
 
 
 def recipe_of(request: LoadRequest) -> Recipe:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from workers.agreement import Answers
 from workers.tasks.base import Encodings, LoadRequest
 from workers.tasks.transformer import TransformerTask
 
@@ -67,6 +68,12 @@ class TextClassification(TransformerTask):
         if self.with_scores:
             arrays.append(_score_lists(scores, self.labels))
         return pa.record_batch(arrays, schema=pa.schema(self.columns()))
+
+    def answers(self, batch: Encodings, output: Any) -> Answers:
+        """See `Comparable.answers`."""
+        kind: dict[Activation, Any] = {"none": "values", "softmax": "labels"}
+        numbers = activate(np.asarray(output, dtype=np.float32), self.activation)
+        return Answers(kind.get(self.activation, "independent"), numbers)
 
 
 def activation_of(config: Any, multi_label: bool | None) -> Activation:

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.errors import ConfigError, ModelError
+from workers.agreement import Answers
 from workers.tasks.base import Encodings, LoadRequest
 from workers.tasks.transformer import TransformerTask
 
@@ -91,6 +92,12 @@ class TokenClassification(TransformerTask):
             cut.append(spans.cut_word)
         arrays = [pa.array(entities, pa.list_(ENTITY)), pa.array(cut, pa.bool_())]
         return pa.record_batch(arrays, schema=pa.schema(self.columns()))
+
+    def answers(self, batch: Encodings, output: Any) -> Answers:
+        """See `Comparable.answers`; tokens that stand for no text (`[CLS]`) are left out."""
+        special = np.concatenate([np.asarray(s.special, dtype=bool) for s in batch.extra or ()])
+        scores = _softmax(np.asarray(output, dtype=np.float32))
+        return Answers("labels", scores[~special], quiet=self._ignored)
 
     def _entities(
         self, spans: TokenSpans, ids: np.ndarray, scores: np.ndarray

@@ -1,0 +1,48 @@
+"""The check of a precision, before a job or by itself: rows drawn, the engine asked, people told."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from producers.commands.session import err
+from producers.create_job import read_job
+from producers.ids import open_by_uri
+from producers.precision import GATED, ask_engine, check, decide, question
+from producers.submission import Prepared
+from schemas.precision import PrecisionCheck
+from schemas.settings import Settings, cache_folder
+from schemas.storage.open import open_store
+
+
+def check_precision(settings: Settings, prepared: Prepared) -> PrecisionCheck:
+    """How near the job's precision is to float32 on a sample of its rows.
+
+    Raises:
+        InputUnreadable, StorageError: the sample cannot be read.
+    """
+    request = question(prepared, settings, open_by_uri(partial(open_store, settings=settings)))
+    err.print(
+        f"comparing {request.dtype} with float32 on {len(request.texts):,} rows",
+        style="dim", highlight=False,
+    )  # fmt: skip
+    return check(
+        request, settings, cache_folder() / "precision", partial(ask_engine, settings=settings)
+    )
+
+
+def check_before_job(settings: Settings, prepared: Prepared) -> PrecisionCheck | None:
+    """The check that a job's precision needs; None for float32, and for a job that is there already.
+
+    Raises:
+        PrecisionRefused: it is under the floor or could not be checked, and nobody accepted that.
+        InputUnreadable, StorageError: the sample cannot be read.
+    """
+    if prepared.spec.dtype not in GATED:
+        return None
+    if read_job(open_store(prepared.output, settings)) is not None:
+        return None  # checked when it was made, or another job, which is refused with its reason
+    checked = check_precision(settings, prepared)
+    warning = decide(checked, prepared.spec.dtype)
+    if warning is not None:
+        err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
+    return checked

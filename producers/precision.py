@@ -1,0 +1,171 @@
+"""Does a precision keep float32's answers on this corpus? Asked of the engine, and remembered.
+
+The engine is another process, `headrace-worker check-precision`: torch is never imported here. An
+answer is kept in the user's cache under the digest of everything it hangs on: the rows that were
+drawn, the model, the task's options, the precision, and the versions of what computes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from producers.sample import choose, read_rows
+from producers.submission import Prepared
+from producers.worker_door import worker_door
+from schemas.embedded_redis import die_with
+from schemas.errors import ExitCode, HeadraceError, PrecisionRefused
+from schemas.precision import Agreement, PrecisionCheck, PrecisionRequest
+from schemas.settings import Settings, environment_of, process_environment
+from schemas.versions import versions
+
+Ask = Callable[[PrecisionRequest], Agreement]
+"""Scores the rows both ways. Raises NotChecked."""
+
+GATED = frozenset({"int8"})
+"""Precisions that a job may not have unless they were found to be near enough."""
+TIMEOUT_S = 1_800.0  # chosen: a large model on one core; a check that hangs must end
+KEPT = 200  # chosen: a half-kilobyte each
+
+
+class NotChecked(Exception):
+    """Nobody could compare; its message says why."""
+
+
+def question(prepared: Prepared, settings: Settings, open_file: Callable[[str], Any]) -> Any:
+    """The request for this job: rows drawn from all over its corpus.
+
+    Raises:
+        InputUnreadable, StorageError: the rows cannot be read.
+    """
+    spec, corpus = prepared.spec, prepared.corpus
+    columns = [spec.text_column, *([spec.text_pair_column] if spec.text_pair_column else [])]
+    places = choose(
+        corpus.files, corpus.rows, settings.precision_rows, spec.inputs_digest, spec.limit
+    )
+    rows = list(read_rows(places, columns, open_file))[: settings.precision_rows]
+    return PrecisionRequest(
+        task=spec.task,
+        params=spec.params,
+        model_uri=spec.model.uri,
+        model_revision=spec.model.revision,
+        dtype=spec.dtype,
+        max_length=spec.max_length,
+        trust_remote_code=settings.trust_remote_code,
+        allow_pickle=settings.allow_pickle,
+        texts=tuple(row[0] for row in rows),
+        pairs=tuple(row[1] for row in rows) if spec.text_pair_column else None,
+    )
+
+
+def check(request: PrecisionRequest, settings: Settings, folder: Path, ask: Ask) -> PrecisionCheck:
+    """What is known of the precision: remembered in `folder`, else asked."""
+    file = folder / f"{request.digest(versions())}.json"
+    known = _remembered(file)
+    why = ""
+    if known is None:
+        try:
+            known = ask(request)
+            _remember(file, known)
+        except NotChecked as error:
+            why = str(error)
+    return PrecisionCheck(
+        floor=settings.precision_floor,
+        agreement=known,
+        why=why,
+        accepted=settings.accept_precision,
+    )
+
+
+def decide(checked: PrecisionCheck, dtype: str) -> str | None:
+    """A warning for a job that goes on, None where there is nothing to warn of. Pure.
+
+    Raises:
+        PrecisionRefused: the job must not go on like this.
+    """
+    said = f"{dtype}: {checked.sentence()}"
+    found = checked.agreement
+    if not checked.passed:
+        if checked.accepted:
+            return f"{said}; accepted (--accept-precision)"
+        raise PrecisionRefused(f"{said}. {_way_out(checked)}")
+    if found is not None and found.entities is not None and found.entities < checked.floor:
+        return (
+            f"{said}, but only {found.entities:.1%} of those that name an entity: look at "
+            "headrace plan --check-precision before this goes on every night"
+        )
+    return None
+
+
+def _way_out(checked: PrecisionCheck) -> str:
+    if checked.agreement is None:
+        return (
+            "Submit from a machine with the engine and a worker's kind of device, or go on "
+            "unchecked with --accept-precision"
+        )
+    return (
+        "Use float32 (or bfloat16, where the workers have it), a lower --precision-floor, or go on "
+        "all the same with --accept-precision"
+    )
+
+
+def ask_engine(request: PrecisionRequest, settings: Settings) -> Agreement:
+    """Ask `headrace-worker check-precision` on this machine.
+
+    Raises:
+        NotChecked: it is not installed, has not the device, fails, or takes too long.
+    """
+    try:
+        command = [worker_door(), "check-precision"]
+        done = subprocess.run(
+            command,
+            input=request.model_dump_json().encode(),
+            env=process_environment(**environment_of(settings)),
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            preexec_fn=die_with(os.getpid()),
+        )
+    except HeadraceError as error:
+        raise NotChecked(str(error)) from error
+    except subprocess.TimeoutExpired as error:
+        raise NotChecked(f"no answer within {TIMEOUT_S / 60:.0f} minutes") from error
+    if done.returncode == ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    try:
+        return Agreement.model_validate_json(done.stdout)
+    except ValidationError as error:
+        raise NotChecked(_last_words(done.stderr, done.returncode)) from error
+
+
+def _last_words(errors: bytes, code: int) -> str:
+    """What a failed check said last; the door's own line begins with `error:`."""
+    lines = errors.decode(errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else f"headrace-worker ended with {code}"
+
+
+def _remembered(file: Path) -> Agreement | None:
+    try:
+        return Agreement.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _remember(file: Path, found: Agreement) -> None:
+    """Keep it, and let the oldest go; a cache that cannot be written costs the next check."""
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent)
+        with os.fdopen(handle, "w") as scratch:
+            json.dump(found.model_dump(mode="json"), scratch)
+        os.replace(name, file)
+        kept = sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        for old in kept[:-KEPT]:
+            old.unlink(missing_ok=True)

@@ -1,0 +1,104 @@
+"""How near a precision's answers are to float32's: what is asked, what was found, what is kept.
+
+The question goes from `headrace` to `headrace-worker check-precision` as JSON, with rows of the
+job's own corpus, and the answer comes back as JSON; what of it is kept in the job holds no text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Measure = Literal["labels", "cosine", "correlation"]
+"""What must agree: labels that are the same, the direction of vectors, or the course of values."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PrecisionRequest(_Record):
+    """Score these rows in float32 and in `dtype`; everything that decides the answer."""
+
+    task: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    model_uri: str
+    model_revision: str
+    dtype: str
+    max_length: int | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    texts: tuple[str, ...]
+    pairs: tuple[str, ...] | None = None
+
+    def digest(self, versions: Mapping[str, str]) -> str:
+        """Hex digits that are the same where the answer is: for the same question and engine."""
+        asked = json.dumps([self.model_dump(mode="json"), dict(versions)], sort_keys=True)
+        return hashlib.sha256(asked.encode()).hexdigest()
+
+
+class Agreement(_Record):
+    """What was found on a sample of a job's rows."""
+
+    dtype: str
+    device: str
+    rows: int
+    measure: Measure
+    share: float = Field(ge=-1, le=1)
+    """Held against the floor: of the labels, those that are the same; or the mean cosine; or the
+    correlation."""
+    compared: int
+    """Labels (of rows or of tokens), vectors or values."""
+    differing: int | None = None
+    """Labels that are not the same."""
+    lowest: float | None = None
+    """The cosine of the vector that is furthest off."""
+    entities: float | None = None
+    """Token classification: the share among tokens that either precision gives a label other
+    than `O`. Most tokens have `O`, and hide what became of the others."""
+    mean_difference: float
+    """Of scores (a row's or token's largest), or of components of vectors."""
+    max_difference: float
+    speed: float
+    """How many times as fast as float32, on that device, at the same batches in turns."""
+    seconds: float
+    """What the check took, loading included."""
+
+
+class PrecisionCheck(_Record):
+    """An agreement beside its floor; stands in the job and in the manifest."""
+
+    floor: float
+    agreement: Agreement | None = None
+    """None: it was not checked, and `why` says why."""
+    why: str = ""
+    accepted: bool = False
+    """A person said beforehand to go on whatever is found."""
+
+    @property
+    def passed(self) -> bool:
+        return self.agreement is not None and self.agreement.share >= self.floor
+
+    def sentence(self) -> str:
+        """What is known, in a sentence without its full stop."""
+        found = self.agreement
+        if found is None:
+            return f"not checked against float32: {self.why}"
+        where = f"of {found.rows:,} rows of the corpus"
+        if found.measure == "labels":
+            rest = f"{found.compared - (found.differing or 0):,} of {found.compared:,}"
+            said = f"labels as in float32: {percent(found.share)} ({rest}, {where})"
+        elif found.measure == "cosine":
+            said = f"mean cosine to float32's vectors: {found.share:.4f} ({where})"
+        else:
+            said = f"correlation with float32's values: {found.share:.4f} ({where})"
+        return said if self.passed else f"{said}, under the floor of {self.floor:g}"
+
+
+def percent(share: float) -> str:
+    """`99.12 %`; never 100 where something is missing."""
+    return "100 %" if share >= 1 else f"{min(share, 0.9999):.2%}".replace("%", " %")
