@@ -95,10 +95,14 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
         shutil.rmtree(broker.folder, ignore_errors=True)
 
 
-@pytest.fixture
-def fleet(rabbit: RabbitMq, redis_server: EmbeddedRedis, tmp_path: Path) -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def fleet(
+    rabbit: RabbitMq, redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    """One for all the tests: to start it takes longer than each of them."""
     queue = f"q{secrets.token_hex(4)}"
-    fleet = Fleet(tmp_path, redis_server, {"queue_url": rabbit.url, "queue": queue})
+    settings = {"queue_url": rabbit.url, "queue": queue}
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"), redis_server, settings)
     try:
         fleet.start(2)
         fleet.until_ready()
@@ -127,10 +131,12 @@ def test_every_row_once_through_a_quorum_queue_and_the_urgent_job_first(
         connection.default_channel.queue_declare(queue, durable=True, auto_delete=False)
 
 
-def test_messages_that_rabbitmq_lost_are_sent_again(fleet: Fleet, tmp_path: Path) -> None:
+def test_messages_that_rabbitmq_lost_are_sent_again(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue = fleet.settings["queue"]
     assert isinstance(fleet.controller.queue, LedgerQueue)
-    fleet.controller.queue.fresh_s = 1.0
+    monkeypatch.setattr(fleet.controller.queue, "fresh_s", 1.0)
     job = make_job(
         tmp_path / "job", lines(600), chunk_rows=15, params={"ms_per_row": 4}, queue=queue
     )
