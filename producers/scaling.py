@@ -202,7 +202,9 @@ def _needed_for(
 
 
 def _deadline_needs(left: Sequence[Demand], supply: _Supply, now_s: float) -> float:
-    """Workers that the deadlines need; only what was measured is held against anybody."""
+    """Workers that the deadlines need; only what was measured, or has passed, is held against anybody."""
+    if any(d.deadline_s is not None and d.deadline_s <= now_s for d in left):
+        return math.inf
     measured = [d for d in left if d.tokens_per_s]
     return max(
         (

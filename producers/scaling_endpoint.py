@@ -32,9 +32,12 @@ from schemas import keys
 from schemas.errors import ConfigError, MissingExtra
 from schemas.http_server import Reply, serve_http
 from schemas.settings import QUEUE_NAME, Settings
+from schemas.telemetry.logs import get_logger
 from schemas.telemetry.prometheus import CONTENT_TYPE, PrometheusMetrics, metrics_in_memory
 from schemas.telemetry.prometheus import exposition as exposition_of
 from schemas.telemetry.provider import Sample, Telemetry
+
+log = get_logger(__name__)
 
 STUCK_S = 120.0  # chosen: a tick that lists a million parts takes seconds
 HOST_S = 30.0  # chosen: a host asks every two seconds; one silent this long is gone
@@ -130,7 +133,9 @@ class Scaler:
     def _decide(self, queue: str, facts: Facts, limits: Limits, now_s: float) -> Wanted:
         before = self._before(queue)
         wanted = decide(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
-        kept = json.dumps(asdict(wanted))
+        if wanted.deadline_at_risk and not (before and before.deadline_at_risk):
+            log.warning("scaling.deadline_at_risk", queue=queue, reason=wanted.reason)
+        kept = json.dumps(asdict(wanted) | {"at_s": now_s})
         self.client.set(keys.scale(queue), kept, ex=keys.SCALE_LIFE_S)
         return wanted
 

@@ -17,6 +17,8 @@ from schemas.job import Job
 from schemas.manifest import JobState, Manifest, parse_manifest, parse_parked
 from schemas.storage.store import Store
 
+ANSWER_S = 60.0
+"""Chosen: a fleet asks every two seconds, KEDA every ten; an older answer is about another night."""
 TROUBLE_S = 90.0
 """Chosen: longer than the longest wait between two attempts on a chunk, so that it does not flicker."""
 
@@ -51,6 +53,10 @@ class Snapshot:
     parked: tuple[dict[str, Any], ...] = field(default=())
     stages_s: Mapping[str, float] = field(default_factory=dict)
     """Busy seconds of each stage in committed chunks, the longest first; stages overlap."""
+    deadline_s: float | None = None
+    """When it should be done, seconds since the epoch."""
+    deadline_at_risk: bool = False
+    """It ended, or will probably end, after its deadline."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,7 +85,8 @@ def _of_manifest(job: Job, manifest: Manifest) -> Snapshot:
     return _snapshot(
         job, manifest.state, manifest.reason, rows_done=t.rows, ok=t.ok, errors=t.errors,
         errors_by_type=t.errors_by_type, tokens=t.tokens, chunks_done=t.parts, chunks_parked=t.parked,
-        finished_s=manifest.finished_s, parked=tuple(p.model_dump() for p in manifest.parked),
+        finished_s=manifest.finished_s, deadline_at_risk=_is_late(job, manifest.finished_s),
+        parked=tuple(p.model_dump() for p in manifest.parked),
         stages_s=t.stages_s,
     )  # fmt: skip
 
@@ -91,7 +98,8 @@ def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
     pipe.hgetall(keys.errors(job.key))
     pipe.hlen(keys.marks(job.key))
     pipe.zcount(keys.WORKERS, time.time() - 15, "+inf")
-    raw, live, errors, leased, workers = pipe.execute()
+    pipe.get(keys.scale(job.options.queue))
+    raw, live, errors, leased, workers, answer = pipe.execute()
     if b"epoch" not in raw:
         return None
     facts = {k.decode(): v.decode() for k, v in raw.items()}
@@ -107,7 +115,7 @@ def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
         errors_by_type={k.decode(): int(v) for k, v in errors.items()}, tokens=number("tokens"),
         chunks_done=number("done_chunks"), chunks_parked=len(parked), chunks_leased=int(leased),
         rows_live=sum(_rows(v) for v in live), workers=int(workers), parked=tuple(parked),
-        stages_s=_stages(facts),
+        stages_s=_stages(facts), deadline_at_risk=_at_risk(job, answer, time.time()),
     )  # fmt: skip
 
 
@@ -159,6 +167,21 @@ def _trouble(told: str | None, now_s: float) -> str:
         return ""
 
 
+def _is_late(job: Job, at_s: float) -> bool:
+    return job.options.deadline_s is not None and at_s > job.options.deadline_s
+
+
+def _at_risk(job: Job, answer: bytes | None, now_s: float) -> bool:
+    """Whether the deadline has passed, or the last decision on the job's queue saw it in danger."""
+    if job.options.deadline_s is None or _is_late(job, now_s):
+        return _is_late(job, now_s)
+    try:
+        told = json.loads(answer) if answer else {}
+        return bool(told["deadline_at_risk"]) and now_s - float(told["at_s"]) < ANSWER_S
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def _rows(live: bytes) -> int:
     try:
         return int(json.loads(live)["rows"])
@@ -176,5 +199,6 @@ def _snapshot(job: Job, state: JobState, reason: str, **known: Any) -> Snapshot:
     }
     return Snapshot(
         job=job.id, output=job.output, state=state, reason=reason, rows=job.rows, chunks=job.chunks,
-        submitted_s=job.submitted_s, task=job.spec.task, model=job.spec.model.uri, **{**defaults, **known},
+        submitted_s=job.submitted_s, deadline_s=job.options.deadline_s,
+        task=job.spec.task, model=job.spec.model.uri, **{**defaults, **known},
     )  # fmt: skip

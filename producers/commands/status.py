@@ -36,12 +36,13 @@ def show_status(where: str, flags: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         out.print_json(json.dumps(now.to_json()))
         return ExitCode.OK
-    for label, value in _lines(now):
+    for label, value in lines_of(now, time.time()):
         out.print(f"{label:<10}{value}", highlight=False, soft_wrap=True)
     return ExitCode.OK
 
 
-def _lines(now: Snapshot) -> list[tuple[str, str]]:
+def lines_of(now: Snapshot, now_s: float) -> list[tuple[str, str]]:
+    """What a person reads of a job: labels and words."""
     seen = min(now.rows, now.rows_done + now.rows_live)
     lines = [
         ("job", now.job),
@@ -58,11 +59,24 @@ def _lines(now: Snapshot) -> list[tuple[str, str]]:
             ", ".join(f"{s} {p:.0%}" for s, p in stage_shares(now.stages_s, 6)) or "none yet",
         ),
         ("workers", str(now.workers)),
-        ("age", duration((now.finished_s or time.time()) - now.submitted_s)),
+        ("age", duration((now.finished_s or now_s) - now.submitted_s)),
         ("output", now.output),
     ]
+    if now.deadline_s is not None:
+        lines.insert(-1, ("deadline", _deadline(now, now.deadline_s, now_s)))
     lines += [("parked", f"chunk {p['chunk']}: {p['cause']}: {p['message']}") for p in now.parked]
     return lines
+
+
+def _deadline(now: Snapshot, deadline_s: float, now_s: float) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(deadline_s))
+    left_s = deadline_s - (now.finished_s or now_s)
+    if left_s < 0:
+        return f"{at}, missed by {duration(-left_s)}" + ("" if now.finished_s else " so far")
+    if now.finished_s:
+        return f"{at}, met with {duration(left_s)} to spare"
+    risk = ": cannot be met safely by the workers allowed" if now.deadline_at_risk else ""
+    return f"{at}, in {duration(left_s)}{risk}"
 
 
 def list_jobs(flags: dict[str, Any], *, as_json: bool) -> int:

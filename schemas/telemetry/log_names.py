@@ -38,6 +38,7 @@ LOG_EVENTS: dict[str, str] = {
     "scaling.listening": "the controller answers how many workers are wanted",
     "scaling.changed": "the fleet follows another number of workers",
     "scaling.moved": "a worker leaves its queue for another",
+    "scaling.deadline_at_risk": "a deadline cannot be met safely by all the workers allowed",
     "scaling.unreachable": "the controller does not answer; the fleet stays as it is",
     "http.failed": "a request for health, scale or metrics could not be answered",
     "broker.unreachable": "Redis does not answer; it is tried again",

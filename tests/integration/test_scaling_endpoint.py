@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -23,10 +24,12 @@ from producers.scaling import Fleet, decide
 from producers.scaling_endpoint import Pulse, limits_of, serve_scaling
 from producers.scaling_facts import Teller, read_facts
 from producers.scaling_metrics import METRICS
+from producers.snapshot import take_snapshot
 from producers.workers_seen import read_workers
 from schemas import keys
 from schemas.broker import celery_url
 from schemas.celery_config import make_sender
+from schemas.model_name import speed_field
 from schemas.plan_file import PlanTable
 from schemas.settings import Settings, load_settings
 from tests.conftest import free_port, wait_until
@@ -108,6 +111,26 @@ def test_the_answer_is_the_functions(
     assert body["backlog_chunks"] == 100
     assert body["backlog_tokens"] > 0
     assert body["workers"] == 4 + 0  # nothing is measured yet
+
+
+def test_a_deadline_in_danger_is_said_once_and_shown_by_status(
+    port: int, redis_client: redis.Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    due = make_job(tmp_path, ["x"] * 500, chunk_rows=1, deadline_s=time.time() + 60)
+    redis_client.hset(keys.SPEEDS, speed_field(due.job), 0.5)  # of the night before
+    followed = Following(due.job, due.store, PlanTable.load(due.store), redis_client, "test")
+    followed.load()
+    Teller(redis_client).tell([followed])
+    assert not take_snapshot(due.store, due.job, redis_client).deadline_at_risk
+    with caplog.at_level(logging.WARNING):
+        assert [get(port, "/scale")[1]["deadline_at_risk"] for _ in range(3)] == [True] * 3
+    assert caplog.messages.count("scaling.deadline_at_risk") == 1
+    told = take_snapshot(due.store, due.job, redis_client)
+    assert told.deadline_at_risk
+    assert told.deadline_s == due.job.options.deadline_s
+    old = json.loads(redis_client.get(keys.scale("default")) or b"") | {"at_s": time.time() - 600}
+    redis_client.set(keys.scale("default"), json.dumps(old))
+    assert not take_snapshot(due.store, due.job, redis_client).deadline_at_risk
 
 
 def test_a_paused_job_wants_nobody(

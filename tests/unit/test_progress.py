@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from producers.commands.status import lines_of
 from producers.progress import Rate, at_work, pace, show_progress, stage_shares, tell, trouble
 from producers.snapshot import Snapshot
 from schemas import keys
@@ -38,6 +39,24 @@ def test_a_line_tells_rows_rate_time_left_workers_errors_and_stages() -> None:
         "750/3,000 rows · 45 rows/s · 50 s left · 2 workers · forward 97%, tokenize 2%, write 1% · "
         "10 error rows: null_text 7, invalid_text 3 · 1 chunk parked"
     )
+
+
+@pytest.mark.parametrize(
+    ("finished_s", "at_risk", "words"),
+    [
+        (None, False, ", in 10 min 00 s"),
+        (None, True, ", in 10 min 00 s: cannot be met safely by the workers allowed"),
+        (1_000.0, False, ", met with 1 h 00 min to spare"),
+        (5_200.0, True, ", missed by 10 min 00 s"),
+    ],
+)
+def test_status_tells_how_the_deadline_stands(
+    finished_s: float | None, at_risk: bool, words: str
+) -> None:
+    job = replace(NOW, deadline_s=4_600.0, finished_s=finished_s, deadline_at_risk=at_risk)
+    told = dict(lines_of(job, 4_000.0))["deadline"]
+    assert told.endswith(words)
+    assert "deadline" not in dict(lines_of(NOW, 4_000.0))
 
 
 def test_before_the_first_row_there_is_no_rate_and_no_guess() -> None:

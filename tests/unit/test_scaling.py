@@ -141,6 +141,14 @@ def test_the_reason_is_for_people() -> None:
     assert decide([], Fleet(), LIMITS, NOW).reason == "no work"
 
 
+def test_a_deadline_that_has_passed_is_at_risk_whatever_was_measured() -> None:
+    def answer(deadline_s: float, chunks: int = 3) -> bool:
+        left = Demand("j", "q", "m", chunks, 1e6, None, 0, deadline_s)
+        return decide([left], Fleet(1), Limits(max_workers=2), 100.0).deadline_at_risk
+
+    assert [answer(99.0), answer(101.0), answer(99.0, chunks=0)] == [True, False, False]
+
+
 # -- properties
 
 demands = st.builds(
