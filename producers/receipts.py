@@ -1,15 +1,15 @@
-"""Receipts of a job's parts: from Redis where they are, else from the store, else from the part."""
+"""Receipts of a job's parts: as workers told them, else from the store, else from the part."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
-import redis
 from pydantic import ValidationError
 
 from schemas import keys, layout, parquet
@@ -21,23 +21,49 @@ from schemas.storage.store import Store
 _THREADS = 16  # chosen: reads of small objects wait for the network, not for the CPU
 
 
-def read_receipts(
-    store: Store, job: Job, chunks: Collection[int], client: Any | None
-) -> list[Receipt]:
-    """A receipt for each of the chunks, all of which have a part."""
-    known = _from_redis(client, job.key) if client is not None else {}
-    missing = [c for c in chunks if c not in known]
+@dataclass(slots=True)
+class ReceiptBook:
+    """The receipts of one job, kept by the controller that follows it. Errors are redis-py's own.
+
+    Redis passes them on and keeps none: some 0.5 kB a chunk would fill it in a night of a million.
+    A controller that takes over finds them in the store. Not for threads.
+    """
+
+    job: Job
+    store: Store
+    client: Any
+    _kept: dict[int, bytes] = field(default_factory=dict)
+
+    def take(self, chunks: Sequence[int]) -> set[int]:
+        """Those of the chunks of whose commit a worker has told; Redis is rid of what it told."""
+        if not chunks:
+            return set()
+        key = keys.done(self.job.key)
+        values = self.client.hmget(key, chunks)
+        told = {c: v for c, v in zip(chunks, values, strict=True) if v is not None}
+        if told:
+            self._kept.update(told)
+            self.client.hdel(key, *told)
+        return set(told)
+
+    def forget(self, chunks: Collection[int]) -> None:
+        """These have no part, whatever was told of them."""
+        for chunk in chunks:
+            self._kept.pop(chunk, None)
+
+    def read(self, chunks: Sequence[int]) -> list[Receipt]:
+        """A receipt for each of the chunks, all of which have a part. Raises StorageError."""
+        self.take([c for c in chunks if c not in self._kept])
+        parsed = {c: _parse(self._kept[c]) for c in chunks if c in self._kept}
+        known = {c: receipt for c, receipt in parsed.items() if receipt is not None}
+        missing = [c for c in chunks if c not in known]
+        return [*known.values(), *read_receipts(self.store, self.job, missing)]
+
+
+def read_receipts(store: Store, job: Job, chunks: Collection[int]) -> list[Receipt]:
+    """A receipt from the store for each of the chunks, all of which have a part."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda c: _from_store(store, job, c), missing))
-    return [known[c] for c in chunks if c in known] + found
-
-
-def _from_redis(client: Any, job: str) -> dict[int, Receipt]:
-    try:
-        stored = client.hgetall(keys.done(job))
-    except redis.RedisError:
-        return {}
-    return {r.chunk: r for r in (_parse(v) for v in stored.values()) if r is not None}
+        return list(pool.map(lambda c: _from_store(store, job, c), chunks))
 
 
 def _parse(data: bytes) -> Receipt | None:

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from producers.queue_view import QueueView, tell_of_job
-from producers.receipts import parts_of, read_receipts
+from producers.receipts import ReceiptBook, parts_of
 from producers.window import Claim
 from schemas import keys, layout
 from schemas.attempts import DEATHS, attempt_of_death, decide, read_attempts
 from schemas.job import Job
 from schemas.leases import LeaseBook
-from schemas.live_counts import begin_counting, count_in, take_out
+from schemas.live_counts import begin_counting, count_in, counted
 from schemas.manifest import Parked, Receipt, parse_parked
 from schemas.plan_file import PlanTable
 from schemas.storage.store import Store
@@ -59,6 +59,7 @@ class Following:
     """Whether those spans stand under `_traces/` too."""
     state: np.ndarray = field(init=False)
     """uint8 `[chunks]`: new, sent, done or parked."""
+    book: ReceiptBook = field(init=False)
     cancelled: str | None = None
     """Why the job was stopped, when it was."""
     paused: bool = False
@@ -76,6 +77,7 @@ class Following:
 
     def __post_init__(self) -> None:
         self.state = np.zeros(len(self.plan), dtype=np.uint8)
+        self.book = ReceiptBook(self.job, self.store, self.client)
 
     # -- what is known
 
@@ -175,10 +177,10 @@ class Following:
         sent = np.flatnonzero(self.state == SENT).tolist()
         if not sent:
             return
-        told = self.client.hmget(keys.done(self.job.key), sent)
+        told = self.book.take(sent)
         now = time.monotonic()
-        for chunk, receipt in zip(sent, told, strict=True):
-            if receipt is not None:
+        for chunk in sent:
+            if chunk in told:
                 self.state[chunk] = DONE
                 self._missing.pop(chunk, None)
             elif chunk in alive or (self.job.key, chunk) in queue.chunks:
@@ -276,19 +278,19 @@ class Following:
         for chunk in parts_of(self.store):
             if chunk < len(there):
                 there[chunk] = True
-        wrong = (self.state == DONE) & ~there
-        self.state[wrong] = NEW
-        if wrong.any():
-            self._at = 0
-            take_out(self.client, self.job.key, np.flatnonzero(wrong).tolist())
-        self._count(np.flatnonzero(there & (self.state != DONE)).tolist())
+        gone = np.flatnonzero((self.state == DONE) & ~there).tolist()
+        found = np.flatnonzero(there & (self.state != DONE)).tolist()
+        self.state[gone] = NEW
         self.state[there] = DONE
-        return not wrong.any()
+        if gone:
+            self._at = 0
+            self._count_anew(gone)
+        else:
+            self._count(found)
+        return not gone
 
     def receipts(self) -> list[Receipt]:
-        return read_receipts(
-            self.store, self.job, np.flatnonzero(self.state == DONE).tolist(), self.client
-        )
+        return self.book.read(self.done_chunks())
 
     def parked(self) -> list[Parked]:
         found = []
@@ -310,24 +312,33 @@ class Following:
         """Put into Redis what workers and watchers read there; each part is counted once."""
         key = keys.job(self.job.key)
         self.client.hdel(key, "refused", "refused_why")
-        facts = {"output": self.job.output, "chunks": self.job.chunks, "rows": self.job.rows}
-        begin_counting(self.client, self.job.key, self.controller, facts)
-        told = {int(c) for c in self.client.hkeys(keys.done(self.job.key))}
-        done = set(self.done_chunks())
+        begin_counting(self.client, self.job.key, self.controller, self._facts())
+        told, done = counted(self.client, self.job.key), set(self.done_chunks())
         gone = []
         for chunk in sorted(told - done):  # committed since the listing, or of an earlier life
             if chunk < len(self.state) and self.store.head(layout.part(chunk)) is not None:
                 self.state[chunk] = DONE
             else:
                 gone.append(chunk)
-        take_out(self.client, self.job.key, gone)
-        self._count(sorted(done - told))
+        if gone:
+            self._count_anew(gone)
+        else:
+            self._count(sorted(done - told))
         tell_of_job(self.client, self.job.key, self.job.output)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"output": self.job.output, "chunks": self.job.chunks, "rows": self.job.rows}
 
     def _count(self, chunks: Sequence[int]) -> None:
         """Have chunks counted whose parts were found in the store, where their workers did not."""
         if chunks:
-            count_in(self.client, self.job.key, read_receipts(self.store, self.job, chunks, None))
+            count_in(self.client, self.job.key, self.book.read(chunks))
+
+    def _count_anew(self, gone: Sequence[int]) -> None:
+        """The same for all parts there are, since these were counted and are there no more."""
+        self.book.forget(gone)
+        begin_counting(self.client, self.job.key, self.controller, self._facts(), anew=True)
+        self._count(self.done_chunks())
 
     def done_chunks(self) -> list[int]:
         found: list[int] = np.flatnonzero(self.state == DONE).tolist()

@@ -120,7 +120,7 @@ def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
 
 
 def _of_store(store: Store, job: Job, why: str) -> Snapshot:
-    receipts = read_receipts(store, job, list(parts_of(store)), None)
+    receipts = read_receipts(store, job, list(parts_of(store)))
     by_type: dict[str, int] = {}
     for receipt in receipts:
         for kind, rows in receipt.errors_by_type.items():

@@ -5,7 +5,8 @@ headrace:jobs                hash     7 days, renewed     job id → output URI,
 headrace:queue:*             various  7 days, renewed     kombu's own: lists, unacked, bindings
 headrace:job:{id}            hash     7 days, renewed     epoch, state, cancelled, paused, rows, …
 headrace:marks:{id}          hash     7 days, renewed     chunk → mark of the attempt that holds it
-headrace:done:{id}           hash     7 days, renewed     chunk → receipt in short
+headrace:done:{id}           hash     7 days, renewed     chunk → receipt, until the controller took it
+headrace:counted:{id}        string   7 days, renewed     a bit a chunk: it is in the counters
 headrace:errors:{id}         hash     7 days, renewed     error class → rows
 headrace:live:{id}           hash     7 days, renewed     attempt → rows scored, not yet committed
 headrace:lease:{id}:{chunk}  string   lease_s             attempt id
@@ -54,6 +55,10 @@ def marks(job_id: str) -> str:
 
 def done(job_id: str) -> str:
     return f"{PREFIX}done:{job_id}"
+
+
+def counted(job_id: str) -> str:
+    return f"{PREFIX}counted:{job_id}"
 
 
 def errors(job_id: str) -> str:
@@ -108,7 +113,8 @@ def give_life(pipe: Any, queue: str) -> None:
 
 def of_job(job_id: str) -> list[str]:
     """Every key of a job but its leases."""
-    return [job(job_id), marks(job_id), done(job_id), errors(job_id), live(job_id), lock(job_id)]
+    kinds = (job, marks, done, counted, errors, live, lock)
+    return [kind(job_id) for kind in kinds]
 
 
 COUNTERS = ("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens")

@@ -12,7 +12,7 @@ import redis
 from schemas import layout, parquet
 from schemas.chunk import Chunk
 from schemas.errors import HeadraceError, error_type_of
-from schemas.live_counts import count_in
+from schemas.live_counts import tell
 from schemas.manifest import Receipt
 from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
@@ -143,7 +143,7 @@ def _tell(receipt: Receipt, work: Work, runtime: Runtime) -> None:
     data = receipt.model_dump_json().encode()
     _best_effort(lambda: work.store.replace(layout.receipt(receipt.chunk), data))
     try:
-        count_in(runtime.client, work.job.key, [receipt])
+        tell(runtime.client, work.job.key, receipt)
     except redis.RedisError as error:
         runtime.redis_away(error)
 

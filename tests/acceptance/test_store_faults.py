@@ -198,6 +198,7 @@ def test_20_memory_and_descriptors_stay_flat(
     (rss0, fds0, redis0), (rss1, fds1, redis1) = seen[0], seen[-1]
     assert fds1 <= fds0 + 2
     assert rss1 < rss0 + (24 << 20) + rss0 // 20
+    assert redis1 < redis0 + (512 << 10)
     say(
         "20",
         f"{chunks} chunks, from a quarter to the end: worker {rss0 >> 20} → {rss1 >> 20} MB, "

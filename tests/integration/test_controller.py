@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import time
@@ -25,7 +26,7 @@ from schemas.broker import celery_url, connect
 from schemas.celery_config import make_sender, send
 from schemas.embedded_redis import EmbeddedRedis
 from schemas.leases import FORWARD, READING, LeaseBook, Mark
-from schemas.live_counts import count_in, take_out
+from schemas.live_counts import count_in
 from schemas.manifest import Attempt, Parked
 from schemas.message import ScoreChunk
 from schemas.model_name import speed_field
@@ -370,11 +371,13 @@ def test_what_is_shown_counts_each_part_once_over_restarts_losses_and_late_words
     house.client.flushall()
     successor.tick()
     assert shown() == parts(), "Redis lost what it knew, classes of errors too"
-    receipts = read_receipts(job.store, job.job, list(parts_of(job.store)), None)
+    receipts = read_receipts(job.store, job.job, list(parts_of(job.store)))
     count_in(house.client, job.job.key, receipts)
     assert shown() == parts(), "workers tell late of what the controller found in the store"
-    told = house.client.hkeys(keys.done(job.job.key))
-    take_out(house.client, job.job.key, [int(told[0])])
+    epoch = house.client.hget(keys.job(job.job.key), "epoch")
+    house.client.hdel(keys.job(job.job.key), "epoch")
+    house.work(1)
+    house.client.hset(keys.job(job.job.key), "epoch", epoch)
     house.client.delete(keys.lock(job.job.key))
     third = house.another_controller()
     third.add(job.job, job.store)
@@ -492,14 +495,42 @@ def test_a_missing_receipt_is_made_again_from_the_part(
     assert job.store.read(layout.receipt(3)) is not None
 
 
-def test_a_part_that_vanished_before_the_end_is_computed_again(
+def test_redis_keeps_no_receipt_that_the_controller_has(
+    house: House, job: FakeJob, wait_until: Wait
+) -> None:
+    house.follow(job)
+    house.work(4)
+    told = house.client.hlen(keys.done(job.job.key))
+    assert told >= 4
+    house.controller.tick()
+    assert house.client.hlen(keys.done(job.job.key)) == 0
+    for info in list(job.store.list(layout.RECEIPTS)):
+        job.store.delete(info.name)  # the controller has them in hand
+    wait_until(house.until_ended(job))
+    manifest = job.manifest()
+    assert manifest is not None
+    assert (manifest.totals.rows, manifest.totals.computed) == (200, 200)
+    assert len(list(job.store.list(layout.RECEIPTS))) == job.job.chunks - told
+
+
+def test_a_part_that_vanished_before_the_end_is_computed_again_and_counted_once(
     house: House, job: FakeJob, wait_until: Wait
 ) -> None:
     house.follow(job)
     house.work()
+    house.controller.following[job.job.key].tick(read_queue(house.client, "default"))
     job.store.delete(layout.part(7))
+    house.controller.tick()
+    done = house.client.hmget(keys.job(job.job.key), "done_chunks", "done_rows")
+    assert done == [b"19", b"190"]
     wait_until(house.until_ended(job))
     job.check()
+    manifest = job.manifest()
+    part = next(p for p in manifest.parts if p.chunk == 7) if manifest else None
+    data = job.store.read(layout.part(7))
+    assert part is not None
+    assert data is not None
+    assert part.sha256 == hashlib.sha256(data).hexdigest()
 
 
 # -- who reconciles

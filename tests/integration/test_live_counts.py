@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from schemas import keys
-from schemas.live_counts import begin_counting, count_in, take_out
+from schemas.live_counts import begin_counting, count_in, tell
+from schemas.live_counts import counted as counted_chunks
 from schemas.manifest import Receipt
 
 JOB = "a" * 16
@@ -43,11 +44,16 @@ def test_telling_twice_counts_once(redis_client: redis.Redis) -> None:
     assert count_in(redis_client, JOB, [receipt(0), receipt(1)]) == 2
     assert count_in(redis_client, JOB, [receipt(1), receipt(2)]) == 1
     assert counted(redis_client) == sums({0, 1, 2})
-    assert take_out(redis_client, JOB, [1, 7]) == 1
-    assert take_out(redis_client, JOB, [1]) == 0
-    assert {k: n for k, n in counted(redis_client).items() if n} == {
-        k: n for k, n in sums({0, 2}).items() if n
-    }
+    assert counted_chunks(redis_client, JOB) == {0, 1, 2}
+
+
+def test_a_worker_leaves_its_receipt_and_a_controller_none(redis_client: redis.Redis) -> None:
+    begin_counting(redis_client, JOB, "c1", {"rows": 30})
+    tell(redis_client, JOB, receipt(0))
+    count_in(redis_client, JOB, [receipt(0), receipt(1)])
+    tell(redis_client, JOB, receipt(1))  # late: whoever counted it knows it
+    assert redis_client.hkeys(keys.done(JOB)) == [b"0"]
+    assert counted(redis_client) == sums({0, 1})
 
 
 def test_nothing_is_counted_before_a_controller_begins_or_after_the_end(
@@ -75,15 +81,19 @@ def test_a_controller_that_takes_over_goes_on_and_one_after_a_loss_begins_anew(
 def test_every_key_has_a_life(redis_client: redis.Redis) -> None:
     begin_counting(redis_client, JOB, "c1", {"rows": 30})
     count_in(redis_client, JOB, [receipt(0)])
-    for key in (keys.job(JOB), keys.done(JOB), keys.errors(JOB)):
+    tell(redis_client, JOB, receipt(1))
+    for key in (keys.job(JOB), keys.done(JOB), keys.errors(JOB), keys.counted(JOB)):
         assert 0 < redis_client.ttl(key) <= keys.JOB_LIFE_S
 
 
-def test_a_damaged_receipt_is_put_away_without_a_word(redis_client: redis.Redis) -> None:
+def test_a_part_that_is_gone_has_all_counted_anew(redis_client: redis.Redis) -> None:
     begin_counting(redis_client, JOB, "c1", {"rows": 30})
-    redis_client.hset(keys.done(JOB), "4", "{")
-    assert take_out(redis_client, JOB, [4]) == 0
-    assert redis_client.hkeys(keys.done(JOB)) == []
+    count_in(redis_client, JOB, [receipt(0), receipt(9)])
+    begin_counting(redis_client, JOB, "c1", {"rows": 30}, anew=True)
+    assert counted(redis_client) == sums(set())
+    count_in(redis_client, JOB, [receipt(9)])
+    assert counted(redis_client) == sums({9})
+    assert counted_chunks(redis_client, JOB) == {9}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -96,12 +106,13 @@ def test_workers_and_controllers_tell_in_any_order(redis_client: redis.Redis, se
         kind = dice.choice(["commit", "commit", "tell", "vanish", "take over"])
         if kind == "commit":
             there.add(chunk)
-            count_in(redis_client, JOB, [receipt(chunk)])
+            tell(redis_client, JOB, receipt(chunk))
         elif kind == "tell":
             count_in(redis_client, JOB, [receipt(c) for c in there if dice.random() < 0.5])
         elif kind == "vanish":
             there.discard(chunk)
-            take_out(redis_client, JOB, [chunk])
+            begin_counting(redis_client, JOB, f"c{step}", {"rows": 200}, anew=True)
+            count_in(redis_client, JOB, map(receipt, there))
         else:
             begin_counting(redis_client, JOB, f"c{step}", {"rows": 200})
     found = {k: n for k, n in counted(redis_client).items() if n}
