@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from producers.wording import short_time
 from schemas import layout, parquet
 from schemas.errors import ColumnError, HeadraceError, JobNotFound
 from schemas.job import Job, parse_job
@@ -74,10 +75,10 @@ def _lines(explanation: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
     for attempt in row["attempts"]:
         kind = attempt["error_type"]
         why = f" ({kind})" if kind and kind != attempt["outcome"] else ""
-        where = f"on {attempt['worker']}, {attempt['seconds']:.2f} s"
+        where = f"on {attempt['worker']}, {short_time(attempt['seconds'])}"
         yield f"  {attempt['started']}  {attempt['outcome']}{why} {where}"
         if attempt["stages_s"]:
-            yield "    " + "  ".join(f"{n} {s:.2f} s" for n, s in attempt["stages_s"].items())
+            yield "    " + "  ".join(f"{n} {short_time(s)}" for n, s in attempt["stages_s"].items())
         if attempt["last_stage"]:
             yield f"    was at {attempt['last_stage']}, seen by {attempt['seen_by']}"
 

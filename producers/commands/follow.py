@@ -109,8 +109,9 @@ def conclude(now: Snapshot, store: Store, *, as_json: bool, seconds: float) -> i
     else:
         for line in summary(now, seconds):
             out.print(line, highlight=False, soft_wrap=True)
-        if store.head(layout.REPORT) is not None:
-            out.print(f"  report  {now.output}/{layout.REPORT}", highlight=False, soft_wrap=True)
+        is_there = store.head(layout.REPORT) is not None
+        report = f"{now.output}/{layout.REPORT}" if is_there else f"headrace report {now.output}"
+        out.print(f"  report  {report}", highlight=False, soft_wrap=True)
     return _CODES.get(now.state, ExitCode.OK)
 
 

@@ -70,8 +70,8 @@ def broker_if_any(settings: Settings, job: Job) -> Broker | None:
         return None
 
 
-def needed_broker(settings: Settings) -> Broker:
-    """The broker of the settings.
+def needed_broker(settings: Settings, *, warn: bool = True) -> Broker:
+    """The broker of the settings; `warn` says what is amiss with it, for whoever sends to it.
 
     Raises:
         ConfigError: none was named. BrokerError: it does not answer.
@@ -80,7 +80,7 @@ def needed_broker(settings: Settings) -> Broker:
         raise ConfigError(
             "this needs --broker URL or HEADRACE_BROKER_URL, e.g. redis://localhost:6379/0"
         )
-    return broker_of(settings.broker_url.get_secret_value(), settings, warn=True)
+    return broker_of(settings.broker_url.get_secret_value(), settings, warn=warn)
 
 
 def registry_of(settings: Settings) -> Registry:

@@ -111,7 +111,7 @@ def list_workers(flags: dict[str, Any], *, as_json: bool) -> int:
         ConfigError: no broker was named. BrokerError: it does not answer.
     """
     now_s = time.time()
-    workers = list(read_workers(needed_broker(settings_of(flags)).client, now_s))
+    workers = list(read_workers(needed_broker(settings_of(flags), warn=False).client, now_s))
     if as_json:
         out.print_json(json.dumps([w.to_json() for w in workers]))
         return ExitCode.OK
@@ -143,7 +143,8 @@ def watch_job(where: str, flags: dict[str, Any]) -> int:
     job, store = find_job(where, settings)
     now = take_snapshot(store, job, None)
     if now.finished_s is None:
-        broker = needed_broker(settings) if settings.broker_url else broker_if_any(settings, job)
+        named = settings.broker_url is not None
+        broker = needed_broker(settings, warn=False) if named else broker_if_any(settings, job)
         if broker is None:
             err.print(_BY_FILES, highlight=False, soft_wrap=True)
         try:

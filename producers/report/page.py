@@ -25,9 +25,12 @@ VERDICTS = {
     "finished": "Every row is accounted for",
     "failed": "The job failed",
     "cancelled": "The job was cancelled",
-    "running": "The job is still running",
+    "running": "The job has not ended yet",
     "paused": "The job is paused",
 }
+
+
+ENDS = ("finished", "failed", "cancelled")
 
 
 def build_report(
@@ -68,7 +71,7 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         manifest=facts.manifest,
         totals=facts.manifest.totals,
         verdict=VERDICTS.get(facts.manifest.state, facts.manifest.state),
-        reason=redact(facts.manifest.reason),
+        reason=sentence(redact(facts.manifest.reason)),
         by_what=by_what(facts),
         missing=facts.job.rows - facts.manifest.totals.rows,
         tiles=tiles(facts),
@@ -120,7 +123,7 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
         (count(totals.errors), "error rows", percent(totals.errors, totals.rows)),
         (
             seconds(manifest.finished_s - manifest.submitted_s),
-            "from submit to end",
+            "from submit to end" if manifest.state in ENDS else "since the submission",
             f"{seconds(work_s)} of work",
         ),
         (
@@ -191,11 +194,19 @@ def about(facts: Facts) -> list[tuple[str, str]]:
         ("Id column", spec.id_column or "row number in its file"),
         ("Carried columns", ", ".join(c.name for c in job.carried)),
         ("Submitted", when(job.submitted_s)),
-        ("Ended", when(facts.manifest.finished_s)),
+        (
+            "Ended" if facts.manifest.state in ENDS else "As of",
+            when(facts.manifest.finished_s),
+        ),
         ("Rows reused of", redact(job.options.reuse_output or "")),
         ("Trace of the job", job.trace_id or ""),
     ]
     return [(name, value) for name, value in lines if value]
+
+
+def sentence(text: str) -> str:
+    """With a capital letter, for where it stands first; the rest is as it was said."""
+    return text[:1].upper() + text[1:]
 
 
 def short_command(command: str) -> str:

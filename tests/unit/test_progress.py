@@ -15,6 +15,7 @@ from rich.console import Console
 from producers.commands.status import lines_of
 from producers.progress import Rate, at_work, pace, show_progress, stage_shares, tell, trouble
 from producers.snapshot import Snapshot
+from producers.wording import plural, short_time
 from schemas import keys
 from schemas.manifest import Receipt
 
@@ -163,3 +164,9 @@ def test_committed_chunks_add_their_stages_to_the_live_counters() -> None:
     counters = keys.counters_of(receipt)
     assert counters["stage_ms:forward"] == 1234
     assert counters["stage_ms:read"] == 10
+
+
+def test_numbers_are_put_into_words_that_say_as_much_as_they_know() -> None:
+    assert [plural(n, "row") for n in (0, 1, 2_000)] == ["0 rows", "1 row", "2,000 rows"]
+    told = [short_time(s) for s in (0.0, 0.0004, 0.0084, 0.9994, 0.9996, 1.234)]
+    assert told == ["< 1 ms", "< 1 ms", "8 ms", "999 ms", "1.00 s", "1.23 s"]
