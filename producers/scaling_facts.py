@@ -203,7 +203,7 @@ class Teller:
         workers = self.workers(now)
         self.facts = {}
         for following in followed:
-            busy = sum(w.job == following.job.key for w in workers)
+            busy = sum(w.job == following.job.key and not w.is_loading for w in workers)
             facts = self._facts(following, busy, now)
             if rests(following.job.key):
                 facts = replace(facts, ready=0)

@@ -30,6 +30,8 @@ class WorkerSeen:
     chunks: tuple[int, ...]
     model: str = ""
     """What is loaded; empty: nothing yet."""
+    is_loading: bool = False
+    """It has work in hand whose model is not on its device yet."""
     progress_s: float | None = None
     """When it last gave a batch to its device; None: it has not yet."""
 
@@ -65,6 +67,8 @@ def _worker(name: str, told: dict[str, str]) -> WorkerSeen:
         job=job,
         chunks=chunks,
         model=told.get("model", ""),
+        is_loading=bool(job)
+        and told.get("model") == "",  # who tells no model at all is another version
         progress_s=float(told["progress_s"]) if "progress_s" in told else None,
     )
 

@@ -160,6 +160,27 @@ def test_speed_is_measured_and_remembered_for_the_next_job(
     assert facts.tokens_per_s == pytest.approx(1_000, rel=0.02)
 
 
+def test_the_time_that_a_model_takes_to_load_is_no_work(
+    followed: Following, redis_client: redis.Redis
+) -> None:
+    """Else the first figure is far too low: more workers than needed, and a deadline in danger."""
+    key, teller, now = followed.job.key, Teller(redis_client), time.time()
+    for name in ("w1", "w2"):
+        worker(redis_client, name, key)
+        redis_client.hset(keys.worker(name), "model", "")
+    for second in range(12):
+        if second == 5:
+            for name in ("w1", "w2"):
+                redis_client.hset(keys.worker(name), "model", "there")
+        scored = max(0, second - 4)
+        redis_client.hset(
+            keys.job(key), mapping={"tokens": 2_000 * scored, "done_rows": 10 * scored}
+        )
+        teller.tell([followed], now + second)
+    (facts,) = read_facts(redis_client, now).jobs
+    assert facts.tokens_per_s == pytest.approx(1_000, rel=0.02)
+
+
 def test_a_job_that_nobody_follows_wants_nobody(
     followed: Following, redis_client: redis.Redis
 ) -> None:
