@@ -101,6 +101,18 @@ def test_layers_that_read_one_input_round_it_once(bert: Any) -> None:
     assert own.query.rounding is not layer.attention.output.dense.rounding
 
 
+def test_a_gelu_is_done_by_the_layer_before_it_and_not_twice(bert: Any) -> None:
+    import torch
+
+    before = run(bert)
+    quantize(bert, lambda: run(bert))
+    inner = bert.encoder.layer[0].intermediate
+    assert inner.dense.then_gelu
+    assert type(inner.intermediate_act_fn) is torch.nn.Identity
+    assert not bert.encoder.layer[0].output.dense.then_gelu
+    assert float((run(bert) - before).abs().mean()) < 0.05
+
+
 @given(hnp.arrays(np.float32, (3, 8), elements=st.floats(-1e4, 1e4, width=32)))
 def test_a_token_is_rounded_to_within_half_a_step_of_its_own(x: np.ndarray) -> None:
     import torch

@@ -41,7 +41,7 @@ def lay_out(model: Any) -> int:
     shared = _shared_weights(model)
     replaced = 0
     for owner in list(model.modules()):
-        gelu_for = _fusable(owner)
+        gelu_for = gelu_behind(owner)
         for name, layer in list(owner.named_children()):
             if not _worth_it(layer) or layer.weight.data_ptr() in shared:
                 continue
@@ -52,7 +52,7 @@ def lay_out(model: Any) -> int:
             setattr(owner, name, new)
             _let_go(layer.weight)
             if fuse:
-                setattr(owner, gelu_for[1], _identity())
+                setattr(owner, gelu_for[1], identity())
             replaced += 1
     return replaced
 
@@ -94,13 +94,13 @@ def _worth_it(layer: Any) -> bool:
     )
 
 
-def _fusable(owner: Any) -> tuple[str, str]:
+def gelu_behind(owner: Any) -> tuple[str, str]:
     """Names of a linear layer and of the exact GELU right behind it; empty where there is none."""
     from transformers.activations import ACT2FN
 
     for linear, activation in FUSED:
         found = getattr(owner, activation, None)
-        if type(found) is type(ACT2FN["gelu"]) and _worth_it(getattr(owner, linear, None)):
+        if type(found) is type(ACT2FN["gelu"]) and hasattr(owner, linear):
             return linear, activation
     return "", ""
 
@@ -133,7 +133,8 @@ def _let_go(weight: Any) -> None:
         ctypes.CDLL(None).madvise(where, size, mmap.MADV_DONTNEED)  # advice: failing is no harm
 
 
-def _identity() -> Any:
+def identity() -> Any:
+    """A module that gives what it is given, in the place of one that another has taken in."""
     import torch
 
     return torch.nn.Identity()
