@@ -23,6 +23,7 @@ import pytest
 from schemas.broker import connect
 from schemas.embedded_redis import EmbeddedRedis
 from schemas.errors import ExitCode
+from tests.acceptance.frozen import frozen, interrupt
 from tests.conftest import wait_until
 from tests.unit.tiny_models import save_model
 from workers.engine.device import dtypes_of
@@ -138,15 +139,13 @@ def test_ctrl_c_drains_says_how_to_go_on_and_resume_computes_what_is_missing(
     start: Any, call: Any, corpus: Path, tmp_path: Path, home: Path
 ) -> None:
     output = tmp_path / "out"
-    run = start(
-        "headrace", "run", *fake(corpus, output, "--task-params", SLOW, "--chunk-rows", "50")
-    )
+    job = fake(corpus, output, "--task-params", SLOW, "--chunk-rows", "50", "--workers", "1")
+    run = start("headrace", "run", *job)
     wait_until(lambda: parts(output) >= 2, 60)
     notes = home / "state" / "headrace" / "running"
     assert len(list(notes.iterdir())) == 1, "other terminals find the run's own Redis"
     watch = start("headrace", "watch", str(output))
-    run.send_signal(signal.SIGINT)
-    _, err = run.communicate(timeout=60)
+    err = interrupt(run, home)
     assert run.returncode == ExitCode.INTERRUPTED
     assert f"headrace resume {output}" in err
     assert list(notes.iterdir()) == []
@@ -209,11 +208,12 @@ def test_a_cancelled_job_ends_and_resumes(
     output = tmp_path / "out"
     with EmbeddedRedis() as server:
         broker = {"HEADRACE_BROKER_URL": server.url}
-        start("headrace-worker", "start", "--workers", "1", **broker)
+        worker = start("headrace-worker", "start", "--workers", "1", **broker)
         job = fake(corpus, output, "--task-params", SLOW, "--chunk-rows", "50")
         submit = start("headrace", "submit", *job, "--wait", **broker)
         wait_until(lambda: parts(output) >= 1, 60)
-        assert call("headrace", "cancel", str(output), **broker)[0] == ExitCode.OK
+        with frozen(worker):  # or the job may be over before the command has started
+            assert call("headrace", "cancel", str(output), **broker)[0] == ExitCode.OK
         submit.communicate(timeout=60)
         assert submit.returncode == ExitCode.JOB_CANCELLED
         assert parts(output) < 12
@@ -223,15 +223,13 @@ def test_a_cancelled_job_ends_and_resumes(
 
 
 def test_the_input_that_changed_is_refused_before_anything_is_computed(
-    call: Any, start: Any, corpus: Path, tmp_path: Path
+    call: Any, start: Any, corpus: Path, tmp_path: Path, home: Path
 ) -> None:
     output = tmp_path / "out"
-    run = start(
-        "headrace", "run", *fake(corpus, output, "--task-params", SLOW, "--chunk-rows", "50")
-    )
+    job = fake(corpus, output, "--task-params", SLOW, "--chunk-rows", "50", "--workers", "1")
+    run = start("headrace", "run", *job)
     wait_until(lambda: parts(output) >= 1, 60)
-    run.send_signal(signal.SIGINT)
-    run.communicate(timeout=60)
+    interrupt(run, home)
     pq.write_table(pq.ParquetFile(corpus).read().slice(0, 500), corpus)
     before = parts(output)
     code, _, err = call("headrace", "resume", str(output))
