@@ -44,9 +44,9 @@ def run(
     flags: dict[str, Any],
 ) -> None:
     """Score a corpus on this machine, from start to end, with workers of its own."""
-    from producers.commands.run import run_job
+    from producers.commands.local import run_from_cold
 
-    raise typer.Exit(run_job(inputs, output, {**flags, "broker_url": broker}, as_json=json))
+    raise typer.Exit(run_from_cold(inputs, output, {**flags, "broker_url": broker}, as_json=json))
 
 
 @app.command()

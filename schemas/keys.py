@@ -24,9 +24,10 @@ headrace:hosts:{queue}       hash     1 day, renewed      host → slots, runnin
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from schemas.manifest import Receipt
+if TYPE_CHECKING:
+    from schemas.manifest import Receipt
 
 PREFIX = "headrace:"
 JOB_LIFE_S = 7 * 86_400

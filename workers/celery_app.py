@@ -18,6 +18,7 @@ from celery import Celery, shared_task, signals
 
 from schemas.broker import connect
 from schemas.celery_config import config_for, ledger_of
+from schemas.collection import no_collection
 from schemas.errors import ConfigError
 from schemas.message import SCORE_CHUNK
 from schemas.settings import Settings, load_settings
@@ -49,9 +50,10 @@ def make_app(settings: Settings) -> Celery:
 @shared_task(name=SCORE_CHUNK, ignore_result=True, bind=True)
 def score_chunk(self: Any, body: Any) -> None:
     """One message: see `workers.handler.handle`."""
-    from workers.handler import handle
+    with no_collection():
+        from workers.handler import handle
 
-    runtime = _runtime(self.app)
+        runtime = _runtime(self.app)
     if not is_wanted(self.app, self.request.delivery_info["routing_key"], self.request.id):
         log.info("message.dropped", reason="taken back")
         return

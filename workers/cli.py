@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from schemas.collection import no_collection
 from schemas.door import open_door
 
 app = typer.Typer(
@@ -53,7 +54,8 @@ def start(
     log_level: LogLevel = None,
 ) -> None:
     """Serve a queue with one process a device until SIGTERM, which drains."""
-    from workers.start import start_fleet
+    with no_collection():
+        from workers.start import start_fleet
 
     flags: dict[str, Any] = {
         "broker_url": broker,
@@ -92,7 +94,8 @@ def fleet(
     log_level: LogLevel = None,
 ) -> None:
     """Serve a queue with as many of this host's devices as the controller wants."""
-    from workers.start import start_fleet
+    with no_collection():
+        from workers.start import start_fleet
 
     flags: dict[str, Any] = {
         "broker_url": broker,

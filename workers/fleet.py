@@ -16,12 +16,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from schemas.errors import ExitCode
 from schemas.telemetry.logs import get_logger
 from workers.placing import Ask, Place, place
 from workers.slots import Slot
-from workers.watch import Doing
+
+if TYPE_CHECKING:
+    from workers.watch import Doing
 
 log = get_logger(__name__)
 
@@ -117,7 +120,8 @@ class Fleet:
 
     def run(self) -> int:
         """Exit code: 0 after a drain, `CRASH_LOOP` when no slot could be kept alive."""
-        self.children = [Child(slot) for slot in self.slots]
+        if not self.children:
+            self.begin()
         while not self.stopping.is_set():
             self.beat_s = time.monotonic()
             self._adjust()
@@ -129,6 +133,20 @@ class Fleet:
                 return code
             self.stopping.wait(TICK_S)
         return self._drain()
+
+    def begin(self) -> None:
+        """Start what is wanted now; `run` goes on from there."""
+        self.children = [Child(slot) for slot in self.slots]
+        self._adjust()
+        for child in self.children:
+            self._tend(child)
+
+    def kill(self) -> None:
+        """End at once whoever is left; they lose nothing by it."""
+        for child in self.children:
+            if child.process is not None and child.process.poll() is None:
+                os.killpg(child.process.pid, signal.SIGKILL)
+                child.process.wait()
 
     def stop(self) -> None:
         """Ask for a drain; a second call makes it quick."""

@@ -14,6 +14,7 @@ import redis
 from schemas import keys
 from schemas.broker import connect
 from schemas.celery_config import send
+from schemas.collection import no_collection
 from schemas.errors import ModelError
 from schemas.job import Job
 from schemas.manifest import Attempt
@@ -94,7 +95,8 @@ class Runtime:
         wanted = engine_name(job)
         if self._engine is None or self._engine[0] != wanted:
             self._engine = None  # the old model leaves before the new one comes
-            self._engine = (wanted, *self._load(job))
+            with no_collection():
+                self._engine = (wanted, *self._load(job))
         _, engine, book = self._engine
         engine.budget = book.start(job.options.batch_tokens)
         return engine

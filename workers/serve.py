@@ -11,6 +11,7 @@ import signal
 import sys
 import warnings
 
+from schemas.collection import no_collection
 from schemas.settings import load_settings
 
 
@@ -18,9 +19,10 @@ def main() -> None:
     """Serve the queues of the settings until SIGTERM."""
     _die_with_parent()
     _keep_to(sys.argv[1:])  # before anything counts the cores to size its pool of threads
-    from celery.platforms import SecurityWarning
+    with no_collection():
+        from celery.platforms import SecurityWarning
 
-    from workers.celery_app import serve
+        from workers.celery_app import serve
 
     # about pickle under root; JSON is all we accept, and a container's user is its image's affair
     warnings.simplefilter("ignore", SecurityWarning)

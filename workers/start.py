@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from schemas.broker import connect, ping_or_raise, server_warnings
+from schemas.collection import no_collection
 from schemas.errors import ConfigError
 from schemas.settings import Settings, environment_of, load_settings, process_environment
 from schemas.telemetry.logs import configure_logging, get_logger
-from schemas.telemetry.prometheus import forget_gauges
-from workers.answers import Answers
 from workers.fleet import Fleet
-from workers.health import serve_health
 from workers.quota import cores_granted
 from workers.slots import cores_available, describe, plan_slots
-from workers.watch import Watch
 
 log = get_logger(__name__)
 
@@ -36,37 +33,70 @@ def start_fleet(flags: dict[str, Any], *, follows: bool = False) -> int:
     """
     settings = load_settings(**flags)
     configure_logging(settings, sys.stderr)
-    client = _client(settings)
+    url = _broker_url(settings)
     most = settings.max_workers if follows else None
     slots = plan_slots(settings, cores_available(), most, cores_granted())
     environment = process_environment(**environment_of(settings))
     fleet = Fleet(slots, environment, settings.grace_s, queue=settings.queue)
-    watch = Watch(client, fleet.running)
-    fleet.doing = lambda name: watch.doing.get(name)
-    fleet.on_end = watch.ended
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: fleet.stop())
     queues = _queues(settings) if follows else [settings.queue]
-    log.info("worker.started", message=describe(slots), queue=",".join(queues))
+    with _metrics_folder(settings, fleet) as metrics:
+        if not follows:
+            fleet.begin()  # while they start, the rest of this process does
+        try:
+            code = _keep(fleet, settings, url, queues, metrics, follows=follows)
+        finally:
+            fleet.kill()  # nobody is left but after an error of our own
+    log.info("worker.stopped", exit_code=code)
+    return code
+
+
+def _keep(
+    fleet: Fleet,
+    settings: Settings,
+    url: str,
+    queues: Sequence[str],
+    metrics: Path | None,
+    *,
+    follows: bool,
+) -> int:
+    """Watch the fleet until it ends; returns the exit code."""
+    with no_collection():
+        from schemas.telemetry.prometheus import forget_gauges
+        from workers.health import serve_health
+        from workers.watch import Watch
+
+    watch = Watch(_client(url), fleet.running)
+    fleet.doing = lambda name: watch.doing.get(name)
+
+    def ended(worker: str) -> None:
+        watch.ended(worker)
+        if metrics is not None:
+            forget_gauges(metrics, worker)
+
+    fleet.on_end = ended
+    log.info("worker.started", message=describe(fleet.slots), queue=",".join(queues))
     with (
-        _metrics_folder(settings, fleet, watch) as metrics,
         _answers(settings, queues, fleet, follows),
         serve_health(settings.health, fleet, watch, metrics),
     ):
         watch.start()
         code = fleet.run()
         watch.stop()
-        watch.forget(slot.name for slot in slots)
-    log.info("worker.stopped", exit_code=code)
+        watch.forget(slot.name for slot in fleet.slots)
     return code
 
 
-def _client(settings: Settings) -> Any:
+def _broker_url(settings: Settings) -> str:
     if settings.broker_url is None:
         raise ConfigError(
             "headrace-worker needs --broker URL or HEADRACE_BROKER_URL, e.g. redis://localhost:6379/0"
         )
-    url = settings.broker_url.get_secret_value()
+    return settings.broker_url.get_secret_value()
+
+
+def _client(url: str) -> Any:
     client = connect(url, name="headrace-fleet")
     ping_or_raise(client, url)
     for warning in server_warnings(client):
@@ -80,7 +110,7 @@ def _queues(settings: Settings) -> list[str]:
 
 
 @contextlib.contextmanager
-def _metrics_folder(settings: Settings, fleet: Fleet, watch: Watch) -> Iterator[Path | None]:
+def _metrics_folder(settings: Settings, fleet: Fleet) -> Iterator[Path | None]:
     """Where the workers keep what they count, for the block's life; None where nobody asks."""
     if settings.health is None:
         yield None
@@ -88,12 +118,6 @@ def _metrics_folder(settings: Settings, fleet: Fleet, watch: Watch) -> Iterator[
     with tempfile.TemporaryDirectory(prefix="headrace-metrics-") as name:
         folder = Path(name)
         fleet.environment = {**fleet.environment, "PROMETHEUS_MULTIPROC_DIR": name}
-
-        def ended(worker: str) -> None:
-            watch.ended(worker)
-            forget_gauges(folder, worker)
-
-        fleet.on_end = ended
         yield folder
 
 
@@ -110,6 +134,8 @@ def _answers(
             "headrace-worker fleet needs --controller URL or HEADRACE_CONTROLLER_URL, e.g. "
             "http://localhost:8080 (headrace controller --listen); for a fixed number: start"
         )
+    from workers.answers import Answers
+
     answers = Answers(
         settings.controller_url,
         queues,

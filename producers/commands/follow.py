@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
@@ -15,6 +16,7 @@ from producers.finishing import tell
 from producers.progress import duration, show_progress
 from producers.snapshot import Snapshot, take_snapshot
 from schemas import layout
+from schemas.collection import no_collection
 from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
 from schemas.manifest import parse_manifest
@@ -130,6 +132,13 @@ def write_report_if_able(store: Store, settings: Settings) -> None:
         store.replace(layout.REPORT, build_report(store, settings).encode())
     except HeadraceError as error:
         log.info("job.finished", reason=f"no report: {error}")
+
+
+def load_report() -> None:
+    """Import what a report is drawn with, where it is installed: half a second."""
+    with contextlib.suppress(ImportError), no_collection():
+        import matplotlib.backends.backend_svg
+        import matplotlib.figure  # noqa: F401
 
 
 def summary(now: Snapshot, seconds: float) -> list[str]:

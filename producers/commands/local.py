@@ -6,14 +6,23 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from producers.worker_door import worker_door
+from schemas import layout
+from schemas.collection import no_collection
 from schemas.embedded_redis import EmbeddedRedis, die_with
 from schemas.errors import ExitCode, HeadraceError
-from schemas.settings import Settings, environment_of, process_environment, state_folder
+from schemas.settings import (
+    Settings,
+    environment_of,
+    load_settings,
+    process_environment,
+    state_folder,
+)
 
 # The fleet itself waits for its workers' grace and ten seconds; it is given a little more.
 _EXTRA_S = 15.0
@@ -42,10 +51,17 @@ class LocalFleet:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
-    def stop(self) -> None:
-        """Drain: SIGTERM, and SIGKILL for what outlasts its grace."""
+    def name_log(self, job: str) -> None:
+        """Call the log by the job's id, now that there is one."""
+        named = self.log.with_name(f"workers-{job}.log")
+        self.log.replace(named)  # who writes to it goes on
+        self.log = named
+
+    def stop(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Drain: SIGTERM, and SIGKILL for what outlasts its grace; a drain is mostly waiting."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+            meanwhile()
             try:
                 self.process.wait(self.grace_s + _EXTRA_S)
             except subprocess.TimeoutExpired:
@@ -57,25 +73,72 @@ class LocalFleet:
         self.process.wait()
 
 
-@contextlib.contextmanager
-def local_broker(settings: Settings) -> Iterator[str]:
-    """The URL of the broker that was named, or of an embedded Redis for the block's life."""
-    if settings.broker_url is not None:
-        yield settings.broker_url.get_secret_value()
-        return
-    with EmbeddedRedis() as server:
-        yield server.url
+class Here:
+    """Redis and workers on this machine for the life of a block; started once, when asked.
+
+    Leaving the block ends what runs, workers at once: `draining` lets them end in order first.
+    Entering it twice is safe; the inner end counts.
+    """
+
+    def __init__(self) -> None:
+        self._redis: EmbeddedRedis | None = None
+        self._fleet: LocalFleet | None = None
+        self.url = ""
+        """Of the broker that was named, else of our own Redis; empty before the start."""
+
+    @property
+    def fleet(self) -> LocalFleet:
+        assert self._fleet is not None, "not started"
+        return self._fleet
+
+    def start(self, settings: Settings) -> None:
+        """Start both; what runs already is left as it is.
+
+        Raises:
+            MissingExtra: there is no Redis, or the workers' side is not installed here.
+        """
+        if self._fleet is not None:
+            return
+        if settings.broker_url is not None:
+            self.url = settings.broker_url.get_secret_value()
+        else:
+            self._redis = EmbeddedRedis().start()
+            self.url = self._redis.url
+        self._fleet = start_workers(settings, self.url)
+
+    @contextlib.contextmanager
+    def draining(self, meanwhile: Callable[[], None]) -> Iterator[LocalFleet]:
+        """The workers for a block; at its end they finish or give back what they have, and end.
+
+        `meanwhile` is called while they do, unless the block ended with an error.
+        """
+        try:
+            yield self.fleet
+        except BaseException:
+            self.fleet.stop()
+            raise
+        self.fleet.stop(meanwhile)
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._fleet is not None and self._fleet.process.poll() is None:
+            self._fleet.kill()
+        self._fleet = None
+        if self._redis is not None:
+            self._redis.stop()
+        self._redis = None
 
 
-@contextlib.contextmanager
-def local_fleet(settings: Settings, broker_url: str, name: str) -> Iterator[LocalFleet]:
-    """Workers on this machine for the block's life; drained at its end.
+def start_workers(settings: Settings, broker_url: str) -> LocalFleet:
+    """`headrace-worker start` with these settings; its log is named after this process at first.
 
     Raises:
         MissingExtra: the workers' side is not installed here.
     """
     door = worker_door()
-    log = state_folder() / "logs" / f"workers-{name}.log"
+    log = state_folder() / "logs" / f"workers-of-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = process_environment(
         **{**environment_of(settings), "HEADRACE_BROKER_URL": broker_url}
@@ -87,8 +150,26 @@ def local_fleet(settings: Settings, broker_url: str, name: str) -> Iterator[Loca
             start_new_session=True,  # Ctrl-C is ours; we tell the workers ourselves
             preexec_fn=die_with(os.getpid()),  # killed with -9, we leave nobody behind
         )  # fmt: skip
-    fleet = LocalFleet(process, log, settings.grace_s)
-    try:
-        yield fleet
-    finally:
-        fleet.stop()
+    return LocalFleet(process, log, settings.grace_s)
+
+
+def run_from_cold(
+    inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_json: bool
+) -> int:
+    """`run_job`, with Redis and workers started before anything else is imported and planned.
+
+    Not where the output has a job already: it may be over, and then nobody is needed.
+    """
+    with Here() as here:
+        settings = load_settings(**flags)
+        if settings.wait_for is None and _is_new(output):
+            here.start(settings)
+        with no_collection():
+            from producers.commands.run import run_job
+
+        return run_job(inputs, output, flags, as_json=as_json, here=here)
+
+
+def _is_new(output: str) -> bool:
+    """Whether a folder of this machine holds no job; of other places that is not asked yet."""
+    return "://" not in output and not (Path(output) / layout.JOB).exists()

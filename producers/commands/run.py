@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from producers.commands.follow import (
     Interrupted,
     conclude,
     follow,
+    load_report,
     tell_if_ended_elsewhere,
     write_report_if_able,
 )
-from producers.commands.local import local_broker, local_fleet
-from producers.commands.session import broker_of, err, job_in, registry_of, settings_of
+from producers.commands.local import Here
+from producers.commands.session import Broker, broker_of, err, job_in, registry_of, settings_of
 from producers.commands.status import remember
 from producers.commands.submission import (
     index_reused,
@@ -50,8 +51,18 @@ from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.provider import Telemetry
 
 
-def run_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_json: bool) -> int:
-    """Plan, start Redis and workers, drive the job to its end; returns the exit code."""
+def run_job(
+    inputs: Sequence[str],
+    output: str,
+    flags: dict[str, Any],
+    *,
+    as_json: bool,
+    here: Here | None = None,
+) -> int:
+    """Plan, start Redis and workers, drive the job to its end; returns the exit code.
+
+    `here` may have been started already.
+    """
     settings = settings_of(flags)
     started = time.time()
     with job_trace(settings) as (trace, telemetry):
@@ -74,7 +85,9 @@ def run_job(inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_jso
                 + ("" if is_new else " (resumed)"),
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
-        return _drive_here(job, store, settings, trace, telemetry, started, as_json=as_json)
+        return _drive_here(
+            job, store, settings, trace, telemetry, started, as_json=as_json, here=here
+        )
 
 
 def resume_job(output: str, flags: dict[str, Any], *, wait: bool, as_json: bool) -> int:
@@ -194,10 +207,10 @@ def _drive_here(
     started: float,
     *,
     as_json: bool,
+    here: Here | None = None,
 ) -> int:
     """Workers of our own for as long as the job takes."""
-    with local_broker(settings) as url, _told_nearby(settings, job, url):
-        broker = broker_of(url, settings)
+    with here or Here() as here, _started(here, settings, job) as broker:
         controller = Controller(
             broker.client,
             broker.sender,
@@ -207,7 +220,7 @@ def _drive_here(
             keep_traces=settings.traces,
         )
         try:
-            with local_fleet(settings, url, job.id) as fleet, trace("follow"):
+            with here.draining(load_report) as fleet, trace("follow"):
                 now = follow(job, store, broker, controller, fleet.check, quiet=as_json)
         except Interrupted:
             return _interrupted(job, as_json=as_json)
@@ -222,6 +235,15 @@ def _drive_here(
         learn(cache_folder(), shape, workers, job, controller.ended[job.key])
     write_report_if_able(store, settings)
     return conclude(now, store, as_json=as_json, seconds=time.time() - started)
+
+
+@contextmanager
+def _started(here: Here, settings: Settings, job: Job) -> Iterator[Broker]:
+    """Redis and workers, started by now, and the connection to Redis."""
+    here.start(settings)
+    here.fleet.name_log(job.id)
+    with _told_nearby(settings, job, here.url):
+        yield broker_of(here.url, settings)
 
 
 def _told_nearby(settings: Settings, job: Job, url: str) -> AbstractContextManager[None]:

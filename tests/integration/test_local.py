@@ -1,0 +1,72 @@
+"""`headrace run` starts Redis and workers before it plans, and leaves nobody behind when that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from producers.commands import local
+from producers.commands.local import Here, run_from_cold
+from schemas import layout
+from schemas.errors import HeadraceError
+from schemas.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STATE", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def test_a_plan_that_fails_leaves_no_process(tmp_path: Path) -> None:
+    before = children()
+    with pytest.raises(HeadraceError, match=r"nothing\.parquet"):
+        run_from_cold(
+            [str(tmp_path / "nothing.parquet")],
+            str(tmp_path / "out"),
+            {"task": "fake"},
+            as_json=True,
+        )
+    assert children() == before
+
+
+def test_workers_are_there_before_the_plan_unless_the_output_has_a_job(tmp_path: Path) -> None:
+    assert local._is_new(str(tmp_path / "out"))
+    (tmp_path / "out" / layout.JOB).parent.mkdir(parents=True)
+    (tmp_path / "out" / layout.JOB).write_text("{}")
+    assert not local._is_new(str(tmp_path / "out"))
+    assert not local._is_new("s3://bucket/out")
+
+
+def test_started_twice_is_started_once_and_ended_once(tmp_path: Path) -> None:
+    before = children()
+    with Here() as here:
+        here.start(load_settings(workers=1))
+        url, process = here.url, here.fleet.process
+        here.start(load_settings(workers=1))
+        assert (here.url, here.fleet.process) == (url, process)
+        here.fleet.name_log("the-job")
+        assert here.fleet.log.name == "workers-the-job.log"
+        assert here.fleet.log.exists()
+        with here:
+            pass
+        assert process.poll() is not None
+    assert children() == before
+
+
+def test_a_job_that_ended_starts_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"text": ["one", "two"]}), tmp_path / "in.parquet")
+    job = ([str(tmp_path / "in.parquet")], str(tmp_path / "out"), {"task": "fake", "workers": 1})
+    assert run_from_cold(*job, as_json=True) == 0
+    started: list[str] = []
+    monkeypatch.setattr(local, "start_workers", lambda settings, url: started.append(url))
+    assert run_from_cold(*job, as_json=True) == 0
+    assert started == []
