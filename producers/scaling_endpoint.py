@@ -122,16 +122,21 @@ class Scaler:
         return body
 
     def all_wanted(self, facts: Facts, now_s: float) -> dict[str, Wanted]:
-        """What is wanted of each queue, for the metrics; decides nothing anew for others."""
+        """What is wanted of each queue, for the metrics: as was answered last, if that is not old.
+
+        Else it is decided here, and kept for nobody: who asks may have other limits.
+        """
         found = {}
         for queue in facts.queues:
-            before = self._before(queue)
-            limits = self._limits(self._hosts(queue, now_s))
-            found[queue] = before or decide(facts.demands(queue), facts.fleet(queue), limits, now_s)
+            before, at_s = self._before(queue)
+            if before is None or now_s - at_s > keys.SCALE_FRESH_S:
+                limits = self._limits(self._hosts(queue, now_s))
+                before = decide(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
+            found[queue] = before
         return found
 
     def _decide(self, queue: str, facts: Facts, limits: Limits, now_s: float) -> Wanted:
-        before = self._before(queue)
+        before, _ = self._before(queue)
         wanted = decide(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
         if wanted.deadline_at_risk and not (before and before.deadline_at_risk):
             log.warning("scaling.deadline_at_risk", queue=queue, reason=wanted.reason)
@@ -139,15 +144,16 @@ class Scaler:
         self.client.set(keys.scale(queue), kept, ex=keys.SCALE_LIFE_S)
         return wanted
 
-    def _before(self, queue: str) -> Wanted | None:
+    def _before(self, queue: str) -> tuple[Wanted | None, float]:
+        """The last answer, and when it was given."""
         raw = self.client.get(keys.scale(queue))
         if raw is None:
-            return None
+            return None, 0.0
         try:
             told = json.loads(raw)
-            return Wanted(**{name: told[name] for name in _WANTED})
+            return Wanted(**{name: told[name] for name in _WANTED}), float(told.get("at_s", 0.0))
         except (ValueError, KeyError, TypeError):
-            return None
+            return None, 0.0
 
     def _limits(self, hosts: list[Host]) -> Limits:
         most = self.max_workers or sum(h.slots for h in hosts) or MAX_WITHOUT_HOSTS

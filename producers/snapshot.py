@@ -17,8 +17,6 @@ from schemas.job import Job
 from schemas.manifest import JobState, Manifest, parse_manifest, parse_parked
 from schemas.storage.store import Store
 
-ANSWER_S = 60.0
-"""Chosen: a fleet asks every two seconds, KEDA every ten; an older answer is about another night."""
 TROUBLE_S = 90.0
 """Chosen: longer than the longest wait between two attempts on a chunk, so that it does not flicker."""
 
@@ -177,7 +175,7 @@ def _at_risk(job: Job, answer: bytes | None, now_s: float) -> bool:
         return _is_late(job, now_s)
     try:
         told = json.loads(answer) if answer else {}
-        return bool(told["deadline_at_risk"]) and now_s - float(told["at_s"]) < ANSWER_S
+        return bool(told["deadline_at_risk"]) and now_s - float(told["at_s"]) < keys.SCALE_FRESH_S
     except (ValueError, KeyError, TypeError):
         return False
 

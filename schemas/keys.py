@@ -35,6 +35,8 @@ WORKER_LIFE_S = 90
 CONTROLLER_LIFE_S = 10
 SPEEDS_LIFE_S = 30 * 86_400
 SCALE_LIFE_S = 86_400
+SCALE_FRESH_S = 60.0
+"""Chosen: a fleet asks every two seconds, KEDA every ten; an older answer is about another night."""
 
 JOBS = f"{PREFIX}jobs"
 WORKERS = f"{PREFIX}workers"

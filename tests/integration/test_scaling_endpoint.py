@@ -133,6 +133,19 @@ def test_a_deadline_in_danger_is_said_once_and_shown_by_status(
     assert not take_snapshot(due.store, due.job, redis_client).deadline_at_risk
 
 
+def test_metrics_do_not_repeat_the_answer_of_another_night(
+    port: int, followed: Following, redis_client: redis.Redis
+) -> None:
+    Teller(redis_client).tell([followed])
+    danger = {"workers": 19, "reason": "x", "deadline_at_risk": True}
+    for at_s, shown in ((time.time(), ("19.0", "1.0")), (time.time() - 600, ("19.0", "0.0"))):
+        kept = {**danger, "raised_s": None, "surplus_since_s": None, "at_s": at_s}
+        redis_client.set(keys.scale("default"), json.dumps(kept))
+        _, text = get(port, "/metrics")
+        assert f'headrace_workers_wanted{{queue="default"}} {shown[0]}' in text
+        assert f'headrace_deadline_at_risk{{queue="default"}} {shown[1]}' in text
+
+
 def test_a_paused_job_wants_nobody(
     port: int, followed: Following, redis_client: redis.Redis
 ) -> None:
