@@ -137,7 +137,7 @@ fuzz: $(VENV)/.dev  ## the parsers of whatever strangers may write, 5,000 exampl
 
 audit: $(VENV)/.pip  ## known vulnerabilities in the pinned set
 	@$(BIN)/python -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit
-	@$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	@$(VENV)/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 sbom: $(VENV)/.installed  ## what is installed here, as CycloneDX: dist/sbom.cdx.json
 	@$(BIN)/python -m venv $(VENV)/sbom && $(VENV)/sbom/bin/pip install --quiet cyclonedx-bom==7.5.0
