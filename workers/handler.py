@@ -38,6 +38,7 @@ from schemas.job import Job
 from schemas.leases import Mark
 from schemas.manifest import Attempt
 from schemas.message import ScoreChunk, parse_message
+from schemas.storage.store import Store
 from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.lost_attempt import record_death
@@ -94,6 +95,7 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
         runtime.drain,
         on_redis_away=runtime.redis_away,
         facts=facts_of(runtime.settings),
+        flags_in_store=lambda: flags_in(work.store),
     )
     with held:
         try:
@@ -111,6 +113,12 @@ def _check_served(job: Job, runtime: Runtime) -> None:
     device, dtype = runtime.identity.device, job.spec.dtype
     if job.spec.task != "fake" and dtype not in dtypes_of(device):
         raise OutOfReach(f"job {job.id} wants {not_served(dtype, device)}")
+
+
+def flags_in(store: Store) -> set[str]:
+    """What holds a job back, as its output has it: `cancelled`, `paused`. Raises StorageError."""
+    flags = {"cancelled": layout.CANCELLED, "paused": layout.PAUSED}
+    return {flag for flag, name in flags.items() if store.head(name) is not None}
 
 
 class Run:
@@ -154,8 +162,7 @@ class Run:
 
     def _is_off(self) -> bool:
         """Whether the job was cancelled or paused, maybe while this worker was down."""
-        store = self._work.store
-        return store.head(layout.CANCELLED) is not None or store.head(layout.PAUSED) is not None
+        return bool(flags_in(self._work.store))
 
     def _lease(self) -> Iterator[tuple[Chunk, ChunkControl]]:
         for number in self._message.chunks:

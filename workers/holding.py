@@ -17,9 +17,10 @@ from typing import Any
 import redis
 
 from schemas import keys
-from schemas.errors import LeaseLost, Stopped
+from schemas.errors import HeadraceError, LeaseLost, Stopped
 from schemas.leases import ENCODING, FORWARD, READING, WRITING, LeaseBook, Mark
 
+_LOOK_S = 5.0  # chosen: as often as the controller looks for cancel and pause in the store
 _BEAT_S = 1.0  # chosen: progress is for people, and a second is soon enough
 
 # Chosen: a SIGTERM to a process group comes twice, from the sender and from our own parent.
@@ -138,7 +139,9 @@ class Held:
         *,
         on_redis_away: Callable[[Exception], None] = lambda error: None,
         facts: dict[str, str] | None = None,
+        flags_in_store: Callable[[], set[str]] = set,
     ) -> None:
+        """`flags_in_store`: `cancelled`, `paused`, as the output has them; asked with Redis away."""
         self.book = LeaseBook(client, job, terms.lease_s)
         self.drain = drain
         self._client = client
@@ -147,6 +150,8 @@ class Held:
         self._terms = terms
         self._on_redis_away = on_redis_away
         self._facts = facts or {}
+        self._flags_in_store = flags_in_store
+        self._looked_s = float("-inf")
         self._progress_s: float | None = None
         self._controls: dict[int, ChunkControl] = {}
         self._flags: set[str] = set()
@@ -272,6 +277,18 @@ class Held:
             cancelled, paused = pipe.execute()[-1]
         except redis.RedisError as error:
             self.redis_away(error)
+            if not last:
+                self._look_in_store()
             return
         if not last:
             self._flags = {n for n, v in (("cancelled", cancelled), ("paused", paused)) if v}
+
+    def _look_in_store(self) -> None:
+        """Redis cannot tell whether the job was cancelled or paused: the output can."""
+        if time.monotonic() - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = time.monotonic()
+        try:
+            self._flags = self._flags_in_store()
+        except HeadraceError:  # the store is away as well: what was known holds
+            pass

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
 
 from schemas import keys
+from schemas.broker import connect
+from schemas.embedded_redis import EmbeddedRedis
+from schemas.errors import Stopped
 from schemas.leases import FORWARD, LeaseBook, Mark
 from workers.holding import Drain, Held, Terms
 
@@ -153,3 +157,19 @@ def test_a_heartbeat_under_way_does_not_take_again_what_was_given_back(
 
 def test_no_chunks_need_no_question(book: LeaseBook) -> None:
     assert book.alive([]) == set()
+
+
+def test_with_redis_away_the_output_says_whether_to_stop(tmp_path: Path, wait_until: Wait) -> None:
+    told: set[str] = set()
+    with EmbeddedRedis(tmp_path) as server:
+        client = connect(server.url, name="test")
+        held = Held(client, JOB, "w", Terms(30, 600, 5), Drain(), flags_in_store=lambda: set(told))
+        with held:
+            control, _ = held.take(1, 10, "a")
+            assert control is not None
+            server.kill()
+            told.add("cancelled")
+            wait_until(held.stop_reason, 20)
+            with pytest.raises(Stopped, match="cancelled"):
+                control.check()
+        client.close()
