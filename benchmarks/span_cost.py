@@ -3,6 +3,9 @@
 A whole worker's handling of a message (lease, read, tokenize, forward, write, commit, receipts) on
 one core, with an embedded Redis and a local folder. Each round does one message in each mode; what
 counts is the ratio within a round, so that a machine that is slow for a while is slow for all.
+Two clocks are read: the wall's, which also sees a worker that waits for a collector, and the
+process's CPU seconds, exporter threads included, which see nothing of who else uses the machine.
+`--by cpu` judges by the latter: for a machine that is shared.
 
 | mode | what is on |
 | --- | --- |
@@ -57,13 +60,15 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-spans-")))
         found = measure(args, folder, stack)
     print(json.dumps(found, indent=1))
-    missed = {m: c for m, c in found["cost"].items() if c["median"] > LIMITS[m]}
+    judged = found["cost" if args.by == "wall" else "cpu_cost"]
+    missed = {m: c for m, c in judged.items() if c["median"] > LIMITS[m]}
     sys.exit(1 if missed else 0)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.span_cost", description=__doc__)
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--by", choices=("wall", "cpu"), default="wall", help="clock that judges")
     parser.add_argument("--chunks", type=int, default=2, help="of a message")
     parser.add_argument("--rows", type=int, default=200, help="of a chunk")
     parser.add_argument("--corpus", type=Path, help="Parquet with a column text")
@@ -73,7 +78,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace, folder: Path, stack: ExitStack) -> dict[str, Any]:
-    """Seconds of each message by mode and round, and what each mode costs beside `off`."""
+    """Rows a second of each mode, and what each costs beside `off`, by both clocks."""
     from schemas.embedded_redis import EmbeddedRedis
 
     chunks = args.chunks * (args.rounds + 1)  # the first round warms up
@@ -92,24 +97,27 @@ def measure(args: argparse.Namespace, folder: Path, stack: ExitStack) -> dict[st
         for mode in MODES
     }
     seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
+    cpu_s: dict[str, list[float]] = {mode: [] for mode in MODES}
     for number in range(args.rounds + 1):
         first = number % len(MODES)  # each mode comes first, last and between in turn
         for mode in MODES[first:] + MODES[:first]:
             took = sides[mode].message(range(number * args.chunks, (number + 1) * args.chunks))
             if number:
-                seconds[mode].append(took)
+                seconds[mode].append(took[0])
+                cpu_s[mode].append(took[1])
     rows = args.chunks * args.rows
     return {
         "rows_a_message": rows,
         "rounds": args.rounds,
         "rows_per_s": {m: round(rows / statistics.median(s), 1) for m, s in seconds.items()},
-        "cost": {mode: _cost(seconds["off"], seconds[mode]) for mode in MODES[1:]},
+        "cost": {mode: cost(seconds["off"], seconds[mode]) for mode in MODES[1:]},
+        "cpu_cost": {mode: cost(cpu_s["off"], cpu_s[mode]) for mode in MODES[1:]},
         "spans": {mode: side.end() for mode, side in sides.items()},
     }
 
 
-def _cost(off: list[float], on: list[float]) -> dict[str, float]:
-    """Share of throughput lost, over the rounds."""
+def cost(off: list[float], on: list[float]) -> dict[str, float]:
+    """Share of throughput lost, over the rounds, out of seconds without spans and with them."""
     shares = [1 - a / b for a, b in zip(off, on, strict=True)]
     low, middle, high = statistics.quantiles(shares, n=4)
     return {"median": round(middle, 4), "quartile_1": round(low, 4), "quartile_3": round(high, 4)}
@@ -154,16 +162,16 @@ class _Side:
             make_sender(celery_url(broker)),
         )  # fmt: skip
 
-    def message(self, chunks: range) -> float:
-        """Handle one message; its seconds."""
+    def message(self, chunks: range) -> tuple[float, float]:
+        """Handle one message; its seconds, and this process's seconds on the CPU."""
         from schemas.message import ScoreChunk
         from workers.handler import handle
 
         job = self._job
         body = ScoreChunk(job=job.id, output=job.output, chunks=tuple(chunks), traceparent=None)
-        start = time.perf_counter()
+        start, on_cpu = time.perf_counter(), time.process_time()
         handle(body.model_dump(mode="json"), self._runtime)
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - on_cpu
 
     def end(self) -> dict[str, int]:
         """What became of the spans."""

@@ -99,7 +99,10 @@ def worker_name() -> str:
 
 @signals.setup_logging.connect
 def _logging(**_: Any) -> None:
+    from billiard.util import get_logger as of_processes
+
     configure_logging(load_settings(), sys.stderr)
+    of_processes().propagate = True  # billiard keeps its lines from us: they came out as bare text
 
 
 @signals.worker_process_shutdown.connect
@@ -185,6 +188,11 @@ def _parent_ends(**_: Any) -> None:
 
 def serve(settings: Settings, queues: list[str]) -> int:
     """Receive and compute until SIGTERM; returns the exit code. Blocks."""
+    from celery.apps import worker as door
+
+    # Celery 5.7 writes "worker: Warm shutdown" past all logging, among lines of JSON; the event
+    # `worker.draining` says the same.
+    door.safe_say = lambda *_, **__: None
     app = make_app(settings)
     worker = app.Worker(
         hostname=f"{worker_name()}@headrace",

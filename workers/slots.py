@@ -104,7 +104,8 @@ def cores_available() -> list[int]:
 
 def describe(slots: Sequence[Slot]) -> str:
     devices = sorted({s.device for s in slots})
-    return f"{len(slots)} worker(s) on {', '.join(devices)}"
+    workers = "worker" if len(slots) == 1 else "workers"
+    return f"{len(slots)} {workers} on {', '.join(devices)}"
 
 
 def _near(device: str, cores: Sequence[int]) -> tuple[int, ...]:

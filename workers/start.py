@@ -100,7 +100,7 @@ def _client(url: str) -> Any:
     client = connect(url, name="headrace-fleet")
     ping_or_raise(client, url)
     for warning in server_warnings(client):
-        log.warning("worker.started", reason=warning)
+        log.warning("broker.advice", reason=warning)
     return client
 
 

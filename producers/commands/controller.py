@@ -13,6 +13,7 @@ from producers.commands.status import remember
 from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
 from schemas import keys
+from schemas.broker import server_warnings
 from schemas.errors import ExitCode, HeadraceError, error_type_of
 from schemas.settings import Settings
 from schemas.telemetry import names
@@ -33,7 +34,9 @@ def run_controller(flags: dict[str, Any]) -> int:
         BrokerError: Redis does not answer.
     """
     settings = settings_of(flags, is_service=True)
-    broker = needed_broker(settings)
+    broker = needed_broker(settings, warn=False)
+    for advice in server_warnings(broker.client):
+        log.warning("broker.advice", reason=advice)
     telemetry = start_telemetry(names.SERVICE_CONTROLLER, settings)
     controller = Controller(
         broker.client,

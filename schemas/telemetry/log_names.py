@@ -43,6 +43,7 @@ LOG_EVENTS: dict[str, str] = {
     "http.failed": "a request for health, scale or metrics could not be answered",
     "broker.unreachable": "Redis does not answer; it is tried again",
     "broker.recovered": "Redis answers again",
+    "broker.advice": "Redis answers, but is set up so that it may lose what it holds",
     "store.retried": "a call of the store failed and is made again",
     "trace.not_written": "the spans of an attempt did not reach `_traces/`",
     "telemetry.started": "where spans and metrics go",

@@ -151,6 +151,17 @@ def test_killed_attempts_have_their_span_and_the_others_their_stages(seen: Night
     assert {"job", "plan", "finish", f"send {QUEUE}"} <= by_trace[job["trace_id"]]
 
 
+def test_services_write_json_and_nothing_else(seen: Night) -> None:
+    for name in ("first host.log", "second host.log", "controller.log"):
+        lines = seen.logs[name].splitlines()
+        strange = [line for line in lines if not line.startswith("{")]
+        if name == "first host.log":  # killed: what is left of billiard cleans up, in words
+            strange = [line for line in strange if "semaphore_tracker" not in line]
+        assert strange == [], (name, "\n".join(strange))
+        told = [json.loads(line) for line in lines if line.startswith("{")]
+        assert all({"time", "level", "event"} <= set(line) for line in told)
+
+
 def test_a_log_line_leads_to_the_trace_of_its_attempt(seen: Night) -> None:
     traces = {
         (s.attributes[names.CHUNK], s.trace_id)
@@ -167,7 +178,7 @@ EVENTS = {
     "worker.started", "worker.draining", "worker.stopped", "worker.lost", "model.loaded",
     "chunk.published", "chunk.started", "chunk.committed", "row.condemned", "attempt.recorded",
     "batch.halved", "job.submitted", "job.finished", "controller.started", "controller.stopped",
-    "scaling.listening", "telemetry.started", "telemetry.stopped",
+    "scaling.listening", "telemetry.started", "telemetry.stopped", "broker.advice",
 }  # fmt: skip
 """What such a night must tell; of the others `test_telemetry_docs` sees that each is logged."""
 RARE_ATTRIBUTES = {"headrace.reused_rows", "headrace.retries", names.STOP_REASON, names.RAISED}

@@ -16,6 +16,7 @@ from benchmarks.inputs import mixed_lengths, split, take_corpus, take_lengths, t
 from benchmarks.job import Job, batch_flops, first_only_flops, model_flops
 from benchmarks.prepare import facts_of
 from benchmarks.show import put_into, summarize
+from benchmarks.span_cost import cost
 from benchmarks.targets import best_of, verdicts
 
 MINILM = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
@@ -144,3 +145,10 @@ def test_results_replace_those_of_their_name_in_a_page() -> None:
     assert put_into(page, "x", "new") == "a\n<!-- results x -->\nnew\n<!-- end x -->\nb\n"
     with pytest.raises(ValueError, match="substring"):
         put_into(page, "y", "new")
+
+
+def test_what_spans_cost_is_the_share_of_throughput_within_each_round() -> None:
+    off, on = [1.0, 2.0, 4.0, 1.0, 1.0], [1.25, 2.5, 5.0, 1.25, 1.25]
+    assert cost(off, on)["median"] == pytest.approx(0.2), "a slow machine is slow for both"
+    one_stalled = cost([1.0] * 9, [1.01] * 8 + [9.0])
+    assert one_stalled["median"] == pytest.approx(0.0099)
