@@ -101,6 +101,14 @@ def test_layers_that_read_one_input_round_it_once(bert: Any) -> None:
     assert own.query.rounding is not layer.attention.output.dense.rounding
 
 
+def test_nothing_rounded_is_kept_when_its_activations_are_gone(bert: Any) -> None:
+    quantize(bert, lambda: run(bert))
+    answer = run(bert)
+    inner = bert.encoder.layer[1].output.dense.rounding
+    assert inner._rounded is None
+    assert answer.isfinite().all()
+
+
 def test_a_gelu_is_done_by_the_layer_before_it_and_not_twice(bert: Any) -> None:
     import torch
 

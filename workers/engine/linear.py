@@ -38,7 +38,7 @@ def lay_out(model: Any) -> int:
     """
     if not _available():
         return 0
-    shared = _shared_weights(model)
+    shared = shared_weights(model)
     replaced = 0
     for owner in list(model.modules()):
         gelu_for = gelu_behind(owner)
@@ -50,7 +50,7 @@ def lay_out(model: Any) -> int:
             if not _agrees(new, layer, fuse):
                 continue
             setattr(owner, name, new)
-            _let_go(layer.weight)
+            let_go(layer.weight)
             if fuse:
                 setattr(owner, gelu_for[1], identity())
             replaced += 1
@@ -72,7 +72,7 @@ def _dtypes() -> set[Any]:
     return {torch.float32, *([torch.bfloat16] if multiplies_bf16(cpu_flags()) else [])}
 
 
-def _shared_weights(model: Any) -> set[int]:
+def shared_weights(model: Any) -> set[int]:
     """Addresses of weights that belong to more than one module: a layout would double them."""
     seen: set[int] = set()
     shared: set[int] = set()
@@ -117,7 +117,7 @@ def _agrees(new: Any, layer: Any, fused: bool) -> bool:
         return bool(torch.allclose(new(probe), expected, rtol=near, atol=near))
 
 
-def _let_go(weight: Any) -> None:
+def let_go(weight: Any) -> None:
     """Take the pages of a weight that nobody reads any more out of this process's memory.
 
     Weights are mapped from the model's file, all of it as long as one tensor is in use (the
