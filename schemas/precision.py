@@ -88,14 +88,15 @@ class PrecisionCheck(_Record):
         found = self.agreement
         if found is None:
             return f"not checked against float32: {self.why}"
-        where = f"of {found.rows:,} rows of the corpus"
+        rows = f"{found.rows:,} rows of the corpus"
         if found.measure == "labels":
-            rest = f"{found.compared - (found.differing or 0):,} of {found.compared:,}"
-            said = f"labels as in float32: {percent(found.share)} ({rest}, {where})"
+            same = f"{found.compared - (found.differing or 0):,} of "
+            what = rows if found.compared == found.rows else f"{found.compared:,} tokens in {rows}"
+            said = f"labels as in float32: {percent(found.share)} ({same}{what})"
         elif found.measure == "cosine":
-            said = f"mean cosine to float32's vectors: {found.share:.4f} ({where})"
+            said = f"mean cosine to float32's vectors: {found.share:.4f} ({rows})"
         else:
-            said = f"correlation with float32's values: {found.share:.4f} ({where})"
+            said = f"correlation with float32's values: {found.share:.4f} ({rows})"
         return said if self.passed else f"{said}, under the floor of {self.floor:g}"
 
 

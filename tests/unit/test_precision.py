@@ -14,7 +14,7 @@ from rich.console import Console
 from producers.create_job import create_job, read_job
 from producers.fold import fold
 from producers.ids import open_by_uri
-from producers.precision import NotChecked, check, decide, question
+from producers.precision import NotChecked, ask_engine, check, decide, question
 from producers.show_precision import render_precision
 from schemas.errors import ConfigError, ExitCode, ModelError, PrecisionRefused
 from schemas.model_digest import folder_digest
@@ -153,6 +153,12 @@ def test_a_check_that_failed_is_tried_again_the_next_time(tmp_path: Path) -> Non
     found = check(request(), SETTINGS, tmp_path, away)
     assert (found.agreement, found.why, found.passed) == (None, "no engine", False)
     assert check(request(), SETTINGS, tmp_path, lambda _: agreement()).passed
+
+
+def test_the_engine_is_asked_in_its_own_process_and_its_last_words_are_the_reason() -> None:
+    on_cpu = load_settings(task="fake", device="cpu")
+    with pytest.raises(NotChecked, match=r"^float16, which cpu does not serve"):
+        ask_engine(request(dtype="float16"), on_cpu)
 
 
 def test_what_was_found_stands_in_the_job_and_in_its_manifest(tmp_path: Path) -> None:
