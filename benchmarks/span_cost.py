@@ -5,7 +5,8 @@ one core, with an embedded Redis and a local folder. Each round does one message
 counts is the ratio within a round, so that a machine that is slow for a while is slow for all.
 Two clocks are read: the wall's, which also sees a worker that waits for a collector, and the
 process's CPU seconds, exporter threads included, which see nothing of who else uses the machine.
-`--by cpu` judges by the latter: for a machine that is shared.
+`--by cpu` judges by the latter: for a machine that is shared. `--handling` measures the spans alone,
+in milliseconds of CPU a chunk.
 
 | mode | what is on |
 | --- | --- |
@@ -56,6 +57,10 @@ server.serve_forever()
 
 def main() -> None:
     args = _arguments()
+    if args.handling:
+        with ExitStack() as stack:
+            print(json.dumps(handling_ms(stack), indent=1))
+        return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-spans-")))
         found = measure(args, folder, stack)
@@ -68,6 +73,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.span_cost", description=__doc__)
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--handling", action="store_true", help="the spans alone")
     parser.add_argument("--by", choices=("wall", "cpu"), default="wall", help="clock that judges")
     parser.add_argument("--chunks", type=int, default=2, help="of a message")
     parser.add_argument("--rows", type=int, default=200, help="of a chunk")
@@ -121,6 +127,42 @@ def cost(off: list[float], on: list[float]) -> dict[str, float]:
     shares = [1 - a / b for a, b in zip(off, on, strict=True)]
     low, middle, high = statistics.quantiles(shares, n=4)
     return {"median": round(middle, 4), "quartile_1": round(low, 4), "quartile_3": round(high, 4)}
+
+
+def handling_ms(stack: ExitStack, chunks: int = 300) -> dict[str, float]:
+    """Milliseconds of CPU that the spans of a chunk take by mode: made, kept as Parquet, sent."""
+    from schemas.settings import load_settings
+    from schemas.storage.local import LocalStore
+    from schemas.telemetry.names import STAGES
+    from schemas.telemetry.observation import ChunkObservation
+    from schemas.telemetry.provider import start_telemetry
+    from schemas.telemetry.trace_file import spans_to_parquet
+
+    endpoints = {
+        "off": None,
+        "on": stack.enter_context(_answering()),
+        "down": "http://127.0.0.1:1",
+        "slow": stack.enter_context(_silent()),
+    }
+    found = {}
+    for mode, endpoint in endpoints.items():
+        store = LocalStore(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        with _environment(endpoint):
+            telemetry = start_telemetry("headrace-worker", load_settings(), worker=mode)
+        began = time.process_time()
+        for chunk in range(chunks):
+            observe = ChunkObservation(telemetry, job="a" * 16, chunk=chunk, attempt=f"x{chunk}")
+            for stage in STAGES:
+                for _ in range(20 if stage in ("forward", "decode") else 1):  # 20 batches
+                    with observe(stage, rows=10, tokens=100):
+                        pass
+            spans = observe.finish("ok", rows=200, tokens=2_000)
+            if mode != "off":
+                store.create(f"_traces/part-{chunk}.parquet", spans_to_parquet(spans))
+        telemetry.flush(3.0)
+        found[mode] = round(1000 * (time.process_time() - began) / chunks, 2)
+        telemetry.shutdown(0.5)
+    return found
 
 
 class _Side:

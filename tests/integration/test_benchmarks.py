@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from benchmarks.span_cost import MODES, handling_ms
 
 LIMIT_S = 290  # seconds on a quiet machine; each contestant imports torch in a process of its own
 ROOT = Path(__file__).parents[2]
@@ -81,3 +84,10 @@ def test_growth_counts_what_a_job_asks_of_redis(tmp_path: Path) -> None:
     assert found["billion"]["rows"] == 1_000_000
     assert found["billion"]["chunks"] == 500
     assert 0 < found["billion"]["messages"] <= 500
+
+
+def test_what_the_spans_of_a_chunk_take_is_measured_in_every_mode() -> None:
+    with ExitStack() as stack:
+        found = handling_ms(stack, chunks=3)
+    assert tuple(found) == MODES
+    assert 0 < found["off"] < found["on"]
