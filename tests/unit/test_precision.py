@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from producers.commands.run import flags_of
 from producers.create_job import create_job, read_job
 from producers.fold import fold
 from producers.ids import open_by_uri
@@ -263,3 +264,18 @@ def test_pairs_are_compared_as_pairs(tiny: TinyModels) -> None:
     pairs = ask_here("text-classification", path, texts=texts, pairs=("the weather", "is fine"))
     assert pairs.rows == 2
     assert pairs.mean_difference != alone.mean_difference
+
+
+def test_error_rows_are_tried_again_under_the_floor_and_the_word_of_the_first_job(
+    tmp_path: Path,
+) -> None:
+    prepared = prepare_small(
+        [write_input(tmp_path / "in.parquet", ["a"])], tmp_path / "out", fake_settings()
+    )
+    store = LocalStore(tmp_path / "out")
+    job, _ = create_job(store, prepared, now_s=NOW_S)
+    assert flags_of(job)["precision_floor"] is flags_of(job)["accept_precision"] is None
+    for accepted in (True, False):
+        checked = PrecisionCheck(floor=0.9, agreement=agreement(), accepted=accepted)
+        flags = flags_of(job.model_copy(update={"precision": checked}))
+        assert (flags["precision_floor"], flags["accept_precision"]) == (0.9, accepted or None)
