@@ -91,7 +91,8 @@ def _how(code: int | None) -> str:
 
 def serve_command(slot: Slot) -> list[str]:
     """What runs in a slot."""
-    return [sys.executable, "-m", "workers.serve", *map(str, slot.cores)]
+    parent = f"--parent={os.getpid()}"
+    return [sys.executable, "-m", "workers.serve", parent, *map(str, slot.cores)]
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
-"""`python -m workers.serve [CORE …]`: one worker process, the fleet's child.
+"""`python -m workers.serve [--parent=PID] [CORE …]`: one worker process, the fleet's child.
 
-Its settings are in the environment; the cores it is to keep to are its arguments.
+Its settings are in the environment; its arguments are whose child it is, and the cores it is to
+keep to.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ import warnings
 from schemas.collection import no_collection
 from schemas.settings import load_settings
 
+PARENT = "--parent="
+
 
 def main() -> None:
     """Serve the queues of the settings until SIGTERM."""
-    _die_with_parent()
-    _keep_to(sys.argv[1:])  # before anything counts the cores to size its pool of threads
+    words = [a for a in sys.argv[1:] if a.startswith(PARENT)]
+    if not _die_with_parent(int(words[0].removeprefix(PARENT)) if words else None):
+        return
+    _keep_to(
+        [a for a in sys.argv[1:] if a not in words]
+    )  # before anything counts the cores to size its pool of threads
     with no_collection():
         from celery.platforms import SecurityWarning
 
@@ -31,10 +38,14 @@ def main() -> None:
     sys.exit(serve(settings, [settings.queue]))
 
 
-def _die_with_parent() -> None:
-    """A fleet killed with -9 takes its workers along: nobody else would stop them."""
+def _die_with_parent(parent: int | None) -> bool:
+    """A fleet killed with -9 takes its workers along: nobody else would stop them.
+
+    False where it went before we could say so: the kernel tells of deaths to come only.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    return parent is None or os.getppid() == parent
 
 
 def _keep_to(cores: list[str]) -> None:

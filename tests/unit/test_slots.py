@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,14 @@ def test_a_cpu_limit_is_read_as_the_kernel_keeps_it(
     (tmp_path / "own").write_text(own)
     assert cores_granted(tmp_path / "cgroup", tmp_path / "own") == granted
     assert cores_granted(tmp_path / "cgroup", tmp_path / "none") is None
+
+
+def test_a_worker_whose_fleet_is_gone_already_does_not_begin() -> None:
+    """The kernel tells a child of its parent's death only where that is still to come."""
+    command = [sys.executable, "-m", "workers.serve", "--parent=1", "0"]  # we are its parent
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
+    done = subprocess.run(command, env=kept, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @given(st.sets(st.integers(0, 63), min_size=1), st.integers(1, 70))
