@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 from workers.engine.cpu import cpu_flags, multiplies_bf16
+from workers.engine.device import ONEDNN_ENVIRONMENT, worker_environment
 from workers.engine.linear import lay_out
 
 
@@ -99,3 +103,29 @@ def _mapped_bytes(folder: Path) -> int:
         elif inside and line.startswith("Rss:"):
             total += int(line.split()[1]) * 1024
     return total
+
+
+GROWTH = """
+import torch
+from workers.engine.linear import lay_out
+def resident_mb():
+    with open("/proc/self/statm") as file: return int(file.read().split()[1]) / 256
+model = torch.nn.Sequential(torch.nn.Linear(1536, 384)).eval()
+assert lay_out(model) == 1
+with torch.inference_mode():
+    for tokens in range(2000, 2012): model(torch.ones(tokens, 1536))
+    before = resident_mb()
+    for tokens in range(2012, 2052): model(torch.ones(tokens, 1536))
+print(resident_mb() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_batches_of_ever_new_sizes_hold_no_more_memory() -> None:
+    assert ONEDNN_ENVIRONMENT.items() <= worker_environment("cpu", 1).items()
+    env = os.environ | ONEDNN_ENVIRONMENT | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH], env=env, capture_output=True, text=True, check=True
+    )
+    # over 100 MB where the caches of torch and oneDNN keep all 40 sizes
+    assert float(done.stdout) < 50
