@@ -21,6 +21,7 @@ import numpy as np
 
 from workers.engine import attention
 from workers.engine.families import Rows, depends_on_batch, family_of
+from workers.engine.heap import Heap, trim_of
 from workers.engine.last_layer import shorten_last_layer
 from workers.engine.linear import lay_out
 from workers.tasks.base import Encodings
@@ -53,6 +54,7 @@ class Runner:
         self._model = model
         self._output = output
         self._device = device
+        self._heap = Heap(trim_of() if device == "cpu" else None)
         self._pad_id = pad_id
         self._pool = pool
         self._family = family_of(model.config)
@@ -71,7 +73,9 @@ class Runner:
 
         with torch.inference_mode():
             result = self._ways()[self.mode](batch)
-            return np.asarray(result.float().cpu().numpy())
+            numbers = np.asarray(result.float().cpu().numpy())
+        self._heap.settle()
+        return numbers
 
     def set_mode(self, mode: Mode) -> None:
         """Choose how batches are run, and with it the model's attention."""
