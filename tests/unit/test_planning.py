@@ -118,7 +118,7 @@ def test_a_cut_group_keeps_its_share_of_bytes() -> None:
 @pytest.mark.parametrize(
     ("rows", "mean", "workers", "speed", "expected"),
     [
-        (20_000, 100, 2, 20_000, 2500),  # small: four chunks a worker
+        (20_000, 100, 2, 20_000, 1250),  # small: eight chunks a worker
         (100, 100, 8, 20_000, MIN_ROWS),  # tiny: no chunk under 256 rows
         (10**9, 100, 8, 10_000, 12_000),  # large: 30 s of work
         (10**9, 10, 8, 10**7, MAX_ROWS),  # fast: capped
