@@ -7,8 +7,6 @@ by device, threads and model. Both are a help: without them the guess from the m
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +16,7 @@ import redis
 
 from producers.scaling_facts import MEASURED_S
 from schemas import keys
+from schemas.cache_file import put_in_place
 from schemas.job import Job, Spec
 from schemas.manifest import Manifest
 from schemas.model_name import speed_name
@@ -75,8 +74,4 @@ def _read(folder: Path) -> dict[str, float]:
 
 
 def _write(folder: Path, known: Mapping[str, float]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder)
-    with os.fdopen(handle, "w") as file:
-        json.dump(known, file, indent=1)
-    os.replace(name, _file(folder))
+    put_in_place(_file(folder), json.dumps(known, indent=1))

@@ -7,10 +7,8 @@ drawn, the model, the task's options, the precision, and the versions of what co
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +19,7 @@ from pydantic import ValidationError
 from producers.sample import choose, read_rows
 from producers.submission import Prepared
 from producers.worker_door import worker_door
+from schemas.cache_file import put_in_place
 from schemas.embedded_redis import die_with
 from schemas.errors import ExitCode, HeadraceError, PrecisionRefused
 from schemas.precision import Agreement, PrecisionCheck, PrecisionRequest
@@ -161,11 +160,7 @@ def _remembered(file: Path) -> Agreement | None:
 def _remember(file: Path, found: Agreement) -> None:
     """Keep it, and let the oldest go; a cache that cannot be written costs the next check."""
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent)
-        with os.fdopen(handle, "w") as scratch:
-            json.dump(found.model_dump(mode="json"), scratch)
-        os.replace(name, file)
+        put_in_place(file, found.model_dump_json())
         kept = sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for old in kept[:-KEPT]:
             old.unlink(missing_ok=True)

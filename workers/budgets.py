@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from schemas.cache_file import put_in_place
 from schemas.job import Job
 from schemas.telemetry.logs import get_logger
 from schemas.versions import versions
@@ -133,11 +132,7 @@ class BudgetBook:
             return
         text = json.dumps({"key": self._key, "at_s": self._now_s(), **asdict(known)})
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            scratch, name = tempfile.mkstemp(prefix=".budget-", dir=self._path.parent)
-            with os.fdopen(scratch, "w") as file:
-                file.write(text)
-            os.replace(name, self._path)
+            put_in_place(self._path, text)
         except OSError as error:  # a read-only home: it is found again at the next start
             log.warning("budget.not_kept", error_type=type(error).__name__)
 

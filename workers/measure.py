@@ -12,6 +12,7 @@ from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.provider import Telemetry
 from workers.engine.device import CPU, memory_of
+from workers.engine.heap import resident_bytes
 from workers.rows import ChunkStats
 
 log = get_logger(__name__)
@@ -76,4 +77,4 @@ def _memory(device: str) -> tuple[int, int]:
         total = min(total, int(_CGROUP_LIMIT.read_text()))
     except (OSError, ValueError):  # no cgroup, or one without a limit
         pass
-    return psutil.Process().memory_info().rss, total
+    return resident_bytes(), total

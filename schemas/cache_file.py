@@ -1,0 +1,22 @@
+"""A small file of the user's cache, put in place whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def put_in_place(path: Path, text: str) -> None:
+    """Write the file, with its folder; whoever reads meanwhile sees the old one or the new.
+
+    Not synced: what a cache loses is found again.
+
+    Raises:
+        OSError: the folder cannot be made, or not be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    with os.fdopen(handle, "w") as scratch:
+        scratch.write(text)
+    os.replace(name, path)
