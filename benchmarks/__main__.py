@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from benchmarks.contestants import ALL, BARE, CELERY, DEFAULT, EMPTY, FLEET, HEA
 from benchmarks.empty_celery import time_empty_tasks
 from benchmarks.fleet import run_empty, run_fleet
 from benchmarks.inputs import split
-from benchmarks.job import MALLOC, Job
+from benchmarks.job import Job
 from benchmarks.pinning import Pin
 from benchmarks.prepare import facts_of, prepare
+from benchmarks.processes import Asked, run_jobs
 
-LIMIT_S = 1_800
 EMPTY_CHUNK_ROWS = 40  # small, so that what a chunk costs is not what its rows cost
 
 
@@ -129,23 +128,17 @@ def _cores(text: str) -> tuple[int, ...]:
 
 
 def _in_own_process(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
-    threads = {n: str(job.threads) for n in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")}
-    own = {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1", **threads,
-           "HEADRACE_BENCH_WORKER_CORES": args.worker_cores,
+    own = {"HEADRACE_BENCH_WORKER_CORES": args.worker_cores,
            "HEADRACE_BENCH_REST_CORES": args.rest_cores}  # fmt: skip
     if name.startswith("ray"):  # one actor a worker of the fleet, of one thread each
         job = replace(job, threads=args.workers * args.threads)
     python = args.peers_python if ALL[name].is_peer else sys.executable
-    root = Path(__file__).parent.parent
-    done = subprocess.run(
-        [python, "-m", "benchmarks.contestants", name, json.dumps(asdict(job))],
-        env=os.environ | MALLOC | own | {"PYTHONPATH": str(root)},
-        capture_output=True, text=True, timeout=LIMIT_S, cwd=root,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"ended with {done.returncode}: {done.stderr[-300:]}")
-    outcome: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return outcome
+    (told,) = run_jobs(name, [job], Asked(python, own))
+    if told.missing:
+        return {"missing": told.missing}
+    if told.outcome is None:
+        raise RuntimeError(told.failed)
+    return dict(told.outcome)
 
 
 if __name__ == "__main__":

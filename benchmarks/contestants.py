@@ -1,12 +1,16 @@
-"""Who takes part, by name: in a process of its own, `python -m benchmarks.contestants NAME JOB`.
+"""Who takes part, by name: in a process of its own, `python -m benchmarks.contestants NAME JOB…`.
 
-The last line it prints is its outcome as JSON.
+It imports once and prints a line for each job, as `benchmarks.processes` reads them.
 """
 
 from __future__ import annotations
 
+import argparse
+import gc
 import json
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,6 +18,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from benchmarks.job import Job
+from benchmarks.processes import Told, tell
 
 OURS, PEERS, RUNTIMES = "benchmarks.ours", "benchmarks.peers", "benchmarks.runtimes"
 RAY = "benchmarks.ray_peer"
@@ -90,10 +95,10 @@ DEFAULT = [
 ]  # fmt: skip
 """What `make bench` runs; the others by `--only`."""
 ON_GPU = [
-    CEILING, "tokenizer", HEADRACE, EMBEDDINGS, "pipeline-8", "pipeline-32", "pipeline-128",
-    "sentence-transformers-32", "sentence-transformers-128", "sorted-loop", FLEET,
+    CEILING, HEADRACE, EMBEDDINGS, "sentence-transformers-128", "sentence-transformers-32",
+    "pipeline-128", "pipeline-32", "pipeline-8", "sorted-loop", "tokenizer",
 ]  # fmt: skip
-"""The same on a GPU, for each model and length of benchmarks.matrix."""
+"""What benchmarks.matrix runs, most needed first: a lent machine's time may end before them."""
 
 
 def chosen(names: Iterable[str]) -> list[str]:
@@ -107,21 +112,57 @@ def chosen(names: Iterable[str]) -> list[str]:
     return found
 
 
-def main(name: str, job: str) -> None:
-    contestant = ALL[name]
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.contestants", description=__doc__)
+    parser.add_argument("name", choices=ALL)
+    parser.add_argument("jobs", nargs="+", type=lambda text: Job(**json.loads(text)))
+    parser.add_argument("--until", type=float, help="begin no job after this second of the epoch")
+    args = parser.parse_args()
+    contestant = ALL[args.name]
     if contestant.needs and find_spec(contestant.needs) is None:
-        print(json.dumps({"missing": contestant.needs}))
+        for number in range(len(args.jobs)):
+            tell(Told(number, missing=contestant.needs))
         return
-    asked = Job(**json.loads(job))
     for module in ("pyarrow.parquet", "pyarrow.dataset"):  # 0.2 s that belong to nobody's time
         import_module(module)
+    for number, job in enumerate(args.jobs):
+        if args.until is not None and time.time() > args.until:
+            return
+        tell(Told(number))
+        tell(_told(number, contestant, job))
+        _free()
+
+
+def _told(number: int, contestant: Contestant, job: Job) -> Told:
     if contestant.is_peer:
         import torch
 
-        torch.set_num_threads(asked.threads)
-    outcome = asdict(contestant.load()(asked))  # type: ignore[call-overload]
-    print(json.dumps(outcome))
+        torch.set_num_threads(job.threads)
+    try:
+        outcome = asdict(contestant.load()(job))  # type: ignore[call-overload]
+    except Exception as error:  # out of memory, a model it cannot load: the next job may work
+        traceback.print_exc()
+        return Told(number, failed=f"{type(error).__name__}: {str(error)[-300:]}")
+    return Told(number, outcome | {"gpu_peak_mb": _gpu_peak_mb(job)})
+
+
+def _gpu_peak_mb(job: Job) -> float:
+    """The most that torch had given out of the GPU's memory, in this job."""
+    if job.device == "cpu":
+        return 0.0
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20
+
+
+def _free() -> None:
+    """Nothing of a job is left on the GPU for the next one."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -41,6 +41,15 @@ class Job:
         table = pq.read_table(self.corpus, columns=["id", "text"])
         return table["id"].to_pylist(), table["text"].to_pylist()
 
+    def lengths(self) -> list[int] | None:
+        """Tokens of each row at `MAX_LENGTH`, where whoever made the corpus has counted them."""
+        import pyarrow.parquet as pq
+
+        if "tokens" not in pq.read_schema(self.corpus).names:
+            return None
+        found: list[int] = pq.read_table(self.corpus, columns=["tokens"])["tokens"].to_pylist()
+        return found
+
     def write(self, **columns: Any) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -66,7 +75,10 @@ class Outcome:
     """Of `seconds`: the device had nothing to do."""
     note: str = ""
     peak_mb: float = 0.0
-    """Of resident memory, when the job was done and nothing had been counted yet."""
+    """Of resident memory, when the job was done and nothing had been counted yet; of the process,
+    so that it is no less than that of jobs it did before."""
+    gpu_peak_mb: float = 0.0
+    """The most that torch had given out of the GPU's memory, weights included."""
 
 
 def peak_mb() -> float:

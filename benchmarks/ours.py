@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.device_time import DeviceClock, unobserved
 from benchmarks.job import (
     MAX_LENGTH,
     Job,
@@ -71,20 +69,6 @@ def _windows(path: str) -> Any:
         start += len(texts)
 
 
-class _Clock:
-    """Seconds in the device's hands, of an engine run."""
-
-    def __init__(self) -> None:
-        self.forward_s = 0.0
-
-    @contextmanager
-    def observe(self, stage: str, **counters: float) -> Iterator[Any]:
-        start = time.perf_counter()
-        yield SimpleNamespace(add=lambda **more: None)
-        if stage == "forward":
-            self.forward_s += time.perf_counter() - start
-
-
 def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:
     """The pipeline of one chunk, as a worker runs it, without queue, leases and store."""
     set_threads(job.device, job.threads)
@@ -94,14 +78,15 @@ def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:
     engine = Engine(task, Budget(task.default_batch_tokens()), padded, job.device)
     for words in (8, 60):
         task.forward(task.encode(["a few words to warm up with " * (words // 8)] * 8))
-    sink, clock = _File(job.output), _Clock()
+    sink, clock = _File(job.output), DeviceClock(job.device)
+    clock.watch(task)
     start = time.perf_counter()
-    stats = run_chunk(lambda: _windows(job.corpus), engine, sink, clock.observe, _Quiet())
+    stats = run_chunk(lambda: _windows(job.corpus), engine, sink, unobserved, _Quiet())
     sink.close()
     seconds, peak = time.perf_counter() - start, peak_mb()
     return Outcome(
         seconds, stats.rows, stats.tokens, stats.tokens + stats.padding_tokens,
-        _done_flops(job, task), waiting_s=seconds - clock.forward_s, peak_mb=peak,
+        _done_flops(job, task), waiting_s=max(0.0, seconds - clock.busy_s()), peak_mb=peak,
     )  # fmt: skip
 
 
@@ -114,9 +99,9 @@ def _done_flops(job: Job, task: Any) -> float:
     runner = getattr(task, "_runner", None)
     if getattr(runner, "mode", None) != "packed":
         return 0.0
-    found = _tokens(job, job.read()[1])
+    lengths = job.lengths() or np.diff(_tokens(job, job.read()[1]).offsets).tolist()
     count = first_only_flops if getattr(runner, "_first_only", False) else model_flops
-    return count(read_config(job.model), np.diff(found.offsets).tolist())
+    return count(read_config(job.model), lengths)
 
 
 def _tokens(job: Job, texts: list[str]) -> Any:

@@ -29,16 +29,27 @@ def _dtype(job: Job) -> Any:
     return getattr(torch, job.dtype)
 
 
-def _in_order(job: Job, texts: Sequence[str], size: int, seconds: float) -> Outcome:
+def _in_order(
+    job: Job, texts: Sequence[str], size: int, seconds: float, *, longest_first: bool = False
+) -> Outcome:
     """The outcome of a run that padded neighbours, `size` at a time, to their longest."""
     peak = peak_mb()
-    found = tokenizer_of(job)(list(texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
-    lengths = [len(ids) for ids in found]
+    lengths = _lengths(job, texts)
+    if longest_first:  # by letters, as sentence-transformers does
+        lengths = [lengths[i] for i in sorted(range(len(texts)), key=lambda i: -len(texts[i]))]
     batches = [lengths[i : i + size] for i in range(0, len(lengths), size)]
     return Outcome(
         seconds, len(texts), sum(lengths), sum(max(b) * len(b) for b in batches),
         batch_flops(read_config(job.model), batches), peak_mb=peak,
     )  # fmt: skip
+
+
+def _lengths(job: Job, texts: Sequence[str]) -> list[int]:
+    found = job.lengths()
+    if found is not None:
+        return found
+    ids = tokenizer_of(job)(list(texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
+    return [len(row) for row in ids]
 
 
 def transformers_pipeline(job: Job, size: int) -> Outcome:

@@ -12,6 +12,8 @@ Source: https://huggingface.co/docs/transformers/attention_interface
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -100,8 +102,16 @@ def _attend_varlen(
         packing.cumulative, packing.cumulative, packing.longest, packing.longest,
         scale=scale,
         window_size=(side, 0) if causal else (side, side),
-        enable_gqa=q.shape[1] != k.shape[1],
+        **({"enable_gqa": True} if q.shape[1] != k.shape[1] and _takes_gqa() else {}),
     )  # fmt: skip
+
+
+@cache
+def _takes_gqa() -> bool:
+    """False for torch 2.11, whose function takes fewer key heads without being told."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in signature(varlen_attn).parameters
 
 
 def _attend_runs(
