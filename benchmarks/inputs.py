@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 SIZES = {
     "tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -114,8 +115,11 @@ def split(corpus: Path, folder: Path, files: int = PART_FILES) -> None:
             pq.write_table(table.slice(low, high - low), folder / f"part-{n:03}.parquet")
 
 
-def make_model(folder: Path, size: str) -> None:
-    """A classifier of two labels with random weights, and a tokenizer of our reviews' words."""
+def make_model(folder: Path, size: str, device: str = "cpu", dtype: str = "float32") -> None:
+    """A classifier of two labels with random weights, and a tokenizer of our reviews' words.
+
+    Made on `device`: a billion random numbers take a CPU a minute.
+    """
     import torch
     from transformers import (
         BertConfig,
@@ -124,18 +128,28 @@ def make_model(folder: Path, size: str) -> None:
         LlamaForSequenceClassification,
     )
 
-    from producers.demo.corpus import rows as reviews
-    from workers.demo_model import _tokenizer
-
-    words = _tokenizer([review.text for review in reviews(2, 5_000)])
+    words = save_tokenizer(folder)
     torch.manual_seed(0)
+    kind: type[BertForSequenceClassification] | type[LlamaForSequenceClassification]
     if size.startswith("decoder"):
+        kind = LlamaForSequenceClassification
         config = LlamaConfig(
             vocab_size=len(words), pad_token_id=words.pad_token_id, num_labels=2,
             max_position_embeddings=2048, **SIZES[size],
         )  # fmt: skip
-        model = LlamaForSequenceClassification(config)
     else:
-        model = BertForSequenceClassification(BertConfig(vocab_size=len(words), **SIZES[size]))
+        kind = BertForSequenceClassification
+        config = BertConfig(vocab_size=len(words), **SIZES[size])
+    with torch.device(device):
+        model = kind._from_config(config, dtype=getattr(torch, dtype))
     model.save_pretrained(folder)
+
+
+def save_tokenizer(folder: Path) -> Any:
+    """A tokenizer of our reviews' words, which every model here has; the same at each call."""
+    from producers.demo.corpus import rows as reviews
+    from workers.demo_model import _tokenizer
+
+    words = _tokenizer([review.text for review in reviews(2, 5_000)])
     words.save_pretrained(folder)
+    return words

@@ -29,7 +29,8 @@ def prepare(args: argparse.Namespace, results: Path) -> tuple[Job, Job]:
     folder.mkdir(parents=True, exist_ok=True)
     model = args.model or folder / "model"
     if not model.exists():
-        make_model(model, args.size or ("base" if gpu else "minilm"))
+        made_on = ("cuda", "bfloat16") if gpu else ("cpu", "float32")
+        make_model(model, args.size or ("base" if gpu else "minilm"), *made_on)
     corpus, sample, parts = (folder / n for n in ("corpus.parquet", "sample.parquet", "parts"))
     if not parts.exists():
         if args.corpus:

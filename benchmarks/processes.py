@@ -70,12 +70,14 @@ def run_jobs(name: str, jobs: Sequence[Job], asked: Asked) -> Iterator[Told]:
     done = idle = 0
     while done < len(jobs) and idle < IDLE_PROCESSES and not _is_late(asked):
         begun, first, reason = done, done, ""
-        for told, reason in _one_process(name, jobs[first:], asked):
-            if told is not None and not told.is_over:
-                begun = first + told.job + 1
-            elif told is not None:
-                done = first + told.job + 1
-                yield replace(told, job=done - 1)
+        for found in _one_process(name, jobs[first:], asked):
+            if isinstance(found, str):
+                reason = found
+            elif found.is_over:
+                done = first + found.job + 1
+                yield replace(found, job=done - 1)
+            else:
+                begun = first + found.job + 1
         if not reason:
             return
         idle = idle + 1 if begun == first == done else 0
@@ -90,9 +92,7 @@ def _is_late(asked: Asked) -> bool:
     return asked.until_s is not None and time.time() > asked.until_s
 
 
-def _one_process(
-    name: str, jobs: Sequence[Job], asked: Asked
-) -> Iterator[tuple[Told | None, str]]:
+def _one_process(name: str, jobs: Sequence[Job], asked: Asked) -> Iterator[tuple[Told | None, str]]:
     """Lines as they come, and at last why the process failed, where it did."""
     command = [asked.python, "-m", "benchmarks.contestants", name]
     if asked.until_s is not None:
@@ -103,25 +103,28 @@ def _one_process(
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = os.environ | MALLOC | fixed | dict(asked.environment) | {"PYTHONPATH": path}
     late = threading.Event()
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
             command, env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=errors
-        )
+        ) as process,
+    ):
         timer = threading.Timer(_patience_s(asked), _end, (process, late))
         timer.start()
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                yield read_line(line), ""
+                told = read_line(line)
+                if told is not None:
+                    yield told
             process.wait()
         finally:
             timer.cancel()
             process.kill()
-            process.wait()
         if process.returncode:
             errors.seek(0)
             why = "ran out of time" if late.is_set() else f"ended with {process.returncode}"
-            yield None, f"{why}: {errors.read()[-300:]}"
+            yield f"{why}: {errors.read()[-300:]}"
 
 
 def _patience_s(asked: Asked) -> float:

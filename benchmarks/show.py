@@ -15,7 +15,7 @@ from benchmarks.targets import verdicts
 
 KEYS = ("rounds", "rows_per_s", "ratio", "spread", "tokens_per_s", "padding_share",
         "useful_gflops", "done_gflops", "over_ceiling", "waiting_share", "startup_s", "peak_mb",
-        "ms_each", "note")  # fmt: skip
+        "gpu_peak_mb", "ms_each", "note")  # fmt: skip
 # The fake task's rows and an empty message are not the job.
 OTHER_WORK = (CEILING, "tokenizer", "parquet", EMPTY, CELERY)
 
@@ -46,7 +46,7 @@ def summarize(kept: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "done_gflops": _rate(found, "flops", 1e9) if scores else None,
             "over_ceiling": useful / peak if peak and useful else None,
         }
-        for key in ("peak_mb", "ms_each", "ms_alone", "startup_s", "wall_s"):
+        for key in ("peak_mb", "gpu_peak_mb", "ms_each", "ms_alone", "startup_s", "wall_s"):
             row[key] = median(r.get(key, 0.0) for r in found) or None
         waited = [r["waiting_s"] / r["seconds"] for r in found if r.get("waiting_s")]
         row["waiting_share"] = median(waited) if waited else None

@@ -46,26 +46,39 @@ def test_rounds_are_added_to_results_and_a_missing_peer_is_named(tmp_path: Path)
 
 
 @pytest.mark.timeout(300)
-def test_the_matrix_of_models_and_lengths_runs_a_decoder_too(tmp_path: Path) -> None:
+def test_the_matrix_does_every_model_and_length_in_a_process_a_contestant(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "benchmarks.matrix", "--sizes", "decoder-tiny", "--lengths", "0",
-        "--tokens", "1400", "--rounds", "1", "--results", str(tmp_path), "--only",
+        "32", "--tokens", "decoder-tiny=1400", "--threads", "1", "--rounds", "1", "--inputs",
+        str(tmp_path / "inputs"), "--resume", str(tmp_path / "m.json"),
     ]  # fmt: skip
-    for _ in range(2):  # the second time there is nothing left to do
+
+    def run(*flags: str) -> str:
         done = subprocess.run(
-            [*command, "ceiling", "headrace"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
+            [*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S
         )
         assert done.returncode == 0, done.stderr
-        assert "| decoder-tiny | mix | 0." in done.stdout
-    found = json.loads((tmp_path / "decoder-tiny-mix.json").read_text())
-    assert {name: len(runs) for name, runs in found["runs"].items()} == {
-        "ceiling": 1, "headrace": 1
+        return done.stdout
+
+    run("--prepare-only", "corpora")
+    assert len(list((tmp_path / "inputs" / "corpora").iterdir())) == 4
+    assert not (tmp_path / "inputs" / "models").exists()
+    run("--only", "ceiling", "headrace")
+    shown = run("--only", "headrace", "pipeline-8")  # results that are there get another round
+    found = json.loads((tmp_path / "m.json").read_text())
+    counts = {
+        key: {name: len(r) for name, r in each.items()} for key, each in found["runs"].items()
+    }
+    both = {"headrace": 2, "pipeline-8": 1}
+    assert counts == {
+        "decoder-tiny": {"ceiling": 1}, "decoder-tiny-mix": both, "decoder-tiny-32": both
     }  # fmt: skip
-    assert found["runs"]["headrace"][0]["flops"] > 0
+    facts = found["facts"]["cells"]["decoder-tiny-mix"]
+    ours = found["runs"]["decoder-tiny-mix"]["headrace"][0]
+    assert (ours["rows"], ours["tokens"]) == (facts["rows"], facts["tokens"])
+    assert 0 < ours["flops"] <= facts["useful_flops"]
+    assert found["runs"]["decoder-tiny-32"]["pipeline-8"][0]["rows"] == 8
+    assert "| decoder-tiny | mix | 0." in shown
 
 
 @pytest.mark.timeout(300)
