@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,19 @@ def take_lengths(lengths: Iterable[int], to: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    words = " ".join(_reviews(500)).split()
+    words = re.findall("[a-z]+", " ".join(_reviews(500)).lower())  # a token each
     texts: dict[str, None] = {}
     for n, length in enumerate(lengths):
         width = max(1, length - 2)  # two are the tokenizer's own
-        while (text := " ".join(words[(n * 7 + k) % len(words)] for k in range(width))) in texts:
+        turn = 1 + n * 7 // len(words)  # another distance between words, once they come again
+        while (text := _every(words, turn, n * 7, width)) in texts:
             width += 1
         texts[text] = None
     pq.write_table(pa.table({"id": list(range(len(texts))), "text": list(texts)}), to)
+
+
+def _every(words: Sequence[str], step: int, start: int, count: int) -> str:
+    return " ".join(words[(start + k * step) % len(words)] for k in range(count))
 
 
 def mixed_lengths(rows: int) -> list[int]:
