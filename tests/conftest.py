@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import http.client
 import os
@@ -46,6 +47,13 @@ def wait_until(condition: Callable[[], Any], limit_s: float = 20.0, what: str = 
             return answer
         time.sleep(0.01)
     raise AssertionError(f"waited {limit_s:g} s in vain for {what or condition}")
+
+
+@pytest.fixture(autouse=True)
+def _unfrozen() -> Iterator[None]:
+    """A command's process ends soon after its imports; this one goes on, with everybody's garbage."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", name="wait_until")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas.collection import no_collection
+from schemas.collection import importing
 from schemas.door import open_door
 
 app = typer.Typer(
@@ -54,7 +54,7 @@ def start(
     log_level: LogLevel = None,
 ) -> None:
     """Serve a queue with one process a device until SIGTERM, which drains."""
-    with no_collection():
+    with importing():
         from workers.start import start_fleet
 
     flags: dict[str, Any] = {
@@ -94,7 +94,7 @@ def fleet(
     log_level: LogLevel = None,
 ) -> None:
     """Serve a queue with as many of this host's devices as the controller wants."""
-    with no_collection():
+    with importing():
         from workers.start import start_fleet
 
     flags: dict[str, Any] = {

@@ -12,7 +12,7 @@ import signal
 import sys
 import warnings
 
-from schemas.collection import no_collection
+from schemas.collection import importing
 from schemas.settings import load_settings
 
 PARENT = "--parent="
@@ -26,7 +26,7 @@ def main() -> None:
     _keep_to(
         [a for a in sys.argv[1:] if a not in words]
     )  # before anything counts the cores to size its pool of threads
-    with no_collection():
+    with importing():
         from celery.platforms import SecurityWarning
 
         from workers.celery_app import serve

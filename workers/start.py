@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.broker import connect, ping_or_raise, server_warnings
-from schemas.collection import no_collection
+from schemas.collection import importing
 from schemas.errors import ConfigError
 from schemas.settings import Settings, environment_of, load_settings, process_environment
 from schemas.telemetry.logs import configure_logging, get_logger
@@ -62,7 +62,7 @@ def _keep(
     follows: bool,
 ) -> int:
     """Watch the fleet until it ends; returns the exit code."""
-    with no_collection():
+    with importing():
         from schemas.telemetry.prometheus import forget_gauges
         from workers.health import serve_health
         from workers.watch import Watch

@@ -16,7 +16,7 @@ from producers.finishing import tell
 from producers.progress import duration, show_progress
 from producers.snapshot import Snapshot, take_snapshot
 from schemas import layout
-from schemas.collection import no_collection
+from schemas.collection import importing
 from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
 from schemas.manifest import parse_manifest
@@ -136,7 +136,7 @@ def write_report_if_able(store: Store, settings: Settings) -> None:
 
 def load_report() -> None:
     """Import what a report is drawn with, where it is installed: half a second."""
-    with contextlib.suppress(ImportError), no_collection():
+    with contextlib.suppress(ImportError), importing():
         import matplotlib.backends.backend_svg
         import matplotlib.figure  # noqa: F401
 
