@@ -28,6 +28,7 @@ from schemas.model_digest import (
     IGNORED_NAMES,
     folder_digest,
 )
+from schemas.settings import WITHOUT_MODEL
 from schemas.storage.store import Store
 
 HEADS: dict[str, str] = {
@@ -37,8 +38,6 @@ HEADS: dict[str, str] = {
 """How the name of an architecture ends that has the head a task needs; other tasks take any."""
 
 NO_MODEL = ModelRef(uri="none", revision="none")
-WITHOUT_MODEL = frozenset({"fake"})
-"""Tasks that need no model."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _MAX_CONFIG_BYTES = 16 << 20  # chosen: the longest list of labels in use is under 1 MB

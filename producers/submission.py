@@ -17,14 +17,14 @@ from producers.deadline import deadline_of
 from producers.device_hint import DeviceHint
 from producers.discovery import covers, discover
 from producers.ids import check_ids, open_by_uri
-from producers.model_ref import WITHOUT_MODEL, ModelInfo, resolve_model
+from producers.model_ref import ModelInfo, resolve_model
 from producers.planning import Target, plan, target_chunk
 from producers.reuse import reusable
 from producers.speed import tokens_per_s
 from schemas.chunk import Chunk
 from schemas.errors import ConfigError
 from schemas.job import Column, Inputs, Options, ResolvedDtype, Spec, job_id
-from schemas.settings import Settings
+from schemas.settings import WITHOUT_MODEL, Settings
 from schemas.storage.store import Store
 
 PARAMS: dict[str, tuple[str, ...]] = {

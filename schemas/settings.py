@@ -25,6 +25,9 @@ from pydantic_settings import (
 from schemas.errors import ConfigError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+WITHOUT_MODEL = frozenset({"fake"})
+"""Tasks that need no model."""
+
 QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
@@ -138,6 +141,11 @@ class Settings(BaseSettings):
     lease_s: float = Field(30, gt=0, description="life of a lease without a heartbeat")
     batch_timeout_s: float = Field(600, gt=0, description="longest time one batch may take")
     model_cache: str | None = Field(None, description="folder for models fetched from s3://")
+    preload: bool | None = Field(
+        None,
+        description="a worker imports torch at its start, not with its first chunk; default: "
+        "workers of run, resume and retry",
+    )
     traces: bool = Field(True, description="write the spans of each attempt under _traces/")
     worker_name: str | None = Field(None, description="name of a worker; the fleet sets it")
     fault: str | None = Field(None, description="fault injection for tests, e.g. kill:committed:3")

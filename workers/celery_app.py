@@ -18,7 +18,7 @@ from celery import Celery, shared_task, signals
 
 from schemas.broker import connect
 from schemas.celery_config import config_for, ledger_of
-from schemas.collection import no_collection
+from schemas.collection import importing
 from schemas.errors import ConfigError
 from schemas.message import SCORE_CHUNK
 from schemas.settings import Settings, load_settings
@@ -35,6 +35,7 @@ class _Process:
     runtime: Any = None
     telemetry: Any = None
     """The parent's own, once a child of it has died."""
+    preload: Any = None
 
 
 def make_app(settings: Settings) -> Celery:
@@ -50,10 +51,9 @@ def make_app(settings: Settings) -> Celery:
 @shared_task(name=SCORE_CHUNK, ignore_result=True, bind=True)
 def score_chunk(self: Any, body: Any) -> None:
     """One message: see `workers.handler.handle`."""
-    with no_collection():
-        from workers.handler import handle
+    from workers.handler import handle
 
-        runtime = _runtime(self.app)
+    runtime = _runtime(self.app)
     if not is_wanted(self.app, self.request.delivery_info["routing_key"], self.request.id):
         log.info("message.dropped", reason="taken back")
         return
@@ -89,6 +89,8 @@ def _runtime(app: Celery) -> Any:
         _Process.runtime = Runtime(
             settings, identity, connect_redis(settings), telemetry, app, fault_hook(settings.fault)
         )
+        if _Process.preload is not None:
+            _Process.runtime.preload = _Process.preload
     return _Process.runtime
 
 
@@ -103,6 +105,20 @@ def _logging(**_: Any) -> None:
 
     configure_logging(load_settings(), sys.stderr)
     of_processes().propagate = True  # billiard keeps its lines from us: they came out as bare text
+
+
+@signals.worker_process_init.connect
+def _child_begins(**_: Any) -> None:
+    """Import what the first message needs: our own modules at once, torch on the side, if asked to.
+
+    Celery gives a child two minutes until it answers, which torch on a slow disk may well take.
+    """
+    with importing():
+        import workers.handler  # noqa: F401
+        from workers.preload import Preload
+    _Process.preload = Preload()
+    if load_settings().preload:
+        _Process.preload.begin()
 
 
 @signals.worker_process_shutdown.connect

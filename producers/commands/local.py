@@ -13,10 +13,11 @@ from typing import Any
 
 from producers.worker_door import worker_door
 from schemas import layout
-from schemas.collection import no_collection
+from schemas.collection import importing
 from schemas.embedded_redis import EmbeddedRedis, die_with
 from schemas.errors import ExitCode, HeadraceError
 from schemas.settings import (
+    WITHOUT_MODEL,
     Settings,
     environment_of,
     load_settings,
@@ -91,8 +92,8 @@ class Here:
         assert self._fleet is not None, "not started"
         return self._fleet
 
-    def start(self, settings: Settings) -> None:
-        """Start both; what runs already is left as it is.
+    def start(self, settings: Settings, task: str | None = None) -> None:
+        """Start both; what runs already is left as it is. `task` is the job's, else the settings'.
 
         Raises:
             MissingExtra: there is no Redis, or the workers' side is not installed here.
@@ -104,7 +105,7 @@ class Here:
         else:
             self._redis = EmbeddedRedis().start()
             self.url = self._redis.url
-        self._fleet = start_workers(settings, self.url)
+        self._fleet = start_workers(settings, self.url, task or settings.task)
 
     @contextlib.contextmanager
     def draining(self, meanwhile: Callable[[], None]) -> Iterator[LocalFleet]:
@@ -131,8 +132,10 @@ class Here:
         self._redis = None
 
 
-def start_workers(settings: Settings, broker_url: str) -> LocalFleet:
+def start_workers(settings: Settings, broker_url: str, task: str) -> LocalFleet:
     """`headrace-worker start` with these settings; its log is named after this process at first.
+
+    They import torch while the job is planned, where its task needs it and nobody said otherwise.
 
     Raises:
         MissingExtra: the workers' side is not installed here.
@@ -143,6 +146,7 @@ def start_workers(settings: Settings, broker_url: str) -> LocalFleet:
     environment = process_environment(
         **{**environment_of(settings), "HEADRACE_BROKER_URL": broker_url}
     )
+    environment.setdefault("HEADRACE_PRELOAD", str(task not in WITHOUT_MODEL))
     environment.setdefault("HEADRACE_LOG_LEVEL", settings.log_level)
     with log.open("wb") as sink:
         process = subprocess.Popen(
@@ -164,7 +168,7 @@ def run_from_cold(
         settings = load_settings(**flags)
         if settings.wait_for is None and _is_new(output):
             here.start(settings)
-        with no_collection():
+        with importing():
             from producers.commands.run import run_job
 
         return run_job(inputs, output, flags, as_json=as_json, here=here)

@@ -34,7 +34,6 @@ from producers.commands.tracing import job_trace
 from producers.controller import Controller
 from producers.device_hint import guess_device
 from producers.known_speeds import learn
-from producers.model_ref import WITHOUT_MODEL
 from producers.nearby import told_nearby
 from producers.queue_view import tell_of_job
 from producers.submission import PARAMS
@@ -45,7 +44,7 @@ from schemas.attempts import read_attempts, record_attempt
 from schemas.errors import ConfigError, ExitCode, OutputConflict
 from schemas.job import Job
 from schemas.manifest import Attempt, parse_manifest
-from schemas.settings import Settings, cache_folder, state_folder
+from schemas.settings import WITHOUT_MODEL, Settings, cache_folder, state_folder
 from schemas.storage.store import Store
 from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.provider import Telemetry
@@ -241,7 +240,7 @@ def _drive_here(
 @contextmanager
 def _started(here: Here, settings: Settings, job: Job) -> Iterator[Broker]:
     """Redis and workers, started by now, and the connection to Redis."""
-    here.start(settings)
+    here.start(settings, job.spec.task)
     here.fleet.name_log(job.id)
     with _told_nearby(settings, job, here.url):
         yield broker_of(here.url, settings)

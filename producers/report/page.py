@@ -9,14 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from producers.model_ref import WITHOUT_MODEL
 from producers.report import row_figures, time_figures
 from producers.report.drawing import Picture, count, percent, plural, rate, seconds, size
 from producers.report.expectation import compare, how_predicted
 from producers.report.facts import Facts, read_facts
 from producers.report.texts import read_text
 from schemas.errors import MissingExtra
-from schemas.settings import Settings
+from schemas.settings import WITHOUT_MODEL, Settings
 from schemas.storage.store import Store
 from schemas.telemetry.redact import redact
 

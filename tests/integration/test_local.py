@@ -14,6 +14,7 @@ from producers.commands.local import Here, run_from_cold
 from schemas import layout
 from schemas.errors import HeadraceError
 from schemas.settings import load_settings
+from tests.conftest import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,28 @@ def test_a_job_that_ended_starts_nobody(tmp_path: Path, monkeypatch: pytest.Monk
     job = ([str(tmp_path / "in.parquet")], str(tmp_path / "out"), {"task": "fake", "workers": 1})
     assert run_from_cold(*job, as_json=True) == 0
     started: list[str] = []
-    monkeypatch.setattr(local, "start_workers", lambda settings, url: started.append(url))
+    monkeypatch.setattr(local, "start_workers", lambda settings, url, task: started.append(url))
     assert run_from_cold(*job, as_json=True) == 0
     assert started == []
+
+
+def test_a_worker_imports_torch_before_there_is_a_message(tmp_path: Path) -> None:
+    with Here() as here:
+        here.start(load_settings(workers=1, device="cpu"))
+        fleet = psutil.Process(here.fleet.process.pid)
+        wait_until(lambda: any(map(has_torch, fleet.children(recursive=True))))
+
+
+def test_a_worker_of_a_task_without_a_model_does_not(tmp_path: Path) -> None:
+    with Here() as here:
+        here.start(load_settings(workers=1, device="cpu"), "fake")
+        fleet = psutil.Process(here.fleet.process.pid)
+        wait_until(lambda: "HEADRACE_PRELOAD" in fleet.environ())  # it has become the fleet
+        assert fleet.environ()["HEADRACE_PRELOAD"] == "False"
+
+
+def has_torch(process: psutil.Process) -> bool:
+    try:
+        return any("libtorch_cpu" in m.path for m in process.memory_maps())
+    except psutil.Error:  # it is being born, or has ended
+        return False

@@ -1,0 +1,58 @@
+"""torch and transformers, imported while a worker waits for its first message."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from importlib import import_module
+
+from schemas.collection import importing
+
+# What every task on a transformers model imports, the slowest of it by far: 2.2 s of processor
+# time (measured), of which the last, with what it needs of torch, takes 0.8.
+MODULES = ("torch", "transformers.models.auto", "transformers.modeling_utils")
+
+
+class Preload:
+    """Imports on a thread of their own, once: the process goes on to wait for its message.
+
+    A module that cannot be imported is left to whoever needs it, where the error can be told.
+    """
+
+    def __init__(
+        self,
+        modules: Iterable[str] = MODULES,
+        load: Callable[[str], object] = import_module,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._modules = tuple(modules)
+        self._load = load
+        self._now_s = now_s
+        self._seconds = 0.0
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Start the imports and return; calling it again changes nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="headrace-preload", daemon=True)
+            self._thread.start()
+
+    def wait(self) -> float:
+        """Return when they are through; the seconds they had taken before this call, told once."""
+        started = self._now_s()
+        self.begin()
+        assert self._thread is not None
+        self._thread.join()
+        ahead_s = max(0.0, self._seconds - (self._now_s() - started))
+        self._seconds = 0.0
+        return ahead_s
+
+    def _run(self) -> None:
+        started = self._now_s()
+        with importing():
+            for name in self._modules:
+                with contextlib.suppress(Exception):  # told by the load that needs it
+                    self._load(name)
+        self._seconds = self._now_s() - started
