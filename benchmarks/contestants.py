@@ -23,7 +23,7 @@ from benchmarks.processes import Told, tell
 OURS, PEERS, RUNTIMES = "benchmarks.ours", "benchmarks.peers", "benchmarks.runtimes"
 RAY = "benchmarks.ray_peer"
 HEADRACE, EMBEDDINGS, INT8 = "headrace", "headrace-embeddings", "headrace-int8"
-CEILING = "ceiling"
+CEILING, TOKENIZER = "ceiling", "tokenizer"
 FLEET, BARE = "fleet", "bare-engines"
 EMPTY, CELERY = "fleet-fake-task", "celery-empty-task"
 
@@ -70,7 +70,7 @@ BUDGETS = (1024, 2048, 4096)
 CPU_ONLY = {"on_gpu": False}
 ALL = {
     CEILING: Contestant(OURS, "ceiling", against=""),
-    "tokenizer": Contestant(OURS, "tokenizer", against=""),
+    TOKENIZER: Contestant(OURS, "tokenizer", against=""),
     "parquet": Contestant(OURS, "parquet", against=""),
     HEADRACE: Contestant(OURS, "headrace", "text-classification"),
     EMBEDDINGS: Contestant(OURS, "headrace", "feature-extraction", against=EMBEDDINGS),
@@ -89,14 +89,14 @@ ALL = {
 WHOLE = (FLEET, BARE, EMPTY, CELERY)
 """Not in a process of their own: they start their own."""
 DEFAULT = [
-    CEILING, "tokenizer", "parquet", HEADRACE, EMBEDDINGS, "pipeline-1", "pipeline-8",
+    CEILING, TOKENIZER, "parquet", HEADRACE, EMBEDDINGS, "pipeline-1", "pipeline-8",
     "pipeline-32", "sentence-transformers-8", "sentence-transformers-32", "sorted-loop",
     "onnxruntime-fused-2048", "openvino-2048", "ray-data-pipeline-1", FLEET, EMPTY, CELERY,
 ]  # fmt: skip
 """What `make bench` runs; the others by `--only`."""
 ON_GPU = [
     CEILING, HEADRACE, EMBEDDINGS, "sentence-transformers-128", "sentence-transformers-32",
-    "pipeline-128", "pipeline-32", "pipeline-8", "sorted-loop", "tokenizer",
+    "pipeline-128", "pipeline-32", "pipeline-8", "sorted-loop", TOKENIZER,
 ]  # fmt: skip
 """What benchmarks.matrix runs, most needed first: a lent machine's time may end before them."""
 
@@ -129,8 +129,12 @@ def main() -> None:
         if args.until is not None and time.time() > args.until:
             return
         tell(Told(number))
-        tell(_told(number, contestant, job))
-        _free()
+        told = _told(number, contestant, job)
+        tell(told)
+        following = args.jobs[number + 1 : number + 2]
+        _free(
+            contestant, keep_model=not told.failed and [job.model] == [n.model for n in following]
+        )
 
 
 def _told(number: int, contestant: Contestant, job: Job) -> Told:
@@ -155,8 +159,12 @@ def _gpu_peak_mb(job: Job) -> float:
     return torch.cuda.max_memory_allocated() / 2**20
 
 
-def _free() -> None:
-    """Nothing of a job is left on the GPU for the next one."""
+def _free(contestant: Contestant, *, keep_model: bool) -> None:
+    """Nothing of a job is left on the GPU for the next one, but the model if that wants it too."""
+    if not keep_model:
+        for loader in vars(import_module(contestant.module)).values():
+            if hasattr(loader, "cache_clear"):
+                loader.cache_clear()
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import matrix_show
-from benchmarks.contestants import ALL, CEILING, ON_GPU, chosen
+from benchmarks.contestants import ALL, CEILING, ON_GPU, TOKENIZER, chosen
 from benchmarks.job import Job, first_only_flops, model_flops, read_config
 from benchmarks.matrix_inputs import Cell, cell, make_corpora, make_models
 from benchmarks.processes import Asked, Told, run_jobs
@@ -33,7 +33,8 @@ TOKENS = {"minilm": 8_000_000, "base": 4_000_000, "large": 1_500_000, "decoder-1
 OTHER_TOKENS = 200_000
 GRACE_S = 20.0
 """What a job that began before the deadline may use beyond it."""
-HOLDS_FOR = ("device", "device_name", "dtype", "torch", "transformers", "threads", "cells")
+HOLDS_FOR = ("commit", "device", "device_name", "dtype", "torch", "transformers", "peers",
+             "threads", "cells")  # fmt: skip
 
 
 def main() -> None:
@@ -156,11 +157,15 @@ def _peers(python: str) -> dict[str, str]:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True, text=True, cwd=Path(__file__).parent, check=False,
-    )  # fmt: skip
-    return done.stdout.strip() or "unknown"
+    """Of what is measured; "unknown" outside a checkout."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=Path(__file__).parent, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
 
 
 def _say(text: str) -> None:
@@ -185,7 +190,7 @@ class Matrix:
                     self._contestant(name, number)
 
     def _contestant(self, name: str, number: int) -> None:
-        cells = _one_a_model(self.cells) if name == CEILING else self.cells
+        cells = _those_that_differ(name, self.cells)
         jobs = [self._job(name, own) for own in cells]
         python = self.args.peers_python if ALL[name].is_peer else sys.executable
         grace = {} if self.until_s is None else {"limit_s": GRACE_S}
@@ -219,8 +224,14 @@ class Matrix:
         return f"{run['seconds']:.2f} s, {run['rows'] / run['seconds']:,.0f} rows a second"
 
 
-def _one_a_model(cells: Sequence[Cell]) -> list[Cell]:
-    return list({own.size: own for own in reversed(cells)}.values())[::-1]
+def _those_that_differ(name: str, cells: Sequence[Cell]) -> list[Cell]:
+    """Products depend on the model alone; the tokenizer is the same for all, its rows as well."""
+    if name == CEILING:
+        return list({own.size: own for own in reversed(cells)}.values())[::-1]
+    if name == TOKENIZER:
+        most = sorted(cells, key=lambda own: own.rows)
+        return list({own.length: own for own in most}.values())
+    return list(cells)
 
 
 if __name__ == "__main__":
