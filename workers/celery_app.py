@@ -213,7 +213,7 @@ def serve(settings: Settings, queues: list[str]) -> int:
     worker = app.Worker(
         hostname=f"{worker_name()}@headrace",
         queues=queues,
-        pool="prefork",
+        pool="workers.pool:TaskPool",
         consumer_cls="workers.consumer:Consumer",
         concurrency=1,
         optimization="fair",

@@ -20,7 +20,11 @@ MAY_IMPORT = {
 TESTS = {"tests", "benchmarks", "deploy"}
 
 HEAVY = {"torch", "transformers", "celery"}
-MAY_IMPORT_HEAVY_AT_TOP = {("workers/celery_app.py", "celery"), ("workers/consumer.py", "celery")}
+MAY_IMPORT_HEAVY_AT_TOP = {
+    ("workers/celery_app.py", "celery"),
+    ("workers/consumer.py", "celery"),
+    ("workers/pool.py", "celery"),
+}
 
 READS_ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
 MAY_READ_ENVIRONMENT = {"schemas/settings.py"}
