@@ -88,7 +88,13 @@ class EmbeddedRedis:
         return self._process.pid if self._process is not None else None
 
     def stop(self) -> None:
-        """End the server in order and remove what was private to it; twice is safe."""
+        """End the server and remove what was private to it; twice is safe.
+
+        In order where it has data to write out; else at once: it looks for signals ten times a
+        second only.
+        """
+        if self._process is not None and not self._persist:
+            self.kill()
         if self._process is not None:
             self._process.terminate()
             try:

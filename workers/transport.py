@@ -40,6 +40,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
     Channel = Channel
+    # Chosen: a drain waits for the pop that is under way; kombu's own second is longer than all else
+    # that it waits for.
+    brpop_timeout = 0.5
 
 
 def _refuse(raw: bytes | str, why: str) -> None:

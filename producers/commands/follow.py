@@ -28,6 +28,7 @@ log = get_logger(__name__)
 
 TICK_S = 0.25  # chosen: a bar that moves, at a cost nobody sees
 FILES_S = 5.0  # chosen: every receipt of the job is read each time
+SOON_S = 0.01  # chosen: once or twice, for what our own controller has just ended
 
 _CODES = {
     "finished": ExitCode.OK,
@@ -83,7 +84,8 @@ def follow(
             if controller is not None:
                 controller.tick()
             check()
-            if asked.wait(TICK_S if broker else FILES_S):
+            ended = controller is not None and job.key in controller.ended
+            if asked.wait(pause_s(has_broker=broker is not None, ended=ended)):
                 raise Interrupted
 
         def snapshot() -> Snapshot:
@@ -96,6 +98,13 @@ def follow(
                 if is_over(now, job, controller):
                     return now
         return show_progress(snapshot, lambda now: is_over(now, job, controller), err, tick)
+
+
+def pause_s(*, has_broker: bool, ended: bool) -> float:
+    """How long to wait before the job is looked at again."""
+    if ended:
+        return SOON_S
+    return TICK_S if has_broker else FILES_S
 
 
 def is_over(now: Snapshot, job: Job, controller: Controller | None) -> bool:
@@ -135,10 +144,13 @@ def write_report_if_able(store: Store, settings: Settings) -> None:
 
 
 def load_report() -> None:
-    """Import what a report is drawn with, where it is installed: half a second."""
+    """Import what a report is made with, where it is installed: half a second."""
     with contextlib.suppress(ImportError), importing():
+        import jinja2  # noqa: F401
         import matplotlib.backends.backend_svg
         import matplotlib.figure  # noqa: F401
+
+        import producers.report.page  # noqa: F401
 
 
 def summary(now: Snapshot, seconds: float) -> list[str]:

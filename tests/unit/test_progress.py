@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from producers.commands.follow import FILES_S, TICK_S, pause_s
 from producers.commands.status import lines_of
 from producers.progress import Rate, at_work, pace, show_progress, stage_shares, tell, trouble
 from producers.snapshot import Snapshot
@@ -170,3 +171,9 @@ def test_numbers_are_put_into_words_that_say_as_much_as_they_know() -> None:
     assert [plural(n, "row") for n in (0, 1, 2_000)] == ["0 rows", "1 row", "2,000 rows"]
     told = [short_time(s) for s in (0.0, 0.0004, 0.0084, 0.9994, 0.9996, 1.234)]
     assert told == ["< 1 ms", "< 1 ms", "8 ms", "999 ms", "1.00 s", "1.23 s"]
+
+
+def test_a_job_that_we_have_just_ended_is_not_waited_for() -> None:
+    assert pause_s(has_broker=True, ended=False) == TICK_S
+    assert pause_s(has_broker=False, ended=False) == FILES_S
+    assert pause_s(has_broker=True, ended=True) < TICK_S / 10
