@@ -22,6 +22,7 @@
     ├── MessageRejected            a message that is not ours or names no chunk     (never retried)
     │   └── OutOfReach             a job whose output this worker cannot see        (never retried)
     ├── OutOfMemory                the device has no memory for one single row      (row error)
+    ├── DeviceLost                 the device takes no more work from this process  (as a death)
     ├── LeaseLost                  another attempt holds the chunk                  (not an attempt)
     ├── Stopped                    drain, cancel or pause seen between batches      (not an attempt)
     ├── JobFailed                  the job ended without every row in place
@@ -161,6 +162,10 @@ class OutOfReach(MessageRejected):
 
 
 class OutOfMemory(HeadraceError):
+    pass
+
+
+class DeviceLost(HeadraceError):
     pass
 
 

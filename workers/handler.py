@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ from schemas.attempts import (
 )
 from schemas.chunk import Chunk
 from schemas.errors import (
+    DeviceLost,
     HeadraceError,
     InputChanged,
     LeaseLost,
@@ -44,7 +45,7 @@ from schemas.telemetry.logs import get_logger
 from schemas.telemetry.lost_attempt import record_death
 from schemas.telemetry.observation import ChunkObservation
 from workers.commit import Finished, commit, keep_trace
-from workers.engine.device import dtypes_of, not_served
+from workers.engine.device import device_inside, dtypes_of, is_lost, not_served
 from workers.holding import ChunkControl, Held
 from workers.pipeline import Begun, begin, finish
 from workers.presence import facts_of
@@ -152,7 +153,11 @@ class Run:
         self._runtime.fault("leased")
         try:
             engine = self._runtime.engine(self._work.job)
-        except Exception as error:  # every chunk in hand shares the model's fate
+        except Exception as error:
+            if is_lost(device_inside(self._runtime.identity.device)):
+                self._leave_to_others(error)
+                return
+            # every chunk in hand shares the model's fate
             for chunk, control in self._waiting:
                 self._failed(chunk, control, error)
             return
@@ -193,6 +198,10 @@ class Run:
             except Stopped as stop:
                 self._stop(current, ahead, stop.reason)
                 break
+            except DeviceLost as lost:
+                for done in commits:  # they need no device
+                    done.result()
+                self._abandon(lost)
             except LeaseLost as lost:
                 self._end(current, "lease_lost", lost)
                 self._held.release(current.chunk.number)
@@ -324,6 +333,21 @@ class Run:
         if reason == "drain":
             self._runtime.give_back(self._message, numbers, self._work.job.options.queue)
         log.info("chunk.released", job=self._work.job.id, chunks=len(numbers), reason=reason)
+
+    def _abandon(self, lost: DeviceLost) -> NoReturn:
+        """End this process as it stands: its parent records the rows in hand, as of any death."""
+        log.error("device.lost", job=self._work.job.id, error_message=str(lost))
+        self._runtime.telemetry.flush(1.0)
+        self._runtime.leave()
+
+    def _leave_to_others(self, error: Exception) -> None:
+        """Give the chunks back and end this worker: no model was at fault, but its device."""
+        numbers = [chunk.number for chunk, _ in self._waiting]
+        for number in numbers:
+            self._held.release(number)
+        self._runtime.give_back(self._message, numbers, self._work.job.options.queue)
+        log.error("device.lost", job=self._work.job.id, error_message=str(error)[:500])
+        self._runtime.end_worker()
 
     def _failed(self, chunk: Chunk, control: ChunkControl, error: Exception) -> None:
         """Record the attempt, then release: whoever looks next finds the reason."""

@@ -67,7 +67,7 @@ class ChunkControl:
         self.lost = False
         self._ended = False
         self.rows_done = 0
-        self._in_batch = 0
+        self._in_hand: frozenset[int] = frozenset()
 
     def begin(self, trace_id: str = "") -> None:
         """The attempt begins; its trace is named to whoever may have to tell of its end."""
@@ -83,9 +83,10 @@ class ChunkControl:
             raise Stopped(reason)
 
     def forwarding(self, rows: Sequence[int]) -> None:
-        self.rows_done += self._in_batch
+        in_hand = frozenset(rows)  # batches overlap: what is no longer in hand is done
+        self.rows_done += len(self._in_hand - in_hand)
         self._held.progressed()
-        self._in_batch = len(rows)
+        self._in_hand = in_hand
         if self._started_s is None:
             self._started_s = time.time()
         self._say(FORWARD if len(rows) else WRITING, rows=tuple(rows))

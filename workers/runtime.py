@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import redis
 
@@ -26,7 +28,13 @@ from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.provider import Telemetry
 from workers.budgets import BudgetBook, facts_of_job
-from workers.engine.device import device_inside, dtypes_of, not_served, set_threads
+from workers.engine.device import (
+    device_inside,
+    dtypes_of,
+    in_flight_of,
+    not_served,
+    set_threads,
+)
 from workers.engine.packing import Budget
 from workers.holding import Drain, Terms
 from workers.measure import DeviceUse
@@ -42,6 +50,14 @@ from workers.work import WorkBook
 log = get_logger(__name__)
 _STORES_KEPT = 64  # chosen: Hive folders of a few jobs
 SAY_AGAIN_S = 10.0  # chosen: an outage of a night is 3,000 lines
+
+
+def _exit_at_once() -> NoReturn:
+    os._exit(1)  # no clean end: a device that is lost may never give its memory back
+
+
+def _tell_parent() -> None:
+    os.kill(os.getppid(), signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,10 @@ class Runtime:
     """Called with the name of each step of a chunk; tests kill here."""
     preload: Preload = field(default_factory=Preload)
     """What a task on a transformers model imports, perhaps begun already."""
+    leave: Callable[[], NoReturn] = _exit_at_once
+    """Ends this process, which computes; its parent starts another."""
+    end_worker: Callable[[], None] = _tell_parent
+    """Ends the parent too, after what it has in hand: the fleet starts it again, later each time."""
     drain: Drain = field(default_factory=Drain)
     device_use: DeviceUse = field(default_factory=DeviceUse)
     jobs: WorkBook = field(init=False)
@@ -191,7 +211,8 @@ class Runtime:
         )
         padded = bool(getattr(task, "padded", True))
         usual = Budget(task.default_batch_tokens())
-        return Engine(task, usual, padded, device, on_halved=book.learn), book
+        ahead = in_flight_of(device)
+        return Engine(task, usual, padded, device, on_halved=book.learn, in_flight=ahead), book
 
     def _tell_load(self, job: Job, seconds: float) -> None:
         """Say what the model costs to load: whoever moves workers between queues reckons with it."""

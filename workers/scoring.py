@@ -2,10 +2,15 @@
 
 A batch that fails for another reason is halved too, down to the one row that cannot be scored:
 that row is an error, its neighbours are not.
+
+Where the task can start a batch without waiting for it (`tasks.base.Launching`), the next batch
+is started before the answers of the one before are fetched, so that the device has work while
+they are decoded and while Redis is told which rows are in hand.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,10 +18,17 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from schemas.errors import HeadraceError, LeaseLost, OutOfMemory, Stopped, error_type_of
+from schemas.errors import (
+    DeviceLost,
+    HeadraceError,
+    LeaseLost,
+    OutOfMemory,
+    Stopped,
+    error_type_of,
+)
 from workers.engine.packing import Budget, halves, pack
 from workers.rows import ChunkStats, RowFault
-from workers.tasks.base import Encodings, Task
+from workers.tasks.base import Encodings, Launching, Task
 
 
 class Observe(Protocol):
@@ -48,6 +60,13 @@ class Engine:
     device: str = "cpu"
     on_halved: Callable[[Budget], None] = lambda budget: None
     """Told when out-of-memory has taught something, so that the next start begins with it."""
+    in_flight: int = 1
+    """Batches handed to the device before the answers of the first are asked for; 1: none ahead."""
+
+    def is_lost(self, error: BaseException) -> bool:
+        """True when nothing more can be computed in this process."""
+        told = getattr(self.task, "is_device_lost", None)
+        return bool(told is not None and told(error))
 
 
 @dataclass(slots=True)
@@ -71,6 +90,7 @@ def score(
 
     Raises:
         Stopped, LeaseLost: as `control.check` says; nothing of this call is kept.
+        DeviceLost: the device takes no more work from this process.
     """
     schema = pa.schema(engine.task.columns())
     if encodings is None or len(encodings) == 0:
@@ -78,31 +98,75 @@ def score(
     pieces: list[pa.RecordBatch] = []
     order: list[np.ndarray] = []
     faults: dict[int, RowFault] = {}
+    flying: deque[_Flight] = deque()
+    step: Callable[[Engine, Observe], pa.RecordBatch | None]
     todo = pack(encodings.lengths, engine.budget.tokens, padded=engine.padded)[::-1]
-    while todo:
-        batch = todo.pop()
-        control.check()
-        tokens = _cost(encodings.lengths[batch], engine.padded)
-        if tokens > engine.budget.tokens and len(batch) > 1:
-            todo += halves(batch)[::-1]
-            continue
-        control.forwarding(rows[batch].tolist())
+    while todo or flying:
+        if todo and len(flying) < engine.in_flight:
+            batch = todo.pop()
+            control.check()
+            tokens = _cost(encodings.lengths[batch], engine.padded)
+            if tokens > engine.budget.tokens and len(batch) > 1:
+                todo += halves(batch)[::-1]
+                continue
+            in_hand = np.concatenate([*(flight.rows for flight in flying), batch])
+            control.forwarding(rows[in_hand].tolist())
+            flight = _Flight(batch, encodings.take(batch), tokens)
+            step = flight.launch
+        else:
+            flight = flying.popleft()
+            step = flight.land
         try:
-            values = _compute(encodings.take(batch), tokens, engine, observe)
+            values = step(engine, observe)
         except (Stopped, LeaseLost):
             raise
         except Exception as error:
-            todo += _smaller(batch, tokens, error, engine, faults, stats)[::-1]
+            if engine.is_lost(error):
+                raise DeviceLost(_message(error)) from error
+            todo += _smaller(flight.rows, flight.cost, error, engine, faults, stats)[::-1]
+            continue
+        if values is None:
+            flying.append(flight)
             continue
         pieces.append(values)
-        order.append(batch)
-        stats.batches += 1
-        stats.budget_tokens += engine.budget.tokens
-        stats.computed += len(batch)
-        real = int(encodings.lengths[batch].sum())
-        stats.tokens += real
-        stats.padding_tokens += tokens - real
+        order.append(flight.rows)
+        flight.count(stats, engine.budget)
     return _in_order(pieces, order, len(encodings), schema, faults)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A batch on its way: launched, then landed."""
+
+    rows: np.ndarray
+    """Which rows of the encodings, int64 `[rows]`."""
+    batch: Encodings
+    cost: int
+    """Tokens that the device computes, padding included."""
+    _wait: Callable[[], Any] | None = None
+
+    def launch(self, engine: Engine, observe: Observe) -> None:
+        """Hand it to the device; where the task cannot, it is computed when it lands."""
+        if isinstance(engine.task, Launching) and engine.in_flight > 1:
+            with observe("forward"):
+                self._wait = engine.task.launch(self.batch)
+
+    def land(self, engine: Engine, observe: Observe) -> pa.RecordBatch:
+        """Its predictions."""
+        real, rows = int(self.batch.offsets[-1]), len(self.batch)
+        counted = {"rows": rows, "tokens": real, "padding_tokens": self.cost - real, "batches": 1}
+        with observe("forward", **counted):
+            output = self._wait() if self._wait else engine.task.forward(self.batch)
+        with observe("decode", rows=rows):
+            return engine.task.decode(self.batch, output)
+
+    def count(self, stats: ChunkStats, budget: Budget) -> None:
+        real = int(self.batch.offsets[-1])
+        stats.batches += 1
+        stats.budget_tokens += budget.tokens
+        stats.computed += len(self.batch)
+        stats.tokens += real
+        stats.padding_tokens += self.cost - real
 
 
 def _none(schema: pa.Schema) -> pa.RecordBatch:
@@ -111,15 +175,6 @@ def _none(schema: pa.Schema) -> pa.RecordBatch:
 
 def _cost(lengths: np.ndarray, padded: bool) -> int:
     return int(len(lengths) * lengths.max()) if padded else int(lengths.sum())
-
-
-def _compute(batch: Encodings, cost: int, engine: Engine, observe: Observe) -> pa.RecordBatch:
-    tokens = int(batch.offsets[-1])
-    padding = cost - tokens
-    with observe("forward", rows=len(batch), tokens=tokens, padding_tokens=padding, batches=1):
-        output = engine.task.forward(batch)
-    with observe("decode", rows=len(batch)):
-        return engine.task.decode(batch, output)
 
 
 def _smaller(

@@ -8,6 +8,7 @@ LOG_EVENTS: dict[str, str] = {
     "worker.draining": "SIGTERM: no new chunk is taken",
     "worker.stopped": "the worker ended, with its exit code",
     "worker.lost": "a worker process died",
+    "device.lost": "the device takes no more work from this process, which ends; another follows",
     "model.loaded": "tokenizer and model are on the device",
     "budget.found": "how many tokens a batch may have on this device, as a search found (`count`)",
     "budget.not_kept": "that could not be written to the user's cache; the next start searches again",

@@ -101,13 +101,14 @@ def test_2_a_kill_at_each_named_step_costs_at_most_a_second_attempt(
     )
 
 
+@pytest.mark.parametrize("by", ["signal", "lost device"])
 @pytest.mark.timeout(300)
 def test_7_a_row_that_kills_every_time_is_the_only_error_of_its_thousand(
-    make_fleet: MakeFleet, tmp_path: Path, seed: int, say: Say
+    make_fleet: MakeFleet, tmp_path: Path, seed: int, say: Say, by: str
 ) -> None:
     row = random.Random(seed).randrange(1_000)
     texts = lines(1_000, seed)
-    how = "__segv__" if seed % 2 else "__kill__"
+    how = "__lost__" if by == "lost device" else "__segv__" if seed % 2 else "__kill__"
     texts[row] = f"a row that ends its process {how}"
     job = make_job(tmp_path, texts, chunk_rows=1_000)
     fleet = make_fleet()

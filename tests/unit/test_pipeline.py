@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from schemas import parquet
 from schemas.attempts import Suspicion, suspicion
-from schemas.errors import DiskFull, Stopped
+from schemas.errors import DeviceLost, DiskFull, Stopped
 from schemas.hashing import text_hash
 from schemas.manifest import Attempt
 from schemas.telemetry.observation import observe_nothing
@@ -22,8 +22,8 @@ from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import INVALID_TEXT, NULL_TEXT, ChunkStats, RowFault, Window
 from workers.scoring import Engine
-from workers.tasks.base import LoadRequest
-from workers.tasks.fake import FakeTask, digest_of
+from workers.tasks.base import Encodings, LoadRequest
+from workers.tasks.fake import FakeOutOfMemory, FakeTask, digest_of
 
 Text = str | RowFault
 
@@ -84,15 +84,49 @@ def source(texts: Sequence[Text], size: int = 50) -> Callable[[], Iterable[Windo
     return lambda: (window(texts[at : at + size], at) for at in range(0, len(texts), size))
 
 
-def engine(tokens: int = 400, sleep: Callable[[float], None] = time.sleep, **params: Any) -> Engine:
-    task = FakeTask(sleep=sleep, kill=die)
+class QueueTask(FakeTask):
+    """Hands batches to a device with a queue: memory is asked for at once, all else comes later."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self.told: list[str] = []
+
+    def launch(self, batch: Encodings) -> Callable[[], list[str]]:
+        first = str((batch.extra or ("",))[0])
+        self.told.append(f"launch {first}")
+        output: list[str] | Exception
+        try:
+            output = self.forward(batch)
+        except FakeOutOfMemory:
+            raise
+        except Exception as error:
+            output = error
+
+        def wait() -> list[str]:
+            self.told.append(f"wait {first}")
+            if isinstance(output, Exception):
+                raise output
+            return output
+
+        return wait
+
+
+def engine(
+    tokens: int = 400,
+    sleep: Callable[[float], None] = time.sleep,
+    in_flight: int = 1,
+    **params: Any,
+) -> Engine:
+    task = QueueTask(sleep=sleep, kill=die)
     task.load(LoadRequest("", "cpu", "float32", None, {"faults": True, **params}))
-    return Engine(task, Budget(tokens), padded=False)
+    return Engine(task, Budget(tokens), padded=False, in_flight=in_flight)
 
 
-def run(texts: Sequence[Text], tokens: int = 400, **more: Any) -> tuple[list[Any], ChunkStats]:
-    sink = ListSink()
-    stats = run_chunk(source(texts), engine(tokens), sink, observe_nothing, Marks(), **more)
+def run(
+    texts: Sequence[Text], tokens: int = 400, in_flight: int = 1, **more: Any
+) -> tuple[list[Any], ChunkStats]:
+    sink, it = ListSink(), engine(tokens, in_flight=in_flight)
+    stats = run_chunk(source(texts), it, sink, observe_nothing, Marks(), **more)
     return sink.rows, stats
 
 
@@ -117,12 +151,12 @@ TEXTS = st.lists(
 )
 
 
-@given(TEXTS, st.integers(1, 200))
+@given(TEXTS, st.integers(1, 200), st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_every_row_comes_out_once_in_order_whatever_its_neighbours_do(
-    texts: list[Text], tokens: int
+    texts: list[Text], tokens: int, in_flight: int
 ) -> None:
-    rows, stats = run(texts, tokens)
+    rows, stats = run(texts, tokens, in_flight)
     errors = {
         i: t.error_type if isinstance(t, RowFault) else "fake_fault"
         for i, t in enumerate(texts)
@@ -170,9 +204,10 @@ def test_a_cut_text_says_so() -> None:
 # -- out of memory, long rows
 
 
-def test_out_of_memory_halves_the_batch_and_loses_no_row() -> None:
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_out_of_memory_halves_the_batch_and_loses_no_row(in_flight: int) -> None:
     texts = [f"row {i:03d} __oom__60" for i in range(100)]
-    rows, stats = run(texts, tokens=2_000)
+    rows, stats = run(texts, tokens=2_000, in_flight=in_flight)
     check(rows, texts, {})
     assert stats.oom_halvings > 0
 
@@ -204,6 +239,45 @@ def test_a_row_of_fifty_megabytes_costs_little() -> None:
     assert time.process_time() - began < 2
     assert [r["truncated"] for r in sink.rows] == [False, True, False]
     assert sink.rows[1]["n_tokens"] == 512
+
+
+# -- batches in flight
+
+
+def test_the_next_batch_is_launched_before_the_one_before_is_waited_for() -> None:
+    it, control = engine(10, in_flight=2), Marks()
+    run_chunk(source(["a" * 10, "b" * 9, "c" * 8]), it, ListSink(), observe_nothing, control)
+    assert isinstance(it.task, QueueTask)
+    a, b, c = "a" * 10, "b" * 9, "c" * 8
+    assert it.task.told == [
+        f"launch {a}", f"launch {b}", f"wait {a}", f"launch {c}", f"wait {b}", f"wait {c}"
+    ]  # fmt: skip
+    # a death may be of either batch on the device: both are marked
+    assert control.batches == [(0,), (0, 1), (1, 2)]
+
+
+def test_without_batches_ahead_each_is_forwarded_alone() -> None:
+    it, control = engine(10), Marks()
+    run_chunk(source(["a" * 10, "b" * 9]), it, ListSink(), observe_nothing, control)
+    assert isinstance(it.task, QueueTask)
+    assert it.task.told == []
+    assert control.batches == [(0,), (1,)]
+
+
+def test_an_error_that_comes_with_the_waiting_is_of_the_batch_waited_for() -> None:
+    texts = ["a" * 50, "b" * 49, "x __raise__" + "c" * 30, "d" * 9]
+    rows, _ = run(texts, tokens=60, in_flight=2)
+    check(rows, texts, {2: "fake_fault"})
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_a_lost_device_is_no_error_of_its_rows(in_flight: int) -> None:
+    texts = [f"text {i}" for i in range(40)] + ["the last __lost__"]
+    sink, control = ListSink(), Marks()
+    with pytest.raises(DeviceLost, match="device-side assert"):
+        run_chunk(source(texts), engine(100, in_flight=in_flight), sink, observe_nothing, control)
+    assert sink.rows == []
+    assert 40 in control.rows
 
 
 # -- stopping, and errors that must be heard

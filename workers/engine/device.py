@@ -173,6 +173,32 @@ def memory_of() -> tuple[int, int]:
     return total - free, total
 
 
+def is_lost(device: str) -> bool:
+    """True when a GPU answers nothing but errors to this process: only a new one can go on.
+
+    After an error inside a kernel (an index out of range, memory that fails) each later call
+    fails as well. Source: CUDA Runtime API, `cudaErrorAssert` and its neighbours.
+    """
+    if device == CPU:
+        return False
+    import torch
+
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:  # torch.AcceleratorError, and what it was before torch 2.8
+        return True
+    return False
+
+
+# Batches handed to the device before the answers of the first are asked for. A GPU works on the
+# next one while those are decoded; a CPU computes at once, and has nothing to overlap.
+IN_FLIGHT = {"cpu": 1, "cuda": 2}
+
+
+def in_flight_of(device: str) -> int:
+    return IN_FLIGHT[device.split(":")[0]]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """True for the ways torch and Python say that a smaller batch could fit.
 

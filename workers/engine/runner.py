@@ -66,16 +66,38 @@ class Runner:
     def __call__(self, batch: Encodings) -> np.ndarray:
         """A batch's numbers, float32 on the host: `[rows, width]`, or `[tokens, width]` for tokens.
 
-        Rows come in the batch's order; tokens too, flat as in `batch.offsets`. There is one
-        synchronisation with the device, the copy of the result.
+        Rows come in the batch's order; tokens too, flat as in `batch.offsets`.
+        """
+        return self.launch(batch)()
+
+    def launch(self, batch: Encodings) -> Callable[[], np.ndarray]:
+        """Start a batch; what is returned waits for its numbers, as `__call__` gives them.
+
+        On a GPU nothing is waited for here, and the copy of the result is the only thing that is
+        waited for there; a CPU computes at once.
         """
         import torch
 
         with torch.inference_mode():
-            result = self._ways()[self.mode](batch)
-            numbers = np.asarray(result.float().cpu().numpy())
-        self._heap.settle()
-        return numbers
+            result = self._ways()[self.mode](batch).float()
+            if self._device == "cpu":
+                numbers = np.asarray(result.numpy())
+            else:
+                # Into pinned memory, behind the batch's own work on the same stream. Blocking:
+                # whoever waits leaves its core to the tokenizer.
+                there = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+                there.copy_(result, non_blocking=True)
+                done = torch.cuda.Event(blocking=True)
+                done.record()
+        if self._device == "cpu":
+            self._heap.settle()
+            return lambda: numbers
+
+        def wait() -> np.ndarray:
+            done.synchronize()
+            return np.asarray(there.numpy())
+
+        return wait
 
     def set_mode(self, mode: Mode) -> None:
         """Choose how batches are run, and with it the model's attention."""
@@ -167,7 +189,9 @@ class Runner:
         flat = self._states(self._model.base_model, inputs)[0]
         rows = self._rows(batch)
         if packing.first is not None:
-            rows = replace(rows, first=torch.arange(len(batch)))  # nothing else is left in `flat`
+            rows = replace(
+                rows, first=torch.arange(len(batch), device=flat.device)
+            )  # nothing else is left in `flat`
         return self._family.head(self._model, flat, rows)
 
     def _positions(self, batch: Encodings) -> np.ndarray:

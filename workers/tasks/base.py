@@ -7,7 +7,7 @@ CPU, on threads of their own, while the device is busy with another batch; `colu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -118,6 +118,20 @@ class Probed(Protocol):
 
     def budget_facts(self) -> dict[str, str]:
         """What the best budget depends on beside the job's model: device, versions, the way used."""
+
+
+@runtime_checkable
+class Launching(Protocol):
+    """What a task on a device with a queue of its own may have beside its verbs."""
+
+    def launch(self, batch: Encodings) -> Callable[[], Any]:
+        """Start what `forward` does, and return at once; the result waits, and gives its output.
+
+        What does not fit in memory says so here, any other error may come with the waiting.
+        """
+
+    def is_device_lost(self, error: BaseException) -> bool:
+        """True when the device computes nothing more for this process, whatever it is given."""
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ With `{"faults": true}` a text can hold markers:
 | `__raise__` | `forward` raises for any batch with this row |
 | `__raise_encode__`, `__raise_decode__` | the same in `encode`, `decode` |
 | `__oom__N` | `forward` is out of memory for any batch with this row of more than N tokens |
+| `__lost__` | `forward` raises as a GPU does that takes no more work from this process |
 | `__kill__` | `forward` kills its own process with SIGKILL |
 | `__segv__` | `forward` reads address 0: a real segmentation fault |
 | `__hang__` | `forward` never returns |
@@ -44,6 +45,10 @@ class FakeFault(ValueError):
 
 class FakeOutOfMemory(RuntimeError):
     """What a marked batch of too many tokens raises."""
+
+
+class FakeDeviceLost(RuntimeError):
+    """What a marked row does to its device."""
 
 
 class FakeTask:
@@ -110,6 +115,9 @@ class FakeTask:
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, FakeOutOfMemory)
 
+    def is_device_lost(self, error: BaseException) -> bool:
+        return isinstance(error, FakeDeviceLost)
+
     def default_batch_tokens(self) -> int:
         return 4096  # chosen: a few dozen rows of a review's length
 
@@ -123,6 +131,8 @@ class FakeTask:
     def _act(self, text: str, *, tokens: int) -> None:
         if "__kill__" in text:
             self._kill(os.getpid(), signal.SIGKILL)
+        if "__lost__" in text:
+            raise FakeDeviceLost("device-side assert triggered")
         if "__segv__" in text:
             ctypes.string_at(0)
         if "__spin__" in text:

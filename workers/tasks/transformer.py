@@ -77,6 +77,14 @@ class TransformerTask:
         """See `Task.forward`; float32, `[rows, width]` or `[tokens, width]` as `output` says."""
         return self._runner(batch)
 
+    def launch(self, batch: Encodings) -> Callable[[], np.ndarray]:
+        """See `Launching.launch`."""
+        return self._runner.launch(batch)
+
+    def is_device_lost(self, error: BaseException) -> bool:
+        """See `Launching.is_device_lost`."""
+        return not self.is_out_of_memory(error) and device.is_lost(self._device)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """See `Task.is_out_of_memory`."""
         return device.is_out_of_memory(error)
