@@ -33,6 +33,8 @@ class Packing:
     """Tokens of the longest row."""
     first: Any = None
     """The first token of each row, where the last layer needs no other; see `last_layer`."""
+    cumulative_first: Any = None
+    """int32 tensor `[rows + 1]`: what `cumulative` is for `first`, one token a row."""
     bands: dict[tuple[int, int, bool], Any] = field(default_factory=dict)
     """Masks of sliding windows, made by the first layer that needs one: see `_band`."""
 
@@ -86,9 +88,32 @@ def packed_attention(
     causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
     # [tokens, heads, size]: how the projections wrote them, so these are views
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    found = attend(q, k, v, packing, scaling, bool(causal), sliding_window)
+    return found.unsqueeze(0), None
+
+
+def attend(
+    q: Any,
+    k: Any,
+    v: Any,
+    packing: Packing,
+    scale: float | None = None,
+    causal: bool = False,
+    window: int | None = None,
+) -> Any:
+    """Attention of each row over itself; all `[tokens, heads, size]`, and so is the result."""
     flash = q.is_cuda and packing.cumulative is not None
-    attend = _attend_varlen if flash else _attend_runs
-    return attend(q, k, v, packing, scaling, bool(causal), sliding_window).unsqueeze(0), None
+    way = _attend_varlen if flash else _attend_runs
+    return way(q, k, v, packing, scale, causal, window)
+
+
+def attend_one(q: Any, k: Any, v: Any, packing: Packing) -> Any:
+    """One query a row, `[rows, heads, size]`, over the row's own `[tokens, heads, size]`."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return varlen_attn(
+        q, k, v, packing.cumulative_first, packing.cumulative, 1, packing.longest
+    )  # fmt: skip
 
 
 def _attend_varlen(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from workers.engine.attention import Packing
+from workers.engine.attention import Packing, attend_one
 
 _PARTS = ("attention.self.query", "attention.self.key", "attention.self.value",
           "attention.output", "feed_forward_chunk")  # fmt: skip
@@ -24,14 +24,20 @@ def shorten_last_layer(model: Any) -> bool:
     In place; without `packing.first` the layer computes as before. Not for decoders, where the
     first token sees nothing.
     """
-    layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
-    if not layers or getattr(model.config, "is_decoder", False):
+    layers = bert_layers(model)
+    if not layers:
         return False
     layer = layers[-1]
-    if not all(_has(layer, path) for path in _PARTS):
-        return False
     layer.forward = partial(_forward, layer, layer.forward)
     return True
+
+
+def bert_layers(model: Any) -> list[Any]:
+    """The layers of an encoder built as BERT's is; none: it is another."""
+    layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+    if not layers or getattr(model.config, "is_decoder", False):
+        return []
+    return list(layers) if all(_has(layer, path) for layer in layers for path in _PARTS) else []
 
 
 def _has(owner: Any, path: str) -> bool:
@@ -60,6 +66,8 @@ def _attend(query: Any, key: Any, value: Any, packing: Packing) -> Any:
     """One query a row over the row's own tokens: `[rows, heads, size]`."""
     import torch
 
+    if packing.cumulative is not None:
+        return attend_one(query, key, value, packing)
     parts, done = [], 0
     for start, rows, length in packing.runs:
         stop = start + rows * length

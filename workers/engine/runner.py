@@ -21,6 +21,7 @@ import numpy as np
 
 from workers.engine import attention
 from workers.engine.families import Rows, depends_on_batch, family_of
+from workers.engine.fused_layer import fuse_layers, fuse_norms
 from workers.engine.heap import Heap, trim_of
 from workers.engine.last_layer import shorten_last_layer
 from workers.engine.linear import lay_out
@@ -60,6 +61,8 @@ class Runner:
         self._family = family_of(model.config)
         self._precision = str(model.dtype).removeprefix("torch.")
         self._first_only = False
+        # the kernel for cumulative lengths: on GPUs, in half precision
+        self._flash = device != "cpu" and self._precision in ("float16", "bfloat16")
         self._usual_attention = model.config._attn_implementation
         self._accepts = inspect.signature(model.forward).parameters
 
@@ -128,9 +131,12 @@ class Runner:
         alone = np.concatenate([self(probe.take(np.array([i]))) for i in range(len(probe))])
         if self._device == "cpu":
             lay_out(self._model)
-            wants_first = self._family is not None and self._family.pools_first
-            if wants_first and self._output == "sequence":
-                self._first_only = shorten_last_layer(self._model)
+        elif self._flash:
+            fuse_layers(self._model)
+            fuse_norms(self._model)
+        wants_first = self._family is not None and self._family.pools_first
+        if wants_first and self._output == "sequence":
+            self._first_only = shorten_last_layer(self._model)
         tolerance = TOLERANCE[self._precision]
         for mode in self._candidates():
             self.set_mode(mode)
@@ -170,15 +176,14 @@ class Runner:
 
         assert self._family is not None
         offsets = batch.offsets
-        longest = int(batch.lengths.max(initial=0))
-        flash = self._device != "cpu" and self._model.dtype in (torch.float16, torch.bfloat16)
+        flash, short = self._flash, self._first_only and bool(batch.lengths.all())
+        one_each = np.arange(len(batch) + 1, dtype=np.int32)
         packing = attention.Packing(
             runs=() if flash else attention.runs_of(offsets),
             cumulative=self._to_device(offsets.astype(np.int32)) if flash else None,
-            longest=longest,
-            first=self._to_device(offsets[:-1])
-            if self._first_only and batch.lengths.all()
-            else None,
+            longest=int(batch.lengths.max(initial=0)),
+            first=self._to_device(offsets[:-1]) if short else None,
+            cumulative_first=self._to_device(one_each) if flash and short else None,
         )
         inputs = self._inputs(batch.ids, batch.type_ids) | {
             "position_ids": self._to_device(self._positions(batch)).unsqueeze(0),
