@@ -95,6 +95,10 @@ test-system: $(VENV)/.dev system-packages  ## what needs Debian packages: a brow
 	@echo '== system: a browser, promtool, a Redis with TLS, RabbitMQ =='
 	@$(PYTEST) tests/system
 
+test-gpu: $(VENV)/.dev  ## on a machine with a GPU, by hand: no part of CI
+	@echo '== gpu: the engine on a real one =='
+	@$(PYTEST) tests/gpu
+
 # RUNLEVEL=1: the packages' own services are not started.
 system-packages:  ## installs those by name, as root; else says what is missing (an error in CI)
 	@missing=''; for pair in chromium:chromium promtool:prometheus redis-server:redis-server \
