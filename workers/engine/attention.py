@@ -3,8 +3,9 @@
 transformers lets a program register an attention function by name. Ours is given the boundaries
 of the rows beside the usual arguments (`packing=`, which the models pass through), and no mask is
 ever built. On a GPU in half precision it is flash attention over cumulative lengths
-(`torch.nn.attention.varlen`); everywhere else rows of equal length, which lie next to each other
-because batches are sorted, go through `scaled_dot_product_attention` together.
+(`torch.nn.attention.varlen`), and for short rows a kernel of our own (`triton_kernels`);
+everywhere else rows of equal length, which lie next to each other because batches are sorted, go
+through `scaled_dot_product_attention` together.
 
 Source: https://huggingface.co/docs/transformers/attention_interface
 """
@@ -17,6 +18,8 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+
+from workers.engine.kernels import kernels
 
 NAME = "headrace_packed"
 
@@ -111,9 +114,11 @@ def attend_one(q: Any, k: Any, v: Any, packing: Packing) -> Any:
     """One query a row, `[rows, heads, size]`, over the row's own `[tokens, heads, size]`."""
     from torch.nn.attention.varlen import varlen_attn
 
-    return varlen_attn(
-        q, k, v, packing.cumulative_first, packing.cumulative, 1, packing.longest
-    )  # fmt: skip
+    ours = kernels()
+    if ours is not None and q.shape[2] in ours.SIZES:
+        return ours.attend_first(q, k, v, packing.cumulative, q.shape[2] ** -0.5)
+    ends = (packing.cumulative_first, packing.cumulative, 1, packing.longest)
+    return varlen_attn(q, k, v, *ends)
 
 
 def _attend_varlen(
@@ -121,10 +126,16 @@ def _attend_varlen(
 ) -> Any:
     from torch.nn.attention.varlen import varlen_attn
 
+    longest, size = packing.longest, q.shape[2]
+    ours = kernels()
+    wide = window is None or window >= longest
+    if ours is not None and wide and longest <= ours.LONGEST and size in ours.SIZES:
+        given = size**-0.5 if scale is None else scale
+        return ours.attend_short(q, k, v, packing.cumulative, longest, given, causal)
     side = -1 if window is None else window - 1
     return varlen_attn(
         q, k, v,
-        packing.cumulative, packing.cumulative, packing.longest, packing.longest,
+        packing.cumulative, packing.cumulative, longest, longest,
         scale=scale,
         window_size=(side, 0) if causal else (side, side),
         **({"enable_gqa": True} if q.shape[1] != k.shape[1] and _takes_gqa() else {}),
