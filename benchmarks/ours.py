@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -99,8 +98,9 @@ def _budget(job: Job, task: Any) -> Budget:
     """On a GPU as a worker finds it, before the clock starts; on a CPU what it nearly always finds."""
     if job.device == "cpu":
         return Budget(task.default_batch_tokens())
-    with TemporaryDirectory() as folder:
-        return BudgetBook(task, job.device, {}, Path(folder)).start(None)
+    model = Path(job.model)
+    facts = {"task": type(task).__name__, "model": model.name, "dtype": job.dtype}
+    return BudgetBook(task, job.device, facts, model.parent / "budgets").start(None)
 
 
 def headrace_int8(job: Job) -> Outcome:

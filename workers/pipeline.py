@@ -22,7 +22,7 @@ from workers.background import Ahead, Behind
 from workers.prepare import encode_rows, prepare_window
 from workers.reuse import Reuse
 from workers.rows import ChunkStats, Late, Prepared, RowFault, Window
-from workers.scoring import Control, Engine, Observe, Predictions, score
+from workers.scoring import Control, Engine, Observe, Predictions, score, score_windows
 from workers.tasks.base import Task
 
 Source = Callable[[], Iterable[Window]]
@@ -154,9 +154,11 @@ def _scored(
 ) -> Iterator[tuple[Prepared, Predictions, dict[bytes, Late]]]:
     """Windows with their predictions; where there are suspects, all others are computed first."""
     waiting: list[tuple[Prepared, Predictions]] = []
-    for prepared in begun.prepared:
-        rows = prepared.unique + prepared.window.start
-        predictions = score(prepared.encodings, rows, engine, control, observe, stats)
+    windows = (
+        (prepared, prepared.encodings, prepared.unique + prepared.window.start)
+        for prepared in begun.prepared
+    )
+    for prepared, predictions in score_windows(windows, engine, control, observe, stats):
         if begun.doubt.groups:
             waiting.append((prepared, predictions))
         else:

@@ -11,9 +11,9 @@ they are decoded and while Redis is told which rows are in hand.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -78,6 +78,11 @@ class Predictions:
     faults: dict[int, RowFault] = field(default_factory=dict)
 
 
+T = TypeVar("T")
+Window = tuple[T, Encodings | None, np.ndarray]
+"""What it is, its encodings, and their row numbers in the chunk."""
+
+
 def score(
     encodings: Encodings | None,
     rows: np.ndarray,
@@ -86,36 +91,120 @@ def score(
     observe: Observe,
     stats: ChunkStats,
 ) -> Predictions:
-    """Predictions for all encodings; `rows` are their row numbers in the chunk.
+    """Predictions for all encodings of one window; see `score_windows`."""
+    one: list[Window[None]] = [(None, encodings, rows)]
+    ((_, found),) = score_windows(one, engine, control, observe, stats)
+    return found
+
+
+def score_windows(
+    windows: Iterable[Window[T]],
+    engine: Engine,
+    control: Control,
+    observe: Observe,
+    stats: ChunkStats,
+) -> Iterator[tuple[T, Predictions]]:
+    """Predictions of each window, in turn. The next one is begun while the last batch of the one
+    before is still on the device.
 
     Raises:
-        Stopped, LeaseLost: as `control.check` says; nothing of this call is kept.
+        Stopped, LeaseLost: as `control.check` says; nothing that was not yielded is kept.
         DeviceLost: the device takes no more work from this process.
     """
     schema = pa.schema(engine.task.columns())
-    if encodings is None or len(encodings) == 0:
-        return Predictions(_none(schema), np.zeros(0, dtype=bool))
-    pieces: list[pa.RecordBatch] = []
-    order: list[np.ndarray] = []
-    faults: dict[int, RowFault] = {}
+    source = iter(windows)
+    open_: deque[_Open[T]] = deque()
     flying: deque[_Flight] = deque()
-    step: Callable[[Engine, Observe], pa.RecordBatch | None]
-    todo = pack(encodings.lengths, engine.budget.tokens, padded=engine.padded)[::-1]
-    while todo or flying:
-        if todo and len(flying) < engine.in_flight:
-            batch = todo.pop()
-            control.check()
-            tokens = _cost(encodings.lengths[batch], engine.padded)
-            if tokens > engine.budget.tokens and len(batch) > 1:
-                todo += halves(batch)[::-1]
+    more = True
+    while more or open_:
+        while open_ and open_[0].is_done():
+            yield open_[0].what, open_.popleft().predictions(schema)
+        window = next((window for window in open_ if window.todo), None)
+        if len(flying) < engine.in_flight and window is not None:
+            flight = window.next_flight(engine, control)
+            if flight is None:
                 continue
-            in_hand = np.concatenate([*(flight.rows for flight in flying), batch])
-            control.forwarding(rows[in_hand].tolist())
-            flight = _Flight(batch, encodings.take(batch), tokens)
-            step = flight.launch
-        else:
+            control.forwarding(np.concatenate([f.numbers for f in (*flying, flight)]).tolist())
+            if flight.attempt(flight.launch, engine, observe, stats):
+                flying.append(flight)
+        elif len(flying) < engine.in_flight and more:
+            found = next(source, None)
+            more = found is not None
+            if found is not None:
+                open_.append(_Open.of(*found, engine))
+        elif flying:
             flight = flying.popleft()
-            step = flight.land
+            flight.attempt(flight.land, engine, observe, stats)
+
+
+@dataclass(slots=True)
+class _Open(Generic[T]):
+    """A window whose batches are on their way."""
+
+    what: T
+    encodings: Encodings | None
+    numbers: np.ndarray
+    """Row numbers of the encodings in the chunk."""
+    todo: list[np.ndarray]
+    """Batches not begun, the next one last; rows of the encodings."""
+    away: int = 0
+    """Batches begun and not come back."""
+    pieces: list[pa.RecordBatch] = field(default_factory=list)
+    order: list[np.ndarray] = field(default_factory=list)
+    faults: dict[int, RowFault] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, what: T, encodings: Encodings | None, numbers: np.ndarray, engine: Engine
+    ) -> _Open[T]:
+        lengths = np.zeros(0, dtype=np.int64) if encodings is None else encodings.lengths
+        todo = pack(lengths, engine.budget.tokens, padded=engine.padded)[::-1]
+        return cls(what, encodings, numbers, todo)
+
+    def is_done(self) -> bool:
+        return not self.todo and not self.away
+
+    def next_flight(self, engine: Engine, control: Control) -> _Flight | None:
+        """The next batch; None where it was cut in two instead, since the budget has fallen."""
+        assert self.encodings is not None
+        rows = self.todo.pop()
+        control.check()
+        cost = _cost(self.encodings.lengths[rows], engine.padded)
+        if cost > engine.budget.tokens and len(rows) > 1:
+            self.todo += halves(rows)[::-1]
+            return None
+        self.away += 1
+        return _Flight(self, rows, self.numbers[rows], self.encodings.take(rows), cost)
+
+    def predictions(self, schema: pa.Schema) -> Predictions:
+        if self.encodings is None or len(self.encodings) == 0:
+            return Predictions(_none(schema), np.zeros(0, dtype=bool))
+        return _in_order(self.pieces, self.order, len(self.encodings), schema, self.faults)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A batch on its way: launched, then landed."""
+
+    window: _Open[Any]
+    rows: np.ndarray
+    """Which rows of the window's encodings, int64 `[rows]`."""
+    numbers: np.ndarray
+    """Their numbers in the chunk."""
+    batch: Encodings
+    cost: int
+    """Tokens that the device computes, padding included."""
+    _wait: Callable[[], Any] | None = None
+
+    def attempt(
+        self,
+        step: Callable[[Engine, Observe], pa.RecordBatch | None],
+        engine: Engine,
+        observe: Observe,
+        stats: ChunkStats,
+    ) -> bool:
+        """Launch or land it; False where it failed, and its halves are to be tried."""
+        window = self.window
         try:
             values = step(engine, observe)
         except (Stopped, LeaseLost):
@@ -123,27 +212,16 @@ def score(
         except Exception as error:
             if engine.is_lost(error):
                 raise DeviceLost(_message(error)) from error
-            todo += _smaller(flight.rows, flight.cost, error, engine, faults, stats)[::-1]
-            continue
-        if values is None:
-            flying.append(flight)
-            continue
-        pieces.append(values)
-        order.append(flight.rows)
-        flight.count(stats, engine.budget)
-    return _in_order(pieces, order, len(encodings), schema, faults)
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A batch on its way: launched, then landed."""
-
-    rows: np.ndarray
-    """Which rows of the encodings, int64 `[rows]`."""
-    batch: Encodings
-    cost: int
-    """Tokens that the device computes, padding included."""
-    _wait: Callable[[], Any] | None = None
+            left = _smaller(self.rows, self.cost, error, engine, window.faults, stats)
+            window.todo += left[::-1]
+            window.away -= 1
+            return False
+        if values is not None:
+            window.pieces.append(values)
+            window.order.append(self.rows)
+            window.away -= 1
+            self.count(stats, engine.budget)
+        return True
 
     def launch(self, engine: Engine, observe: Observe) -> None:
         """Hand it to the device; where the task cannot, it is computed when it lands."""

@@ -256,6 +256,18 @@ def test_the_next_batch_is_launched_before_the_one_before_is_waited_for() -> Non
     assert control.batches == [(0,), (0, 1), (1, 2)]
 
 
+def test_the_next_window_is_begun_before_the_last_batch_of_the_one_before_is_back() -> None:
+    it, sink = engine(10, in_flight=2), ListSink()
+    texts = ["a" * 10, "b" * 10, NULL_TEXT, "c" * 10]
+    run_chunk(source(texts, size=1), it, sink, observe_nothing, Marks())
+    assert isinstance(it.task, QueueTask)
+    a, b, c = "a" * 10, "b" * 10, "c" * 10
+    assert it.task.told == [
+        f"launch {a}", f"launch {b}", f"wait {a}", f"launch {c}", f"wait {b}", f"wait {c}"
+    ]  # fmt: skip
+    check(sink.rows, texts, {2: "null_text"})
+
+
 def test_without_batches_ahead_each_is_forwarded_alone() -> None:
     it, control = engine(10), Marks()
     run_chunk(source(["a" * 10, "b" * 9]), it, ListSink(), observe_nothing, control)

@@ -40,6 +40,9 @@ class Family:
     """The head reads nothing but each row's first token."""
     positions_skip_padding: bool = False
     """Positions count from `pad_token_id + 1` and stand still at padding tokens (fairseq)."""
+    asks_positions: bool = False
+    """Without a mask, transformers looks in the positions for rows packed into one, and waits for
+    the device to know; any mask of four dimensions is taken as it is."""
 
 
 def _bert(model: Any, flat: Any, rows: Rows) -> Any:
@@ -75,10 +78,10 @@ FAMILIES: dict[str, Family] = {
     "electra": Family(_classifier, pools_first=True),
     "distilbert": Family(_distilbert),
     "modernbert": Family(_modernbert),
-    "llama": Family(_decoder),
-    "mistral": Family(_decoder),
-    "qwen2": Family(_decoder),
-    "qwen3": Family(_decoder),
+    "llama": Family(_decoder, asks_positions=True),
+    "mistral": Family(_decoder, asks_positions=True),
+    "qwen2": Family(_decoder, asks_positions=True),
+    "qwen3": Family(_decoder, asks_positions=True),
 }
 
 # Rotary positions that change with the longest row of the batch: such a row must not be batched

@@ -189,6 +189,8 @@ class Runner:
             "position_ids": self._to_device(self._positions(batch)).unsqueeze(0),
             "packing": packing,
         }
+        if self._family.asks_positions:
+            inputs["attention_mask"] = torch.empty((1, 1, 1, 1), device=self._device)
         if self._output != "sequence":
             return self._finish(self._states(self._model, inputs)[0], batch)
         flat = self._states(self._model.base_model, inputs)[0]
