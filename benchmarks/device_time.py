@@ -23,11 +23,17 @@ class DeviceClock:
         self._host_s = 0.0
         self._pairs: list[tuple[Any, Any]] = []
 
-    def watch(self, task: Any) -> None:
-        """From here on, what this task computes is timed; neither of its two ways uses the other."""
-        for name in ("launch", "forward"):
-            if hasattr(task, name):
-                setattr(task, name, self.timed(getattr(task, name)))
+    @contextmanager
+    def watching(self, task: Any) -> Iterator[None]:
+        """While this is open, what the task computes is timed; neither way of it uses the other."""
+        names = [name for name in ("launch", "forward") if hasattr(task, name)]
+        for name in names:
+            setattr(task, name, self.timed(getattr(task, name)))
+        try:
+            yield
+        finally:
+            for name in names:
+                delattr(task, name)  # what its class has is seen again
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
@@ -60,6 +66,14 @@ class DeviceClock:
         start = time.perf_counter()
         yield
         self._host_s += time.perf_counter() - start
+
+
+def forget_peak(device: str) -> None:
+    """From here on, the GPU's peak counts what is there and what comes: not how that was found."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
 
 
 @contextmanager

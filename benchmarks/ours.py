@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.device_time import DeviceClock, unobserved
+from benchmarks.device_time import DeviceClock, forget_peak, unobserved
 from benchmarks.job import (
     MAX_LENGTH,
     Job,
@@ -74,19 +75,16 @@ def _windows(path: str) -> Any:
 def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:
     """The pipeline of one chunk, as a worker runs it, without queue, leases and store."""
     set_threads(job.device, job.threads)
-    task = load_task(task_name)
-    task.load(LoadRequest(job.model, job.device, dtype or job.dtype, MAX_LENGTH, {}))
+    task, budget = _loaded(task_name, job.model, job.device, dtype or job.dtype)
     padded = bool(getattr(task, "padded", True))
-    ahead = in_flight_of(job.device)
-    engine = Engine(task, _budget(job, task), padded, job.device, in_flight=ahead)
-    for words in (8, 24, 60, 110):  # each size of a tile is compiled once
-        task.forward(task.encode(["a few words to warm up with " * (words // 8)] * 8))
+    engine = Engine(task, budget, padded, job.device, in_flight=in_flight_of(job.device))
+    forget_peak(job.device)
     sink, clock = _File(job.output), DeviceClock(job.device)
-    clock.watch(task)
-    start = time.perf_counter()
-    stats = run_chunk(lambda: _windows(job.corpus), engine, sink, unobserved, _Quiet())
-    sink.close()
-    seconds, peak = time.perf_counter() - start, peak_mb()
+    with clock.watching(task):
+        start = time.perf_counter()
+        stats = run_chunk(lambda: _windows(job.corpus), engine, sink, unobserved, _Quiet())
+        sink.close()
+        seconds, peak = time.perf_counter() - start, peak_mb()
     return Outcome(
         seconds, stats.rows, stats.tokens, stats.tokens + stats.padding_tokens,
         _done_flops(job, task), waiting_s=max(0.0, seconds - clock.busy_s()), peak_mb=peak,
@@ -94,13 +92,23 @@ def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:
     )  # fmt: skip
 
 
-def _budget(job: Job, task: Any) -> Budget:
+@lru_cache(maxsize=1)
+def _loaded(name: str, model: str, device: str, dtype: str) -> tuple[Any, Budget]:
+    """A task, warm, and its budget; the next job in this process may have the same."""
+    task = load_task(name)
+    task.load(LoadRequest(model, device, dtype, MAX_LENGTH, {}))
+    found = _budget(task, Path(model), device, dtype)
+    for words in (8, 24, 60, 110):  # each size of a tile is compiled once
+        task.forward(task.encode(["a few words to warm up with " * (words // 8)] * 8))
+    return task, found
+
+
+def _budget(task: Any, model: Path, device: str, dtype: str) -> Budget:
     """On a GPU as a worker finds it, before the clock starts; on a CPU what it nearly always finds."""
-    if job.device == "cpu":
+    if device == "cpu":
         return Budget(task.default_batch_tokens())
-    model = Path(job.model)
-    facts = {"task": type(task).__name__, "model": model.name, "dtype": job.dtype}
-    return BudgetBook(task, job.device, facts, model.parent / "budgets").start(None)
+    facts = {"task": type(task).__name__, "model": model.name, "dtype": dtype}
+    return BudgetBook(task, device, facts, model.parent / "budgets").start(None)
 
 
 def headrace_int8(job: Job) -> Outcome:

@@ -97,7 +97,10 @@ class _Task:
 
 def test_on_a_cpu_the_caller_is_the_device() -> None:
     task, clock = _Task(), DeviceClock("cpu")
-    clock.watch(task)
     began = time.perf_counter()
+    with clock.watching(task):
+        assert task.forward(1) == 2
+    timed = clock.busy_s()
+    assert 0 < timed <= time.perf_counter() - began
     assert task.forward(1) == 2
-    assert 0 < clock.busy_s() <= time.perf_counter() - began
+    assert clock.busy_s() == timed, "nobody watches any more"
