@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 BF16_CAPABILITY = 8.0
@@ -48,13 +50,21 @@ def guess_device(
 
 
 def query_gpus() -> str | None:
-    """What nvidia-smi says of name and compute capability, one GPU a line; None without it."""
-    command = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    """What nvidia-smi says of name and compute capability, one GPU a line; None without it.
+
+    Asked once a process, unless it failed: an answer takes a tenth of a second to several.
+    """
+    program = shutil.which("nvidia-smi")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return None if program is None else _answer(program)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout
+
+
+@cache
+def _answer(program: str) -> str:
+    command = [program, "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
 
 
 def parse_gpus(text: str | None) -> list[tuple[str, float]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from producers.device_hint import query_gpus
 from schemas.errors import ConfigError, ModelError
 from workers.engine.cpu import multiplies_bf16, parse_flags
 from workers.engine.device import (
@@ -61,6 +62,23 @@ def test_without_a_gpu_the_device_is_the_cpu() -> None:
     assert list_devices("auto") == ["cpu"]
     with pytest.raises(ConfigError, match="no GPU"):
         list_devices("cuda")
+
+
+@pytest.mark.parametrize(("status", "asked"), [(0, 1), (9, 3)])
+def test_nvidia_smi_is_asked_once_unless_it_failed(
+    status: int, asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, calls = tmp_path / "nvidia-smi", tmp_path / "calls"
+    program.write_text(f"#!/bin/sh\necho asked >> {calls}\necho 9.0\nexit {status}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    found = [dtypes_of("cuda:0") for _ in range(3)]
+    assert all(("bfloat16" in dtypes) == (status == 0) for dtypes in found)
+    assert len(calls.read_text().splitlines()) == asked
+    calls.unlink()
+    for _ in range(3):
+        query_gpus()
+    assert len(calls.read_text().splitlines()) == asked
 
 
 @pytest.mark.parametrize("spec", ["", "gpu", "cuda:x", "cpu;cpu"])

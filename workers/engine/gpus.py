@@ -16,6 +16,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _GPU = re.compile(r"GPU (\d+): .*\(UUID: (GPU-[\w-]+)\)")
@@ -78,15 +79,22 @@ def parse_cpu_list(text: str) -> list[int]:
 
 
 def nvidia_smi(*arguments: str) -> list[str]:
-    """The lines it prints; none without the program or the driver."""
+    """The lines it prints; none without the program or the driver.
+
+    Each question is asked once a process: an answer takes a tenth of a second to several, with many
+    GPUs, and workers ask with each message. One that failed is asked again.
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
     try:
-        # 20 s: the first call after boot loads the driver
-        answer = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, timeout=20, check=True
-        )
+        return list(_answer(program, *arguments))
     except (OSError, subprocess.SubprocessError):
         return []  # the command is there, the driver is not: as good as no GPU
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
+@cache
+def _answer(*command: str) -> tuple[str, ...]:
+    # 20 s: the first call after boot loads the driver
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
