@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,9 @@ from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import Window
 from workers.scoring import Engine
+from workers.source import FIRST_ROWS, WINDOW_ROWS
 from workers.tasks.base import LoadRequest
 from workers.tasks.registry import load_task
-
-STEP_ROWS = 8_192  # as workers.source.WINDOW_ROWS
 
 
 class _Quiet:
@@ -61,15 +61,19 @@ class _File:
             self._writer.close()
 
 
-def _windows(path: str) -> Any:
+def _windows(path: str, first_rows: int) -> Iterator[Window]:
+    """As workers.source: each window at most twice as large as the one before."""
     from schemas.hashing import text_hash
 
-    start = 0
-    for batch in pq.ParquetFile(path).iter_batches(STEP_ROWS, columns=["id", "text"]):
-        texts = batch.column("text").to_pylist()
-        hashes = [text_hash(text.encode()) for text in texts]
-        yield Window(start, batch.select(["id"]), texts, hashes)
-        start += len(texts)
+    start, size = 0, first_rows
+    for batch in pq.ParquetFile(path).iter_batches(WINDOW_ROWS, columns=["id", "text"]):
+        at = 0
+        while at < len(batch):
+            part = batch.slice(at, size)
+            texts = part.column("text").to_pylist()
+            hashes = [text_hash(text.encode()) for text in texts]
+            yield Window(start, part.select(["id"]), texts, hashes)
+            at, start, size = at + len(part), start + len(part), size * 2
 
 
 def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:
@@ -80,9 +84,10 @@ def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:
     engine = Engine(task, budget, padded, job.device, in_flight=in_flight_of(job.device))
     forget_peak(job.device)
     sink, clock = _File(job.output), DeviceClock(job.device)
+    first = FIRST_ROWS if engine.in_flight > 1 else WINDOW_ROWS
     with clock.watching(task):
         start = time.perf_counter()
-        stats = run_chunk(lambda: _windows(job.corpus), engine, sink, unobserved, _Quiet())
+        stats = run_chunk(lambda: _windows(job.corpus, first), engine, sink, unobserved, _Quiet())
         sink.close()
         seconds, peak = time.perf_counter() - start, peak_mb()
     return Outcome(

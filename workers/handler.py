@@ -53,7 +53,7 @@ from workers.reuse import Reuse
 from workers.runtime import Runtime
 from workers.scoring import Engine
 from workers.sink import PartSink
-from workers.source import open_input, read_windows
+from workers.source import FIRST_ROWS, open_input, read_windows
 from workers.work import Work
 
 log = get_logger(__name__)
@@ -254,8 +254,9 @@ class Run:
         doubt = suspicion(attempts, chunk.rows)
         self._say_begun(observe, chunk, len(attempts) + 1, doubt)
         file = open_input(chunk.file, runtime.open_store)
+        first = FIRST_ROWS if engine.in_flight > 1 else None
         begun = begin(
-            lambda: read_windows(file, chunk, job.spec, observe),
+            lambda: read_windows(file, chunk, job.spec, observe, first_rows=first),
             engine.task,
             observe,
             control,

@@ -22,6 +22,9 @@ from workers.scoring import Observe
 # far under the 400 MB a worker may have above its model.
 WINDOW_ROWS = 8_192
 WINDOW_BYTES = 16 << 20
+# Where the device is as fast as the tokenizer it would wait for the first window: 0.2 s on an H200
+# (measured). There windows begin small, and each has twice the rows of the one before.
+FIRST_ROWS = 1_024
 WHOLE_BYTES = 64 << 20  # chosen: with the window and the part, far under 400 MB
 PIECE_BYTES = 8 << 20  # measured: 300 MB of text in 0.5 s and 70 MB, against 2.1 s and 336 MB whole
 
@@ -42,9 +45,17 @@ def open_input(file: InputFile, open_store: Callable[[str], Store]) -> Any:
 
 
 def read_windows(
-    file: Any, chunk: Chunk, spec: Spec, observe: Observe, rows: int = WINDOW_ROWS
+    file: Any,
+    chunk: Chunk,
+    spec: Spec,
+    observe: Observe,
+    rows: int = WINDOW_ROWS,
+    first_rows: int | None = None,
 ) -> Iterator[Window]:
     """The chunk's rows from an open input file, window by window.
+
+    A window has at most `rows` rows. With `first_rows` the first has no more than these, and each
+    other at most twice as many as the one before.
 
     Raises:
         InputUnreadable: the file is not the Parquet it was, or ends early.
@@ -59,7 +70,8 @@ def read_windows(
         batches = reader.iter_batches(
             batch_size=size, row_groups=list(groups), columns=names, use_threads=False
         )
-        yield from _windows(batches, chunk, spec, chunk.first_row - before, observe)
+        sizes = _sizes(min(first_rows or rows, rows), rows)
+        yield from _windows(batches, chunk, spec, chunk.first_row - before, observe, sizes)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         # of a damaged page or footer; Arrow's own words may hold text of the corpus
         kind = type(error).__name__
@@ -98,12 +110,19 @@ def _batch_rows(reader: pq.ParquetFile, chunk: Chunk, rows: int) -> int:
 
 
 def _windows(
-    batches: Iterator[pa.RecordBatch], chunk: Chunk, spec: Spec, skip: int, observe: Observe
+    batches: Iterator[pa.RecordBatch],
+    chunk: Chunk,
+    spec: Spec,
+    skip: int,
+    observe: Observe,
+    sizes: Iterator[int],
 ) -> Iterator[Window]:
     start = 0
+    left: pa.RecordBatch | None = None
     while start < chunk.rows:
         with observe("read") as stage:
-            batch = next(batches, None)
+            batch = left if left is not None else next(batches, None)
+            left = None
             if batch is None:
                 raise InputChanged(
                     f"{chunk.file.uri} ends at row {chunk.first_row + start}; chunk {chunk.number} was "
@@ -112,12 +131,22 @@ def _windows(
             if skip >= batch.num_rows:
                 skip -= batch.num_rows
                 continue
-            batch = batch.slice(skip, min(batch.num_rows - skip, chunk.rows - start))
+            rest = batch.slice(skip, min(batch.num_rows - skip, chunk.rows - start))
             skip = 0
+            batch = rest.slice(0, next(sizes))
+            if len(batch) < len(rest):
+                left = rest.slice(len(batch))
             window = make_window(batch, start, chunk, spec)
             stage.add(rows=len(window), bytes=batch.nbytes)
         start += len(window)
         yield window
+
+
+def _sizes(first: int, most: int) -> Iterator[int]:
+    size = first
+    while True:
+        yield size
+        size = min(size * 2, most)
 
 
 def make_window(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> Window:

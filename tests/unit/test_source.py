@@ -40,7 +40,8 @@ def read(
     chunk = Chunk(0, file, *groups, first, rows, more.pop("bytes", 10 * rows), first)
     with path.open("rb") as opened:
         size = more.pop("window_rows", 8_192)
-        return list(read_windows(opened, chunk, spec, observe_nothing, size))
+        first_rows = more.pop("first_rows", None)
+        return list(read_windows(opened, chunk, spec, observe_nothing, size, first_rows))
 
 
 def texts(windows: Iterable[Window]) -> list[Any]:
@@ -115,19 +116,27 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ENDS = [0, 100, 300, 600]
 
 
-@given(st.integers(0, 599), st.integers(1, 600), st.integers(1, 200))
+@given(
+    st.integers(0, 599), st.integers(1, 600), st.integers(1, 200), st.none() | st.integers(1, 99)
+)
 @settings(max_examples=60, deadline=None)
 def test_any_slice_of_any_row_groups_is_read_exactly(
-    grouped: Path, first: int, rows: int, size: int
+    grouped: Path, first: int, rows: int, size: int, small: int | None
 ) -> None:
     rows = min(rows, 600 - first)
     low = max(g for g in range(3) if ENDS[g] <= first)
     high = min(g for g in range(1, 4) if ENDS[g] >= first + rows)
-    windows = read(grouped, first, rows, (low, high), window_rows=size)
+    windows = read(grouped, first, rows, (low, high), window_rows=size, first_rows=small)
     assert texts(windows) == [f"t{i}" for i in range(first, first + rows)]
     assert [w.start for w in windows] == [sum(map(len, windows[:n])) for n in range(len(windows))]
     ids = [i for w in windows for i in w.carried.column("id").to_pylist()]
     assert ids == list(range(first, first + rows))
+
+
+def test_windows_may_begin_small_so_that_the_device_does_not_wait(grouped: Path) -> None:
+    windows = read(grouped, 0, 600, (0, 3), window_rows=150, first_rows=16)
+    # pieces of what is read, 150 rows each time
+    assert [len(w) for w in windows] == [16, 32, 64, 38, 150, 150, 150]
 
 
 def test_large_rows_make_small_windows(grouped: Path) -> None:
