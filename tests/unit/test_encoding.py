@@ -31,15 +31,32 @@ def _same(one: Encodings, other: Encodings) -> None:
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_slices_give_what_all_at_once_gives(paired: bool, tokenizer: Any) -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_slices_give_what_all_at_once_gives(paired: bool, ahead: bool, tokenizer: Any) -> None:
     def encode(letters: int) -> Encodings:
-        extra = {"extra": lambda text, e: (text, len(e))}
-        return Encoder(tokenizer, 64, slice_letters=letters, **extra)(TEXTS, pairs)
+        more = {"extra": lambda text, e: (text, len(e)), "ahead": ahead}
+        return Encoder(tokenizer, 64, slice_letters=letters, **more)(TEXTS, pairs)
 
     pairs = [*TEXTS[1:], ""] if paired else None
     whole = encode(1 << 20)
     for letters in (1, 30, 1000):
         _same(encode(letters), whole)
+
+
+def test_a_tokenizer_that_fails_on_a_later_slice_is_heard(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder(tokenizer, 64, slice_letters=1, ahead=True)
+    encode = encoder._encode
+
+    def fail(rows: list[str], **more: Any) -> Any:
+        if "bad" in rows:
+            raise ValueError("no tokens for that")
+        return encode(rows, **more)
+
+    monkeypatch.setattr(encoder, "_encode", fail)
+    with pytest.raises(ValueError, match="no tokens"):
+        encoder(["fine", "fine too", "bad", "fine again"])
 
 
 def test_no_slice_but_of_one_long_text_is_over_the_limit() -> None:

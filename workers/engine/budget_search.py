@@ -27,8 +27,8 @@ LADDERS = {
     # 128 tokens 1.16 to 1.3, 256 1.08 to 1.1, 512 1.05 to 1.09, 1,024 1.01 to 1.02, 4,096 and
     # 8,192 0.98 to 1. One batch cannot show so little, so the search begins where it matters less.
     "cpu": Ladder((1024, 2048, 4096), limit_s=0.7, repeats=1),
-    # Chosen: from what hides the launch of a kernel to what only a small model can fill.
-    "cuda": Ladder(tuple(2**n for n in range(12, 19)), limit_s=3.0, repeats=3),
+    # Chosen: from what hides the launch of a kernel to a large part of a window of rows.
+    "cuda": Ladder(tuple(2**n for n in range(12, 18)), limit_s=3.0, repeats=3),
 }
 
 Try = Callable[[int], float | None]

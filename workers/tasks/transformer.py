@@ -51,6 +51,7 @@ class TransformerTask:
             self.max_length,
             stand_in=_special(self.config, self.tokenizer, "bos", "eos", "pad"),
             extra=self.extra(),
+            ahead=request.device != device.CPU,
         )
         self._device = request.device
         self._runner = Runner(
