@@ -29,6 +29,7 @@ from workers.agreement import Answers, compare
 from workers.engine.device import CPU, device_inside, dtypes_of, not_served, set_threads
 from workers.engine.packing import pack
 from workers.models import local_model
+from workers.preload import Preload
 from workers.slots import cores_available, plan_slots
 from workers.tasks.base import Comparable, Encodings, LoadRequest, Task
 from workers.tasks.registry import load_task
@@ -59,6 +60,7 @@ def main() -> None:
         first = error.errors(include_input=False)[0]["msg"]
         raise ConfigError(f"standard input holds no question about precision: {first}") from error
     with contextlib.redirect_stdout(sys.stderr):  # a model's own code may print
+        Preload().wait()
         found = check(request, settings, settings.device, settings.threads or 1)
     print(found.model_dump_json())
 
