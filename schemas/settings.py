@@ -11,9 +11,16 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from schemas.errors import ConfigError
 
@@ -22,14 +29,15 @@ WITHOUT_MODEL = frozenset({"fake"})
 """Tasks that need no model."""
 
 QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
-CommaList = tuple[str, ...]
-PREFIX = "HEADRACE_"
+CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """What a person can set. Units stand in the names; None means that headrace decides."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(
+        env_prefix="HEADRACE_", extra="forbid", frozen=True, validate_default=True
+    )
 
     # -- where things are
     broker_url: SecretStr | None = Field(
@@ -220,6 +228,18 @@ class Settings(BaseModel):
     def _parse_json(cls, value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = Path(os.environ.get("HEADRACE_CONFIG", "headrace.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml)
+
 
 def load_settings(**flags: Any) -> Settings:
     """The settings in force; a flag that is None was not given.
@@ -227,35 +247,14 @@ def load_settings(**flags: Any) -> Settings:
     Raises:
         ConfigError: a value has no meaning, or `headrace.toml` has an unknown name.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
+    config = os.environ.get("HEADRACE_CONFIG")
+    if config and not Path(config).is_file():
+        raise ConfigError(f"HEADRACE_CONFIG names {config}, which is not a file")
     try:
-        return Settings(**{**_from_file(), **_from_environment(), **given})
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
-
-
-def _from_environment() -> dict[str, str]:
-    names = ((name, PREFIX + name.upper()) for name in Settings.model_fields)
-    return {name: os.environ[variable] for name, variable in names if variable in os.environ}
-
-
-def _from_file() -> dict[str, Any]:
-    """What `headrace.toml` says; nothing where there is none.
-
-    Raises:
-        ConfigError: the file that was named is not there, or a file is not TOML.
-    """
-    named = os.environ.get("HEADRACE_CONFIG")
-    path = Path(named or "headrace.toml")
-    if not path.is_file():
-        if named:
-            raise ConfigError(f"HEADRACE_CONFIG names {named}, which is not a file")
-        return {}
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except ValueError as error:  # a headrace.toml that is not TOML
         raise ConfigError(f"headrace.toml cannot be read: {error}") from error
 
 
@@ -263,7 +262,7 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for e in error.errors(include_url=False, include_input=False):
         name = ".".join(str(p) for p in e["loc"])
-        lines.append(f"{name.replace('_', '-')}: {e['msg']} (also {PREFIX}{name.upper()})")
+        lines.append(f"{name.replace('_', '-')}: {e['msg']} (also HEADRACE_{name.upper()})")
     return "settings: " + "; ".join(lines)
 
 
@@ -312,5 +311,5 @@ def environment_of(settings: Settings) -> dict[str, str]:
             value = ",".join(value)
         elif isinstance(value, dict):
             value = json.dumps(value)
-        found[PREFIX + name.upper()] = str(value)
+        found[f"HEADRACE_{name.upper()}"] = str(value)
     return found

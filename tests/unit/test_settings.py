@@ -75,25 +75,6 @@ def test_a_value_without_meaning_is_named(flags: dict[str, object], named: str) 
     assert caught.value.exit_code == ExitCode.CONFIG
 
 
-def test_text_of_the_environment_becomes_what_the_setting_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("HEADRACE_WORKERS", "3")
-    monkeypatch.setenv("HEADRACE_TRACES", "false")
-    monkeypatch.setenv("HEADRACE_TASK_PARAMS", '{"ms_per_row": 2.5}')
-    settings = load_settings()
-    assert (settings.workers, settings.traces) == (3, False)
-    assert settings.task_params == {"ms_per_row": 2.5}
-    monkeypatch.setenv("HEADRACE_TASK_PARAMS", "{not json")
-    with pytest.raises(ConfigError, match="HEADRACE_TASK_PARAMS"):
-        load_settings()
-
-
-def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEADRACE_FUZZ", "100")
-    assert load_settings() == Settings()
-
-
 def test_an_unknown_name_in_the_file_is_an_error_and_not_ignored(tmp_path: Path) -> None:
     (tmp_path / "headrace.toml").write_text('text_colunm = "body"\n')
     with pytest.raises(ConfigError, match="text-colunm"):
