@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from typing import Any
 
 import redis
@@ -115,9 +116,12 @@ def _child_begins(**_: Any) -> None:
     """
     with importing():
         import workers.handler  # noqa: F401
+        from workers.engine.device import device_inside, warm_up
         from workers.preload import Preload
-    _Process.preload = Preload()
-    if load_settings().preload:
+    settings = load_settings()
+    device = "cpu" if settings.device == "auto" else settings.device
+    _Process.preload = Preload(then=partial(warm_up, device_inside(device)))
+    if settings.preload:
         _Process.preload.begin()
 
 

@@ -26,10 +26,13 @@ class Preload:
         modules: Iterable[str] = MODULES,
         load: Callable[[str], object] = import_module,
         now_s: Callable[[], float] = time.monotonic,
+        then: Callable[[], object] = lambda: None,
     ) -> None:
+        """`then` is called after the imports, on their thread; what it raises is left too."""
         self._modules = tuple(modules)
         self._load = load
         self._now_s = now_s
+        self._then = then
         self._seconds = 0.0
         self._thread: threading.Thread | None = None
 
@@ -55,4 +58,6 @@ class Preload:
             for name in self._modules:
                 with contextlib.suppress(Exception):  # told by the load that needs it
                     self._load(name)
+            with contextlib.suppress(Exception):
+                self._then()
         self._seconds = self._now_s() - started

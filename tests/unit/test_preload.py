@@ -57,3 +57,14 @@ def test_a_module_that_fails_stops_neither_the_worker_nor_the_next_module() -> N
 
     Preload(("first", "second"), load).wait()
     assert seen == ["first", "second"]
+
+
+def test_a_device_is_made_ready_after_the_imports_and_may_fail_as_they_may() -> None:
+    seen = []
+
+    def ready() -> None:
+        seen.append("ready")
+        raise RuntimeError("no GPU")
+
+    Preload(("first",), seen.append, then=ready).wait()
+    assert seen == ["first", "ready"]

@@ -11,6 +11,7 @@ import re
 from schemas.errors import ConfigError, ModelError
 from workers.engine.cpu import cpu_flags, cpu_name, multiplies_bf16, multiplies_int8
 from workers.engine.gpus import gpu_index, list_gpus, nvidia_smi
+from workers.engine.kernels import kernels
 
 CPU = "cpu"
 
@@ -145,6 +146,20 @@ def threads_of(device: str) -> int:
     import torch
 
     return int(torch.get_num_threads()) if device == CPU else 1
+
+
+def warm_up(device: str) -> None:
+    """Let a GPU's driver and libraries load: the first use of a process waits for them.
+
+    Raises RuntimeError where there is no such GPU.
+    """
+    if device == CPU:
+        return
+    import torch
+
+    kernels()
+    one = torch.ones(16, 16, device=device)
+    torch.mm(one, one)  # cuBLAS
 
 
 def name_of(device: str) -> str:
