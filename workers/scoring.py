@@ -125,6 +125,8 @@ def score_windows(
             if flight is None:
                 continue
             control.forwarding(np.concatenate([f.numbers for f in (*flying, flight)]).tolist())
+            if not flying:
+                flight.begin(observe)
             if flight.attempt(flight.launch, engine, observe, stats):
                 flying.append(flight)
         elif len(flying) < engine.in_flight and more:
@@ -134,6 +136,7 @@ def score_windows(
                 open_.append(_Open.of(*found, engine))
         elif flying:
             flight = flying.popleft()
+            flight.next = flying[0] if flying else None
             flight.attempt(flight.land, engine, observe, stats)
 
 
@@ -194,7 +197,26 @@ class _Flight:
     batch: Encodings
     cost: int
     """Tokens that the device computes, padding included."""
+    next: _Flight | None = None
+    """Launched, too: the device is at it when this one has come back."""
     _wait: Callable[[], Any] | None = None
+    _call: Any = None
+    """The stage's clock, from when the device is at this batch until it is back."""
+
+    def begin(self, observe: Observe) -> None:
+        """The device is at this batch from now on, as far as the host can tell."""
+        real, rows = int(self.batch.offsets[-1]), len(self.batch)
+        counted = {"rows": rows, "tokens": real, "padding_tokens": self.cost - real, "batches": 1}
+        self._call = observe("forward", **counted)
+        self._call.__enter__()
+
+    def _end(self, observe: Observe, error: BaseException | None = None) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.__exit__(type(error) if error else None, error, None)
+        following, self.next = self.next, None
+        if following is not None:
+            following.begin(observe)
 
     def attempt(
         self,
@@ -210,6 +232,7 @@ class _Flight:
         except (Stopped, LeaseLost):
             raise
         except Exception as error:
+            self._end(observe, error)
             if engine.is_lost(error):
                 raise DeviceLost(_message(error)) from error
             left = _smaller(self.rows, self.cost, error, engine, window.faults, stats)
@@ -226,16 +249,13 @@ class _Flight:
     def launch(self, engine: Engine, observe: Observe) -> None:
         """Hand it to the device; where the task cannot, it is computed when it lands."""
         if isinstance(engine.task, Launching) and engine.in_flight > 1:
-            with observe("forward"):
-                self._wait = engine.task.launch(self.batch)
+            self._wait = engine.task.launch(self.batch)
 
     def land(self, engine: Engine, observe: Observe) -> pa.RecordBatch:
         """Its predictions."""
-        real, rows = int(self.batch.offsets[-1]), len(self.batch)
-        counted = {"rows": rows, "tokens": real, "padding_tokens": self.cost - real, "batches": 1}
-        with observe("forward", **counted):
-            output = self._wait() if self._wait else engine.task.forward(self.batch)
-        with observe("decode", rows=rows):
+        output = self._wait() if self._wait else engine.task.forward(self.batch)
+        self._end(observe)
+        with observe("decode", rows=len(self.batch)):
             return engine.task.decode(self.batch, output)
 
     def count(self, stats: ChunkStats, budget: Budget) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -266,6 +269,26 @@ def test_the_next_window_is_begun_before_the_last_batch_of_the_one_before_is_bac
         f"launch {a}", f"launch {b}", f"wait {a}", f"launch {c}", f"wait {b}", f"wait {c}"
     ]  # fmt: skip
     check(sink.rows, texts, {2: "null_text"})
+
+
+def test_each_batch_is_one_call_of_forward_whatever_overlaps() -> None:
+    now = iter(range(10_000))
+    calls: list[tuple[str, int, int]] = []
+
+    @contextmanager
+    def observe(stage: str, **counters: float) -> Iterator[Any]:
+        began = next(now)
+        try:
+            yield SimpleNamespace(add=lambda **more: None)
+        finally:
+            calls.append((stage, began, next(now)))
+
+    texts = ["a" * 10, "b" * 9, "x __raise__", "y __raise_decode__", "c" * 8]
+    it = engine(10, in_flight=2)
+    run_chunk(source(texts), it, ListSink(), observe, Marks())
+    forward = [(began, ended) for stage, began, ended in calls if stage == "forward"]
+    assert len(forward) == len(texts)
+    assert all(ended < began for (_, ended), (began, _) in pairwise(forward))
 
 
 def test_without_batches_ahead_each_is_forwarded_alone() -> None:
