@@ -70,10 +70,9 @@ def run_length(unsent: int, workers: int) -> int:
 
     One to eight: a fourth of each worker's share of what is not sent yet, so that runs grow shorter
     towards the end and no worker is left with a long one (guided self-scheduling, Polychronopoulos
-    and Kuck 1987). A worker that is alone shares the end with nobody.
+    and Kuck 1987).
     """
-    share = unsent if workers == 1 else unsent // (4 * max(1, workers))
-    return max(1, min(MAX_RUN, share))
+    return max(1, min(MAX_RUN, unsent // (4 * max(1, workers))))
 
 
 def to_be_passed(claims: Sequence[Claim]) -> frozenset[str]:
