@@ -41,6 +41,10 @@ class Ahead(Generic[T]):
                 return
             yield item
 
+    def is_ready(self) -> bool:
+        """True when the next item, or the end, need not be waited for."""
+        return not self._queue.empty()
+
     def close(self) -> None:
         self._closed.set()
         self._thread.join()

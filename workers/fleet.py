@@ -31,6 +31,9 @@ log = get_logger(__name__)
 # Chosen: a child that dies this soon after its start, this often in a row, will not live.
 SHORT_LIFE_S = 10.0
 SHORT_LIVES = 5
+# Chosen: a worker that leaves unasked has a device that cannot be used, and may have taken so long
+# to import torch and to find that out.
+LEFT_LIFE_S = 120.0
 LEAVE_S = 10.0  # chosen: time to flush exporters and leave, on top of the grace
 TICK_S = 0.1
 
@@ -61,7 +64,8 @@ class Child:
         """Why the slot was taken out, where it was."""
         if not self.given_up:
             return None
-        why = f"died {self.short_lives} times in a row within {SHORT_LIFE_S:.0f} s of its start"
+        limit_s = LEFT_LIFE_S if self.exit_code == ExitCode.OK else SHORT_LIFE_S
+        why = f"died {self.short_lives} times in a row within {limit_s:.0f} s of its start"
         return f"{why}, at last {_how(self.exit_code)}"
 
     @property
@@ -75,6 +79,11 @@ class Child:
         if self.leave_by_s is None:
             return "running"
         return "leaving" if self.queue is None else "moving"
+
+
+def is_short(lived_s: float, exit_code: int) -> bool:
+    """Whether a process that ended unasked lived too short to have been of use."""
+    return lived_s < (LEFT_LIFE_S if exit_code == ExitCode.OK else SHORT_LIFE_S)
 
 
 def backoff_s(short_lives: int) -> float:
@@ -238,7 +247,7 @@ class Fleet:
             log.info("worker.stopped", worker=child.slot.name, exit_code=code)
             return
         child.exit_code = code
-        child.short_lives = child.short_lives + 1 if lived < SHORT_LIFE_S else 0
+        child.short_lives = child.short_lives + 1 if is_short(lived, code) else 0
         log.warning("worker.lost", worker=child.slot.name, exit_code=code, seconds=round(lived, 1))
         child.not_before_s = time.monotonic() + backoff_s(child.short_lives)
         if child.short_lives >= SHORT_LIVES:

@@ -348,6 +348,8 @@ class Run:
             self._held.release(number)
         self._runtime.give_back(self._message, numbers, self._work.job.options.queue)
         log.error("device.lost", job=self._work.job.id, error_message=str(error)[:500])
+        why = f"no model can be loaded on {self._runtime.identity.device}: {error}"
+        self._runtime.complain(self._work.job.key, numbers[0], "device_lost", why)
         self._runtime.end_worker()
 
     def _failed(self, chunk: Chunk, control: ChunkControl, error: Exception) -> None:
@@ -375,7 +377,7 @@ class Run:
             trace_id=control.mark.trace_id or None,
             error=None if ours else error,
         )
-        self._runtime.complain(self._work.job.key, attempt)
+        self._runtime.complain(self._work.job.key, attempt.chunk, attempt.cause, attempt.message)
         try:
             record_attempt(self._work.store, attempt)
         except HeadraceError as away:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,9 +50,10 @@ def record_device(
 ) -> None:
     """Memory and utilisation of the device, as gauges."""
     labels = {"worker": worker, "device": device}
-    used, limit = _memory(device)
-    telemetry.record(names.MEMORY_USAGE, used, **labels)
-    telemetry.record(names.MEMORY_LIMIT, limit, **labels)
+    with suppress(RuntimeError):  # a device that is lost answers nothing, and the part is there
+        used, limit = _memory(device)
+        telemetry.record(names.MEMORY_USAGE, used, **labels)
+        telemetry.record(names.MEMORY_LIMIT, limit, **labels)
     telemetry.record(names.UTILIZATION, use.share(forward_s, time.monotonic()), **labels)
 
 

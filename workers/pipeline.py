@@ -158,7 +158,9 @@ def _scored(
         (prepared, prepared.encodings, prepared.unique + prepared.window.start)
         for prepared in begun.prepared
     )
-    for prepared, predictions in score_windows(windows, engine, control, observe, stats):
+    ready = begun.prepared.is_ready
+    scored = score_windows(windows, engine, control, observe, stats, is_ready=ready)
+    for prepared, predictions in scored:
         if begun.doubt.groups:
             waiting.append((prepared, predictions))
         else:

@@ -19,7 +19,6 @@ from schemas.celery_config import send
 from schemas.collection import no_collection
 from schemas.errors import ModelError
 from schemas.job import Job
-from schemas.manifest import Attempt
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name, model_name, speed_field
 from schemas.settings import Settings, cache_folder
@@ -153,12 +152,12 @@ class Runtime:
         except redis.RedisError as error:
             self.redis_away(error)
 
-    def complain(self, key: str, attempt: Attempt) -> None:
+    def complain(self, key: str, chunk: int, cause: str, why: str) -> None:
         """Tell whoever follows the job why a chunk just failed: its record may find no room."""
         try:
-            told = {"at_s": attempt.at_s, "chunk": attempt.chunk, "why": attempt.message[:500]}
+            told = {"at_s": time.time(), "chunk": chunk, "why": why[:500], "cause": cause}
             pipe = self.client.pipeline()
-            pipe.hset(keys.job(key), "trouble", json.dumps({**told, "cause": attempt.cause}))
+            pipe.hset(keys.job(key), "trouble", json.dumps(told))
             pipe.expire(keys.job(key), keys.JOB_LIFE_S)
             pipe.execute()
         except redis.RedisError as error:

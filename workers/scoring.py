@@ -11,7 +11,7 @@ they are decoded and while Redis is told which rows are in hand.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -103,9 +103,10 @@ def score_windows(
     control: Control,
     observe: Observe,
     stats: ChunkStats,
+    is_ready: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[T, Predictions]]:
     """Predictions of each window, in turn. The next one is begun while the last batch of the one
-    before is still on the device.
+    before is still on the device, if `is_ready` says that it need not be waited for.
 
     Raises:
         Stopped, LeaseLost: as `control.check` says; nothing that was not yielded is kept.
@@ -129,7 +130,7 @@ def score_windows(
                 flight.begin(observe)
             if flight.attempt(flight.launch, engine, observe, stats):
                 flying.append(flight)
-        elif len(flying) < engine.in_flight and more:
+        elif more and (not flying or (_has_room(engine, flying, open_) and is_ready())):
             found = next(source, None)
             more = found is not None
             if found is not None:
@@ -138,6 +139,11 @@ def score_windows(
             flight = flying.popleft()
             flight.next = flying[0] if flying else None
             flight.attempt(flight.land, engine, observe, stats)
+
+
+def _has_room(engine: Engine, flying: Sized, open_: Sized) -> bool:
+    """For one more window: those without a batch of their own are bounded too."""
+    return len(flying) < engine.in_flight and len(open_) <= engine.in_flight
 
 
 @dataclass(slots=True)
@@ -256,7 +262,10 @@ class _Flight:
         output = self._wait() if self._wait else engine.task.forward(self.batch)
         self._end(observe)
         with observe("decode", rows=len(self.batch)):
-            return engine.task.decode(self.batch, output)
+            values = engine.task.decode(self.batch, output)
+        if values is None:
+            raise TypeError("decode gave no rows")
+        return values
 
     def count(self, stats: ChunkStats, budget: Budget) -> None:
         real = int(self.batch.offsets[-1])

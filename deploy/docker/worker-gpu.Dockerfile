@@ -20,7 +20,12 @@ FROM python:3.11.14-slim-bookworm
 LABEL org.opencontainers.image.title="headrace-worker-gpu" \
       org.opencontainers.image.description="headrace: score chunks from a queue" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN groupadd --gid 10001 headrace \
+# Triton compiles our kernels for the driver it finds, with a C compiler.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 headrace \
     && useradd --uid 10001 --gid 10001 --create-home --home-dir /home/headrace headrace \
     && mkdir /models && chown headrace:headrace /models
 COPY --from=build /opt/headrace /opt/headrace
@@ -32,6 +37,7 @@ ENV PATH=/opt/headrace/bin:$PATH \
     HEADRACE_HEALTH=0.0.0.0:8081 \
     HEADRACE_MODEL_CACHE=/models \
     HF_HOME=/models/hub \
+    TRITON_CACHE_DIR=/models/triton \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -385,3 +385,55 @@ def test_a_lease_lost_to_another_stops_that_chunk_and_goes_on_with_the_next(
 
 def _text(key: bytes | str) -> str:
     return key.decode() if isinstance(key, bytes) else key
+
+
+# -- a device that computes nothing more
+
+
+class Left(BaseException):
+    """Stands for the end of this process."""
+
+
+def test_a_lost_device_ends_the_process_with_its_rows_marked_and_what_was_done_committed(
+    tmp_path: Path, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    texts = [f"text {i}" for i in range(200)]
+    texts[150] = "this one __lost__"
+    job = make_job(tmp_path, texts, chunk_rows=100, params={"faults": True})
+    held: dict[int, Mark] = {}
+
+    def leave() -> NoReturn:
+        held.update(LeaseBook(redis_client, job.job.key, 30).marks())
+        raise Left
+
+    runtime.leave = leave
+    with pytest.raises(Left):
+        handle(body(job, 0, 1), runtime)
+    assert parts(job) == [layout.part(0)]
+    assert read_attempts(job.store, 1) == [], "whoever sees the death records it"
+    (mark,) = held.values()
+    assert mark.stage == FORWARD
+    assert 50 in mark.rows
+
+
+def test_a_device_on_which_no_model_can_be_loaded_gives_its_chunks_to_others(
+    job: FakeJob,
+    runtime: Runtime,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_driver(self: Runtime, job: Any) -> Any:
+        raise RuntimeError("the NVIDIA driver on your system is too old")
+
+    ended: list[bool] = []
+    runtime.end_worker = lambda: ended.append(True)
+    monkeypatch.setattr(Runtime, "_load", no_driver)
+    monkeypatch.setattr("workers.handler.is_lost", lambda device: True)
+    handle(body(job, 0, 1), runtime)
+    assert ended == [True]
+    assert parts(job) == []
+    assert all(read_attempts(job.store, chunk) == [] for chunk in (0, 1)), "no chunk is at fault"
+    assert left_in_redis(redis_client, job) == []
+    assert read_queue(redis_client, "default").chunks == {(job.job.key, 0), (job.job.key, 1)}
+    told = json.loads(redis_client.hget(keys.job(job.job.key), "trouble") or b"{}")
+    assert (told["cause"], "too old" in told["why"]) == ("device_lost", True)

@@ -69,11 +69,12 @@ def test_nvidia_smi_is_asked_once_unless_it_failed(
     status: int, asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program, calls = tmp_path / "nvidia-smi", tmp_path / "calls"
-    program.write_text(f"#!/bin/sh\necho asked >> {calls}\necho 9.0\nexit {status}\n")
+    program.write_text(f"#!/bin/sh\necho asked >> {calls}\necho 7.5\nexit {status}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     found = [dtypes_of("cuda:0") for _ in range(3)]
-    assert all(("bfloat16" in dtypes) == (status == 0) for dtypes in found)
+    # a driver that does not answer now may do so when the model is loaded, or say why not
+    assert all(("bfloat16" in dtypes) == (status != 0) for dtypes in found)
     assert len(calls.read_text().splitlines()) == asked
     calls.unlink()
     for _ in range(3):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.unit.tiny_models import TEXTS, TinyModels
-from workers.engine.fused_layer import fuse_layers, fuse_norms
+from workers.engine.fused_layer import fuse_layers, fuse_norms, unfuse
 from workers.engine.runner import Runner
 from workers.tasks.base import Encodings
 from workers.tasks.encoding import Encoder
@@ -69,8 +69,13 @@ def test_a_fused_norm_gives_the_same_vectors(family: str, tiny: TinyModels) -> N
     task = Loaded(tiny(family, ""))
     batch = sorted_batch(task)
     before = task.forward(batch)
-    assert fuse_norms(task.model) == 5  # two a layer, and the last
+    norms = fuse_norms(task.model)
+    assert len(norms) == 5  # two a layer, and the last
+    assert all("forward" in vars(norm) for norm in norms)
     assert np.abs(task.forward(batch) - before).max() < 1e-5
+    unfuse(norms)
+    assert not any("forward" in vars(norm) for norm in norms)
+    assert np.array_equal(task.forward(batch), before)
 
 
 def test_padded_batches_are_computed_as_before(tiny: TinyModels) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from schemas.telemetry.observation import observe_nothing
 from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import INVALID_TEXT, NULL_TEXT, ChunkStats, RowFault, Window
-from workers.scoring import Engine
+from workers.scoring import Engine, score_windows
 from workers.tasks.base import Encodings, LoadRequest
 from workers.tasks.fake import FakeOutOfMemory, FakeTask, digest_of
 
@@ -259,16 +260,48 @@ def test_the_next_batch_is_launched_before_the_one_before_is_waited_for() -> Non
     assert control.batches == [(0,), (0, 1), (1, 2)]
 
 
+def windows_of(task: FakeTask, texts: Sequence[str]) -> Iterator[tuple[str, Encodings, Any]]:
+    """A window for each text."""
+    for number, text in enumerate(texts):
+        yield text, task.encode([text]), np.array([number])
+
+
 def test_the_next_window_is_begun_before_the_last_batch_of_the_one_before_is_back() -> None:
-    it, sink = engine(10, in_flight=2), ListSink()
-    texts = ["a" * 10, "b" * 10, NULL_TEXT, "c" * 10]
-    run_chunk(source(texts, size=1), it, sink, observe_nothing, Marks())
+    it = engine(10, in_flight=2)
     assert isinstance(it.task, QueueTask)
-    a, b, c = "a" * 10, "b" * 10, "c" * 10
+    a, b, c = texts = ["a" * 10, "b" * 10, "c" * 10]
+    scored = score_windows(windows_of(it.task, texts), it, Marks(), observe_nothing, ChunkStats())
+    assert [text for text, _ in scored] == texts
     assert it.task.told == [
         f"launch {a}", f"launch {b}", f"wait {a}", f"launch {c}", f"wait {b}", f"wait {c}"
     ]  # fmt: skip
-    check(sink.rows, texts, {2: "null_text"})
+
+
+def test_a_window_that_would_have_to_be_waited_for_waits_itself() -> None:
+    it = engine(10, in_flight=2)
+    assert isinstance(it.task, QueueTask)
+    a, b = texts = ["a" * 10, "b" * 10]
+    scored = score_windows(
+        windows_of(it.task, texts), it, Marks(), observe_nothing, ChunkStats(),
+        is_ready=lambda: False,
+    )  # fmt: skip
+    assert [text for text, _ in scored] == texts
+    assert it.task.told == [f"launch {a}", f"wait {a}", f"launch {b}", f"wait {b}"]
+
+
+def test_windows_without_rows_of_their_own_do_not_pile_up_behind_a_batch() -> None:
+    it = engine(10, in_flight=2)
+    taken: list[int] = []
+
+    def windows() -> Iterator[tuple[int, Encodings | None, Any]]:
+        for number in range(100):
+            taken.append(number)
+            yield number, None if number else it.task.encode(["a"]), np.arange(not number)
+
+    scored = score_windows(windows(), it, Marks(), observe_nothing, ChunkStats())
+    assert next(scored)[0] == 0
+    assert len(taken) <= 4
+    assert [number for number, _ in scored] == list(range(1, 100))
 
 
 def test_each_batch_is_one_call_of_forward_whatever_overlaps() -> None:

@@ -7,6 +7,7 @@ environment of its children without paying for it.
 from __future__ import annotations
 
 import re
+import sys
 
 from schemas.errors import ConfigError, ModelError
 from workers.engine.cpu import cpu_flags, cpu_name, multiplies_bf16, multiplies_int8
@@ -82,7 +83,8 @@ def dtypes_of(device: str, flags: frozenset[str] | None = None) -> frozenset[str
         return frozenset({"float32", *(name for name, can in has.items() if can)})
     capability = nvidia_smi("--query-gpu=compute_cap", "--format=csv,noheader")
     index = gpu_index(device)
-    has_bf16 = index < len(capability) and float(capability[index]) >= 8.0
+    # a driver that does not answer says so when the model is loaded, and better
+    has_bf16 = index >= len(capability) or float(capability[index]) >= 8.0
     return frozenset({"float32", "float16", *(["bfloat16"] if has_bf16 else [])})
 
 
@@ -194,10 +196,9 @@ def is_lost(device: str) -> bool:
     After an error inside a kernel (an index out of range, memory that fails) each later call
     fails as well. Source: CUDA Runtime API, `cudaErrorAssert` and its neighbours.
     """
-    if device == CPU:
-        return False
-    import torch
-
+    torch = sys.modules.get("torch")
+    if device == CPU or torch is None or not torch.backends.cuda.is_built():
+        return False  # whatever is wrong, it is not the device
     try:
         torch.cuda.synchronize(device)
     except RuntimeError:  # torch.AcceleratorError, and what it was before torch 2.8

@@ -7,7 +7,7 @@ and a residual is added by the normalization that follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -81,8 +81,9 @@ def _forward(
 def linear_gelu(states: Any, dense: Any) -> Any:
     """GELU of a linear layer, `[tokens, in]` to `[tokens, out]`.
 
-    On a GPU the product itself ends with GELU, in its tanh form: in half precision it lies as far
-    from the error function as a tenth of what rounding does. Elsewhere as transformers does it.
+    On a GPU the product itself ends with GELU, in its tanh form, 1.8e-4 from the error function
+    (rms); rounding once instead of twice makes up for it in half precision, which differs by 1.7e-3
+    in bfloat16 and 2.1e-4 in float16. Elsewhere as transformers does it.
     """
     import torch
 
@@ -91,8 +92,8 @@ def linear_gelu(states: Any, dense: Any) -> Any:
     return torch.nn.functional.gelu(dense(states))
 
 
-def fuse_norms(model: Any) -> int:
-    """Let the RMSNorm of decoders run as one kernel of torch instead of six; how many there are."""
+def fuse_norms(model: Any) -> list[Any]:
+    """Let the RMSNorm of decoders run as one kernel of torch instead of six; which they are."""
     found = [
         module
         for module in model.modules()
@@ -102,7 +103,13 @@ def fuse_norms(model: Any) -> int:
     ]
     for module in found:
         module.forward = partial(_rms_norm, module)
-    return len(found)
+    return found
+
+
+def unfuse(modules: Iterable[Any]) -> None:
+    """Let them compute again as their classes say."""
+    for module in modules:
+        del module.forward
 
 
 def _rms_norm(module: Any, states: Any) -> Any:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import logging
+from functools import cache
 from typing import Any
 
+log = logging.getLogger(__name__)
 
-@lru_cache(maxsize=1)
+
+@cache
 def kernels() -> Any:
-    """The module `triton_kernels`; None where Triton is not installed, and torch's own must do.
+    """The module `triton_kernels`; None where they do not run, and torch's own functions must do.
 
-    Triton comes with torch's builds for CUDA.
+    Triton comes with torch's builds for CUDA, but it compiles for the driver that is there: that
+    takes a C compiler and a folder to write to (`TRITON_CACHE_DIR`). Asked of a GPU only.
     """
     try:
         from workers.engine import triton_kernels
+
+        triton_kernels.try_out()
     except ImportError:
+        return None
+    except Exception as error:  # as many ways to fail as there are compilers
+        log.warning(
+            "Triton cannot compile here, short rows and layers take longer: %s: %s",
+            type(error).__name__, str(error)[:300],
+        )  # fmt: skip
         return None
     return triton_kernels

@@ -20,8 +20,9 @@ from typing import Any, Literal
 import numpy as np
 
 from workers.engine import attention
+from workers.engine.device import is_lost
 from workers.engine.families import Rows, depends_on_batch, family_of
-from workers.engine.fused_layer import fuse_layers, fuse_norms
+from workers.engine.fused_layer import fuse_layers, fuse_norms, unfuse
 from workers.engine.heap import Heap, trim_of
 from workers.engine.last_layer import shorten_last_layer
 from workers.engine.linear import lay_out
@@ -121,28 +122,34 @@ class Runner:
             log.warning("%d of %d layers stay in fp32: int8 is too far off in them",
                         done.kept, done.kept + done.replaced)  # fmt: skip
 
-    def choose_mode(self, probe: Encodings) -> Mode:
-        """The fastest way that gives, on the probe's rows, what each row alone gives.
+    def choose_mode(self, *probes: Encodings) -> Mode:
+        """The fastest way that gives, on the rows of each probe, what each row alone gives.
 
         What each row alone gives is asked of the model as it was loaded, before its weights are
         laid out for this device.
+
+        Raises RuntimeError where the device is lost.
         """
         self.set_mode("equal")
-        alone = np.concatenate([self(probe.take(np.array([i]))) for i in range(len(probe))])
+        alone = [
+            np.concatenate([self(probe.take(np.array([i]))) for i in range(len(probe))])
+            for probe in probes
+        ]
         if self._device == "cpu":
             lay_out(self._model)
         elif self._flash:
             fuse_layers(self._model)
-            fuse_norms(self._model)
         wants_first = self._family is not None and self._family.pools_first
         if wants_first and self._output == "sequence":
             self._first_only = shorten_last_layer(self._model)
         tolerance = TOLERANCE[self._precision]
         for mode in self._candidates():
             self.set_mode(mode)
-            difference = self._difference(probe, alone)
+            norms = fuse_norms(self._model) if mode == "packed" and self._flash else []
+            difference = max(map(self._difference, probes, alone), default=0.0)
             if difference <= tolerance:
                 return mode
+            unfuse(norms)
             log.warning(
                 "%s batches differ from single rows by %.2g (%s): not used",
                 mode, difference, self._model.config.model_type,
@@ -162,6 +169,8 @@ class Runner:
         try:
             return float(np.max(np.abs(self(probe) - alone), initial=0.0))
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            if is_lost(self._device):
+                raise
             # a model whose code does not allow this way says so in as many ways as there are models
             log.warning("%s: %s", type(error).__name__, error)
             return float("inf")

@@ -21,6 +21,8 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
 
 # Rows of very different lengths, so that a wrong packing or a wrong mask shows.
 PROBE = ["a", "The weather is fine today, is it not?", "one two three four five six seven " * 3]
+# A GPU computes long rows by another kernel than short ones.
+LONG_PROBE = [PROBE[1], "one two three four five six seven " * 25]
 
 
 class TransformerTask:
@@ -63,7 +65,8 @@ class TransformerTask:
         )
         if request.dtype == "int8":
             self._runner.round_weights(self._encoder(SENTENCES))
-        self._runner.choose_mode(self._encoder(PROBE))
+        probes = [PROBE] if request.device == device.CPU else [PROBE, LONG_PROBE]
+        self._runner.choose_mode(*map(self._encoder, probes))
 
     @property
     def padded(self) -> bool:
