@@ -104,6 +104,7 @@ class BudgetBook:
         probe = _Probe(task, task, self._device)
         started = time.monotonic()
         found = find_budget(probe.seconds_of, probe.fits, ladder, task.default_batch_tokens())
+        free_what_is_kept(self._device)
         if probe.failure is None:
             failed = min(filter(None, (found.failed_at, failed)), default=None)
             budget = Budget(found.tokens, failed).set_by_hand(found.tokens)
@@ -170,9 +171,8 @@ class _Probe:
         except Exception as error:
             if not self._task.is_out_of_memory(error):
                 self.failure = type(error).__name__
+            free_what_is_kept(self._device)  # what was half done; else the next size may use it
             return None
-        finally:
-            free_what_is_kept(self._device)
 
 
 def facts_of_job(job: Job) -> dict[str, str]:
