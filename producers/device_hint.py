@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
+
+from schemas.nvidia_smi import ask_nvidia_smi
 
 BF16_CAPABILITY = 8.0
 """Required: compute capability of the first NVIDIA GPUs with bfloat16 units (Ampere)."""
@@ -50,21 +49,9 @@ def guess_device(
 
 
 def query_gpus() -> str | None:
-    """What nvidia-smi says of name and compute capability, one GPU a line; None without it.
-
-    Asked once a process, unless it failed: an answer takes a tenth of a second to several.
-    """
-    program = shutil.which("nvidia-smi")
-    try:
-        return None if program is None else _answer(program)
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-@cache
-def _answer(program: str) -> str:
-    command = [program, "--query-gpu=name,compute_cap", "--format=csv,noheader"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    """What nvidia-smi says of name and compute capability, one GPU a line; None without it."""
+    lines = ask_nvidia_smi("--query-gpu=name,compute_cap", "--format=csv,noheader")
+    return None if lines is None else "\n".join(lines)
 
 
 def parse_gpus(text: str | None) -> list[tuple[str, float]]:

@@ -12,12 +12,11 @@ A GPU that is cut into slices cannot compute as a whole, so its slices stand in 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+
+from schemas.nvidia_smi import ask_nvidia_smi
 
 _GPU = re.compile(r"GPU (\d+): .*\(UUID: (GPU-[\w-]+)\)")
 _SLICE = re.compile(r"MIG .*Device\s+(\d+): \(UUID: (MIG-[\w/-]+)\)")
@@ -79,22 +78,5 @@ def parse_cpu_list(text: str) -> list[int]:
 
 
 def nvidia_smi(*arguments: str) -> list[str]:
-    """The lines it prints; none without the program or the driver.
-
-    Each question is asked once a process: an answer takes a tenth of a second to several, with many
-    GPUs, and workers ask with each message. One that failed is asked again.
-    """
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    try:
-        return list(_answer(program, *arguments))
-    except (OSError, subprocess.SubprocessError):
-        return []  # the command is there, the driver is not: as good as no GPU
-
-
-@cache
-def _answer(*command: str) -> tuple[str, ...]:
-    # 20 s: the first call after boot loads the driver
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
+    """The lines it prints; none without the program or the driver."""
+    return list(ask_nvidia_smi(*arguments) or ())

@@ -1,0 +1,29 @@
+"""What `nvidia-smi` says of this machine's GPUs. No torch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from functools import cache
+
+
+def ask_nvidia_smi(*arguments: str) -> tuple[str, ...] | None:
+    """The lines it prints, bare and none of them empty; None without the program or the driver.
+
+    Each question is asked once a process: an answer takes a tenth of a second to several, with many
+    GPUs, and workers ask with each message. One that failed is asked again.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    try:
+        return _answer(program, *arguments)
+    except (OSError, subprocess.SubprocessError):
+        return None  # the command is there, the driver is not: as good as no GPU
+
+
+@cache
+def _answer(*command: str) -> tuple[str, ...]:
+    # 20 s: the first call after boot loads the driver
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
