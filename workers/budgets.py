@@ -19,7 +19,7 @@ from schemas.job import Job
 from schemas.telemetry.logs import get_logger
 from schemas.versions import versions
 from workers.engine.budget_search import LADDERS, Ladder, find_budget
-from workers.engine.device import CPU, free_what_is_kept
+from workers.engine.device import CPU, free_what_is_kept, kind_of
 from workers.engine.packing import Budget
 from workers.tasks.base import Probed, Task
 
@@ -62,7 +62,7 @@ class BudgetBook:
         """`facts` are the job's; what the task itself adds is asked of it."""
         self._task = task
         self._device = device
-        self._ladder = ladder or LADDERS["cpu" if device == CPU else "cuda"]
+        self._ladder = ladder or LADDERS[kind_of(device)]
         self._now_s = now_s
         self._path: Path | None = None
         self._known = Known()
@@ -151,7 +151,7 @@ class _Probe:
         self._device = device
         # of a CPU what this process got: others on the machine must not decide
         self._clock = time.process_time if device == CPU else time.perf_counter
-        self._beside_s = BESIDE_S["cpu" if device == CPU else "cuda"]
+        self._beside_s = BESIDE_S[kind_of(device)]
 
     def seconds_of(self, tokens: int) -> float | None:
         return self._run(tokens, ROW_TOKENS)

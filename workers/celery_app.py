@@ -83,7 +83,7 @@ def _runtime(app: Celery) -> Any:
 
         settings = load_settings()
         name = worker_name()
-        device = "cpu" if settings.device == "auto" else settings.device
+        device = _device(settings)
         telemetry = start_telemetry("headrace-worker", settings, worker=name)
         identity = Identity(name, device, settings.threads or 1)
         start_counters(telemetry, device)
@@ -93,6 +93,11 @@ def _runtime(app: Celery) -> Any:
         if _Process.preload is not None:
             _Process.runtime.preload = _Process.preload
     return _Process.runtime
+
+
+def _device(settings: Settings) -> str:
+    """The fleet names one for each worker; a worker that was started without it has the CPU."""
+    return "cpu" if settings.device == "auto" else settings.device
 
 
 def worker_name() -> str:
@@ -119,8 +124,7 @@ def _child_begins(**_: Any) -> None:
         from workers.engine.device import device_inside, warm_up
         from workers.preload import Preload
     settings = load_settings()
-    device = "cpu" if settings.device == "auto" else settings.device
-    _Process.preload = Preload(then=partial(warm_up, device_inside(device)))
+    _Process.preload = Preload(then=partial(warm_up, device_inside(_device(settings))))
     if settings.preload:
         _Process.preload.begin()
 

@@ -64,7 +64,7 @@ class Child:
         """Why the slot was taken out, where it was."""
         if not self.given_up:
             return None
-        limit_s = LEFT_LIFE_S if self.exit_code == ExitCode.OK else SHORT_LIFE_S
+        limit_s = short_life_s(self.exit_code)
         why = f"died {self.short_lives} times in a row within {limit_s:.0f} s of its start"
         return f"{why}, at last {_how(self.exit_code)}"
 
@@ -83,7 +83,12 @@ class Child:
 
 def is_short(lived_s: float, exit_code: int) -> bool:
     """Whether a process that ended unasked lived too short to have been of use."""
-    return lived_s < (LEFT_LIFE_S if exit_code == ExitCode.OK else SHORT_LIFE_S)
+    return lived_s < short_life_s(exit_code)
+
+
+def short_life_s(exit_code: int | None) -> float:
+    """What a process that ended so must have lived to have been of use."""
+    return LEFT_LIFE_S if exit_code == ExitCode.OK else SHORT_LIFE_S
 
 
 def backoff_s(short_lives: int) -> float:

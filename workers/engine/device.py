@@ -131,6 +131,11 @@ def worker_environment(device: str, threads: int, visible: str | None = None) ->
     return shared | MALLOC_ENVIRONMENT | ONEDNN_ENVIRONMENT | own | {"CUDA_VISIBLE_DEVICES": ""}
 
 
+def kind_of(device: str) -> str:
+    """`cpu` or `cuda`: what tables of figures are kept by."""
+    return device.split(":")[0]
+
+
 def device_inside(device: str) -> str:
     """What the worker itself calls its device: the only GPU it sees is `cuda:0`."""
     return CPU if device == CPU else "cuda:0"
@@ -212,7 +217,7 @@ IN_FLIGHT = {"cpu": 1, "cuda": 2}
 
 
 def in_flight_of(device: str) -> int:
-    return IN_FLIGHT[device.split(":")[0]]
+    return IN_FLIGHT[kind_of(device)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

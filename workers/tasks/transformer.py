@@ -95,7 +95,7 @@ class TransformerTask:
 
     def default_batch_tokens(self) -> int:
         """See `Task.default_batch_tokens`."""
-        return BATCH_TOKENS["cpu" if self._device == "cpu" else "cuda"]
+        return BATCH_TOKENS[device.kind_of(self._device)]
 
     def probe_batch(self, tokens: int, row_tokens: int | None) -> Encodings:
         """See `Probed.probe_batch`."""
