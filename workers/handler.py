@@ -323,17 +323,21 @@ class Run:
         keep_trace(self._work, self._runtime, it.chunk.number, it.control.mark.attempt, spans)
 
     def _stop(self, current: Started, ahead: Started | None, reason: str) -> None:
-        """Give everything in hand back: leases first, then the message."""
+        """Give everything in hand back."""
         back = [s for s in (current, ahead) if s is not None]
         for started in back:
             started.begun.close()
             self._end(started, "stopped", stop_reason=reason)
         numbers = [s.chunk.number for s in back] + [c.number for c, _ in self._waiting]
+        self._release(numbers, publish=reason == "drain")
+        log.info("chunk.released", job=self._work.job.id, chunks=len(numbers), reason=reason)
+
+    def _release(self, numbers: list[int], *, publish: bool) -> None:
+        """Leases first, then the message: whoever takes it finds the chunks free."""
         for number in numbers:
             self._held.release(number)
-        if reason == "drain":
+        if publish:
             self._runtime.give_back(self._message, numbers, self._work.job.options.queue)
-        log.info("chunk.released", job=self._work.job.id, chunks=len(numbers), reason=reason)
 
     def _abandon(self, lost: DeviceLost) -> NoReturn:
         """End this process as it stands: its parent records the rows in hand, as of any death."""
@@ -344,9 +348,7 @@ class Run:
     def _leave_to_others(self, error: Exception) -> None:
         """Give the chunks back and end this worker: no model was at fault, but its device."""
         numbers = [chunk.number for chunk, _ in self._waiting]
-        for number in numbers:
-            self._held.release(number)
-        self._runtime.give_back(self._message, numbers, self._work.job.options.queue)
+        self._release(numbers, publish=True)
         log.error("device.lost", job=self._work.job.id, error_message=str(error)[:500])
         why = f"no model can be loaded on {self._runtime.identity.device}: {error}"
         self._runtime.complain(self._work.job.key, numbers[0], "device_lost", why)
