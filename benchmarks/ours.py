@@ -29,7 +29,7 @@ from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import Window
 from workers.scoring import Engine
-from workers.source import FIRST_ROWS, WINDOW_ROWS
+from workers.source import FIRST_ROWS, WINDOW_ROWS, cut
 from workers.tasks.base import LoadRequest
 from workers.tasks.registry import load_task
 
@@ -62,18 +62,16 @@ class _File:
 
 
 def _windows(path: str, first_rows: int) -> Iterator[Window]:
-    """As workers.source: each window at most twice as large as the one before."""
+    """As a worker reads them."""
     from schemas.hashing import text_hash
 
-    start, size = 0, first_rows
-    for batch in pq.ParquetFile(path).iter_batches(WINDOW_ROWS, columns=["id", "text"]):
-        at = 0
-        while at < len(batch):
-            part = batch.slice(at, size)
-            texts = part.column("text").to_pylist()
-            hashes = [text_hash(text.encode()) for text in texts]
-            yield Window(start, part.select(["id"]), texts, hashes)
-            at, start, size = at + len(part), start + len(part), size * 2
+    start = 0
+    read = pq.ParquetFile(path).iter_batches(WINDOW_ROWS, columns=["id", "text"])
+    for part in cut(read, first_rows, WINDOW_ROWS):
+        texts = part.column("text").to_pylist()
+        hashes = [text_hash(text.encode()) for text in texts]
+        yield Window(start, part.select(["id"]), texts, hashes)
+        start += len(texts)
 
 
 def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -70,8 +70,9 @@ def read_windows(
         batches = reader.iter_batches(
             batch_size=size, row_groups=list(groups), columns=names, use_threads=False
         )
-        sizes = _sizes(min(first_rows or rows, rows), rows)
-        yield from _windows(batches, chunk, spec, chunk.first_row - before, observe, sizes)
+        own = _after(batches, chunk.first_row - before)
+        pieces = cut(own, min(first_rows or rows, rows), rows)
+        yield from _windows(pieces, chunk, spec, observe)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         # of a damaged page or footer; Arrow's own words may hold text of the corpus
         kind = type(error).__name__
@@ -110,43 +111,41 @@ def _batch_rows(reader: pq.ParquetFile, chunk: Chunk, rows: int) -> int:
 
 
 def _windows(
-    batches: Iterator[pa.RecordBatch],
-    chunk: Chunk,
-    spec: Spec,
-    skip: int,
-    observe: Observe,
-    sizes: Iterator[int],
+    batches: Iterator[pa.RecordBatch], chunk: Chunk, spec: Spec, observe: Observe
 ) -> Iterator[Window]:
     start = 0
-    left: pa.RecordBatch | None = None
     while start < chunk.rows:
         with observe("read") as stage:
-            batch = left if left is not None else next(batches, None)
-            left = None
+            batch = next(batches, None)
             if batch is None:
                 raise InputChanged(
                     f"{chunk.file.uri} ends at row {chunk.first_row + start}; chunk {chunk.number} was "
                     f"planned to row {chunk.first_row + chunk.rows}"
                 )
-            if skip >= batch.num_rows:
-                skip -= batch.num_rows
-                continue
-            rest = batch.slice(skip, min(batch.num_rows - skip, chunk.rows - start))
-            skip = 0
-            batch = rest.slice(0, next(sizes))
-            if len(batch) < len(rest):
-                left = rest.slice(len(batch))
+            batch = batch.slice(0, chunk.rows - start)
             window = make_window(batch, start, chunk, spec)
             stage.add(rows=len(window), bytes=batch.nbytes)
         start += len(window)
         yield window
 
 
-def _sizes(first: int, most: int) -> Iterator[int]:
+def _after(batches: Iterable[pa.RecordBatch], skip: int) -> Iterator[pa.RecordBatch]:
+    """All rows but the first so many."""
+    for batch in batches:
+        if skip < batch.num_rows:
+            yield batch.slice(skip)
+        skip = max(0, skip - batch.num_rows)
+
+
+def cut(batches: Iterable[pa.RecordBatch], first: int, most: int) -> Iterator[pa.RecordBatch]:
+    """The rows in smaller batches: `first` at most, then twice as many each time up to `most`."""
     size = first
-    while True:
-        yield size
-        size = min(size * 2, most)
+    for batch in batches:
+        at = 0
+        while at < batch.num_rows:
+            piece = batch.slice(at, size)
+            yield piece
+            at, size = at + piece.num_rows, min(size * 2, most)
 
 
 def make_window(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> Window:
