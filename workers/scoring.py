@@ -209,11 +209,24 @@ class _Flight:
     _call: Any = None
     """The stage's clock, from when the device is at this batch until it is back."""
 
+    @property
+    def tokens(self) -> int:
+        """Real ones."""
+        return int(self.batch.offsets[-1])
+
+    @property
+    def padding(self) -> int:
+        return self.cost - self.tokens
+
     def begin(self, observe: Observe) -> None:
         """The device is at this batch from now on, as far as the host can tell."""
-        real, rows = int(self.batch.offsets[-1]), len(self.batch)
-        counted = {"rows": rows, "tokens": real, "padding_tokens": self.cost - real, "batches": 1}
-        self._call = observe("forward", **counted)
+        self._call = observe(
+            "forward",
+            rows=len(self.batch),
+            tokens=self.tokens,
+            padding_tokens=self.padding,
+            batches=1,
+        )
         self._call.__enter__()
 
     def _end(self, observe: Observe, error: BaseException | None = None) -> None:
@@ -254,7 +267,7 @@ class _Flight:
 
     def launch(self, engine: Engine, observe: Observe) -> None:
         """Hand it to the device; where the task cannot, it is computed when it lands."""
-        if isinstance(engine.task, Launching) and engine.in_flight > 1:
+        if engine.in_flight > 1 and isinstance(engine.task, Launching):
             self._wait = engine.task.launch(self.batch)
 
     def land(self, engine: Engine, observe: Observe) -> pa.RecordBatch:
@@ -268,12 +281,11 @@ class _Flight:
         return values
 
     def count(self, stats: ChunkStats, budget: Budget) -> None:
-        real = int(self.batch.offsets[-1])
         stats.batches += 1
         stats.budget_tokens += budget.tokens
         stats.computed += len(self.batch)
-        stats.tokens += real
-        stats.padding_tokens += self.cost - real
+        stats.tokens += self.tokens
+        stats.padding_tokens += self.padding
 
 
 def _none(schema: pa.Schema) -> pa.RecordBatch:
