@@ -58,3 +58,18 @@ def test_shared_key_heads_are_named_where_torch_wants_to_be_told(
     finally:
         attention._takes_gqa.cache_clear()
     assert asked == expected
+
+
+def test_one_query_a_row_is_a_row_of_one_token_to_flash_attention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(varlen, "varlen_attn", lambda *given: asked.extend(given[3:]))
+    monkeypatch.setattr(attention, "kernels", lambda: None)
+    q, k = torch.zeros(2, 4, 8), torch.zeros(5, 4, 8)
+    cumulative = torch.tensor([0, 3, 5], dtype=torch.int32)
+    attention.attend_one(q, k, k, attention.Packing((), cumulative, 3))
+    own, theirs, *longest = asked
+    assert (own.tolist(), own.dtype) == ([0, 1, 2], torch.int32)
+    assert theirs is cumulative
+    assert longest == [1, 3]

@@ -36,8 +36,6 @@ class Packing:
     """Tokens of the longest row."""
     first: Any = None
     """The first token of each row, where the last layer needs no other; see `last_layer`."""
-    cumulative_first: Any = None
-    """int32 tensor `[rows + 1]`: what `cumulative` is for `first`, one token a row."""
     bands: dict[tuple[int, int, bool], Any] = field(default_factory=dict)
     """Masks of sliding windows, made by the first layer that needs one: see `_band`."""
 
@@ -112,13 +110,14 @@ def attend(
 
 def attend_one(q: Any, k: Any, v: Any, packing: Packing) -> Any:
     """One query a row, `[rows, heads, size]`, over the row's own `[tokens, heads, size]`."""
+    import torch
     from torch.nn.attention.varlen import varlen_attn
 
     ours = kernels()
     if ours is not None and q.shape[2] in ours.SIZES:
         return ours.attend_first(q, k, v, packing.cumulative, q.shape[2] ** -0.5)
-    ends = (packing.cumulative_first, packing.cumulative, 1, packing.longest)
-    return varlen_attn(q, k, v, *ends)
+    one_each = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device)
+    return varlen_attn(q, k, v, one_each, packing.cumulative, 1, packing.longest)
 
 
 def _attend_varlen(

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from workers.engine.add_norm import add_norm
 from workers.engine.attention import Packing, attend
+from workers.engine.kernels import kernels
 from workers.engine.last_layer import bert_layers
 
 
@@ -76,6 +76,17 @@ def _forward(
     states = add_norm(out.dense(seen), states, out.LayerNorm)
     wide = linear_gelu(states, layer.intermediate.dense)
     return add_norm(after.dense(wide), states, after.LayerNorm).unsqueeze(0)
+
+
+def add_norm(one: Any, two: Any, norm: Any) -> Any:
+    """LayerNorm of `one + two`, `[tokens, width]` each; `norm` is a `torch.nn.LayerNorm`.
+
+    torch adds and normalizes in two kernels, the sum rounded and written between them.
+    """
+    ours = kernels() if one.is_cuda else None
+    if ours is None:
+        return norm(one + two)
+    return ours.add_norm(one, two, norm.weight, norm.bias, norm.eps)
 
 
 def linear_gelu(states: Any, dense: Any) -> Any:

@@ -84,24 +84,11 @@ class Runner:
 
         with torch.inference_mode():
             result = self._ways()[self.mode](batch).float()
-            if self._device == "cpu":
-                numbers = np.asarray(result.numpy())
-            else:
-                # Into pinned memory, behind the batch's own work on the same stream. Blocking:
-                # whoever waits leaves its core to the tokenizer.
-                there = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
-                there.copy_(result, non_blocking=True)
-                done = torch.cuda.Event(blocking=True)
-                done.record()
-        if self._device == "cpu":
-            self._heap.settle()
-            return lambda: numbers
-
-        def wait() -> np.ndarray:
-            done.synchronize()
-            return np.asarray(there.numpy())
-
-        return wait
+            if self._device != "cpu":
+                return _fetch(result)
+            numbers = np.asarray(result.numpy())
+        self._heap.settle()
+        return lambda: numbers
 
     def set_mode(self, mode: Mode) -> None:
         """Choose how batches are run, and with it the model's attention."""
@@ -186,13 +173,11 @@ class Runner:
         assert self._family is not None
         offsets = batch.offsets
         flash, short = self._flash, self._first_only and bool(batch.lengths.all())
-        one_each = np.arange(len(batch) + 1, dtype=np.int32)
         packing = attention.Packing(
             runs=() if flash else attention.runs_of(offsets),
             cumulative=self._to_device(offsets.astype(np.int32)) if flash else None,
             longest=int(batch.lengths.max(initial=0)),
             first=self._to_device(offsets[:-1]) if short else None,
-            cumulative_first=self._to_device(one_each) if flash and short else None,
         )
         inputs = self._inputs(batch.ids, batch.type_ids) | {
             "position_ids": self._to_device(self._positions(batch)).unsqueeze(0),
@@ -205,9 +190,8 @@ class Runner:
         flat = self._states(self._model.base_model, inputs)[0]
         rows = self._rows(batch)
         if packing.first is not None:
-            rows = replace(
-                rows, first=torch.arange(len(batch), device=flat.device)
-            )  # nothing else is left in `flat`
+            # nothing else is left in `flat`
+            rows = replace(rows, first=torch.arange(len(batch), device=flat.device))
         return self._family.head(self._model, flat, rows)
 
     def _positions(self, batch: Encodings) -> np.ndarray:
@@ -292,3 +276,20 @@ class Runner:
 
     def _finish(self, flat: Any, batch: Encodings) -> Any:
         return flat if self._pool is None else self._pool(flat, self._rows(batch))
+
+
+def _fetch(result: Any) -> Callable[[], np.ndarray]:
+    """A result on its way to the host, behind its batch's own work; what is returned waits for it."""
+    import torch
+
+    there = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+    there.copy_(result, non_blocking=True)
+    # blocking: whoever waits leaves its core to the tokenizer
+    done = torch.cuda.Event(blocking=True)
+    done.record()
+
+    def wait() -> np.ndarray:
+        done.synchronize()
+        return np.asarray(there.numpy())
+
+    return wait
