@@ -3,144 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
-from types import SimpleNamespace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import parquet
 from schemas.attempts import Suspicion, suspicion
-from schemas.errors import DeviceLost, DiskFull, Stopped
-from schemas.hashing import text_hash
+from schemas.errors import DiskFull, Stopped
 from schemas.manifest import Attempt
 from schemas.telemetry.observation import observe_nothing
+from tests.unit.one_chunk import (
+    Died,
+    ListSink,
+    Marks,
+    Text,
+    check,
+    die,
+    engine,
+    run,
+    source,
+    window,
+)
 from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
-from workers.rows import INVALID_TEXT, NULL_TEXT, ChunkStats, RowFault, Window
-from workers.scoring import Engine, score_windows
-from workers.tasks.base import Encodings, LoadRequest
-from workers.tasks.fake import FakeOutOfMemory, FakeTask, digest_of
-
-Text = str | RowFault
-
-
-class Died(BaseException):
-    """Stands for a process that a row has ended."""
-
-
-def die(*_: object) -> None:
-    raise Died
-
-
-@dataclass
-class ListSink:
-    """Keeps the rows; fails at a row on demand."""
-
-    fails_at: int | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema:
-        return parquet.part_schema(carried.field(0), list(carried)[1:], task, {})
-
-    def write(self, rows: pa.RecordBatch) -> None:
-        self.rows += rows.to_pylist()
-        if self.fails_at is not None and len(self.rows) > self.fails_at:
-            raise DiskFull("no space")
-
-
-@dataclass
-class Marks:
-    """A control that keeps the last mark, and stops before a batch on demand."""
-
-    stop_before: int | None = None
-    rows: tuple[int, ...] = ()
-    window: tuple[int, int] | None = None
-    batches: list[tuple[int, ...]] = field(default_factory=list)
-
-    def check(self) -> None:
-        if self.stop_before is not None and len(self.batches) >= self.stop_before:
-            raise Stopped("drain")
-
-    def forwarding(self, rows: Sequence[int]) -> None:
-        self.rows = tuple(rows)
-        if rows:
-            self.batches.append(tuple(rows))
-
-    def encoding(self, start: int, stop: int) -> None:
-        self.window = (start, stop) if stop > start else None
-
-
-def window(texts: Sequence[Text], start: int) -> Window:
-    ids = pa.array(range(start, start + len(texts)), pa.int64())
-    hashes = [None if isinstance(t, RowFault) else text_hash(t.encode()) for t in texts]
-    return Window(start, pa.RecordBatch.from_arrays([ids], ["id"]), texts, hashes)
-
-
-def source(texts: Sequence[Text], size: int = 50) -> Callable[[], Iterable[Window]]:
-    return lambda: (window(texts[at : at + size], at) for at in range(0, len(texts), size))
-
-
-class QueueTask(FakeTask):
-    """Hands batches to a device with a queue: memory is asked for at once, all else comes later."""
-
-    def __init__(self, **how: Any) -> None:
-        super().__init__(**how)
-        self.told: list[str] = []
-
-    def launch(self, batch: Encodings) -> Callable[[], list[str]]:
-        first = str((batch.extra or ("",))[0])
-        self.told.append(f"launch {first}")
-        output: list[str] | Exception
-        try:
-            output = self.forward(batch)
-        except FakeOutOfMemory:
-            raise
-        except Exception as error:
-            output = error
-
-        def wait() -> list[str]:
-            self.told.append(f"wait {first}")
-            if isinstance(output, Exception):
-                raise output
-            return output
-
-        return wait
-
-
-def engine(
-    tokens: int = 400,
-    sleep: Callable[[float], None] = time.sleep,
-    in_flight: int = 1,
-    **params: Any,
-) -> Engine:
-    task = QueueTask(sleep=sleep, kill=die)
-    task.load(LoadRequest("", "cpu", "float32", None, {"faults": True, **params}))
-    return Engine(task, Budget(tokens), padded=False, in_flight=in_flight)
-
-
-def run(
-    texts: Sequence[Text], tokens: int = 400, in_flight: int = 1, **more: Any
-) -> tuple[list[Any], ChunkStats]:
-    sink, it = ListSink(), engine(tokens, in_flight=in_flight)
-    stats = run_chunk(source(texts), it, sink, observe_nothing, Marks(), **more)
-    return sink.rows, stats
-
-
-def check(rows: list[Any], texts: Sequence[Text], errors: dict[int, str]) -> None:
-    assert [r["id"] for r in rows] == list(range(len(texts)))
-    assert {r["id"]: r["error_type"] for r in rows if r["status"] == "error"} == errors
-    for row, text in zip(rows, texts, strict=True):
-        expected = None if row["status"] == "error" else digest_of(str(text))
-        assert row["digest"] == expected
-
+from workers.rows import INVALID_TEXT, NULL_TEXT, RowFault, Window
+from workers.scoring import Engine
+from workers.tasks.base import LoadRequest
+from workers.tasks.fake import FakeTask
 
 # -- order and completeness
 
@@ -243,109 +134,6 @@ def test_a_row_of_fifty_megabytes_costs_little() -> None:
     assert time.process_time() - began < 2
     assert [r["truncated"] for r in sink.rows] == [False, True, False]
     assert sink.rows[1]["n_tokens"] == 512
-
-
-# -- batches in flight
-
-
-def test_the_next_batch_is_launched_before_the_one_before_is_waited_for() -> None:
-    it, control = engine(10, in_flight=2), Marks()
-    run_chunk(source(["a" * 10, "b" * 9, "c" * 8]), it, ListSink(), observe_nothing, control)
-    assert isinstance(it.task, QueueTask)
-    a, b, c = "a" * 10, "b" * 9, "c" * 8
-    assert it.task.told == [
-        f"launch {a}", f"launch {b}", f"wait {a}", f"launch {c}", f"wait {b}", f"wait {c}"
-    ]  # fmt: skip
-    # a death may be of either batch on the device: both are marked
-    assert control.batches == [(0,), (0, 1), (1, 2)]
-
-
-def windows_of(task: FakeTask, texts: Sequence[str]) -> Iterator[tuple[str, Encodings, Any]]:
-    """A window for each text."""
-    for number, text in enumerate(texts):
-        yield text, task.encode([text]), np.array([number])
-
-
-def test_the_next_window_is_begun_before_the_last_batch_of_the_one_before_is_back() -> None:
-    it = engine(10, in_flight=2)
-    assert isinstance(it.task, QueueTask)
-    a, b, c = texts = ["a" * 10, "b" * 10, "c" * 10]
-    scored = score_windows(windows_of(it.task, texts), it, Marks(), observe_nothing, ChunkStats())
-    assert [text for text, _ in scored] == texts
-    assert it.task.told == [
-        f"launch {a}", f"launch {b}", f"wait {a}", f"launch {c}", f"wait {b}", f"wait {c}"
-    ]  # fmt: skip
-
-
-def test_a_window_that_would_have_to_be_waited_for_waits_itself() -> None:
-    it = engine(10, in_flight=2)
-    assert isinstance(it.task, QueueTask)
-    a, b = texts = ["a" * 10, "b" * 10]
-    scored = score_windows(
-        windows_of(it.task, texts), it, Marks(), observe_nothing, ChunkStats(),
-        is_ready=lambda: False,
-    )  # fmt: skip
-    assert [text for text, _ in scored] == texts
-    assert it.task.told == [f"launch {a}", f"wait {a}", f"launch {b}", f"wait {b}"]
-
-
-def test_windows_without_rows_of_their_own_do_not_pile_up_behind_a_batch() -> None:
-    it = engine(10, in_flight=2)
-    taken: list[int] = []
-
-    def windows() -> Iterator[tuple[int, Encodings | None, Any]]:
-        for number in range(100):
-            taken.append(number)
-            yield number, None if number else it.task.encode(["a"]), np.arange(not number)
-
-    scored = score_windows(windows(), it, Marks(), observe_nothing, ChunkStats())
-    assert next(scored)[0] == 0
-    assert len(taken) <= 4
-    assert [number for number, _ in scored] == list(range(1, 100))
-
-
-def test_each_batch_is_one_call_of_forward_whatever_overlaps() -> None:
-    now = iter(range(10_000))
-    calls: list[tuple[str, int, int]] = []
-
-    @contextmanager
-    def observe(stage: str, **counters: float) -> Iterator[Any]:
-        began = next(now)
-        try:
-            yield SimpleNamespace(add=lambda **more: None)
-        finally:
-            calls.append((stage, began, next(now)))
-
-    texts = ["a" * 10, "b" * 9, "x __raise__", "y __raise_decode__", "c" * 8]
-    it = engine(10, in_flight=2)
-    run_chunk(source(texts), it, ListSink(), observe, Marks())
-    forward = [(began, ended) for stage, began, ended in calls if stage == "forward"]
-    assert len(forward) == len(texts)
-    assert all(ended < began for (_, ended), (began, _) in pairwise(forward))
-
-
-def test_without_batches_ahead_each_is_forwarded_alone() -> None:
-    it, control = engine(10), Marks()
-    run_chunk(source(["a" * 10, "b" * 9]), it, ListSink(), observe_nothing, control)
-    assert isinstance(it.task, QueueTask)
-    assert it.task.told == []
-    assert control.batches == [(0,), (1,)]
-
-
-def test_an_error_that_comes_with_the_waiting_is_of_the_batch_waited_for() -> None:
-    texts = ["a" * 50, "b" * 49, "x __raise__" + "c" * 30, "d" * 9]
-    rows, _ = run(texts, tokens=60, in_flight=2)
-    check(rows, texts, {2: "fake_fault"})
-
-
-@pytest.mark.parametrize("in_flight", [1, 2])
-def test_a_lost_device_is_no_error_of_its_rows(in_flight: int) -> None:
-    texts = [f"text {i}" for i in range(40)] + ["the last __lost__"]
-    sink, control = ListSink(), Marks()
-    with pytest.raises(DeviceLost, match="device-side assert"):
-        run_chunk(source(texts), engine(100, in_flight=in_flight), sink, observe_nothing, control)
-    assert sink.rows == []
-    assert 40 in control.rows
 
 
 # -- stopping, and errors that must be heard
