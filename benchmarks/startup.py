@@ -30,7 +30,7 @@ import workers
 from benchmarks.fleet import WORKER, environment, run_command, spans_of
 from benchmarks.inputs import make_model, take_corpus
 from benchmarks.pinning import descendants
-from workers.engine.device import worker_environment
+from workers.engine.device import device_inside, worker_environment
 
 BARE = """
 import json, sys, time
@@ -44,10 +44,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers import PreTrainedTokenizerFast, BertForSequenceClassification
 told("imports")
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()
+dtype = torch.float32 if sys.argv[3] == "cpu" else torch.bfloat16
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1], dtype=dtype).eval()
+model.to(sys.argv[3])
 told("loaded")
 with torch.inference_mode():
-    model(**tokenizer(["a row"], return_tensors="pt"))
+    model(**tokenizer(["a row"], return_tensors="pt").to(sys.argv[3])).logits.cpu()
 told("first")
 print(json.dumps(out))
 """
@@ -65,13 +67,14 @@ def main() -> None:
         take_corpus(args.corpus, args.rows, corpus)
         found: dict[str, Any] = {"rounds": [], "memory": []}
         for number in range(args.rounds):
-            bare = run_bare(model, args.threads)
-            ours = run_once(corpus, model, folder / f"out-{number}", args.rows, args.threads)
+            bare = run_bare(model, args.threads, args.device)
+            at = folder / f"out-{number}"
+            ours = run_once(corpus, model, at, args.rows, args.threads, args.device)
             found["rounds"].append({"bare": bare, "headrace": ours})
         for rows in args.chunks:
             at = folder / f"chunk-{rows}"
             take_corpus(args.corpus, rows, corpus)
-            run = run_once(corpus, model, at, rows, args.threads)
+            run = run_once(corpus, model, at, rows, args.threads, args.device)
             found["memory"].append({"chunk_rows": rows, "peak_mb": run["worker_peak_mb"]})
         found["summary"] = summarize(found, weights_mb(model))
     text = json.dumps(found, indent=1)
@@ -90,6 +93,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--chunks", type=int, nargs="*", default=[], help="rows, for memory")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda:0 in bfloat16")
     parser.add_argument("--to", type=Path, help="write all of it there, as JSON")
     parser.add_argument("--verbose", action="store_true", help="print each round too")
     return parser.parse_args()
@@ -101,11 +105,11 @@ def compile_ours() -> None:
         compileall.compile_dir(package.__path__[0], quiet=1)
 
 
-def run_bare(model: Path, threads: int) -> dict[str, float]:
+def run_bare(model: Path, threads: int, device: str) -> dict[str, float]:
     """Seconds from the start of the process, and resident MB: imports, loaded, first row."""
-    env = os.environ | worker_environment("cpu", threads) | {"HF_HUB_OFFLINE": "1"}
+    env = os.environ | worker_environment(device, threads) | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", BARE, str(model), repr(time.time())],
+        [sys.executable, "-c", BARE, str(model), repr(time.time()), device_inside(device)],
         env=env, capture_output=True, text=True, check=True, timeout=300,
     )  # fmt: skip
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -113,12 +117,12 @@ def run_bare(model: Path, threads: int) -> dict[str, float]:
 
 
 def run_once(
-    corpus: Path, model: Path, output: Path, chunk_rows: int, threads: int
+    corpus: Path, model: Path, output: Path, chunk_rows: int, threads: int, device: str
 ) -> dict[str, float]:
     """Seconds from the start of `headrace run` to each step of its one worker, and its peak."""
     command = run_command(
         str(corpus), str(output), "--model", str(model), "--max-length", "512", "--workers", "1",
-        "--device", "cpu", "--chunk-rows", str(chunk_rows),
+        "--device", device, "--chunk-rows", str(chunk_rows),
     )  # fmt: skip
     began = time.time()
     process = subprocess.Popen(
