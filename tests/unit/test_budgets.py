@@ -78,6 +78,13 @@ def test_a_slow_model_is_not_tried_out() -> None:
     assert tried == [64]
 
 
+def test_a_first_batch_that_compiles_kernels_ends_no_search() -> None:
+    compiling = iter([60.0])
+    ladder = Ladder((512, 1024), limit_s=50.0, repeats=2)
+    fast = device({512: 100.0, 1024: 200.0}, at_others=100.0)
+    assert search(lambda tokens: next(compiling, None) or fast(tokens), ladder) == Found(1024)
+
+
 def test_when_the_time_ends_on_the_way_up_it_is_the_default() -> None:
     rates = {512: 100.0, 1024: 120.0, 2048: 140.0}
     ladder = Ladder((512, 1024, 2048), limit_s=30.0, repeats=1)

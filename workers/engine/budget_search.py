@@ -72,11 +72,16 @@ def _climb(seconds_of: Try, ladder: Ladder) -> tuple[dict[int, float], int | Non
     """Tokens a second by size; the size that found no memory; whether the last gained nothing."""
     first = ladder.rungs[0]
     small = max(1, first // 8)
-    spent = seconds_of(small)
-    if spent is None:
-        return {}, small, False
+    fastest: float | None = None
+    for _ in range(ladder.repeats):
+        # the first one compiles kernels, seconds that say nothing of the model (measured)
+        seconds = seconds_of(small)
+        if seconds is None:
+            return {}, small, False
+        fastest = seconds if fastest is None else min(fastest, seconds)
+    spent = (fastest or 0.0) * ladder.repeats
     rates: dict[int, float] = {}
-    rate = small / max(spent, 1e-9)
+    rate = small / max(fastest or 0.0, 1e-9)
     for size in ladder.rungs:
         if spent + ladder.repeats * size / rate > ladder.limit_s:
             return rates, None, False
