@@ -141,10 +141,18 @@ def device_inside(device: str) -> str:
     return CPU if device == CPU else "cuda:0"
 
 
+# Each operation of torch gives Python's lock away. Where another thread takes ids from the tokenizer
+# meanwhile, the one that launches waits Python's 5 ms for its turn, some 120 times a batch, and the
+# device with it. Chosen among 5, 0.5, 0.1 and 0.03 ms: see the log in docs/performance.md.
+SWITCH_S = 1e-4
+
+
 def set_threads(device: str, threads: int) -> None:
-    """Tell torch how many threads one operation may use; once, before the model is loaded."""
+    """How many threads an operation may use, and how they share Python; before the model is loaded."""
     import torch
 
+    if device != CPU:
+        sys.setswitchinterval(SWITCH_S)
     torch.set_num_threads(threads if device == CPU else 1)
 
 
