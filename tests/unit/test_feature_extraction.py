@@ -12,6 +12,7 @@ import pytest
 
 from schemas.errors import ConfigError, ModelError
 from tests.unit.tiny_models import TEXTS, TinyModels, answers
+from workers.engine.runner import TOLERANCE, Runner
 from workers.tasks.base import LoadRequest
 from workers.tasks.feature_extraction import FeatureExtraction
 
@@ -74,6 +75,21 @@ def test_cls_is_the_first_token_of_each_row(tiny: TinyModels) -> None:
 def test_normalized_vectors_have_length_one(tiny: TinyModels) -> None:
     vectors = embed(load(tiny("bert", ""), normalize=True))
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
+
+
+@pytest.mark.parametrize("wrong", ["of another row", "not a number"])
+def test_packed_vectors_that_are_wrong_are_not_used(
+    wrong: str, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Runner._packed
+
+    def packed(self: Runner, batch: Any) -> Any:
+        found = right(self, batch)
+        return found.roll(1, 0) if wrong == "of another row" else found * float("nan")
+
+    monkeypatch.setattr(Runner, "_packed", packed)
+    monkeypatch.setitem(TOLERANCE, "float32", TOLERANCE["bfloat16"])  # the widest there is
+    assert load(tiny("bert", ""), normalize=True)._runner.mode == "padded"
 
 
 def test_auto_does_what_the_models_own_files_say(sentence_model: Path) -> None:

@@ -154,13 +154,24 @@ class Runner:
 
     def _difference(self, probe: Encodings, alone: np.ndarray) -> float:
         try:
-            return float(np.max(np.abs(self(probe) - alone), initial=0.0))
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            apart = np.max(np.abs(self(probe) - alone), initial=0.0)
+            if not np.isfinite(apart):
+                return float("inf")
+            return float(apart / self._size(alone))
+        except Exception as error:
             if is_lost(self._device):
                 raise
             # a model whose code does not allow this way says so in as many ways as there are models
             log.warning("%s: %s", type(error).__name__, error)
             return float("inf")
+
+    def _size(self, numbers: np.ndarray) -> float:
+        """What a difference is measured by: rounding grows with the numbers (root mean square).
+
+        Logits near 0 keep the tolerance itself; two vectors of length 1 lie near each other anyhow.
+        """
+        size = float(np.sqrt(np.mean(np.square(numbers)))) if numbers.size else 0.0
+        return max(1.0, size) if self._output != "hidden" else size or 1.0
 
     def _ways(self) -> dict[Mode, Callable[[Encodings], Any]]:
         return {"packed": self._packed, "padded": self._padded, "equal": self._equal}

@@ -21,8 +21,8 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
 
 # Rows of very different lengths, so that a wrong packing or a wrong mask shows.
 PROBE = ["a", "The weather is fine today, is it not?", "one two three four five six seven " * 3]
-# A GPU computes long rows by another kernel than short ones.
-LONG_PROBE = [PROBE[1], "one two three four five six seven " * 25]
+# A GPU computes rows of up to 16, 32, 64, 128 and of more tokens by a kernel of their own each.
+GPU_PROBES = [["a", "one two three four five six seven " * n] for n in (1, 3, 7, 14, 28)]
 
 
 class TransformerTask:
@@ -65,8 +65,8 @@ class TransformerTask:
         )
         if request.dtype == "int8":
             self._runner.round_weights(self._encoder(SENTENCES))
-        probes = [PROBE] if request.device == device.CPU else [PROBE, LONG_PROBE]
-        self._runner.choose_mode(*map(self._encoder, probes))
+        more = [] if request.device == device.CPU else GPU_PROBES
+        self._runner.choose_mode(*map(self._encoder, [PROBE, *more]))
 
     @property
     def padded(self) -> bool:
