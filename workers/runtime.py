@@ -186,11 +186,11 @@ class Runtime:
             raise ModelError(f"job {job.id} wants {not_served(job.spec.dtype, device)}")
         started = time.monotonic()
         task = load_task(job.spec.task)
+        # the weights are hashed while torch is still being imported
+        path = "" if job.spec.task == "fake" else str(self._resolve(job))
         ahead_s = self.preload.wait() if isinstance(task, TransformerTask) else 0.0
-        path = ""
-        if job.spec.task != "fake":
+        if path:
             set_threads(device, self.identity.threads)
-            path = str(self._resolve(job))
         task.load(
             LoadRequest(
                 model_path=path,
