@@ -72,28 +72,34 @@ def _climb(seconds_of: Try, ladder: Ladder) -> tuple[dict[int, float], int | Non
     """Tokens a second by size; the size that found no memory; whether the last gained nothing."""
     first = ladder.rungs[0]
     small = max(1, first // 8)
-    fastest: float | None = None
-    for _ in range(ladder.repeats):
-        # the first one compiles kernels, seconds that say nothing of the model (measured)
-        seconds = seconds_of(small)
-        if seconds is None:
-            return {}, small, False
-        fastest = seconds if fastest is None else min(fastest, seconds)
-    spent = (fastest or 0.0) * ladder.repeats
+    taken = _seconds(seconds_of, small, ladder.repeats)
+    if taken is None:
+        return {}, small, False
+    # the first one may have compiled kernels for a second, which says nothing of the model
+    fastest = min(taken)
+    spent = fastest * len(taken)
     rates: dict[int, float] = {}
-    rate = small / max(fastest or 0.0, 1e-9)
+    rate = small / max(fastest, 1e-9)
     for size in ladder.rungs:
         if spent + ladder.repeats * size / rate > ladder.limit_s:
             return rates, None, False
-        taken: list[float] = []
-        for _ in range(ladder.repeats):
-            seconds = seconds_of(size)
-            if seconds is None:
-                return rates, size, False
-            taken.append(seconds)
+        taken = _seconds(seconds_of, size, ladder.repeats)
+        if taken is None:
+            return rates, size, False
         spent += sum(taken)
         before, rate = rate, size / max(min(taken), 1e-9)
         rates[size] = rate
         if rate < before * (1 + WORTH) and size != first:
             return rates, None, True
     return rates, None, True
+
+
+def _seconds(seconds_of: Try, size: int, repeats: int) -> list[float] | None:
+    """What each of some batches takes; None where one found no memory."""
+    taken: list[float] = []
+    for _ in range(repeats):
+        seconds = seconds_of(size)
+        if seconds is None:
+            return None
+        taken.append(seconds)
+    return taken
