@@ -33,7 +33,7 @@ class Preload:
         self._load = load
         self._now_s = now_s
         self._then = then
-        self._seconds = 0.0
+        self._began_s = self._seconds = 0.0
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
@@ -42,22 +42,25 @@ class Preload:
             self._thread = threading.Thread(target=self._run, name="headrace-preload", daemon=True)
             self._thread.start()
 
-    def wait(self) -> float:
-        """Return when they are through; the seconds they had taken before this call, told once."""
-        started = self._now_s()
+    def wait(self, since_s: float | None = None) -> float:
+        """Return when they are through; the seconds they took before `since_s`, told once.
+
+        `since_s` is the clock's, when the caller began to count by itself; absent: this call.
+        """
+        since_s = self._now_s() if since_s is None else since_s
         self.begin()
         assert self._thread is not None
         self._thread.join()
-        ahead_s = max(0.0, self._seconds - (self._now_s() - started))
+        ahead_s = min(self._seconds, max(0.0, since_s - self._began_s))
         self._seconds = 0.0
         return ahead_s
 
     def _run(self) -> None:
-        started = self._now_s()
+        self._began_s = self._now_s()
         with importing():
             for name in self._modules:
                 with contextlib.suppress(Exception):  # told by the load that needs it
                     self._load(name)
             with contextlib.suppress(Exception):
                 self._then()
-        self._seconds = self._now_s() - started
+        self._seconds = self._now_s() - self._began_s

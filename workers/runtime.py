@@ -188,7 +188,7 @@ class Runtime:
         task = load_task(job.spec.task)
         # the weights are hashed while torch is still being imported
         path = "" if job.spec.task == "fake" else str(self._resolve(job))
-        ahead_s = self.preload.wait() if isinstance(task, TransformerTask) else 0.0
+        ahead_s = self.preload.wait(started) if isinstance(task, TransformerTask) else 0.0
         if path:
             set_threads(device, self.identity.threads)
         task.load(

@@ -42,6 +42,15 @@ def test_what_the_imports_took_ahead_is_told_once() -> None:
     assert preload.wait() == 0.0
 
 
+def test_what_the_imports_took_while_their_caller_counted_is_not_counted_twice() -> None:
+    clock = Clock()
+    preload = Preload(("first",), clock.load, lambda: clock.now_s)
+    preload.begin()
+    wait_until(lambda: clock.now_s == 5.0)
+    clock.now_s = 60.0  # the caller fetched a model
+    assert preload.wait(since_s=2.0) == 2.0
+
+
 def test_imports_that_were_not_begun_ahead_took_nothing_ahead() -> None:
     clock = Clock()
     assert Preload(("first",), clock.load, lambda: clock.now_s).wait() == 0.0
