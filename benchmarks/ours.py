@@ -101,7 +101,7 @@ def _loaded(name: str, model: str, device: str, dtype: str) -> tuple[Any, Budget
     task = load_task(name)
     task.load(LoadRequest(model, device, dtype, MAX_LENGTH, {}))
     found = _budget(task, Path(model), device, dtype)
-    for words in (8, 24, 60, 110):  # each size of a tile is compiled once
+    for words in (8, 24, 60, 110):  # short and long rows, warm
         task.forward(task.encode(["a few words to warm up with " * (words // 8)] * 8))
     if device != "cpu":  # and memory for a whole batch taken, as a worker's search has done
         for length in (24, None):

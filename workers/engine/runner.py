@@ -34,7 +34,8 @@ Mode = Literal["packed", "padded", "equal"]
 Output = Literal["sequence", "tokens", "hidden"]
 """Logits of a row, logits of each token, or the last hidden state of each token."""
 
-# How far the logits of a right way may lie from those of one row alone. fp32: chosen, 100 times
+# How far the logits of a right way may lie from those of one row alone, times the numbers' own size
+# (`Runner._size`). fp32: chosen, 100 times
 # what was measured with any family. Half precision differs by itself, by rounding, between shapes.
 # int8 rounds to other neighbours where fp32 differs in its last digit.
 TOLERANCE = {"float32": 1e-3, "int8": 1e-1, "float16": 3e-2, "bfloat16": 2e-1}
@@ -171,7 +172,9 @@ class Runner:
         Logits near 0 keep the tolerance itself; two vectors of length 1 lie near each other anyhow.
         """
         size = float(np.sqrt(np.mean(np.square(numbers)))) if numbers.size else 0.0
-        return max(1.0, size) if self._output != "hidden" else size or 1.0
+        if self._output == "hidden":
+            return size or 1.0
+        return max(1.0, size)
 
     def _ways(self) -> dict[Mode, Callable[[Encodings], Any]]:
         return {"packed": self._packed, "padded": self._padded, "equal": self._equal}
