@@ -42,7 +42,7 @@ PACKAGES: dict[str, str] = {
 }
 """Each package, and the extra that brings it where it may be absent."""
 
-OURS = ("schemas", "producers", "workers")
+OURS = ("schemas", "headrace", "producers", "workers")
 SECRET = frozenset({"on_finish"})
 
 
@@ -124,7 +124,7 @@ def _packages() -> Iterator[Row]:
 
 
 def _ours() -> Iterator[Row]:
-    """Where our three packages come from: a folder of the same name may stand before them."""
+    """Where our four packages come from: a folder of the same name may stand before them."""
     places = {name: _place(name) for name in OURS}
     roots = {place.parent for place in places.values() if place is not None}
     for name, place in places.items():

@@ -10,6 +10,7 @@ RUN python -m venv /opt/headrace
 # What changes rarely comes first: the dependencies stay in their layer.
 COPY pyproject.toml constraints.txt README.md ./
 COPY schemas schemas
+COPY headrace headrace
 COPY producers producers
 COPY workers workers
 RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[s3,metrics]' \

@@ -12,6 +12,7 @@ RUN /opt/headrace/bin/pip install --constraint constraints.txt 'torch==2.13.0+cp
     --extra-index-url https://download.pytorch.org/whl/cpu
 COPY pyproject.toml README.md ./
 COPY schemas schemas
+COPY headrace headrace
 COPY producers producers
 COPY workers workers
 RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[cpu,s3,metrics]' \

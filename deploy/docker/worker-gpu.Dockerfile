@@ -11,6 +11,7 @@ COPY constraints.txt ./
 RUN /opt/headrace/bin/pip install --constraint constraints.txt 'torch==2.13.0'
 COPY pyproject.toml README.md ./
 COPY schemas schemas
+COPY headrace headrace
 COPY producers producers
 COPY workers workers
 RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[gpu,s3,metrics]' \

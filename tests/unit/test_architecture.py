@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 MAY_IMPORT = {
     "schemas": {"schemas"},
-    "producers": {"producers", "schemas"},
-    "workers": {"workers", "schemas"},
+    "headrace": {"headrace", "schemas"},
+    "producers": {"producers", "headrace", "schemas"},
+    "workers": {"workers", "headrace", "schemas"},
 }
 TESTS = {"tests", "benchmarks", "deploy"}
 

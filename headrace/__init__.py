@@ -1,0 +1,1 @@
+"""What producers and workers both run, and what a plug-in imports."""
