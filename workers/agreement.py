@@ -6,28 +6,14 @@ A task says what its numbers are (`Answers`); which of them decides is said here
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from schemas.precision import Measure
+from workers.tasks.base import Answers
 
 DECISION = 0.5
 """Independent labels are those with at least this score, as their readers take them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """A task's numbers, float32 `[n, width]`, one line for each row or token.
-
-    `labels`: scores of labels of which the largest wins; `independent`: scores of labels that
-    stand by themselves; `values`: quantities (a regression); `vectors`: embeddings.
-    """
-
-    kind: Literal["labels", "independent", "values", "vectors"]
-    numbers: np.ndarray
-    quiet: int | None = None
-    """The label that says that there is nothing, `O`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,13 @@ from schemas.precision import Agreement, PrecisionRequest
 from schemas.settings import Settings, environment_of, load_settings, process_environment
 from schemas.storage.open import open_store
 from schemas.telemetry.logs import configure_logging
-from workers.agreement import Answers, compare
+from workers.agreement import compare
 from workers.engine.device import CPU, device_inside, dtypes_of, not_served, set_threads
 from workers.engine.packing import pack
 from workers.models import local_model
 from workers.preload import Preload
 from workers.slots import cores_available, plan_slots
-from workers.tasks.base import Comparable, Encodings, LoadRequest, Task
+from workers.tasks.base import Answers, Comparable, Encodings, LoadRequest, Task
 from workers.tasks.registry import load_task
 
 TIMED_BATCHES = 4  # chosen: of some 2,000 tokens each; half a second with a small model

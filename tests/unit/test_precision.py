@@ -25,9 +25,8 @@ from schemas.storage.local import LocalStore
 from schemas.storage.open import open_store
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, write_input
 from tests.unit.tiny_models import LABELS, TEXTS, TinyModels
-from workers.agreement import Answers
 from workers.precision import check as check_here
-from workers.tasks.base import Comparable
+from workers.tasks.base import Answers, Comparable
 from workers.tasks.registry import load_task
 
 SETTINGS = load_settings(task="fake")

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
-
-from workers.agreement import Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +130,20 @@ class Launching(Protocol):
 
     def is_device_lost(self, error: BaseException) -> bool:
         """True when the device computes nothing more for this process, whatever it is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A task's numbers, float32 `[n, width]`, one line for each row or token.
+
+    `labels`: scores of labels of which the largest wins; `independent`: scores of labels that
+    stand by themselves; `values`: quantities (a regression); `vectors`: embeddings.
+    """
+
+    kind: Literal["labels", "independent", "values", "vectors"]
+    numbers: np.ndarray
+    quiet: int | None = None
+    """The label that says that there is nothing, `O`."""
 
 
 @runtime_checkable

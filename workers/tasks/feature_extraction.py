@@ -20,8 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.errors import ConfigError, ModelError
-from workers.agreement import Answers
-from workers.tasks.base import Encodings, LoadRequest
+from workers.tasks.base import Answers, Encodings, LoadRequest
 from workers.tasks.loading import read_json
 from workers.tasks.transformer import TransformerTask
 

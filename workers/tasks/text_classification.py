@@ -20,8 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from workers.agreement import Answers
-from workers.tasks.base import Encodings, LoadRequest
+from workers.tasks.base import Answers, Encodings, LoadRequest
 from workers.tasks.transformer import TransformerTask
 
 Activation = Literal["softmax", "sigmoid", "none"]

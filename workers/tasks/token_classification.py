@@ -22,8 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.errors import ConfigError, ModelError
-from workers.agreement import Answers
-from workers.tasks.base import Encodings, LoadRequest
+from workers.tasks.base import Answers, Encodings, LoadRequest
 from workers.tasks.transformer import TransformerTask
 
 AGGREGATIONS = ("none", "simple", "first", "average", "max")
