@@ -18,6 +18,7 @@ from typing import Any
 
 import redis
 
+from headrace.output.plan_file import PlanTable
 from producers.finishing import finish, tell
 from producers.fold import is_hopeless
 from producers.ledger_view import LedgerQueue, queue_of
@@ -33,7 +34,6 @@ from schemas.leases import LeaseBook
 from schemas.manifest import JobState, Manifest
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name
-from schemas.plan_file import PlanTable
 from schemas.storage.store import Store
 from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.logs import get_logger

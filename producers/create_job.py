@@ -18,12 +18,16 @@ import errno
 import shutil
 from collections.abc import Iterator
 
+from headrace.output.plan_file import (
+    PlanTable,
+    PlanTotals,
+    write_plan,
+)
 from producers.conflict import differences
 from producers.submission import Prepared
 from schemas import layout
 from schemas.errors import DiskFull, OutputConflict
 from schemas.job import Job, Predicted, parse_job
-from schemas.plan_file import PlanTable, PlanTotals, write_plan
 from schemas.precision import PrecisionCheck
 from schemas.storage.open import probe_store
 from schemas.storage.store import Store

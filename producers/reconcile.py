@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.output.plan_file import PlanTable
 from producers.queue_view import QueueView, tell_of_job
 from producers.receipts import ReceiptBook, parts_of
 from producers.window import Claim
@@ -24,7 +25,6 @@ from schemas.job import Job
 from schemas.leases import LeaseBook
 from schemas.live_counts import begin_counting, count_in, counted
 from schemas.manifest import Parked, Receipt, parse_parked
-from schemas.plan_file import PlanTable
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
 from schemas.telemetry.lost_attempt import record_death

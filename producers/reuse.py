@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+from headrace.output.reuse_index import write_index
 from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
 from schemas.job import Job, Spec, parse_job
 from schemas.manifest import parse_manifest
-from schemas.reuse import write_index
 from schemas.storage.open import normalise_uri
 from schemas.storage.store import Store
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.output.plan_file import PlanTable
 from producers.create_job import check_plan, read_job
 from producers.ids import open_by_uri
 from producers.recount import ChunkCount, recount
@@ -21,7 +22,6 @@ from schemas.errors import InputUnreadable, JobNotFound
 from schemas.input_file import etag_of
 from schemas.job import Job
 from schemas.manifest import Manifest, ManifestPart, Receipt
-from schemas.plan_file import PlanTable
 from schemas.settings import Settings
 from schemas.storage.store import Store
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from headrace.output.plan_file import write_plan
 from schemas import layout
 from schemas.chunk import Chunk, InputFile
 from schemas.input_file import etag_of, files_digest
 from schemas.job import Inputs, Job, ModelRef, Options, Spec, job_id
 from schemas.manifest import Manifest
-from schemas.plan_file import write_plan
 from schemas.settings import load_settings
 from schemas.storage.open import open_store, split_uri
 from schemas.storage.store import Store

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.output.reuse_index import ReuseIndex
 from schemas import layout
-from schemas.reuse import ReuseIndex
 from schemas.storage.store import Store
 from workers.rows import Late
 

@@ -6,13 +6,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from headrace.output.plan_file import PlanTable
+from headrace.output.reuse_index import ReuseIndex
 from schemas import layout
 from schemas.chunk import Chunk
 from schemas.errors import MessageRejected, OutOfReach, OutputConflict, UsageError
 from schemas.job import Job, parse_job
 from schemas.message import ScoreChunk
-from schemas.plan_file import PlanTable
-from schemas.reuse import ReuseIndex
 from schemas.storage.store import Store
 from workers.reuse import EarlierOutput
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace.output.plan_file import PlanTable
 from producers.create_job import check_plan, create_job
 from producers.registry import open_registry
 from producers.submission import Prepared
@@ -15,7 +16,6 @@ from producers.verify import verify
 from schemas.errors import InputNotFound, InputUnreadable, OutputConflict
 from schemas.input_file import etag_of
 from schemas.model_digest import folder_digest
-from schemas.plan_file import PlanTable
 from schemas.settings import Settings
 from schemas.storage.open import open_store
 from tests.conftest import S3Server

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 
+from headrace.output.plan_file import PlanTable
 from producers.commands.status import list_workers
 from producers.controller import Controller
 from producers.reconcile import Following
@@ -30,7 +31,6 @@ from schemas import keys
 from schemas.broker import celery_url
 from schemas.celery_config import make_sender
 from schemas.model_name import speed_field
-from schemas.plan_file import PlanTable
 from schemas.settings import Settings, load_settings
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import FakeJob, make_job

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.output.plan_file import PlanTable
 from producers.create_job import create_job
 from producers.device_hint import DeviceHint
 from producers.fold import fold
@@ -20,7 +21,6 @@ from producers.receipts import parts_of, receipt_of_part
 from producers.submission import Prepared, prepare
 from schemas import layout
 from schemas.job import Job
-from schemas.plan_file import PlanTable
 from schemas.settings import Settings, load_settings
 from schemas.storage.open import open_store, split_uri
 from schemas.storage.store import Store

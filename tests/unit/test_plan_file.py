@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.output.plan_file import PlanTable, write_plan
 from producers.planning import FileRows, RowGroup, Target, plan
 from schemas import layout
 from schemas.chunk import Chunk, InputFile
@@ -21,7 +22,6 @@ from schemas.input_file import files_digest
 from schemas.job import parse_job
 from schemas.message import parse_message
 from schemas.parquet import PLAN
-from schemas.plan_file import PlanTable, write_plan
 from schemas.storage.local import LocalStore
 
 
@@ -67,7 +67,7 @@ def test_chunk_numbers_outside_the_plan_are_an_index_error(data: bytes) -> None:
 def test_a_plan_of_several_row_groups_reads_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("schemas.plan_file.BATCH_CHUNKS", 4)
+    monkeypatch.setattr("headrace.output.plan_file.BATCH_CHUNKS", 4)
     chunks = some_chunks()
     data = plan_bytes(tmp_path, chunks)
     assert pq.read_metadata(io.BytesIO(data)).num_row_groups > 2

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.output.reuse_index import ReuseIndex, write_index
 from schemas import layout
 from schemas.hashing import text_hash
-from schemas.reuse import ReuseIndex, write_index
 from schemas.storage.local import LocalStore
 from workers.reuse import EarlierOutput
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.output.plan_file import PlanTable
 from schemas import layout, parquet
 from schemas.errors import DiskFull, HeadraceError, StorageError
-from schemas.plan_file import PlanTable
 from schemas.storage.local import LocalStore
 from tests.fake_jobs import FakeJob, make_job
 from workers.rows import ChunkStats
