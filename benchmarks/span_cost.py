@@ -131,12 +131,12 @@ def cost(off: list[float], on: list[float]) -> dict[str, float]:
 
 def handling_ms(stack: ExitStack, chunks: int = 300) -> dict[str, float]:
     """Milliseconds of CPU that the spans of a chunk take by mode: made, kept as Parquet, sent."""
+    from headrace.tracing.chunk_trace import ChunkObservation
+    from headrace.tracing.trace_file import spans_to_parquet
     from schemas.settings import load_settings
     from schemas.storage.local import LocalStore
     from schemas.telemetry.names import STAGES
-    from schemas.telemetry.observation import ChunkObservation
     from schemas.telemetry.provider import start_telemetry
-    from schemas.telemetry.trace_file import spans_to_parquet
 
     endpoints = {
         "off": None,

@@ -19,6 +19,8 @@ from typing import Any
 import redis
 
 from headrace.output.plan_file import PlanTable
+from headrace.tracing.chunk_trace import Emitter
+from headrace.tracing.job_trace import JobTrace
 from producers.finishing import finish, tell
 from producers.fold import is_hopeless
 from producers.ledger_view import LedgerQueue, queue_of
@@ -35,9 +37,7 @@ from schemas.manifest import JobState, Manifest
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name
 from schemas.storage.store import Store
-from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.observation import Emitter
 from schemas.telemetry.provider import Telemetry
 
 log = get_logger(__name__)

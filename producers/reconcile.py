@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from headrace.output.plan_file import PlanTable
+from headrace.tracing.chunk_trace import Emitter
+from headrace.tracing.crash_trace import record_death
 from producers.queue_view import QueueView, tell_of_job
 from producers.receipts import ReceiptBook, parts_of
 from producers.window import Claim
@@ -27,8 +29,6 @@ from schemas.live_counts import begin_counting, count_in, counted
 from schemas.manifest import Parked, Receipt, parse_parked
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.lost_attempt import record_death
-from schemas.telemetry.observation import Emitter
 from schemas.telemetry.provider import Telemetry
 
 log = get_logger(__name__)

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from headrace.tracing.trace_file import (
+    SpanRow,
+    Value,
+    read_spans,
+)
 from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
 from schemas.settings import otel_setting
 from schemas.storage.store import Store
 from schemas.telemetry import names
 from schemas.telemetry.redact import redact
-from schemas.telemetry.trace_file import SpanRow, Value, read_spans
 
 if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue

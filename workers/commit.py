@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import redis
 
+from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.trace_file import SpanRow, spans_to_parquet
 from schemas import layout, parquet
 from schemas.chunk import Chunk
 from schemas.errors import HeadraceError, error_type_of
@@ -16,8 +18,6 @@ from schemas.live_counts import tell
 from schemas.manifest import Receipt
 from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.observation import ChunkObservation
-from schemas.telemetry.trace_file import SpanRow, spans_to_parquet
 from schemas.versions import versions
 from workers.holding import ChunkControl, Held
 from workers.measure import record_device, record_rows

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from headrace.tracing.chunk_trace import Emitter
+from headrace.tracing.crash_trace import record_death
 from schemas import keys, layout
 from schemas.attempts import attempt_of_death, decide, read_attempts
 from schemas.celery_config import send
@@ -19,8 +21,6 @@ from schemas.leases import LeaseBook, Mark
 from schemas.manifest import Attempt
 from schemas.message import parse_message
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.lost_attempt import record_death
-from schemas.telemetry.observation import Emitter
 from schemas.telemetry.provider import Telemetry
 from workers.work import Work, WorkBook
 

@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
+from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.crash_trace import record_death
 from schemas import layout
 from schemas.attempts import (
     Suspicion,
@@ -42,8 +44,6 @@ from schemas.message import ScoreChunk, parse_message
 from schemas.storage.store import Store
 from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.lost_attempt import record_death
-from schemas.telemetry.observation import ChunkObservation
 from workers.commit import Finished, commit, keep_trace
 from workers.engine.device import device_inside, dtypes_of, is_lost, not_served
 from workers.holding import ChunkControl, Held

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from headrace.tracing.job_trace import JobTrace
 from producers.commands.follow import (
     Interrupted,
     conclude,
@@ -46,7 +47,6 @@ from schemas.job import Job
 from schemas.manifest import Attempt, parse_manifest
 from schemas.settings import WITHOUT_MODEL, Settings, cache_folder, state_folder
 from schemas.storage.store import Store
-from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.provider import Telemetry
 
 

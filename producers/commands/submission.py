@@ -9,6 +9,7 @@ from functools import partial
 
 import psutil
 
+from headrace.tracing.job_trace import JobTrace
 from producers.commands.precision import check_before_job
 from producers.commands.session import err, registry_of
 from producers.create_job import create_job
@@ -23,7 +24,6 @@ from schemas.job import Job
 from schemas.settings import Settings, cache_folder
 from schemas.storage.open import normalise_uri, open_store, split_uri
 from schemas.storage.store import Store
-from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)

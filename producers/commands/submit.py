@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from headrace.tracing.job_trace import JobTrace
 from producers.commands.follow import (
     Interrupted,
     conclude,
@@ -30,7 +31,6 @@ from schemas.errors import ConfigError, ExitCode
 from schemas.job import Job
 from schemas.settings import Settings
 from schemas.storage.store import Store
-from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.provider import Telemetry
 
 

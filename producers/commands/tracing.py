@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from headrace.tracing.job_trace import JobTrace
 from schemas.settings import Settings
-from schemas.telemetry.job_trace import JobTrace
 from schemas.telemetry.provider import Telemetry, start_telemetry
 
 

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from headrace.tracing.trace_file import SpanRow, read_spans
 from schemas import layout
 from schemas.errors import HeadraceError
 from schemas.storage.store import Store
 from schemas.telemetry import names
-from schemas.telemetry.trace_file import SpanRow, read_spans
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from schemas.telemetry.trace_file import SpanRow
+from headrace.tracing.trace_file import SpanRow
 
 
 class GivenIds(RandomIdGenerator):

@@ -26,12 +26,12 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.tracing.trace_file import SpanRow, read_spans
 from schemas.broker import connect
 from schemas.embedded_redis import EmbeddedRedis
 from schemas.settings import load_settings
 from schemas.storage.open import open_store
 from schemas.storage.store import Store
-from schemas.telemetry.trace_file import SpanRow, read_spans
 from tests.conftest import OtlpReceiver, free_port, receive_otlp, wait_until
 
 BIN = Path(sys.executable).parent

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.tracing.trace_file import SpanRow
 from producers.replay_traces import send_traces
 from schemas import layout
 from schemas.telemetry import log_names, names
-from schemas.telemetry.trace_file import SpanRow
 from tests.acceptance.night import (
     KILLS,
     NULL,

@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from headrace.tracing.trace_file import SpanRow
 from producers.controller import Controller
 from producers.queue_view import message_in, read_queue
 from schemas import keys
@@ -15,7 +16,6 @@ from schemas.celery_config import make_sender
 from schemas.message import ScoreChunk
 from schemas.settings import load_settings
 from schemas.telemetry.provider import Telemetry
-from schemas.telemetry.trace_file import SpanRow
 from tests.fake_jobs import FakeJob
 from workers.handler import handle
 from workers.runtime import Identity, Runtime

@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 
+from headrace.tracing.trace_file import read_spans
 from producers.queue_view import message_in, read_queue
 from producers.receipts import parts_of, read_receipts
 from producers.snapshot import take_snapshot
@@ -21,7 +22,6 @@ from schemas.leases import FORWARD, READING, LeaseBook, Mark
 from schemas.live_counts import count_in
 from schemas.manifest import Attempt, Parked
 from schemas.telemetry import names
-from schemas.telemetry.trace_file import read_spans
 from tests.fake_jobs import FakeJob, make_job
 from tests.integration.controller_house import QUEUE, House, Kept, keys_of
 from workers.handler import handle

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
+from headrace.tracing.trace_file import read_spans
 from producers.queue_view import read_queue
 from producers.workers_seen import WorkerSeen, read_workers
 from schemas import keys, layout
@@ -31,7 +32,6 @@ from schemas.storage.local import LocalStore
 from schemas.storage.store import Store
 from schemas.telemetry import names
 from schemas.telemetry.provider import Telemetry
-from schemas.telemetry.trace_file import read_spans
 from tests.fake_jobs import FakeJob, make_job
 from workers.handler import handle
 from workers.runtime import Identity, Runtime

@@ -13,13 +13,17 @@ from typing import Any
 
 import pytest
 
+from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.trace_file import (
+    SpanRow,
+    read_spans,
+    spans_to_parquet,
+)
 from schemas.errors import ConfigError, MissingExtra
 from schemas.settings import Settings
 from schemas.telemetry import names
 from schemas.telemetry.logs import configure_logging
-from schemas.telemetry.observation import ChunkObservation
 from schemas.telemetry.provider import Telemetry, start_telemetry
-from schemas.telemetry.trace_file import SpanRow, read_spans, spans_to_parquet
 
 Wait = Callable[..., Any]
 

@@ -13,17 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.job_trace import JobTrace
+from headrace.tracing.stages import Clock
+from headrace.tracing.trace_file import spans_to_parquet
 from producers.fold import fold
 from schemas import layout, parquet
 from schemas.job import Column, Inputs, Job, ModelRef, Options, Spec, job_id
 from schemas.manifest import Receipt
 from schemas.storage.local import LocalStore
 from schemas.telemetry import names
-from schemas.telemetry.job_trace import JobTrace
-from schemas.telemetry.observation import ChunkObservation
 from schemas.telemetry.provider import Telemetry
-from schemas.telemetry.stages import Clock
-from schemas.telemetry.trace_file import spans_to_parquet
 
 START_S = 1_790_000_000.0
 PRODUCER = Telemetry({"service.name": names.SERVICE_PRODUCER})

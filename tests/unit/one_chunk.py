@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from headrace.tracing.chunk_trace import observe_nothing
 from schemas import parquet
 from schemas.errors import DiskFull, Stopped
 from schemas.hashing import text_hash
-from schemas.telemetry.observation import observe_nothing
 from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import ChunkStats, RowFault, Window

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.tracing.crash_trace import record_death
 from producers.explain import explain, tell
 from schemas import layout
 from schemas.attempts import attempt_of_death
@@ -14,7 +15,6 @@ from schemas.errors import ColumnError, JobNotFound
 from schemas.job import parse_job
 from schemas.leases import FORWARD, Mark
 from schemas.storage.local import LocalStore
-from schemas.telemetry.lost_attempt import record_death
 from schemas.telemetry.provider import Telemetry
 from tests.unit.fake_output import write_fake_output
 

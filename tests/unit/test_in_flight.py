@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import DeviceLost
-from schemas.telemetry.observation import observe_nothing
 from tests.unit.one_chunk import (
     ListSink,
     Marks,

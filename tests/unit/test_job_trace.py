@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.job_trace import JobTrace
+from headrace.tracing.trace_file import read_spans
 from schemas import layout
 from schemas.errors import DiskFull
 from schemas.message import ScoreChunk
 from schemas.storage.local import LocalStore
 from schemas.telemetry import names
-from schemas.telemetry.job_trace import JobTrace
-from schemas.telemetry.observation import ChunkObservation
 from schemas.telemetry.provider import Telemetry
-from schemas.telemetry.trace_file import read_spans
 from tests.unit.fake_output import make_job
 
 QUIET = Telemetry({"service.name": "test"})

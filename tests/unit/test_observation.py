@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from headrace.tracing.chunk_trace import ChunkObservation, observe_nothing
+from headrace.tracing.stages import SAMPLES, Clock
+from headrace.tracing.trace_file import SpanRow
 from schemas.errors import LeaseLost, OutOfMemory, Stopped, StorageError
 from schemas.telemetry import names
-from schemas.telemetry.observation import ChunkObservation, observe_nothing
-from schemas.telemetry.stages import SAMPLES, Clock
-from schemas.telemetry.trace_file import SpanRow
 
 JOB_TRACE, JOB_SPAN = "1" * 32, "2" * 16
 SECOND = 1_000_000_000

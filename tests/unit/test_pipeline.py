@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.tracing.chunk_trace import observe_nothing
 from schemas.attempts import Suspicion, suspicion
 from schemas.errors import DiskFull, Stopped
 from schemas.manifest import Attempt
-from schemas.telemetry.observation import observe_nothing
 from tests.unit.one_chunk import (
     Died,
     ListSink,

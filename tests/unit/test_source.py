@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.tracing.chunk_trace import observe_nothing
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputChanged, InputUnreadable
 from schemas.hashing import text_hash
@@ -20,7 +21,6 @@ from schemas.input_file import etag_of
 from schemas.job import ModelRef, Spec
 from schemas.settings import load_settings
 from schemas.storage.open import open_store, split_uri
-from schemas.telemetry.observation import observe_nothing
 from workers.rows import INVALID_TEXT, NULL_TEXT, Window
 from workers.source import open_input, read_windows
 

@@ -10,10 +10,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.trace_file import (
+    COLUMNS,
+    TRACES,
+    spans_to_parquet,
+)
 from schemas.telemetry import log_names, names
-from schemas.telemetry.observation import ChunkObservation
 from schemas.telemetry.provider import Telemetry
-from schemas.telemetry.trace_file import COLUMNS, TRACES, spans_to_parquet
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "telemetry.md").read_text()

@@ -12,9 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import InputUnreadable
-from schemas.telemetry import names
-from schemas.telemetry.trace_file import (
+from headrace.tracing.trace_file import (
     COLUMNS,
     TRACES,
     Link,
@@ -22,6 +20,8 @@ from schemas.telemetry.trace_file import (
     read_spans,
     spans_to_parquet,
 )
+from schemas.errors import InputUnreadable
+from schemas.telemetry import names
 
 _BY_TYPE: dict[type, st.SearchStrategy[object]] = {
     str: st.text(max_size=20),

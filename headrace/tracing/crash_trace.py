@@ -7,6 +7,9 @@ Its stages are not known; the span ends when the death was seen.
 
 from __future__ import annotations
 
+from headrace.tracing.chunk_trace import ChunkObservation, Emitter
+from headrace.tracing.spans import safe_message, traceparent
+from headrace.tracing.trace_file import SpanRow, spans_to_parquet
 from schemas import layout
 from schemas.attempts import record_attempt
 from schemas.errors import HeadraceError
@@ -15,9 +18,6 @@ from schemas.leases import Mark
 from schemas.manifest import Attempt
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.observation import ChunkObservation, Emitter
-from schemas.telemetry.spans import safe_message, traceparent
-from schemas.telemetry.trace_file import SpanRow, spans_to_parquet
 
 log = get_logger(__name__)
 

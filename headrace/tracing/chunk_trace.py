@@ -12,11 +12,24 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
+from headrace.tracing.spans import (
+    links_to,
+    messaging,
+    named,
+    safe_message,
+    span_name,
+    stage_span,
+)
+from headrace.tracing.stages import (
+    Call,
+    Clock,
+    Stages,
+    StageSums,
+    new_id,
+)
+from headrace.tracing.trace_file import SpanRow, Value
 from schemas.errors import LeaseLost, Stopped, error_type_of
 from schemas.telemetry import names
-from schemas.telemetry.spans import links_to, messaging, named, safe_message, span_name, stage_span
-from schemas.telemetry.stages import Call, Clock, Stages, StageSums, new_id
-from schemas.telemetry.trace_file import SpanRow, Value
 
 
 class Stage(Protocol):

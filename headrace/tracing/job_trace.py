@@ -10,14 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas import layout
-from schemas.errors import HeadraceError, error_type_of
-from schemas.job import Job
-from schemas.storage.store import Store
-from schemas.telemetry import names
-from schemas.telemetry.logs import get_logger
-from schemas.telemetry.observation import Emitter
-from schemas.telemetry.spans import (
+from headrace.tracing.chunk_trace import Emitter
+from headrace.tracing.spans import (
     messaging,
     named,
     safe_message,
@@ -25,8 +19,24 @@ from schemas.telemetry.spans import (
     stage_span,
     traceparent,
 )
-from schemas.telemetry.stages import Call, Clock, Stages, StageSums, new_id
-from schemas.telemetry.trace_file import SpanRow, Value, spans_to_parquet
+from headrace.tracing.stages import (
+    Call,
+    Clock,
+    Stages,
+    StageSums,
+    new_id,
+)
+from headrace.tracing.trace_file import (
+    SpanRow,
+    Value,
+    spans_to_parquet,
+)
+from schemas import layout
+from schemas.errors import HeadraceError, error_type_of
+from schemas.job import Job
+from schemas.storage.store import Store
+from schemas.telemetry import names
+from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from headrace.tracing.stages import StageSums
+from headrace.tracing.trace_file import (
+    Kind,
+    Link,
+    SpanRow,
+    Value,
+)
 from schemas.errors import HeadraceError, error_type_of
 from schemas.telemetry import names
 from schemas.telemetry.redact import redact
-from schemas.telemetry.stages import StageSums
-from schemas.telemetry.trace_file import Kind, Link, SpanRow, Value
 
 _TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}$")
 
