@@ -13,11 +13,15 @@ import json
 import time
 from typing import Any
 
+from headrace.coordination.leases import (
+    FORWARD,
+    LeaseBook,
+    Mark,
+)
 from schemas import keys
 from schemas.broker import celery_url, connect
 from schemas.celery_config import make_sender, send
 from schemas.embedded_redis import EmbeddedRedis
-from schemas.leases import FORWARD, LeaseBook, Mark
 from schemas.message import ScoreChunk
 
 BATCHES = 60  # batches of half a second in 30 s

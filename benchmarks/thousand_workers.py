@@ -24,6 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headrace.coordination.leases import (
+    FORWARD,
+    LeaseBook,
+    Mark,
+)
 from producers.controller import Controller
 from producers.queue_view import message_in
 from producers.scaling_endpoint import Pulse, serve_scaling
@@ -31,7 +36,6 @@ from schemas import keys, layout
 from schemas.broker import connect
 from schemas.celery_config import make_sender
 from schemas.embedded_redis import EmbeddedRedis
-from schemas.leases import FORWARD, LeaseBook, Mark
 from schemas.settings import load_settings
 from tests.fake_jobs import FakeJob, make_job
 from workers.presence import sign_presence

@@ -18,6 +18,7 @@ from typing import Any
 
 import redis
 
+from headrace.coordination.leases import LeaseBook
 from headrace.output.plan_file import PlanTable
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.job_trace import JobTrace
@@ -32,7 +33,6 @@ from schemas import keys, layout
 from schemas.celery_config import send
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.job import Job
-from schemas.leases import LeaseBook
 from schemas.manifest import JobState, Manifest
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name

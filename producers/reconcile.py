@@ -15,6 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from headrace.coordination.attempts import (
+    DEATHS,
+    attempt_of_death,
+    decide,
+    read_attempts,
+)
+from headrace.coordination.job_counters import (
+    begin_counting,
+    count_in,
+    counted,
+)
+from headrace.coordination.leases import LeaseBook
 from headrace.output.plan_file import PlanTable
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
@@ -22,10 +34,7 @@ from producers.queue_view import QueueView, tell_of_job
 from producers.receipts import ReceiptBook, parts_of
 from producers.window import Claim
 from schemas import keys, layout
-from schemas.attempts import DEATHS, attempt_of_death, decide, read_attempts
 from schemas.job import Job
-from schemas.leases import LeaseBook
-from schemas.live_counts import begin_counting, count_in, counted
 from schemas.manifest import Parked, Receipt, parse_parked
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import redis
 
+from headrace.coordination.job_counters import tell
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
 from schemas import layout, parquet
 from schemas.chunk import Chunk
 from schemas.errors import HeadraceError, error_type_of
-from schemas.live_counts import tell
 from schemas.manifest import Receipt
 from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger

@@ -11,13 +11,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from headrace.coordination.attempts import (
+    attempt_of_death,
+    decide,
+    read_attempts,
+)
+from headrace.coordination.leases import LeaseBook, Mark
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
 from schemas import keys, layout
-from schemas.attempts import attempt_of_death, decide, read_attempts
 from schemas.celery_config import send
 from schemas.errors import error_type_of
-from schemas.leases import LeaseBook, Mark
 from schemas.manifest import Attempt
 from schemas.message import parse_message
 from schemas.telemetry.logs import get_logger

@@ -15,16 +15,17 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from headrace.tracing.chunk_trace import ChunkObservation
-from headrace.tracing.crash_trace import record_death
-from schemas import layout
-from schemas.attempts import (
+from headrace.coordination.attempts import (
     Suspicion,
     attempt_of_death,
     read_attempts,
     record_attempt,
     suspicion,
 )
+from headrace.coordination.leases import Mark
+from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.crash_trace import record_death
+from schemas import layout
 from schemas.chunk import Chunk
 from schemas.errors import (
     DeviceLost,
@@ -38,7 +39,6 @@ from schemas.errors import (
     error_type_of,
 )
 from schemas.job import Job
-from schemas.leases import Mark
 from schemas.manifest import Attempt
 from schemas.message import ScoreChunk, parse_message
 from schemas.storage.store import Store

@@ -16,9 +16,16 @@ from typing import Any
 
 import redis
 
+from headrace.coordination.leases import (
+    ENCODING,
+    FORWARD,
+    READING,
+    WRITING,
+    LeaseBook,
+    Mark,
+)
 from schemas import keys
 from schemas.errors import HeadraceError, LeaseLost, Stopped
-from schemas.leases import ENCODING, FORWARD, READING, WRITING, LeaseBook, Mark
 
 _LOOK_S = 5.0  # chosen: as often as the controller looks for cancel and pause in the store
 _BEAT_S = 1.0  # chosen: progress is for people, and a second is soon enough

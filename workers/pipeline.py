@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from schemas.attempts import Suspicion
+from headrace.coordination.attempts import Suspicion
 from workers.assemble import assemble
 from workers.background import Ahead, Behind
 from workers.prepare import encode_rows, prepare_window

@@ -7,14 +7,14 @@ Its stages are not known; the span ends when the death was seen.
 
 from __future__ import annotations
 
+from headrace.coordination.attempts import record_attempt
+from headrace.coordination.leases import Mark
 from headrace.tracing.chunk_trace import ChunkObservation, Emitter
 from headrace.tracing.spans import safe_message, traceparent
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
 from schemas import layout
-from schemas.attempts import record_attempt
 from schemas.errors import HeadraceError
 from schemas.job import Job
-from schemas.leases import Mark
 from schemas.manifest import Attempt
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger

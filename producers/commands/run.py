@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.tracing.job_trace import JobTrace
 from producers.commands.follow import (
     Interrupted,
@@ -41,7 +42,6 @@ from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
 from producers.wording import plural
 from schemas import keys, layout
-from schemas.attempts import read_attempts, record_attempt
 from schemas.errors import ConfigError, ExitCode, OutputConflict
 from schemas.job import Job
 from schemas.manifest import Attempt, parse_manifest

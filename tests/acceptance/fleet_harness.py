@@ -17,13 +17,13 @@ from typing import Any
 
 import psutil
 
+from headrace.coordination.attempts import read_attempts
+from headrace.coordination.leases import LeaseBook
 from producers.controller import Controller
 from schemas import keys, layout
-from schemas.attempts import read_attempts
 from schemas.broker import connect
 from schemas.celery_config import make_sender
 from schemas.embedded_redis import EmbeddedRedis
-from schemas.leases import LeaseBook
 from schemas.manifest import Attempt, Manifest
 from tests.acceptance.wire import Wire
 from tests.conftest import wait_until

@@ -12,14 +12,19 @@ from typing import Any
 
 import redis
 
+from headrace.coordination.attempts import read_attempts, record_attempt
+from headrace.coordination.job_counters import count_in
+from headrace.coordination.leases import (
+    FORWARD,
+    READING,
+    LeaseBook,
+    Mark,
+)
 from headrace.tracing.trace_file import read_spans
 from producers.queue_view import message_in, read_queue
 from producers.receipts import parts_of, read_receipts
 from producers.snapshot import take_snapshot
 from schemas import keys, layout
-from schemas.attempts import read_attempts, record_attempt
-from schemas.leases import FORWARD, READING, LeaseBook, Mark
-from schemas.live_counts import count_in
 from schemas.manifest import Attempt, Parked
 from schemas.telemetry import names
 from tests.fake_jobs import FakeJob, make_job

@@ -15,16 +15,20 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
+from headrace.coordination.attempts import read_attempts
+from headrace.coordination.leases import (
+    FORWARD,
+    LeaseBook,
+    Mark,
+)
 from headrace.tracing.trace_file import read_spans
 from producers.queue_view import read_queue
 from producers.workers_seen import WorkerSeen, read_workers
 from schemas import keys, layout
-from schemas.attempts import read_attempts
 from schemas.broker import celery_url, connect
 from schemas.celery_config import make_sender
 from schemas.errors import StorageError
 from schemas.job import job_id
-from schemas.leases import FORWARD, LeaseBook, Mark
 from schemas.manifest import Receipt
 from schemas.message import ScoreChunk
 from schemas.settings import load_settings

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 import redis
 
+from headrace.coordination.leases import (
+    FORWARD,
+    LeaseBook,
+    Mark,
+)
 from schemas import keys
 from schemas.broker import connect
 from schemas.embedded_redis import EmbeddedRedis
 from schemas.errors import Stopped
-from schemas.leases import FORWARD, LeaseBook, Mark
 from workers.holding import Drain, Held, Terms
 
 JOB = "0123456789abcdef"

@@ -7,9 +7,13 @@ import random
 import pytest
 import redis
 
+from headrace.coordination.job_counters import (
+    begin_counting,
+    count_in,
+    tell,
+)
+from headrace.coordination.job_counters import counted as counted_chunks
 from schemas import keys
-from schemas.live_counts import begin_counting, count_in, tell
-from schemas.live_counts import counted as counted_chunks
 from schemas.manifest import Receipt
 
 JOB = "a" * 16

@@ -7,10 +7,10 @@ import time
 
 import redis
 
+from headrace.coordination.leases import LeaseBook, Mark
 from producers.workers_seen import read_workers
 from schemas import keys
 from schemas.broker import connect
-from schemas.leases import LeaseBook, Mark
 
 WORKERS = 200
 THREADS = 8  # clients of this test's machine; the connections are 200

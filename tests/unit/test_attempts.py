@@ -10,14 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.attempts import (
+from headrace.coordination.attempts import (
     attempt_of_death,
     decide,
     read_attempts,
     record_attempt,
     suspicion,
 )
-from schemas.leases import ENCODING, FORWARD, HELD, READING, Mark, parse_mark
+from headrace.coordination.leases import (
+    ENCODING,
+    FORWARD,
+    HELD,
+    READING,
+    Mark,
+    parse_mark,
+)
 from schemas.manifest import Attempt
 from schemas.storage.local import LocalStore
 

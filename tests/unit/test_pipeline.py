@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.coordination.attempts import Suspicion, suspicion
 from headrace.tracing.chunk_trace import observe_nothing
-from schemas.attempts import Suspicion, suspicion
 from schemas.errors import DiskFull, Stopped
 from schemas.manifest import Attempt
 from tests.unit.one_chunk import (

@@ -12,8 +12,8 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from headrace.coordination.leases import HELD, Mark
 from schemas import layout
-from schemas.leases import HELD, Mark
 from schemas.manifest import Attempt, parse_attempt
 from schemas.storage.store import Store
 

@@ -1,0 +1,1 @@
+"""Protocols between processes over Redis and the store: leases, attempts, counters, live workers."""
