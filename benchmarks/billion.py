@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.job import peak_mb
+from headrace.formats.input_identity import files_digest
 from producers.controller import Controller
 from producers.create_job import create_job
 from producers.device_hint import DeviceHint
@@ -31,7 +32,6 @@ from schemas.broker import celery_url, connect
 from schemas.celery_config import make_sender
 from schemas.chunk import InputFile
 from schemas.embedded_redis import EmbeddedRedis
-from schemas.input_file import files_digest
 from schemas.job import Job
 from schemas.settings import load_settings
 from schemas.storage.open import open_store

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
+from headrace.formats.input_identity import add_to_digest
 from producers.columns import ColumnTypes, Wanted, check_columns, check_names, check_same
 from producers.discovery import Found
 from producers.footers import Scanned, scan
 from producers.planning import FileRows, RowGroup, cut
 from schemas.chunk import InputFile
 from schemas.errors import InputNotFound
-from schemas.input_file import add_to_digest
 
 Progress = Callable[[int, int], None]
 """Told the files and the rows read so far."""

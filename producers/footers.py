@@ -8,12 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from headrace.formats.input_identity import (
+    MAGIC,
+    Footer,
+    read_footer,
+)
+from headrace.formats.thrift_footer import FooterError, column_sizes
 from producers.discovery import Found
 from producers.planning import FileRows, RowGroup
-from producers.thrift_footer import FooterError, column_sizes
 from schemas.chunk import InputFile
 from schemas.errors import InputUnreadable
-from schemas.input_file import MAGIC, Footer, read_footer
 
 THREADS = 32
 """Chosen: 32 reads of 30 ms each are a thousand footers a second; a disk is busy with fewer."""

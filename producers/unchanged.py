@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from headrace.formats.input_identity import etag_of
 from headrace.output.plan_file import PlanTable
 from producers.model_ref import resolve_model
 from schemas.chunk import InputFile
 from schemas.errors import InputChanged, ModelChanged, ModelError
-from schemas.input_file import etag_of
 from schemas.job import Job
 from schemas.settings import WITHOUT_MODEL, Settings
 from schemas.storage.open import open_store, split_uri

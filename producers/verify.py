@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.formats.input_identity import etag_of
 from headrace.output.plan_file import PlanTable
 from producers.create_job import check_plan, read_job
 from producers.ids import open_by_uri
@@ -19,7 +20,6 @@ from producers.verdict import VerifyResult
 from schemas import layout
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputUnreadable, JobNotFound
-from schemas.input_file import etag_of
 from schemas.job import Job
 from schemas.manifest import Manifest, ManifestPart, Receipt
 from schemas.settings import Settings

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from headrace.formats.input_identity import etag_of, files_digest
 from headrace.output.plan_file import write_plan
 from schemas import layout
 from schemas.chunk import Chunk, InputFile
-from schemas.input_file import etag_of, files_digest
 from schemas.job import Inputs, Job, ModelRef, Options, Spec, job_id
 from schemas.manifest import Manifest
 from schemas.settings import load_settings

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.formats.input_identity import etag_of
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputChanged, InputUnreadable
 from schemas.hashing import text_hash
-from schemas.input_file import etag_of
 from schemas.job import Spec
 from schemas.storage.open import split_uri
 from schemas.storage.store import Store

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from headrace.formats.input_identity import files_digest
 from schemas import layout
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import OutputConflict
-from schemas.input_file import files_digest
 from schemas.storage.store import Store
 
 BATCH_CHUNKS = 65_536  # chosen: some 10 MB while it is written, one row group when it is read

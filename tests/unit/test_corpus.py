@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.formats.input_identity import etag_of, files_digest
 from producers.columns import Wanted
 from producers.corpus import Corpus, read_corpus
 from producers.discovery import covers, discover, glob_to_regex, partitions_of
 from producers.footers import in_order
-from schemas.input_file import etag_of, files_digest
 from schemas.settings import load_settings
 from schemas.storage.local import LocalStore
 from schemas.storage.open import open_store

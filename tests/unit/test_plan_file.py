@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.formats.input_identity import files_digest
 from headrace.output.plan_file import PlanTable, write_plan
 from producers.planning import FileRows, RowGroup, Target, plan
 from schemas import layout
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import MessageRejected, OutputConflict
-from schemas.input_file import files_digest
 from schemas.job import parse_job
 from schemas.message import parse_message
 from schemas.parquet import PLAN

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.formats.input_identity import etag_of
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputChanged, InputUnreadable
 from schemas.hashing import text_hash
-from schemas.input_file import etag_of
 from schemas.job import ModelRef, Spec
 from schemas.settings import load_settings
 from schemas.storage.open import open_store, split_uri

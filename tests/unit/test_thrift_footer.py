@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.formats.input_identity import Footer
+from headrace.formats.thrift_footer import FooterError, column_sizes
 from producers.footers import footer_rows
-from producers.thrift_footer import FooterError, column_sizes
 from schemas.errors import InputUnreadable
-from schemas.input_file import Footer
 
 TABLE = pa.table(
     {
