@@ -21,17 +21,17 @@ from typing import Any
 
 from benchmarks.job import peak_mb
 from headrace.formats.input_identity import files_digest
+from headrace.queue.celery_config import make_sender
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.redis_connection import celery_url, connect
+from headrace.queue.redis_queue import message_in
 from producers.controller import Controller
 from producers.create_job import create_job
 from producers.device_hint import DeviceHint
 from producers.planning import FileRows, RowGroup, Target
-from producers.queue_view import message_in
 from producers.submission import Prepared, prepare
 from schemas import keys
-from schemas.broker import celery_url, connect
-from schemas.celery_config import make_sender
 from schemas.chunk import InputFile
-from schemas.embedded_redis import EmbeddedRedis
 from schemas.job import Job
 from schemas.settings import load_settings
 from schemas.storage.open import open_store

@@ -13,9 +13,9 @@ from typing import Any
 from celery import Celery, shared_task
 
 from benchmarks.pinning import Pin, keeping
-from schemas.broker import celery_url, connect
-from schemas.celery_config import config, make_sender
-from schemas.embedded_redis import EmbeddedRedis
+from headrace.queue.celery_config import config, make_sender
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.redis_connection import celery_url, connect
 
 TASKS, ALONE = 2_000, 200
 DONE = "bench-done"

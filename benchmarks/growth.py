@@ -23,8 +23,8 @@ from benchmarks import billion
 from benchmarks.fleet import WORKER, environment, run_command
 from benchmarks.pinning import descendants
 from benchmarks.startup import high_water_mb
-from schemas.broker import connect
-from schemas.embedded_redis import EmbeddedRedis
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.redis_connection import connect
 
 CHUNK_ROWS = 10_000  # so that 10 million rows are 1,000 chunks
 WORKERS_ROWS = 200_000

@@ -18,10 +18,10 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
+from headrace.queue.celery_config import make_sender, send
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.redis_connection import celery_url, connect
 from schemas import keys
-from schemas.broker import celery_url, connect
-from schemas.celery_config import make_sender, send
-from schemas.embedded_redis import EmbeddedRedis
 from schemas.message import ScoreChunk
 
 BATCHES = 60  # batches of half a second in 30 s

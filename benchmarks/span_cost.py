@@ -85,7 +85,7 @@ def _arguments() -> argparse.Namespace:
 
 def measure(args: argparse.Namespace, folder: Path, stack: ExitStack) -> dict[str, Any]:
     """Rows a second of each mode, and what each costs beside `off`, by both clocks."""
-    from schemas.embedded_redis import EmbeddedRedis
+    from headrace.queue.embedded_redis import EmbeddedRedis
 
     chunks = args.chunks * (args.rounds + 1)  # the first round warms up
     corpus, model = folder / "corpus.parquet", args.model or folder / "model"
@@ -178,11 +178,11 @@ class _Side:
         broker: str,
         chunk_rows: int,
     ) -> None:
+        from headrace.queue.celery_config import make_sender
+        from headrace.queue.redis_connection import celery_url, connect
         from producers.create_job import create_job
         from producers.device_hint import DeviceHint
         from producers.submission import prepare
-        from schemas.broker import celery_url, connect
-        from schemas.celery_config import make_sender
         from schemas.settings import load_settings
         from schemas.storage.open import open_store
         from schemas.telemetry.provider import start_telemetry

@@ -20,17 +20,21 @@ import redis
 
 from headrace.coordination.leases import LeaseBook
 from headrace.output.plan_file import PlanTable
+from headrace.queue.celery_config import send
+from headrace.queue.rabbitmq_queue import LedgerQueue, queue_of
+from headrace.queue.redis_queue import (
+    ListedQueue,
+    QueueView,
+    keep_alive,
+)
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.job_trace import JobTrace
 from producers.finishing import finish, tell
 from producers.fold import is_hopeless
-from producers.ledger_view import LedgerQueue, queue_of
-from producers.queue_view import ListedQueue, QueueView, keep_alive
 from producers.reconcile import Following
 from producers.scaling_facts import Teller
 from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, to_wait, window_size
 from schemas import keys, layout
-from schemas.celery_config import send
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest

@@ -164,7 +164,7 @@ def _torch(gpus: int) -> Row:
 
 
 def _settings(settings: Settings) -> Iterator[Row]:
-    from schemas.broker import mask_url
+    from headrace.queue.redis_connection import mask_url
     from schemas.storage.open import mask_uri
 
     for name in sorted(settings.model_fields_set):
@@ -183,7 +183,12 @@ def _settings(settings: Settings) -> Iterator[Row]:
 
 
 def _broker(settings: Settings) -> Iterator[Row]:
-    from schemas.broker import connect, mask_url, ping_or_raise, server_warnings
+    from headrace.queue.redis_connection import (
+        connect,
+        mask_url,
+        ping_or_raise,
+        server_warnings,
+    )
 
     if settings.broker_url is None:
         yield Row("broker", "redis", "none set: `headrace run` starts its own", "absent")
@@ -208,9 +213,9 @@ def _broker(settings: Settings) -> Iterator[Row]:
 
 
 def _rabbitmq(redis_url: str, queue_url: str, queue: str) -> Row:
-    from producers.ledger_view import depth
-    from schemas.broker import mask_url
-    from schemas.celery_config import make_sender
+    from headrace.queue.celery_config import make_sender
+    from headrace.queue.rabbitmq_queue import depth
+    from headrace.queue.redis_connection import mask_url
 
     sender = make_sender(redis_url, queue_url)
     found = depth(sender, queue)

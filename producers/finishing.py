@@ -13,8 +13,8 @@ from typing import Any
 
 import redis
 
+from headrace.queue.redis_queue import forget_unacked, purge
 from producers.fold import fold
-from producers.queue_view import forget_unacked, purge
 from producers.reconcile import Following
 from schemas import keys, layout
 from schemas.errors import StorageError

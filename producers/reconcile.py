@@ -28,9 +28,9 @@ from headrace.coordination.job_counters import (
 )
 from headrace.coordination.leases import LeaseBook
 from headrace.output.plan_file import PlanTable
+from headrace.queue.redis_queue import QueueView, tell_of_job
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
-from producers.queue_view import QueueView, tell_of_job
 from producers.receipts import ReceiptBook, parts_of
 from producers.window import Claim
 from schemas import keys, layout

@@ -24,8 +24,8 @@ import hypothesis
 import pytest
 import redis
 
-from schemas.broker import connect
-from schemas.embedded_redis import EmbeddedRedis, die_with
+from headrace.queue.embedded_redis import EmbeddedRedis, die_with
+from headrace.queue.redis_connection import connect
 
 # CI tries the same examples each time: what it finds is a fault of the change, not of the day.
 # Elsewhere each run looks for new ones. No deadline: the machines are shared.

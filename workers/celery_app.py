@@ -17,8 +17,8 @@ from typing import Any
 import redis
 from celery import Celery, shared_task, signals
 
-from schemas.broker import connect
-from schemas.celery_config import config_for, ledger_of
+from headrace.queue.celery_config import config_for, ledger_of
+from headrace.queue.redis_connection import connect
 from schemas.collection import importing
 from schemas.errors import ConfigError
 from schemas.message import SCORE_CHUNK

@@ -17,10 +17,10 @@ from headrace.coordination.attempts import (
     read_attempts,
 )
 from headrace.coordination.leases import LeaseBook, Mark
+from headrace.queue.celery_config import send
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
 from schemas import keys, layout
-from schemas.celery_config import send
 from schemas.errors import error_type_of
 from schemas.manifest import Attempt
 from schemas.message import parse_message

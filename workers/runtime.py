@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 
 import redis
 
+from headrace.queue.celery_config import send
+from headrace.queue.dead_letter import put_aside
+from headrace.queue.redis_connection import connect
 from schemas import keys
-from schemas.broker import connect
-from schemas.celery_config import send
 from schemas.collection import no_collection
 from schemas.errors import ModelError
 from schemas.job import Job
@@ -39,7 +40,6 @@ from workers.holding import Drain, Terms
 from workers.measure import DeviceUse
 from workers.models import local_model
 from workers.preload import Preload
-from workers.rejects import put_aside
 from workers.scoring import Engine
 from workers.tasks.base import LoadRequest
 from workers.tasks.registry import load_task

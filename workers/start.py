@@ -10,7 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from schemas.broker import connect, ping_or_raise, server_warnings
+from headrace.queue.redis_connection import (
+    connect,
+    ping_or_raise,
+    server_warnings,
+)
 from schemas.collection import importing
 from schemas.errors import ConfigError
 from schemas.settings import Settings, environment_of, load_settings, process_environment

@@ -7,13 +7,13 @@ from typing import Any
 
 import redis
 
+from headrace.queue.redis_connection import server_warnings
 from producers.commands.follow import interruptible
 from producers.commands.session import job_in, needed_broker, registry_of, settings_of
 from producers.commands.status import remember
 from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
 from schemas import keys
-from schemas.broker import server_warnings
 from schemas.errors import ExitCode, HeadraceError, error_type_of
 from schemas.settings import Settings
 from schemas.telemetry import names

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from headrace.coordination.attempts import read_attempts, record_attempt
+from headrace.queue.redis_queue import tell_of_job
 from headrace.tracing.job_trace import JobTrace
 from producers.commands.follow import (
     Interrupted,
@@ -37,7 +38,6 @@ from producers.controller import Controller
 from producers.device_hint import guess_device
 from producers.known_speeds import learn
 from producers.nearby import told_nearby
-from producers.queue_view import tell_of_job
 from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
 from producers.wording import plural

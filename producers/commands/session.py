@@ -8,10 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
+from headrace.queue.redis_connection import (
+    connect,
+    ping_or_raise,
+    server_warnings,
+)
 from producers.nearby import url_nearby
 from producers.registry import Registry, open_registry
 from schemas import layout
-from schemas.broker import connect, ping_or_raise, server_warnings
 from schemas.errors import BrokerError, ConfigError, JobNotFound
 from schemas.job import Job, parse_job
 from schemas.settings import Settings, load_settings, state_folder
@@ -46,7 +50,7 @@ def settings_of(flags: dict[str, Any], *, is_service: bool = False) -> Settings:
 
 def broker_of(url: str, settings: Settings, *, warn: bool = False) -> Broker:
     """Connect to this Redis and be sure. Raises BrokerError that says what to do."""
-    from schemas.celery_config import make_sender
+    from headrace.queue.celery_config import make_sender
 
     client = connect(url, name="headrace")
     ping_or_raise(client, url)

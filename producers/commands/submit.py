@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from headrace.queue.redis_queue import tell_of_job
 from headrace.tracing.job_trace import JobTrace
 from producers.commands.follow import (
     Interrupted,
@@ -23,7 +24,6 @@ from producers.commands.tracing import job_trace
 from producers.controller import Controller
 from producers.device_hint import guess_device
 from producers.known_speeds import of_fleet
-from producers.queue_view import tell_of_job
 from producers.snapshot import take_snapshot
 from producers.workers_seen import hint_of, read_workers
 from schemas import keys

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.embedded_redis import EmbeddedRedis
+from headrace.queue.embedded_redis import EmbeddedRedis
 from tests.acceptance.fleet_harness import Fleet
 from tests.acceptance.wire import Wire
 

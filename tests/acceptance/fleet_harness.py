@@ -19,11 +19,11 @@ import psutil
 
 from headrace.coordination.attempts import read_attempts
 from headrace.coordination.leases import LeaseBook
+from headrace.queue.celery_config import make_sender
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.redis_connection import connect
 from producers.controller import Controller
 from schemas import keys, layout
-from schemas.broker import connect
-from schemas.celery_config import make_sender
-from schemas.embedded_redis import EmbeddedRedis
 from schemas.manifest import Attempt, Manifest
 from tests.acceptance.wire import Wire
 from tests.conftest import wait_until

@@ -26,9 +26,9 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.redis_connection import connect
 from headrace.tracing.trace_file import SpanRow, read_spans
-from schemas.broker import connect
-from schemas.embedded_redis import EmbeddedRedis
 from schemas.settings import load_settings
 from schemas.storage.open import open_store
 from schemas.storage.store import Store

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from producers.queue_view import read_queue
+from headrace.queue.celery_config import send
+from headrace.queue.redis_queue import read_queue
 from schemas import keys, layout
-from schemas.celery_config import send
 from schemas.message import ScoreChunk
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts, pass_time

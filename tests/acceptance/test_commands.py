@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.broker import connect
-from schemas.embedded_redis import EmbeddedRedis
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.redis_connection import connect
 from schemas.errors import ExitCode
 from tests.acceptance.frozen import frozen, interrupt
 from tests.conftest import wait_until

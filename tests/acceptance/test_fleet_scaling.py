@@ -21,12 +21,12 @@ import psutil
 import pytest
 import redis
 
+from headrace.queue.celery_config import make_sender
+from headrace.queue.redis_connection import celery_url, connect
 from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
 from producers.workers_seen import read_workers
 from schemas import keys, layout
-from schemas.broker import celery_url, connect
-from schemas.celery_config import make_sender
 from schemas.errors import ExitCode
 from schemas.model_name import speed_field
 from schemas.settings import load_settings

@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from producers.queue_view import read_queue
+from headrace.queue.redis_queue import read_queue
 from schemas import layout
 from schemas.errors import ExitCode
 from schemas.job import parse_job

@@ -7,12 +7,12 @@ from typing import Any
 
 import redis
 
+from headrace.queue.celery_config import make_sender
+from headrace.queue.redis_connection import celery_url, connect
+from headrace.queue.redis_queue import message_in, read_queue
 from headrace.tracing.trace_file import SpanRow
 from producers.controller import Controller
-from producers.queue_view import message_in, read_queue
 from schemas import keys
-from schemas.broker import celery_url, connect
-from schemas.celery_config import make_sender
 from schemas.message import ScoreChunk
 from schemas.settings import load_settings
 from schemas.telemetry.provider import Telemetry

@@ -19,8 +19,13 @@ import pytest
 import redis
 from kombu import Connection
 
-from schemas.broker import celery_url, connect, ping_or_raise, server_warnings
-from schemas.embedded_redis import EmbeddedRedis
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.redis_connection import (
+    celery_url,
+    connect,
+    ping_or_raise,
+    server_warnings,
+)
 from schemas.errors import BrokerError
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,10 +11,10 @@ from typing import Any
 import redis
 
 from headrace.coordination.leases import LeaseBook, Mark
-from producers.queue_view import message_in, read_queue
+from headrace.queue.celery_config import send
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.redis_queue import message_in, read_queue
 from schemas import keys, layout
-from schemas.celery_config import send
-from schemas.embedded_redis import EmbeddedRedis
 from schemas.message import ScoreChunk
 from tests.fake_jobs import FakeJob, make_job
 from tests.integration.controller_house import QUEUE, House, keys_of

@@ -20,8 +20,8 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
+from headrace.queue.redis_queue import message_in, read_queue
 from headrace.tracing.trace_file import read_spans
-from producers.queue_view import message_in, read_queue
 from producers.receipts import parts_of, read_receipts
 from producers.snapshot import take_snapshot
 from schemas import keys, layout

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from producers.queue_view import message_in, read_queue
+from headrace.queue.redis_queue import message_in, read_queue
 from producers.window import MIN_MESSAGES, window_size
 from schemas import keys
 from schemas.model_name import speed_field

@@ -21,12 +21,12 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
+from headrace.queue.celery_config import make_sender
+from headrace.queue.redis_connection import celery_url, connect
+from headrace.queue.redis_queue import read_queue
 from headrace.tracing.trace_file import read_spans
-from producers.queue_view import read_queue
 from producers.workers_seen import WorkerSeen, read_workers
 from schemas import keys, layout
-from schemas.broker import celery_url, connect
-from schemas.celery_config import make_sender
 from schemas.errors import StorageError
 from schemas.job import job_id
 from schemas.manifest import Receipt

@@ -14,9 +14,9 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.redis_connection import connect
 from schemas import keys
-from schemas.broker import connect
-from schemas.embedded_redis import EmbeddedRedis
 from schemas.errors import Stopped
 from workers.holding import Drain, Held, Terms
 

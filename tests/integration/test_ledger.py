@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import redis
 
-from producers.ledger_view import LedgerQueue, queue_of
-from producers.queue_view import ListedQueue
+from headrace.queue.celery_config import ledger_of, make_sender
+from headrace.queue.rabbitmq_ledger import Ledger
+from headrace.queue.rabbitmq_queue import LedgerQueue, queue_of
+from headrace.queue.redis_queue import ListedQueue
 from schemas import keys
-from schemas.celery_config import ledger_of, make_sender
-from schemas.ledger import Ledger
 from schemas.message import ScoreChunk
 
 A, B = (ScoreChunk(job=c * 16, output="s3://b/o", chunks=(1, 2)) for c in "ab")

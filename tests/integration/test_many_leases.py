@@ -8,9 +8,9 @@ import time
 import redis
 
 from headrace.coordination.leases import LeaseBook, Mark
+from headrace.queue.redis_connection import connect
 from producers.workers_seen import read_workers
 from schemas import keys
-from schemas.broker import connect
 
 WORKERS = 200
 THREADS = 8  # clients of this test's machine; the connections are 200

@@ -18,6 +18,8 @@ import pytest
 import redis
 
 from headrace.output.plan_file import PlanTable
+from headrace.queue.celery_config import make_sender
+from headrace.queue.redis_connection import celery_url
 from producers.commands.status import list_workers
 from producers.controller import Controller
 from producers.reconcile import Following
@@ -28,8 +30,6 @@ from producers.scaling_metrics import METRICS
 from producers.snapshot import take_snapshot
 from producers.workers_seen import read_workers
 from schemas import keys
-from schemas.broker import celery_url
-from schemas.celery_config import make_sender
 from schemas.model_name import speed_field
 from schemas.settings import Settings, load_settings
 from tests.conftest import free_port, wait_until

@@ -16,8 +16,8 @@ import pytest
 from amqp.exceptions import PreconditionFailed
 from kombu import Connection
 
-from producers.ledger_view import LedgerQueue, depth
-from schemas.embedded_redis import EmbeddedRedis
+from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.rabbitmq_queue import LedgerQueue, depth
 from tests.acceptance.fleet_harness import Fleet, lines, parts
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job

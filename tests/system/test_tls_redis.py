@@ -15,7 +15,12 @@ import pytest
 import redis
 from kombu import Connection
 
-from schemas.broker import celery_url, connect, ping_or_raise, server_warnings
+from headrace.queue.redis_connection import (
+    celery_url,
+    connect,
+    ping_or_raise,
+    server_warnings,
+)
 from schemas.errors import BrokerError, ExitCode
 from tests.system.conftest import Authority, TlsRedis
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.broker import celery_url, connect, mask_url
+from headrace.queue.redis_connection import (
+    celery_url,
+    connect,
+    mask_url,
+)
 from schemas.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.envelope import MAX_ENVELOPE_BYTES, why_refused
+from headrace.queue.envelope import MAX_ENVELOPE_BYTES, why_refused
 from tests.unit.test_messages import GOOD, json_values
 
 BARE = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}

@@ -7,7 +7,7 @@ import sys
 import pytest
 from botocore import exceptions as boto
 
-from schemas.embedded_redis import find_redis_server
+from headrace.queue.embedded_redis import find_redis_server
 from schemas.errors import (
     ConfigError,
     DiskFull,

@@ -7,9 +7,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from producers.queue_view import FRESH_S, ListedQueue, QueueView
-from schemas.celery_config import ledger_of
-from schemas.ledger import Ledger
+from headrace.queue.celery_config import ledger_of
+from headrace.queue.rabbitmq_ledger import Ledger
+from headrace.queue.redis_queue import (
+    FRESH_S,
+    ListedQueue,
+    QueueView,
+)
 from schemas.message import ScoreChunk
 from schemas.telemetry.logs import get_logger
 

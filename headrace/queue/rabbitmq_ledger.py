@@ -3,7 +3,7 @@
 RabbitMQ gives a message only to whoever takes it. So each message has an entry here, in Redis,
 written before it is sent and taken away by the worker that begins it, and the entries stand for
 the queue: a message without one was taken back, and its worker drops it. The two can drift apart
-only in the harmless way: an entry whose message is lost is forgotten (`producers.queue_view`), and
+only in the harmless way: an entry whose message is lost is forgotten (`headrace.queue.redis_queue`), and
 the controller finds the gap; a message whose entry is lost is dropped, and the same happens.
 """
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from headrace.queue.rabbitmq_ledger import Ledger
+from headrace.queue.redis_connection import (
+    ANSWER_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    celery_url,
+    connect,
+)
 from schemas import keys
-from schemas.broker import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, celery_url, connect
 from schemas.errors import BrokerError
-from schemas.ledger import Ledger
 from schemas.message import SCORE_CHUNK, ScoreChunk
 
 # Chosen, not needed: a message lives in `unacked` for milliseconds only (early acknowledgement,

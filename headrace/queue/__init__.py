@@ -1,0 +1,1 @@
+"""The queue: Celery over Redis or RabbitMQ, its messages, its outbox and its dead letters."""
