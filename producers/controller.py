@@ -27,6 +27,7 @@ from headrace.queue.redis_queue import (
     QueueView,
     keep_alive,
 )
+from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.job_trace import JobTrace
 from producers.finishing import finish, tell
@@ -42,7 +43,6 @@ from schemas.message import ScoreChunk
 from schemas.model_name import engine_name
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.provider import Telemetry
 
 log = get_logger(__name__)
 

@@ -29,6 +29,7 @@ from headrace.coordination.job_counters import (
 from headrace.coordination.leases import LeaseBook
 from headrace.output.plan_file import PlanTable
 from headrace.queue.redis_queue import QueueView, tell_of_job
+from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
 from producers.receipts import ReceiptBook, parts_of
@@ -38,7 +39,6 @@ from schemas.job import Job
 from schemas.manifest import Parked, Receipt, parse_parked
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.provider import Telemetry
 
 log = get_logger(__name__)
 

@@ -25,6 +25,13 @@ from typing import Any
 
 import redis
 
+from headrace.telemetry.prometheus import (
+    CONTENT_TYPE,
+    PrometheusMetrics,
+    metrics_in_memory,
+)
+from headrace.telemetry.prometheus import exposition as exposition_of
+from headrace.telemetry.provider import Sample, Telemetry
 from producers.scaling import Host, Limits, Wanted, decide, share_out
 from producers.scaling_facts import Facts, read_facts
 from producers.scaling_metrics import GAUGES, exposition, gauges
@@ -33,9 +40,6 @@ from schemas.errors import ConfigError, MissingExtra
 from schemas.http_server import Reply, serve_http
 from schemas.settings import QUEUE_NAME, Settings
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.prometheus import CONTENT_TYPE, PrometheusMetrics, metrics_in_memory
-from schemas.telemetry.prometheus import exposition as exposition_of
-from schemas.telemetry.provider import Sample, Telemetry
 
 log = get_logger(__name__)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from headrace.telemetry.provider import Sample
 from producers.scaling import Wanted
 from producers.scaling_facts import Facts, JobFacts
 from schemas.errors import MissingExtra
 from schemas.telemetry import names
-from schemas.telemetry.provider import Sample
 
 
 class Gauge(NamedTuple):

@@ -77,7 +77,7 @@ def is_wanted(app: Any, queue: str, tag: str) -> bool:
 
 def _runtime(app: Celery) -> Any:
     if _Process.runtime is None:
-        from schemas.telemetry.provider import start_telemetry
+        from headrace.telemetry.provider import start_telemetry
         from workers.measure import start_counters
         from workers.runtime import Identity, Runtime, connect_redis
 
@@ -194,8 +194,8 @@ def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_
 def _parents_telemetry(settings: Settings) -> Any:
     """Spans of attempts whose process died, told by its parent; made with the first death."""
     if _Process.telemetry is None:
+        from headrace.telemetry.provider import start_telemetry
         from schemas.telemetry.names import SERVICE_WORKER
-        from schemas.telemetry.provider import start_telemetry
 
         name = worker_name()
         _Process.telemetry = start_telemetry(

@@ -18,6 +18,7 @@ from headrace.coordination.attempts import (
 )
 from headrace.coordination.leases import LeaseBook, Mark
 from headrace.queue.celery_config import send
+from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
 from schemas import keys, layout
@@ -25,7 +26,6 @@ from schemas.errors import error_type_of
 from schemas.manifest import Attempt
 from schemas.message import parse_message
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.provider import Telemetry
 from workers.work import Work, WorkBook
 
 log = get_logger(__name__)

@@ -16,6 +16,7 @@ import redis
 from headrace.queue.celery_config import send
 from headrace.queue.dead_letter import put_aside
 from headrace.queue.redis_connection import connect
+from headrace.telemetry.provider import Telemetry
 from schemas import keys
 from schemas.collection import no_collection
 from schemas.errors import ModelError
@@ -26,7 +27,6 @@ from schemas.settings import Settings, cache_folder
 from schemas.storage.open import open_store
 from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.provider import Telemetry
 from workers.budgets import BudgetBook, facts_of_job
 from workers.engine.device import (
     device_inside,

@@ -67,7 +67,7 @@ def _keep(
 ) -> int:
     """Watch the fleet until it ends; returns the exit code."""
     with importing():
-        from schemas.telemetry.prometheus import forget_gauges
+        from headrace.telemetry.prometheus import forget_gauges
         from workers.health import serve_health
         from workers.watch import Watch
 

@@ -8,6 +8,7 @@ from typing import Any
 import redis
 
 from headrace.queue.redis_connection import server_warnings
+from headrace.telemetry.provider import start_telemetry
 from producers.commands.follow import interruptible
 from producers.commands.session import job_in, needed_broker, registry_of, settings_of
 from producers.commands.status import remember
@@ -18,7 +19,6 @@ from schemas.errors import ExitCode, HeadraceError, error_type_of
 from schemas.settings import Settings
 from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
-from schemas.telemetry.provider import start_telemetry
 
 log = get_logger(__name__)
 

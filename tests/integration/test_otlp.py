@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from headrace.telemetry.provider import Telemetry, start_telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.trace_file import (
     SpanRow,
@@ -23,7 +24,6 @@ from schemas.errors import ConfigError, MissingExtra
 from schemas.settings import Settings
 from schemas.telemetry import names
 from schemas.telemetry.logs import configure_logging
-from schemas.telemetry.provider import Telemetry, start_telemetry
 
 Wait = Callable[..., Any]
 
@@ -175,7 +175,7 @@ def test_a_collector_that_hangs_holds_up_nobody(
 def test_a_collector_that_was_away_gets_everything_later(
     monkeypatch: pytest.MonkeyPatch, otlp_receiver: Any, wait_until: Wait
 ) -> None:
-    from schemas.telemetry import span_queue
+    from headrace.telemetry import span_queue
 
     monkeypatch.setattr(span_queue, "FIRST_PAUSE_S", 0.01)
     is_away, take = threading.Event(), otlp_receiver.take

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from schemas.settings import Settings
-from schemas.telemetry import names
-from schemas.telemetry.prometheus import (
+from headrace.telemetry.prometheus import (
     exposition,
     exposition_of_files,
     forget_gauges,
     metrics_in_memory,
 )
-from schemas.telemetry.provider import Telemetry, start_telemetry
+from headrace.telemetry.provider import Telemetry, start_telemetry
+from schemas.settings import Settings
+from schemas.telemetry import names
 
 # A worker: counts as it is told on its standard input, and lives until it is killed.
 WORKER = """

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.job_trace import JobTrace
 from headrace.tracing.stages import Clock
@@ -23,7 +24,6 @@ from schemas.job import Column, Inputs, Job, ModelRef, Options, Spec, job_id
 from schemas.manifest import Receipt
 from schemas.storage.local import LocalStore
 from schemas.telemetry import names
-from schemas.telemetry.provider import Telemetry
 
 START_S = 1_790_000_000.0
 PRODUCER = Telemetry({"service.name": names.SERVICE_PRODUCER})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from producers.create_job import create_job
 from producers.known_speeds import learn, of_this_machine, shape_of
@@ -16,7 +17,6 @@ from schemas.job import Job, Predicted, parse_job
 from schemas.manifest import Manifest
 from schemas.settings import Settings
 from schemas.storage.local import LocalStore
-from schemas.telemetry.provider import Telemetry
 from schemas.telemetry.retries import count_retry
 from tests.unit.fake_output import write_fake_output
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, write_input

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.job_trace import JobTrace
 from headrace.tracing.trace_file import read_spans
@@ -12,7 +13,6 @@ from schemas.errors import DiskFull
 from schemas.message import ScoreChunk
 from schemas.storage.local import LocalStore
 from schemas.telemetry import names
-from schemas.telemetry.provider import Telemetry
 from tests.unit.fake_output import make_job
 
 QUIET = Telemetry({"service.name": "test"})

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from headrace.telemetry.provider import Telemetry
 from schemas.errors import StorageError
 from schemas.settings import Settings
 from schemas.telemetry.logs import configure_logging, get_logger
-from schemas.telemetry.provider import Telemetry
 from schemas.telemetry.redact import redact
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.trace_file import (
     COLUMNS,
@@ -17,7 +18,6 @@ from headrace.tracing.trace_file import (
     spans_to_parquet,
 )
 from schemas.telemetry import log_names, names
-from schemas.telemetry.provider import Telemetry
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "telemetry.md").read_text()

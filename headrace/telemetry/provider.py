@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Tracer
 
+    from headrace.telemetry.preset_ids import GivenIds
+    from headrace.telemetry.prometheus import PrometheusMetrics
+    from headrace.telemetry.span_queue import SpanQueue
     from schemas.settings import Settings
-    from schemas.telemetry.given_ids import GivenIds
-    from schemas.telemetry.prometheus import PrometheusMetrics
-    from schemas.telemetry.span_queue import SpanQueue
 
 log = get_logger(__name__)
 
@@ -74,7 +74,7 @@ class Telemetry:
     def emit(self, rows: Sequence[SpanRow]) -> None:
         """Send finished spans, parents before their children, under the ids they have."""
         if self.tracer is not None and self._ids is not None and self._queue is not None:
-            from schemas.telemetry.given_ids import emit_rows
+            from headrace.telemetry.preset_ids import emit_rows
 
             emit_rows(self.tracer, self._ids, rows)
 
@@ -140,7 +140,7 @@ class Telemetry:
         """Logs, and spans of instrumented libraries, within carry these ids."""
         from opentelemetry.context import attach, detach
 
-        from schemas.telemetry.given_ids import context_of
+        from headrace.telemetry.preset_ids import context_of
 
         token = attach(context_of(trace_id, span_id))
         try:
@@ -199,7 +199,7 @@ def start_telemetry(
         ConfigError: `OTEL_*` says something that headrace cannot do.
         MissingExtra: gRPC was asked for and its package is not installed.
     """
-    from schemas.telemetry import exporters
+    from headrace.telemetry import exporters
 
     attributes = {k: str(v) for k, v in named(attributes).items()}
     traces, metrics = exporters.is_wanted("traces"), exporters.is_wanted("metrics")
@@ -223,7 +223,7 @@ def _shared_metrics(process: str | None, label_jobs: bool) -> PrometheusMetrics 
     folder = metrics_folder()
     if folder is None or process is None:
         return None
-    from schemas.telemetry.prometheus import metrics_in_files
+    from headrace.telemetry.prometheus import metrics_in_files
 
     try:
         return metrics_in_files(folder, process, label_jobs)
@@ -242,9 +242,9 @@ def _resource(service_name: str, attributes: Mapping[str, str]) -> Resource:
 def _start_traces(telemetry: Telemetry, resource: Resource, grace_s: float) -> None:
     from opentelemetry.sdk.trace import TracerProvider
 
-    from schemas.telemetry import exporters
-    from schemas.telemetry.given_ids import GivenIds
-    from schemas.telemetry.span_queue import SpanQueue
+    from headrace.telemetry import exporters
+    from headrace.telemetry.preset_ids import GivenIds
+    from headrace.telemetry.span_queue import SpanQueue
 
     said = _Complaints(telemetry)
     telemetry._queue = SpanQueue(
@@ -269,7 +269,7 @@ def _start_metrics(telemetry: Telemetry, resource: Resource, grace_s: float) -> 
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    from schemas.telemetry import exporters
+    from headrace.telemetry import exporters
 
     reader = PeriodicExportingMetricReader(exporters.metric_exporter(grace_s))
     telemetry._meters = MeterProvider([reader], resource, shutdown_on_exit=False)

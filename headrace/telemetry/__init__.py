@@ -1,0 +1,1 @@
+"""OpenTelemetry set up: provider, exporters, the queue of spans, Prometheus."""
