@@ -23,6 +23,8 @@ from benchmarks.job import (
     peak_mb,
     read_config,
 )
+from headrace.tasks.contract import LoadRequest
+from headrace.tasks.registry import load_task
 from workers.budgets import BudgetBook
 from workers.engine.device import in_flight_of, set_threads
 from workers.engine.packing import Budget
@@ -30,8 +32,6 @@ from workers.pipeline import run_chunk
 from workers.rows import Window
 from workers.scoring import Engine
 from workers.source import FIRST_ROWS, WINDOW_ROWS, cut
-from workers.tasks.base import LoadRequest
-from workers.tasks.registry import load_task
 
 
 class _Quiet:

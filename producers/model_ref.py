@@ -2,7 +2,7 @@
 
 | `--model` | the reference's revision |
 | --- | --- |
-| a folder on a disk | `sha256:…` over its deciding files (`schemas.model_digest`) |
+| a folder on a disk | `sha256:…` over its deciding files (`headrace.tasks.model_digest`) |
 | an `s3://` folder | the same digest, taken by reading the deciding objects once, as a stream |
 | a hub id, `org/name` | the commit, 40 hex digits |
 
@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ModelError
-from schemas.job import ModelRef
-from schemas.model_digest import (
+from headrace.tasks.model_digest import (
     BLOCK_BYTES,
     DECIDING_SUFFIXES,
     IGNORED_FOLDERS,
     IGNORED_NAMES,
     folder_digest,
 )
+from schemas.errors import ModelError
+from schemas.job import ModelRef
 from schemas.settings import WITHOUT_MODEL
 from schemas.storage.store import Store
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headrace.tasks.contract import Answers
 from schemas.precision import Measure
-from workers.tasks.base import Answers
 
 DECISION = 0.5
 """Independent labels are those with at least this score, as their readers take them."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from headrace.tasks.contract import Encodings
 from schemas import parquet
 from workers.rows import ChunkStats, Late, Prepared, RowFault
 from workers.scoring import Predictions
-from workers.tasks.base import Encodings
 
 
 def assemble(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from headrace.tasks.contract import Probed, Task
 from schemas.cache_file import put_in_place
 from schemas.job import Job
 from schemas.telemetry.logs import get_logger
@@ -21,7 +22,6 @@ from schemas.versions import versions
 from workers.engine.budget_search import LADDERS, Ladder, find_budget
 from workers.engine.device import CPU, free_what_is_kept, kind_of
 from workers.engine.packing import Budget
-from workers.tasks.base import Probed, Task
 
 log = get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """A model reference as a local folder: from a folder, from the hub, from an object store.
 
 The reference stands in the job with a revision, which is checked here each time a worker loads:
-`sha256:…` (see `schemas.model_digest`) or a commit of the hub.
+`sha256:…` (see `headrace.tasks.model_digest`) or a commit of the hub.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from headrace.tasks.model_digest import folder_digest
 from schemas.errors import MissingExtra, ModelChanged, ModelError
-from schemas.model_digest import folder_digest
 from schemas.settings import Settings, cache_folder
 from schemas.storage.store import Store
 

@@ -19,6 +19,14 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from headrace.tasks.contract import (
+    Answers,
+    Comparable,
+    Encodings,
+    LoadRequest,
+    Task,
+)
+from headrace.tasks.registry import load_task
 from schemas.door import open_door
 from schemas.errors import ConfigError, MissingExtra, ModelError
 from schemas.precision import Agreement, PrecisionRequest
@@ -31,8 +39,6 @@ from workers.engine.packing import pack
 from workers.models import local_model
 from workers.preload import Preload
 from workers.slots import cores_available, plan_slots
-from workers.tasks.base import Answers, Comparable, Encodings, LoadRequest, Task
-from workers.tasks.registry import load_task
 
 TIMED_BATCHES = 4  # chosen: of some 2,000 tokens each; half a second with a small model
 ROUNDS = 3

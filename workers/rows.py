@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from workers.tasks.base import Encodings
+from headrace.tasks.contract import Encodings
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ import redis
 from headrace.queue.celery_config import send
 from headrace.queue.dead_letter import put_aside
 from headrace.queue.redis_connection import connect
+from headrace.tasks.contract import LoadRequest
+from headrace.tasks.registry import load_task
 from headrace.telemetry.provider import Telemetry
 from schemas import keys
 from schemas.collection import no_collection
@@ -41,8 +43,6 @@ from workers.measure import DeviceUse
 from workers.models import local_model
 from workers.preload import Preload
 from workers.scoring import Engine
-from workers.tasks.base import LoadRequest
-from workers.tasks.registry import load_task
 from workers.tasks.transformer import TransformerTask
 from workers.work import WorkBook
 

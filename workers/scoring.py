@@ -18,6 +18,11 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from headrace.tasks.contract import (
+    Encodings,
+    Launching,
+    Task,
+)
 from schemas.errors import (
     DeviceLost,
     HeadraceError,
@@ -28,7 +33,6 @@ from schemas.errors import (
 )
 from workers.engine.packing import Budget, halves, pack
 from workers.rows import ChunkStats, RowFault
-from workers.tasks.base import Encodings, Launching, Task
 
 
 class Observe(Protocol):

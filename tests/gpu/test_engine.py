@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from headrace.tasks.contract import LoadRequest
 from tests.unit.tiny_models import CONFIGS, TEXTS, TinyModels
 from workers.budgets import BudgetBook
 from workers.engine.packing import Budget
 from workers.rows import ChunkStats
 from workers.scoring import Engine, score
-from workers.tasks.base import LoadRequest
 from workers.tasks.feature_extraction import FeatureExtraction
 from workers.tasks.text_classification import TextClassification
 

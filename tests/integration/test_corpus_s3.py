@@ -10,12 +10,12 @@ import pytest
 
 from headrace.formats.input_identity import etag_of
 from headrace.output.plan_file import PlanTable
+from headrace.tasks.model_digest import folder_digest
 from producers.create_job import check_plan, create_job
 from producers.registry import open_registry
 from producers.submission import Prepared
 from producers.verify import verify
 from schemas.errors import InputNotFound, InputUnreadable, OutputConflict
-from schemas.model_digest import folder_digest
 from schemas.settings import Settings
 from schemas.storage.open import open_store
 from tests.conftest import S3Server

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from headrace.tasks.contract import Encodings, LoadRequest
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas import parquet
 from schemas.errors import DiskFull, Stopped
@@ -17,7 +18,6 @@ from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import ChunkStats, RowFault, Window
 from workers.scoring import Engine
-from workers.tasks.base import Encodings, LoadRequest
 from workers.tasks.fake import FakeOutOfMemory, FakeTask, digest_of
 
 Text = str | RowFault

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.output.plan_file import PlanTable
+from headrace.tasks.contract import LoadRequest
 from producers.create_job import create_job
 from producers.device_hint import DeviceHint
 from producers.fold import fold
@@ -29,7 +30,6 @@ from workers.pipeline import run_chunk
 from workers.scoring import Engine
 from workers.sink import PartSink
 from workers.source import read_windows
-from workers.tasks.base import LoadRequest
 from workers.tasks.fake import FakeTask
 
 CPU = DeviceHint()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from headrace.tasks.contract import Answers
 from workers.agreement import compare
-from workers.tasks.base import Answers
 
 KINDS = ("labels", "independent", "values", "vectors")
 

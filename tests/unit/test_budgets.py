@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.tasks.contract import (
+    Encodings,
+    LoadRequest,
+    Probed,
+)
 from tests.unit.tiny_models import TinyModels
 from workers.budgets import KEPT_S, BudgetBook
 from workers.engine.budget_search import LADDERS, Found, Ladder, find_budget
 from workers.engine.packing import Budget
-from workers.tasks.base import Encodings, LoadRequest, Probed
 from workers.tasks.fake import FakeOutOfMemory, FakeTask
 from workers.tasks.text_classification import TextClassification
 

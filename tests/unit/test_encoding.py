@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.tasks.contract import Encodings
 from tests.unit.tiny_models import TEXTS, TinyModels
-from workers.tasks.base import Encodings
 from workers.tasks.encoding import Encoder, slices_of
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from headrace.tasks.contract import LoadRequest, Task
+from headrace.tasks.registry import load_task
 from schemas.errors import ConfigError
 from tests.unit.tiny_models import answers
-from workers.tasks.base import LoadRequest, Task
 from workers.tasks.fake import FakeFault, FakeOutOfMemory, FakeTask, digest_of
-from workers.tasks.registry import load_task
 
 
 def fake(

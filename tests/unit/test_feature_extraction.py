@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.tasks.contract import LoadRequest
 from schemas.errors import ConfigError, ModelError
 from tests.unit.tiny_models import TEXTS, TinyModels, answers
 from workers.engine.runner import TOLERANCE, Runner
-from workers.tasks.base import LoadRequest
 from workers.tasks.feature_extraction import FeatureExtraction
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.tasks.contract import Encodings
 from tests.unit.tiny_models import TEXTS, TinyModels
 from workers.engine.fused_layer import fuse_layers, fuse_norms, unfuse
 from workers.engine.runner import Runner
-from workers.tasks.base import Encodings
 from workers.tasks.encoding import Encoder
 
 

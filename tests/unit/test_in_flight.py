@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.tasks.contract import Encodings
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import DeviceLost
 from tests.unit.one_chunk import (
@@ -25,7 +26,6 @@ from tests.unit.one_chunk import (
 from workers.pipeline import run_chunk
 from workers.rows import ChunkStats
 from workers.scoring import score_windows
-from workers.tasks.base import Encodings
 from workers.tasks.fake import FakeTask
 
 

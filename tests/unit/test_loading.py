@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from headrace.tasks.contract import LoadRequest, Task
 from schemas.errors import ModelError
 from tests.unit.tiny_models import LABELS, TEXTS, TinyModels, answers
 from workers.engine.families import depends_on_batch
-from workers.tasks.base import LoadRequest, Task
 from workers.tasks.text_classification import TextClassification
 from workers.tasks.token_classification import TokenClassification
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from headrace.tasks.model_digest import folder_digest
 from schemas.errors import ModelChanged, ModelError, StorageError
-from schemas.model_digest import folder_digest
 from schemas.storage.store import ObjectInfo
 from workers.models import resolve_model
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.coordination.attempts import Suspicion, suspicion
+from headrace.tasks.contract import LoadRequest
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import DiskFull, Stopped
 from schemas.manifest import Attempt
@@ -30,7 +31,6 @@ from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import INVALID_TEXT, NULL_TEXT, RowFault, Window
 from workers.scoring import Engine
-from workers.tasks.base import LoadRequest
 from workers.tasks.fake import FakeTask
 
 # -- order and completeness

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from headrace.tasks.contract import Answers, Comparable
+from headrace.tasks.model_digest import folder_digest
+from headrace.tasks.registry import load_task
 from producers.commands.run import flags_of
 from producers.create_job import create_job, read_job
 from producers.fold import fold
@@ -18,7 +21,6 @@ from producers.ids import open_by_uri
 from producers.precision import NotChecked, ask_engine, check, decide, question
 from producers.show_precision import render_precision
 from schemas.errors import ConfigError, ExitCode, ModelError, PrecisionRefused
-from schemas.model_digest import folder_digest
 from schemas.precision import Agreement, PrecisionCheck, PrecisionRequest, percent
 from schemas.settings import load_settings
 from schemas.storage.local import LocalStore
@@ -26,8 +28,6 @@ from schemas.storage.open import open_store
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, write_input
 from tests.unit.tiny_models import LABELS, TEXTS, TinyModels
 from workers.precision import check as check_here
-from workers.tasks.base import Answers, Comparable
-from workers.tasks.registry import load_task
 
 SETTINGS = load_settings(task="fake")
 REGRESSION = {"num_labels": 1, "problem_type": "regression"}
@@ -241,7 +241,7 @@ def test_a_task_that_gives_no_numbers_is_not_compared() -> None:
 
 
 def test_tokens_that_stand_for_no_text_are_not_counted(tiny: TinyModels) -> None:
-    from workers.tasks.base import LoadRequest
+    from headrace.tasks.contract import LoadRequest
 
     task: Any = load_task("token-classification")
     task.load(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from headrace.tasks.contract import LoadRequest
 from schemas.hashing import text_hash
 from workers.prepare import LONG_TEXT, encode_rows, prepare_window
 from workers.rows import NULL_TEXT, Prepared, RowFault, Window
-from workers.tasks.base import LoadRequest
 from workers.tasks.fake import FakeTask
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.tasks.contract import LoadRequest
 from tests.unit.tiny_models import CONFIGS, TEXTS, TinyModels, answers
-from workers.tasks.base import LoadRequest
 from workers.tasks.text_classification import TextClassification
 
 PACKED = sorted(set(CONFIGS) - {"deberta-v2", "mpnet"})

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.tasks.contract import LoadRequest
 from schemas.errors import ConfigError
 from tests.unit.tiny_models import LABELS, TEXTS, TinyModels, answers
-from workers.tasks.base import LoadRequest
 from workers.tasks.token_classification import AGGREGATIONS, TokenClassification
 
 

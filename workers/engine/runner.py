@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from headrace.tasks.contract import Encodings
 from workers.engine import attention
 from workers.engine.device import is_lost
 from workers.engine.families import Rows, depends_on_batch, family_of
@@ -26,7 +27,6 @@ from workers.engine.fused_layer import fuse_layers, fuse_norms, unfuse
 from workers.engine.heap import Heap, trim_of
 from workers.engine.last_layer import shorten_last_layer
 from workers.engine.linear import lay_out
-from workers.tasks.base import Encodings
 
 log = logging.getLogger(__name__)
 

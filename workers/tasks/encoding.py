@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.tasks.base import Encodings
+from headrace.tasks.contract import Encodings
 
 # Letters given to the tokenizer at once. What it returns takes some 100 bytes a token, and as much
 # again for what truncation cuts off: 8,192 rows of 4 kB at once came to 1.7 GB. Chosen: enough to

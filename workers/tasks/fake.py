@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from workers.tasks.base import Encodings, LoadRequest
+from headrace.tasks.contract import Encodings, LoadRequest
 
 
 class FakeFault(ValueError):

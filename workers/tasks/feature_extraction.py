@@ -19,8 +19,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from headrace.tasks.contract import (
+    Answers,
+    Encodings,
+    LoadRequest,
+)
 from schemas.errors import ConfigError, ModelError
-from workers.tasks.base import Answers, Encodings, LoadRequest
 from workers.tasks.loading import read_json
 from workers.tasks.transformer import TransformerTask
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from headrace.tasks.contract import LoadRequest
 from schemas.errors import ModelError
-from workers.tasks.base import LoadRequest
 
 # Tokens of a row for a model that states no limit anywhere. Chosen: what most encoders have.
 DEFAULT_MAX_LENGTH = 512

@@ -20,7 +20,11 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from workers.tasks.base import Answers, Encodings, LoadRequest
+from headrace.tasks.contract import (
+    Answers,
+    Encodings,
+    LoadRequest,
+)
 from workers.tasks.transformer import TransformerTask
 
 Activation = Literal["softmax", "sigmoid", "none"]

@@ -21,8 +21,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from headrace.tasks.contract import (
+    Answers,
+    Encodings,
+    LoadRequest,
+)
 from schemas.errors import ConfigError, ModelError
-from workers.tasks.base import Answers, Encodings, LoadRequest
 from workers.tasks.transformer import TransformerTask
 
 AGGREGATIONS = ("none", "simple", "first", "average", "max")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 
+from headrace.tasks.contract import Task
 from schemas.errors import ConfigError
-from workers.tasks.base import Task
 
 GROUP = "headrace.tasks"
 
