@@ -27,6 +27,7 @@ from headrace.queue.redis_queue import (
     QueueView,
     keep_alive,
 )
+from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.job_trace import JobTrace
@@ -41,7 +42,6 @@ from schemas.job import Job
 from schemas.manifest import JobState, Manifest
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name
-from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)

@@ -23,14 +23,14 @@ from headrace.output.plan_file import (
     PlanTotals,
     write_plan,
 )
+from headrace.storage.open import probe_store
+from headrace.storage.store import Store
 from producers.conflict import differences
 from producers.submission import Prepared
 from schemas import layout
 from schemas.errors import DiskFull, OutputConflict
 from schemas.job import Job, Predicted, parse_job
 from schemas.precision import PrecisionCheck
-from schemas.storage.open import probe_store
-from schemas.storage.store import Store
 from schemas.versions import versions
 
 

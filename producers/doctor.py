@@ -165,7 +165,7 @@ def _torch(gpus: int) -> Row:
 
 def _settings(settings: Settings) -> Iterator[Row]:
     from headrace.queue.redis_connection import mask_url
-    from schemas.storage.open import mask_uri
+    from headrace.storage.open import mask_uri
 
     for name in sorted(settings.model_fields_set):
         value = getattr(settings, name)
@@ -228,7 +228,11 @@ def _rabbitmq(redis_url: str, queue_url: str, queue: str) -> Row:
 def _store(settings: Settings, output: str | None) -> Iterator[Row]:
     if output is None:
         return
-    from schemas.storage.open import mask_uri, open_store, probe_store
+    from headrace.storage.open import (
+        mask_uri,
+        open_store,
+        probe_store,
+    )
 
     try:
         store = open_store(output, settings)

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headrace.storage.store import Store
 from headrace.tracing.trace_file import SpanRow, read_spans
 from producers.wording import short_time
 from schemas import layout, parquet
 from schemas.errors import ColumnError, HeadraceError, JobNotFound
 from schemas.job import Job, parse_job
-from schemas.storage.store import Store
 from schemas.telemetry import names
 
 _THREADS = 16  # chosen: footers are small, and a bucket's answer takes longer than reading them

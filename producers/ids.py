@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.storage.store import Store
 from producers.planning import FileRows, cut
-from schemas.storage.store import Store
 
 MAX_ROWS = 5_000_000
 """Chosen: ids of 40 bytes then take some 400 MB and ten seconds."""
@@ -88,7 +88,7 @@ class InputOpener:
 
     def place(self, uri: str) -> tuple[Store, str]:
         """The store of the file's folder, and its name there."""
-        from schemas.storage.open import split_uri
+        from headrace.storage.open import split_uri
 
         root, name = split_uri(uri)
         if self._last is None or self._last[0] != root:

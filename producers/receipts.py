@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from headrace.storage.store import Store
 from schemas import keys, layout, parquet
 from schemas.errors import StorageError
 from schemas.job import Job
 from schemas.manifest import Receipt
-from schemas.storage.store import Store
 
 _THREADS = 16  # chosen: reads of small objects wait for the network, not for the CPU
 

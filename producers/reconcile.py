@@ -29,6 +29,7 @@ from headrace.coordination.job_counters import (
 from headrace.coordination.leases import LeaseBook
 from headrace.output.plan_file import PlanTable
 from headrace.queue.redis_queue import QueueView, tell_of_job
+from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
@@ -37,7 +38,6 @@ from producers.window import Claim
 from schemas import keys, layout
 from schemas.job import Job
 from schemas.manifest import Parked, Receipt, parse_parked
-from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from headrace.storage.store import Store
 from producers.columns import ROW_NUMBER
 from producers.row_check import WINDOW_ROWS, WORDS, align, differences, input_rows, plain_column
 from schemas import layout, parquet
 from schemas.chunk import Chunk
 from schemas.errors import InputUnreadable
 from schemas.job import Job
-from schemas.storage.store import Store
 
 WHOLE_BYTES = 128 << 20  # chosen: a part up to this is read once; a larger one twice, as a stream
 BLOCK_BYTES = 1 << 20

@@ -12,11 +12,11 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headrace.storage.store import Store
 from schemas.errors import JobNotFound
 from schemas.job import Job
 from schemas.manifest import JobState
 from schemas.settings import Settings, state_folder
-from schemas.storage.store import Store
 
 _PREFIX = "jobs/"
 _JOB_ID = re.compile(r"[0-9a-f]{1,16}")
@@ -41,7 +41,7 @@ class Entry(BaseModel):
 
 def open_registry(settings: Settings) -> Registry:
     """The registry that the settings name; by default `registry/` in the user's state folder."""
-    from schemas.storage.open import open_store
+    from headrace.storage.open import open_store
 
     uri = settings.registry or str(state_folder() / "registry")
     # the registry is the user's own place, not one that a job may name
@@ -103,7 +103,7 @@ class Registry:
         Raises:
             JobNotFound: the id belongs to jobs in several outputs; the message lists them.
         """
-        from schemas.storage.open import normalise_uri
+        from headrace.storage.open import normalise_uri
 
         if not _JOB_ID.fullmatch(job_or_output):
             return self._read(_name(normalise_uri(job_or_output)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from headrace.storage.store import Store
 from headrace.tracing.trace_file import (
     SpanRow,
     Value,
@@ -18,7 +19,6 @@ from headrace.tracing.trace_file import (
 from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
 from schemas.settings import otel_setting
-from schemas.storage.store import Store
 from schemas.telemetry import names
 from schemas.telemetry.redact import redact
 

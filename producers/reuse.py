@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace.output.reuse_index import write_index
+from headrace.storage.open import normalise_uri
+from headrace.storage.store import Store
 from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
 from schemas.job import Job, Spec, parse_job
 from schemas.manifest import parse_manifest
-from schemas.storage.open import normalise_uri
-from schemas.storage.store import Store
 
 SAME: tuple[tuple[str, Callable[[Spec], Any]], ...] = (
     ("task", lambda spec: spec.task),

@@ -10,12 +10,12 @@ from typing import Any
 
 import redis
 
+from headrace.storage.store import Store
 from producers.fold import stages_of
 from producers.receipts import parts_of, read_receipts
 from schemas import keys, layout
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest, parse_manifest, parse_parked
-from schemas.storage.store import Store
 
 TROUBLE_S = 90.0
 """Chosen: longer than the longest wait between two attempts on a chunk, so that it does not flicker."""

@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, cast, get_args
 
+from headrace.storage.store import Store
 from producers.columns import Wanted
 from producers.corpus import Corpus, Progress, read_corpus
 from producers.deadline import deadline_of
@@ -25,7 +26,6 @@ from schemas.chunk import Chunk
 from schemas.errors import ConfigError
 from schemas.job import Column, Inputs, Options, ResolvedDtype, Spec, job_id
 from schemas.settings import WITHOUT_MODEL, Settings
-from schemas.storage.store import Store
 
 PARAMS: dict[str, tuple[str, ...]] = {
     "text-classification": ("scores", "multi_label"),
@@ -95,7 +95,7 @@ def prepare(
         ModelError, MissingExtra: see `resolve_model`.
         UriNotAllowed: an input, the model or the output outside the allowed prefixes.
     """
-    from schemas.storage.open import open_store
+    from headrace.storage.open import open_store
 
     today = today or date.today()
     opened: Callable[[str], Store] = partial(open_store, settings=settings)

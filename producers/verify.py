@@ -13,6 +13,7 @@ import numpy as np
 
 from headrace.formats.input_identity import etag_of
 from headrace.output.plan_file import PlanTable
+from headrace.storage.store import Store
 from producers.create_job import check_plan, read_job
 from producers.ids import open_by_uri
 from producers.recount import ChunkCount, recount
@@ -23,7 +24,6 @@ from schemas.errors import InputUnreadable, JobNotFound
 from schemas.job import Job
 from schemas.manifest import Manifest, ManifestPart, Receipt
 from schemas.settings import Settings
-from schemas.storage.store import Store
 
 
 def verify(
@@ -44,7 +44,7 @@ def verify(
         UriNotAllowed: its input lies outside the allowed prefixes.
         StorageError: a store does not answer.
     """
-    from schemas.storage.open import open_store
+    from headrace.storage.open import open_store
 
     job = read_job(store)
     if job is None:

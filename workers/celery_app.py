@@ -174,7 +174,7 @@ def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_
 
     if not isinstance(exception, WorkerLostError) or not args:
         return
-    from schemas.storage.open import open_store
+    from headrace.storage.open import open_store
     from workers.deaths import bury
     from workers.work import WorkBook
 

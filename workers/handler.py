@@ -23,6 +23,7 @@ from headrace.coordination.attempts import (
     suspicion,
 )
 from headrace.coordination.leases import Mark
+from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.crash_trace import record_death
 from schemas import layout
@@ -41,7 +42,6 @@ from schemas.errors import (
 from schemas.job import Job
 from schemas.manifest import Attempt
 from schemas.message import ScoreChunk, parse_message
-from schemas.storage.store import Store
 from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
 from workers.commit import Finished, commit, keep_trace

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from headrace.storage.open import open_store
 from headrace.tasks.contract import (
     Answers,
     Comparable,
@@ -31,7 +32,6 @@ from schemas.door import open_door
 from schemas.errors import ConfigError, MissingExtra, ModelError
 from schemas.precision import Agreement, PrecisionRequest
 from schemas.settings import Settings, environment_of, load_settings, process_environment
-from schemas.storage.open import open_store
 from schemas.telemetry.logs import configure_logging
 from workers.agreement import compare
 from workers.engine.device import CPU, device_inside, dtypes_of, not_served, set_threads

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.output.reuse_index import ReuseIndex
+from headrace.storage.store import Store
 from schemas import layout
-from schemas.storage.store import Store
 from workers.rows import Late
 
 Reuse = Callable[[Collection[bytes]], Mapping[bytes, Late]]

@@ -16,6 +16,8 @@ import redis
 from headrace.queue.celery_config import send
 from headrace.queue.dead_letter import put_aside
 from headrace.queue.redis_connection import connect
+from headrace.storage.open import open_store
+from headrace.storage.store import Store
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.registry import load_task
 from headrace.telemetry.provider import Telemetry
@@ -26,8 +28,6 @@ from schemas.job import Job
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name, model_name, speed_field
 from schemas.settings import Settings, cache_folder
-from schemas.storage.open import open_store
-from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
 from workers.budgets import BudgetBook, facts_of_job
 from workers.engine.device import (

@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.storage.store import Store
 from schemas import layout, parquet
 from schemas.chunk import Chunk
 from schemas.errors import DiskFull, StorageError
 from schemas.job import Job
-from schemas.storage.store import Store
 from workers.rows import ChunkStats
 
 # Chosen: row groups that a reader can skip by, and that a worker can hold.

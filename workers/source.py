@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.formats.input_identity import etag_of
+from headrace.storage.open import split_uri
+from headrace.storage.store import Store
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputChanged, InputUnreadable
 from schemas.hashing import text_hash
 from schemas.job import Spec
-from schemas.storage.open import split_uri
-from schemas.storage.store import Store
 from workers.rows import INVALID_TEXT, NULL_TEXT, RowFault, Window
 from workers.scoring import Observe
 

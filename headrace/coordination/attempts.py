@@ -13,9 +13,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from headrace.coordination.leases import HELD, Mark
+from headrace.storage.store import Store
 from schemas import layout
 from schemas.manifest import Attempt, parse_attempt
-from schemas.storage.store import Store
 
 DEATHS = frozenset({"worker_lost", "timeout"})
 KILLS_TO_CONDEMN = 2

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.storage.store import ObjectInfo, Store
 from schemas.chunk import InputFile
 from schemas.errors import InputUnreadable
-from schemas.storage.store import ObjectInfo, Store
 
 MAGIC = b"PAR1"
 MAGIC_ENCRYPTED = b"PARE"

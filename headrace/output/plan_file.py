@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from headrace.formats.input_identity import files_digest
+from headrace.storage.store import Store
 from schemas import layout
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import OutputConflict
-from schemas.storage.store import Store
 
 BATCH_CHUNKS = 65_536  # chosen: some 10 MB while it is written, one row group when it is read
 MAX_CHUNKS = 1 << 24  # chosen: 16 times the largest plan we promise; a plan past it is an attack

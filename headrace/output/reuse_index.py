@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from headrace.storage.store import Store
 from schemas import layout, parquet
-from schemas.storage.store import Store
 
 
 def write_index(path: Path, store: Store, parts: Iterable[int]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.spans import (
     messaging,
@@ -34,7 +35,6 @@ from headrace.tracing.trace_file import (
 from schemas import layout
 from schemas.errors import HeadraceError, error_type_of
 from schemas.job import Job
-from schemas.storage.store import Store
 from schemas.telemetry import names
 from schemas.telemetry.logs import get_logger
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
+from headrace.storage.retry_count import retries_of_thread
 from headrace.tracing.trace_file import Value
 from schemas.telemetry import names
-from schemas.telemetry.retries import retries_of_thread
 
 SAMPLES = 256
 """Call durations kept for a stage; chosen: p95 is good to some 1.5 points, for 2 kB a chunk."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from headrace.storage.store import Store
 from producers.commands.session import Broker, err, out
 from producers.controller import Controller
 from producers.finishing import tell
@@ -21,7 +22,6 @@ from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
 from schemas.manifest import parse_manifest
 from schemas.settings import Settings
-from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from headrace.storage.open import open_store, probe_store
 from producers.commands.precision import check_precision
 from producers.commands.session import out, settings_of
 from producers.commands.submission import (
@@ -23,7 +24,6 @@ from producers.submission import Prepared
 from schemas.errors import ConfigError, ExitCode
 from schemas.precision import PrecisionCheck
 from schemas.settings import Settings, cache_folder
-from schemas.storage.open import open_store, probe_store
 
 NOWHERE = "plan-only"
 """Stands for the output where none was named."""

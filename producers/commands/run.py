@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.queue.redis_queue import tell_of_job
+from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
 from producers.commands.follow import (
@@ -47,7 +48,6 @@ from schemas.errors import ConfigError, ExitCode, OutputConflict
 from schemas.job import Job
 from schemas.manifest import Attempt, parse_manifest
 from schemas.settings import WITHOUT_MODEL, Settings, cache_folder, state_folder
-from schemas.storage.store import Store
 
 
 def run_job(

@@ -13,14 +13,14 @@ from headrace.queue.redis_connection import (
     ping_or_raise,
     server_warnings,
 )
+from headrace.storage.open import normalise_uri, open_store
+from headrace.storage.store import Store
 from producers.nearby import url_nearby
 from producers.registry import Registry, open_registry
 from schemas import layout
 from schemas.errors import BrokerError, ConfigError, JobNotFound
 from schemas.job import Job, parse_job
 from schemas.settings import Settings, load_settings, state_folder
-from schemas.storage.open import normalise_uri, open_store
-from schemas.storage.store import Store
 from schemas.telemetry.logs import configure_logging
 
 err = Console(stderr=True)

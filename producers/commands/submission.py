@@ -9,6 +9,12 @@ from functools import partial
 
 import psutil
 
+from headrace.storage.open import (
+    normalise_uri,
+    open_store,
+    split_uri,
+)
+from headrace.storage.store import Store
 from headrace.tracing.job_trace import JobTrace
 from producers.commands.precision import check_before_job
 from producers.commands.session import err, registry_of
@@ -22,8 +28,6 @@ from producers.submission import Prepared, masked_command, prepare
 from schemas.errors import HeadraceError, InputNotFound
 from schemas.job import Job
 from schemas.settings import Settings, cache_folder
-from schemas.storage.open import normalise_uri, open_store, split_uri
-from schemas.storage.store import Store
 from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)

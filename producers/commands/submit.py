@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.queue.redis_queue import tell_of_job
+from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
 from producers.commands.follow import (
@@ -31,7 +32,6 @@ from schemas import keys
 from schemas.errors import ConfigError, ExitCode
 from schemas.job import Job
 from schemas.settings import Settings
-from schemas.storage.store import Store
 
 
 def submit_job(

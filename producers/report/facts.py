@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import ValidationError
 
+from headrace.storage.store import Store
 from producers.fold import fold
 from producers.receipts import parts_of, receipt_of_part
 from producers.report.from_parts import ErrorClass, ReadText, RowSample, read_errors, sample_rows
@@ -26,7 +27,6 @@ from schemas import layout
 from schemas.errors import JobNotFound
 from schemas.job import Job, parse_job
 from schemas.manifest import Manifest, Receipt, parse_manifest
-from schemas.storage.store import Store
 
 _THREADS = 16
 

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headrace.storage.store import Store
 from producers.report.from_traces import evenly
 from schemas import layout, parquet
 from schemas.errors import error_types
 from schemas.job import Job
 from schemas.manifest import Receipt
-from schemas.storage.store import Store
 
 ReadText = Callable[[str, str, int], str | None]
 """From a file's URI, the text column and the row within the file to the text."""

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from headrace.storage.store import Store
 from headrace.tracing.trace_file import SpanRow, read_spans
 from schemas import layout
 from schemas.errors import HeadraceError
-from schemas.storage.store import Store
 from schemas.telemetry import names
 
 T = TypeVar("T")

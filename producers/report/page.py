@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from headrace.storage.store import Store
 from producers.report import row_figures, time_figures
 from producers.report.drawing import Picture, count, percent, plural, rate, seconds, size
 from producers.report.expectation import compare, how_predicted
@@ -16,7 +17,6 @@ from producers.report.facts import Facts, read_facts
 from producers.report.texts import read_text
 from schemas.errors import MissingExtra
 from schemas.settings import WITHOUT_MODEL, Settings
-from schemas.storage.store import Store
 from schemas.telemetry.redact import redact
 
 SLOWEST = 10

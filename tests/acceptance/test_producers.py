@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.queue.redis_queue import read_queue
+from headrace.storage.local import LocalStore
 from schemas import layout
 from schemas.errors import ExitCode
 from schemas.job import parse_job
-from schemas.storage.local import LocalStore
 from tests.acceptance.conftest import MakeFleet, Say
 from tests.acceptance.fleet_harness import Fleet, lines
 from tests.fake_jobs import make_job

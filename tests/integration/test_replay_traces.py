@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from headrace.storage.local import LocalStore
 from headrace.tracing.trace_file import read_spans
 from producers import replay_traces
 from producers.replay_traces import send_traces
 from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
-from schemas.storage.local import LocalStore
 from tests.unit.fake_output import write_fake_output
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from headrace.storage.open import probe_store
+from headrace.storage.s3 import S3Store
 from schemas.errors import InputUnreadable, OutputNotWritable, StorageError
-from schemas.storage.open import probe_store
-from schemas.storage.s3 import S3Store
 
 WHOLE, PARTS = "whole", "parts"
 

@@ -12,6 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.storage.local import LocalStore
+from headrace.storage.open import open_store, probe_store
+from headrace.storage.s3 import S3Store
+from headrace.storage.store import Store
 from schemas.errors import (
     ConfigError,
     InputChanged,
@@ -22,10 +26,6 @@ from schemas.errors import (
     UriNotAllowed,
 )
 from schemas.settings import Settings
-from schemas.storage.local import LocalStore
-from schemas.storage.open import open_store, probe_store
-from schemas.storage.s3 import S3Store
-from schemas.storage.store import Store
 
 PART = 5 * 2**20
 """Required: the least that S3 takes for a part that is not the last."""

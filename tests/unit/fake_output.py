@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.storage.local import LocalStore
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.job_trace import JobTrace
@@ -22,7 +23,6 @@ from producers.fold import fold
 from schemas import layout, parquet
 from schemas.job import Column, Inputs, Job, ModelRef, Options, Spec, job_id
 from schemas.manifest import Receipt
-from schemas.storage.local import LocalStore
 from schemas.telemetry import names
 
 START_S = 1_790_000_000.0

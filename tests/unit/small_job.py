@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.output.plan_file import PlanTable
+from headrace.storage.open import open_store, split_uri
+from headrace.storage.store import Store
 from headrace.tasks.contract import LoadRequest
 from producers.create_job import create_job
 from producers.device_hint import DeviceHint
@@ -23,8 +25,6 @@ from producers.submission import Prepared, prepare
 from schemas import layout
 from schemas.job import Job
 from schemas.settings import Settings, load_settings
-from schemas.storage.open import open_store, split_uri
-from schemas.storage.store import Store
 from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.scoring import Engine

@@ -25,8 +25,8 @@ from headrace.coordination.leases import (
     Mark,
     parse_mark,
 )
+from headrace.storage.local import LocalStore
 from schemas.manifest import Attempt
-from schemas.storage.local import LocalStore
 
 
 def death(*rows: int, cause: str = "worker_lost", **more: object) -> Attempt:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from headrace.storage.local import LocalStore
+from headrace.storage.open import open_store
 from producers.doctor import examine, render_report
 from producers.estimate import count_tokens, estimate, summarise
 from producers.ids import open_by_uri
@@ -17,8 +19,6 @@ from producers.show_plan import duration, render_plan, size
 from producers.show_verdict import render_verdict
 from producers.verify import verify
 from schemas.settings import load_settings
-from schemas.storage.local import LocalStore
-from schemas.storage.open import open_store
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, submit, write_input
 
 

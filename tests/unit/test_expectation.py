@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.storage.local import LocalStore
+from headrace.storage.retry_count import count_retry
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from producers.create_job import create_job
@@ -16,8 +18,6 @@ from producers.report.facts import read_facts
 from schemas.job import Job, Predicted, parse_job
 from schemas.manifest import Manifest
 from schemas.settings import Settings
-from schemas.storage.local import LocalStore
-from schemas.telemetry.retries import count_retry
 from tests.unit.fake_output import write_fake_output
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, write_input
 

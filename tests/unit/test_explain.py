@@ -9,13 +9,13 @@ import pytest
 
 from headrace.coordination.attempts import attempt_of_death
 from headrace.coordination.leases import FORWARD, Mark
+from headrace.storage.local import LocalStore
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.crash_trace import record_death
 from producers.explain import explain, tell
 from schemas import layout
 from schemas.errors import ColumnError, JobNotFound
 from schemas.job import parse_job
-from schemas.storage.local import LocalStore
 from tests.unit.fake_output import write_fake_output
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from headrace.storage.local import LocalStore
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.job_trace import JobTrace
@@ -11,7 +12,6 @@ from headrace.tracing.trace_file import read_spans
 from schemas import layout
 from schemas.errors import DiskFull
 from schemas.message import ScoreChunk
-from schemas.storage.local import LocalStore
 from schemas.telemetry import names
 from tests.unit.fake_output import make_job
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.storage.local import TMP, LocalStore
 from schemas.errors import OutputNotWritable, StorageError, UriNotAllowed
-from schemas.storage.local import TMP, LocalStore
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from headrace.storage.local import LocalStore
+from headrace.storage.store import Store
 from headrace.tasks.model_digest import folder_digest
 from producers.device_hint import DeviceHint, guess_device, parse_gpus
 from producers.hub import cached_commit
 from producers.model_ref import is_deciding, resolve_model
 from producers.speed import MAX_TOKENS_A_S, tokens_per_s
 from schemas.errors import ModelError
-from schemas.storage.local import LocalStore
-from schemas.storage.store import Store
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

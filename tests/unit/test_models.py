@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from headrace.storage.store import ObjectInfo
 from headrace.tasks.model_digest import folder_digest
 from schemas.errors import ModelChanged, ModelError, StorageError
-from schemas.storage.store import ObjectInfo
 from workers.models import resolve_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from headrace.storage.local import LocalStore
 from producers.nearby import told_nearby, url_nearby
-from schemas.storage.local import LocalStore
 from tests.unit.fake_output import write_fake_output
 from tests.unit.test_expectation import job_of
 

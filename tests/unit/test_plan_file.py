@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from headrace.formats.input_identity import files_digest
 from headrace.output.plan_file import PlanTable, write_plan
+from headrace.storage.local import LocalStore
 from producers.planning import FileRows, RowGroup, Target, plan
 from schemas import layout
 from schemas.chunk import Chunk, InputFile
@@ -22,7 +23,6 @@ from schemas.errors import MessageRejected, OutputConflict
 from schemas.job import parse_job
 from schemas.message import parse_message
 from schemas.parquet import PLAN
-from schemas.storage.local import LocalStore
 
 
 def some_chunks() -> list[Chunk]:

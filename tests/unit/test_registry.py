@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from headrace.storage.local import LocalStore
 from producers.registry import Registry, open_registry
 from schemas.errors import JobNotFound
 from schemas.job import Job
-from schemas.storage.local import LocalStore
 from tests.unit.small_job import fake_settings, submit, write_input
 
 

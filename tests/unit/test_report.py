@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.storage.local import LocalStore
 from producers.report import build_report
 from producers.report.drawing import canvas, count, percent, plural, seconds, size
 from producers.report.facts import read_facts
@@ -24,7 +25,6 @@ from schemas import layout
 from schemas.errors import JobNotFound
 from schemas.manifest import Receipt
 from schemas.settings import Settings
-from schemas.storage.local import LocalStore
 from tests.unit.fake_output import write_fake_output
 
 SETTINGS = Settings()

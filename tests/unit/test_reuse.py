@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.output.reuse_index import ReuseIndex, write_index
+from headrace.storage.local import LocalStore
 from schemas import layout
 from schemas.hashing import text_hash
-from schemas.storage.local import LocalStore
 from workers.reuse import EarlierOutput
 
 SCHEMA = pa.schema([pa.field("digest", pa.string())])

@@ -8,6 +8,13 @@ import pytest
 from botocore import exceptions as boto
 
 from headrace.queue.embedded_redis import find_redis_server
+from headrace.storage.s3 import S3Store
+from headrace.storage.s3_errors import (
+    explain,
+    is_conflict,
+    is_missing,
+    is_transient,
+)
 from schemas.errors import (
     ConfigError,
     DiskFull,
@@ -18,8 +25,6 @@ from schemas.errors import (
     OutputNotWritable,
     StorageError,
 )
-from schemas.storage.s3 import S3Store
-from schemas.storage.s3_errors import explain, is_conflict, is_missing, is_transient
 
 
 def refusal(code: str, status: int) -> boto.ClientError:

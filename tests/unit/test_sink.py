@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.output.plan_file import PlanTable
+from headrace.storage.local import LocalStore
 from schemas import layout, parquet
 from schemas.errors import DiskFull, HeadraceError, StorageError
-from schemas.storage.local import LocalStore
 from tests.fake_jobs import FakeJob, make_job
 from workers.rows import ChunkStats
 from workers.sink import PartSink

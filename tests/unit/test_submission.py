@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from headrace.output.plan_file import PlanTable, write_plan
+from headrace.storage.local import LocalStore
 from producers.conflict import differences, option_differences
 from producers.create_job import check_plan, create_job, read_job
 from producers.device_hint import DeviceHint
@@ -20,7 +21,6 @@ from schemas import layout
 from schemas.chunk import Chunk
 from schemas.errors import ConfigError, OutputConflict
 from schemas.job import Job, job_id, parse_job
-from schemas.storage.local import LocalStore
 from tests.unit.small_job import (
     CPU,
     NOW_S,

@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.storage.local import LocalStore, check_name
+from headrace.storage.open import (
+    check_allowed,
+    mask_uri,
+    normalise_uri,
+    open_store,
+    split_uri,
+)
 from schemas.errors import ConfigError, HeadraceError, UriNotAllowed
 from schemas.settings import Settings
-from schemas.storage.local import LocalStore, check_name
-from schemas.storage.open import check_allowed, mask_uri, normalise_uri, open_store, split_uri
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.storage.local import LocalStore
 from producers.verdict import VerifyResult, problem_lines
 from producers.verify import verify
 from schemas import layout
 from schemas.errors import JobNotFound, OutputConflict, VerifyFailed
-from schemas.storage.local import LocalStore
 from tests.unit.small_job import NOW_S, fake_settings, finish, score, submit, write_input
 
 TEXTS = ["good", None, "", "   ", "x" * 500, "🙂 emoji", "مرحبا", "NUL\0byte", "good"] * 30

@@ -14,9 +14,14 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from headrace.storage.retry_count import count_retry
+from headrace.storage.s3_errors import (
+    explain,
+    is_conflict,
+    is_missing,
+    is_transient,
+)
 from schemas.errors import HeadraceError
-from schemas.storage.s3_errors import explain, is_conflict, is_missing, is_transient
-from schemas.telemetry.retries import count_retry
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_LAST_S = 10.0

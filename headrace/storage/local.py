@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from headrace.storage.store import ObjectInfo
 from schemas.errors import (
     DiskFull,
     HeadraceError,
@@ -25,7 +26,6 @@ from schemas.errors import (
     StorageError,
     UriNotAllowed,
 )
-from schemas.storage.store import ObjectInfo
 
 TMP = "_headrace/tmp"
 """Where files are built; never listed, and safe to empty when no job runs."""

@@ -17,13 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from headrace.storage.local import check_name
+from headrace.storage.s3_calls import (
+    BACKOFF_FIRST_S,
+    S3Calls,
+    UploadGone,
+)
+from headrace.storage.s3_client import S3Connection
+from headrace.storage.s3_errors import is_conflict, is_missing
+from headrace.storage.s3_file import open_ranged
+from headrace.storage.store import ObjectInfo
 from schemas.errors import HeadraceError, InputChanged, MissingExtra, StorageError
-from schemas.storage.local import check_name
-from schemas.storage.s3_calls import BACKOFF_FIRST_S, S3Calls, UploadGone
-from schemas.storage.s3_client import S3Connection
-from schemas.storage.s3_errors import is_conflict, is_missing
-from schemas.storage.s3_file import open_ranged
-from schemas.storage.store import ObjectInfo
 
 MULTIPART_ABOVE_BYTES = 64 * 2**20
 """Chosen: below it a lost upload costs seconds to repeat, and one request is one thing to fail."""
