@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from headrace.process.entrypoint import open_door
 from producers.options import (
     AnyJob,
     AnyOutput,
@@ -21,7 +22,6 @@ from producers.options import (
     Workers,
     with_job_options,
 )
-from schemas.door import open_door
 
 app = typer.Typer(
     name="headrace",

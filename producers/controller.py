@@ -20,6 +20,7 @@ import redis
 
 from headrace.coordination.leases import LeaseBook
 from headrace.output.plan_file import PlanTable
+from headrace.process.logs import get_logger
 from headrace.queue.celery_config import send
 from headrace.queue.rabbitmq_queue import LedgerQueue, queue_of
 from headrace.queue.redis_queue import (
@@ -42,7 +43,6 @@ from schemas.job import Job
 from schemas.manifest import JobState, Manifest
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name
-from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

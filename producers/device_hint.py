@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.nvidia_smi import ask_nvidia_smi
+from headrace.process.nvidia_smi import ask_nvidia_smi
 
 BF16_CAPABILITY = 8.0
 """Required: compute capability of the first NVIDIA GPUs with bfloat16 units (Ampere)."""

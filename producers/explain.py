@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headrace.process.numbers import short_time
 from headrace.storage.store import Store
 from headrace.tracing.trace_file import SpanRow, read_spans
-from producers.wording import short_time
 from schemas import layout, parquet
 from schemas.errors import ColumnError, HeadraceError, JobNotFound
 from schemas.job import Job, parse_job

@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 
+from headrace.process.logs import get_logger
 from headrace.queue.redis_queue import forget_unacked, purge
 from producers.fold import fold
 from producers.reconcile import Following
@@ -21,7 +22,6 @@ from schemas.errors import StorageError
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest
 from schemas.settings import process_environment
-from schemas.telemetry.logs import get_logger
 from schemas.versions import versions
 
 log = get_logger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from producers.wording import plural
+from headrace.process.numbers import plural
 from schemas import layout
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest, ManifestPart, Parked, Receipt, Totals

@@ -14,9 +14,9 @@ from typing import Any
 
 import redis
 
+from headrace.process.atomic_file import put_in_place
 from producers.scaling_facts import MEASURED_S
 from schemas import keys
-from schemas.cache_file import put_in_place
 from schemas.job import Job, Spec
 from schemas.manifest import Manifest
 from schemas.model_name import speed_name

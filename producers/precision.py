@@ -16,11 +16,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from headrace.process.atomic_file import put_in_place
 from headrace.queue.embedded_redis import die_with
 from producers.sample import choose, read_rows
 from producers.submission import Prepared
 from producers.worker_door import worker_door
-from schemas.cache_file import put_in_place
 from schemas.errors import ExitCode, HeadraceError, PrecisionRefused
 from schemas.precision import Agreement, PrecisionCheck, PrecisionRequest
 from schemas.settings import Settings, environment_of, process_environment

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from headrace.process.numbers import plural
 from producers.snapshot import Snapshot
-from producers.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

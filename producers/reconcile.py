@@ -28,6 +28,7 @@ from headrace.coordination.job_counters import (
 )
 from headrace.coordination.leases import LeaseBook
 from headrace.output.plan_file import PlanTable
+from headrace.process.logs import get_logger
 from headrace.queue.redis_queue import QueueView, tell_of_job
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
@@ -38,7 +39,6 @@ from producers.window import Claim
 from schemas import keys, layout
 from schemas.job import Job
 from schemas.manifest import Parked, Receipt, parse_parked
-from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from headrace.process.redact import redact
 from headrace.storage.store import Store
 from headrace.tracing.trace_file import (
     SpanRow,
@@ -20,7 +21,6 @@ from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
 from schemas.settings import otel_setting
 from schemas.telemetry import names
-from schemas.telemetry.redact import redact
 
 if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue

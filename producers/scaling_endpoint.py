@@ -25,6 +25,8 @@ from typing import Any
 
 import redis
 
+from headrace.process.http_server import Reply, serve_http
+from headrace.process.logs import get_logger
 from headrace.telemetry.prometheus import (
     CONTENT_TYPE,
     PrometheusMetrics,
@@ -37,9 +39,7 @@ from producers.scaling_facts import Facts, read_facts
 from producers.scaling_metrics import GAUGES, exposition, gauges
 from schemas import keys
 from schemas.errors import ConfigError, MissingExtra
-from schemas.http_server import Reply, serve_http
 from schemas.settings import QUEUE_NAME, Settings
-from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

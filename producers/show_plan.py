@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headrace.process.numbers import plural
 from producers.estimate import Estimate, TokenCounts
-from producers.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from headrace.process.logs import get_logger
 from schemas.errors import ConfigError
-from schemas.telemetry.logs import get_logger
 from workers.placing import Ask
 
 log = get_logger(__name__)

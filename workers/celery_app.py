@@ -17,13 +17,13 @@ from typing import Any
 import redis
 from celery import Celery, shared_task, signals
 
+from headrace.process.fast_imports import importing
+from headrace.process.logs import configure_logging, get_logger
 from headrace.queue.celery_config import config_for, ledger_of
 from headrace.queue.redis_connection import connect
-from schemas.collection import importing
 from schemas.errors import ConfigError
 from schemas.message import SCORE_CHUNK
 from schemas.settings import Settings, load_settings
-from schemas.telemetry.logs import configure_logging, get_logger
 from workers.faults import fault_hook
 from workers.presence import PRESENCE_S, facts_of, sign_presence
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas.collection import importing
-from schemas.door import open_door
+from headrace.process.entrypoint import open_door
+from headrace.process.fast_imports import importing
 
 app = typer.Typer(
     name="headrace-worker",

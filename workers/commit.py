@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import redis
 
 from headrace.coordination.job_counters import tell
+from headrace.process.logs import get_logger
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
 from schemas import layout, parquet
@@ -17,7 +18,6 @@ from schemas.chunk import Chunk
 from schemas.errors import HeadraceError, error_type_of
 from schemas.manifest import Receipt
 from schemas.telemetry import names
-from schemas.telemetry.logs import get_logger
 from schemas.versions import versions
 from workers.holding import ChunkControl, Held
 from workers.measure import record_device, record_rows

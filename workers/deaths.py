@@ -17,6 +17,7 @@ from headrace.coordination.attempts import (
     read_attempts,
 )
 from headrace.coordination.leases import LeaseBook, Mark
+from headrace.process.logs import get_logger
 from headrace.queue.celery_config import send
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
@@ -25,7 +26,6 @@ from schemas import keys, layout
 from schemas.errors import error_type_of
 from schemas.manifest import Attempt
 from schemas.message import parse_message
-from schemas.telemetry.logs import get_logger
 from workers.work import Work, WorkBook
 
 log = get_logger(__name__)

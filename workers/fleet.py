@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from headrace.process.logs import get_logger
 from schemas.errors import ExitCode
-from schemas.telemetry.logs import get_logger
 from workers.placing import Ask, Place, place
 from workers.slots import Slot
 

@@ -23,6 +23,7 @@ from headrace.coordination.attempts import (
     suspicion,
 )
 from headrace.coordination.leases import Mark
+from headrace.process.logs import get_logger
 from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.crash_trace import record_death
@@ -43,7 +44,6 @@ from schemas.job import Job
 from schemas.manifest import Attempt
 from schemas.message import ScoreChunk, parse_message
 from schemas.telemetry import names
-from schemas.telemetry.logs import get_logger
 from workers.commit import Finished, commit, keep_trace
 from workers.engine.device import device_inside, dtypes_of, is_lost, not_served
 from workers.holding import ChunkControl, Held

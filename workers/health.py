@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from headrace.process.http_server import Reply, serve_http
 from headrace.telemetry.prometheus import CONTENT_TYPE, exposition_of_files
-from schemas.http_server import Reply, serve_http
 from workers.fleet import Child, Fleet
 from workers.watch import Watch
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
+from headrace.process.logs import get_logger
 from headrace.telemetry.provider import Telemetry
 from schemas.telemetry import names
-from schemas.telemetry.logs import get_logger
 from workers.engine.device import CPU, memory_of
 from workers.engine.heap import resident_bytes
 from workers.rows import ChunkStats

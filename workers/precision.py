@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from headrace.process.entrypoint import open_door
+from headrace.process.logs import configure_logging
 from headrace.storage.open import open_store
 from headrace.tasks.contract import (
     Answers,
@@ -28,11 +30,9 @@ from headrace.tasks.contract import (
     Task,
 )
 from headrace.tasks.registry import load_task
-from schemas.door import open_door
 from schemas.errors import ConfigError, MissingExtra, ModelError
 from schemas.precision import Agreement, PrecisionRequest
 from schemas.settings import Settings, environment_of, load_settings, process_environment
-from schemas.telemetry.logs import configure_logging
 from workers.agreement import compare
 from workers.engine.device import CPU, device_inside, dtypes_of, not_served, set_threads
 from workers.engine.packing import pack

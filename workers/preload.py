@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from importlib import import_module
 
-from schemas.collection import importing
+from headrace.process.fast_imports import importing
 
 # What every task on a transformers model imports, the slowest of it by far: 2.2 s of processor
 # time (measured), of which the last, with what it needs of torch, takes 0.8.

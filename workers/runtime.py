@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 import redis
 
+from headrace.process.fast_imports import no_collection
+from headrace.process.logs import get_logger
 from headrace.queue.celery_config import send
 from headrace.queue.dead_letter import put_aside
 from headrace.queue.redis_connection import connect
@@ -22,13 +24,11 @@ from headrace.tasks.contract import LoadRequest
 from headrace.tasks.registry import load_task
 from headrace.telemetry.provider import Telemetry
 from schemas import keys
-from schemas.collection import no_collection
 from schemas.errors import ModelError
 from schemas.job import Job
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name, model_name, speed_field
 from schemas.settings import Settings, cache_folder
-from schemas.telemetry.logs import get_logger
 from workers.budgets import BudgetBook, facts_of_job
 from workers.engine.device import (
     device_inside,

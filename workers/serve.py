@@ -12,7 +12,7 @@ import signal
 import sys
 import warnings
 
-from schemas.collection import importing
+from headrace.process.fast_imports import importing
 from schemas.settings import load_settings
 
 PARENT = "--parent="

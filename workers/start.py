@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from headrace.process.fast_imports import importing
+from headrace.process.logs import configure_logging, get_logger
 from headrace.queue.redis_connection import (
     connect,
     ping_or_raise,
     server_warnings,
 )
-from schemas.collection import importing
 from schemas.errors import ConfigError
 from schemas.settings import Settings, environment_of, load_settings, process_environment
-from schemas.telemetry.logs import configure_logging, get_logger
 from workers.fleet import Fleet
 from workers.quota import cores_granted
 from workers.slots import cores_available, describe, plan_slots

@@ -8,11 +8,11 @@ from typing import Any
 import redis
 from kombu.transport import redis as kombu_redis
 
+from headrace.process.logs import get_logger
 from headrace.queue.dead_letter import put_aside
 from headrace.queue.envelope import why_refused
 from headrace.queue.redis_connection import connect
 from schemas.settings import load_settings
-from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.process.logs import get_logger
 from headrace.queue.celery_config import ledger_of
 from headrace.queue.rabbitmq_ledger import Ledger
 from headrace.queue.redis_queue import (
@@ -15,7 +16,6 @@ from headrace.queue.redis_queue import (
     QueueView,
 )
 from schemas.message import ScoreChunk
-from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from headrace.process.logs import get_logger
 from headrace.tracing.spans import named
 from headrace.tracing.trace_file import SpanRow
 from schemas.errors import MissingExtra
 from schemas.settings import metrics_folder
 from schemas.telemetry import names
-from schemas.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter

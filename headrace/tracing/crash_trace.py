@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from headrace.coordination.attempts import record_attempt
 from headrace.coordination.leases import Mark
+from headrace.process.logs import get_logger
 from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import ChunkObservation, Emitter
 from headrace.tracing.spans import safe_message, traceparent
@@ -17,7 +18,6 @@ from schemas import layout
 from schemas.errors import HeadraceError
 from schemas.job import Job
 from schemas.manifest import Attempt
-from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

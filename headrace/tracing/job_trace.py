@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.process.logs import get_logger
 from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.spans import (
@@ -36,7 +37,6 @@ from schemas import layout
 from schemas.errors import HeadraceError, error_type_of
 from schemas.job import Job
 from schemas.telemetry import names
-from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from headrace.process.redact import redact
 from headrace.tracing.stages import StageSums
 from headrace.tracing.trace_file import (
     Kind,
@@ -14,7 +15,6 @@ from headrace.tracing.trace_file import (
 )
 from schemas.errors import HeadraceError, error_type_of
 from schemas.telemetry import names
-from schemas.telemetry.redact import redact
 
 _TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}$")
 

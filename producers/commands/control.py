@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import redis
 
+from headrace.process.numbers import plural
 from producers.commands.session import broker_if_any, find_job, job_in, out, settings_of
 from producers.commands.status import remember
-from producers.wording import plural
 from schemas import keys, layout
 from schemas.errors import ExitCode, OutputConflict
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from headrace.process.logs import get_logger
 from headrace.queue.redis_connection import server_warnings
 from headrace.telemetry.provider import start_telemetry
 from producers.commands.follow import interruptible
@@ -18,7 +19,6 @@ from schemas import keys
 from schemas.errors import ExitCode, HeadraceError, error_type_of
 from schemas.settings import Settings
 from schemas.telemetry import names
-from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from headrace.process.fast_imports import importing
+from headrace.process.logs import get_logger
 from headrace.storage.store import Store
 from producers.commands.session import Broker, err, out
 from producers.controller import Controller
@@ -17,12 +19,10 @@ from producers.finishing import tell
 from producers.progress import duration, show_progress
 from producers.snapshot import Snapshot, take_snapshot
 from schemas import layout
-from schemas.collection import importing
 from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
 from schemas.manifest import parse_manifest
 from schemas.settings import Settings
-from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

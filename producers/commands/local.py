@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.process.fast_imports import importing
 from headrace.queue.embedded_redis import EmbeddedRedis, die_with
 from producers.worker_door import worker_door
 from schemas import layout
-from schemas.collection import importing
 from schemas.errors import ExitCode, HeadraceError
 from schemas.settings import (
     WITHOUT_MODEL,

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from headrace.coordination.attempts import read_attempts, record_attempt
+from headrace.process.numbers import plural
 from headrace.queue.redis_queue import tell_of_job
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
@@ -42,7 +43,6 @@ from producers.known_speeds import learn
 from producers.nearby import told_nearby
 from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
-from producers.wording import plural
 from schemas import keys, layout
 from schemas.errors import ConfigError, ExitCode, OutputConflict
 from schemas.job import Job

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from headrace.process.logs import configure_logging
 from headrace.queue.redis_connection import (
     connect,
     ping_or_raise,
@@ -21,7 +22,6 @@ from schemas import layout
 from schemas.errors import BrokerError, ConfigError, JobNotFound
 from schemas.job import Job, parse_job
 from schemas.settings import Settings, load_settings, state_folder
-from schemas.telemetry.logs import configure_logging
 
 err = Console(stderr=True)
 out = Console()

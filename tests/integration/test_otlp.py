@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from headrace.process.logs import configure_logging
 from headrace.telemetry.provider import Telemetry, start_telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.trace_file import (
@@ -23,7 +24,6 @@ from headrace.tracing.trace_file import (
 from schemas.errors import ConfigError, MissingExtra
 from schemas.settings import Settings
 from schemas.telemetry import names
-from schemas.telemetry.logs import configure_logging
 
 Wait = Callable[..., Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from schemas.collection import importing, no_collection
+from headrace.process.fast_imports import importing, no_collection
 
 
 def test_imports_are_not_collected_and_not_looked_at_again() -> None:

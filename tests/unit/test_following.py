@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 import redis
 
+from headrace.process.http_server import (
+    Reply,
+    serve_http,
+    split_address,
+)
 from schemas.errors import ConfigError
-from schemas.http_server import Reply, serve_http, split_address
 from tests.conftest import wait_until
 from workers.answers import START_S, Answers
 from workers.fleet import Fleet

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from headrace.process.logs import configure_logging, get_logger
+from headrace.process.redact import redact
 from headrace.telemetry.provider import Telemetry
 from schemas.errors import StorageError
 from schemas.settings import Settings
-from schemas.telemetry.logs import configure_logging, get_logger
-from schemas.telemetry.redact import redact
 
 
 @pytest.fixture(autouse=True)

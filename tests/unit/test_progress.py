@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from headrace.process.numbers import plural, short_time
 from producers.commands.follow import FILES_S, TICK_S, pause_s
 from producers.commands.status import lines_of
 from producers.progress import Rate, at_work, pace, show_progress, stage_shares, tell, trouble
 from producers.snapshot import Snapshot
-from producers.wording import plural, short_time
 from schemas import keys
 from schemas.manifest import Receipt
 

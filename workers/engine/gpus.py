@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.nvidia_smi import ask_nvidia_smi
+from headrace.process.nvidia_smi import ask_nvidia_smi
 
 _GPU = re.compile(r"GPU (\d+): .*\(UUID: (GPU-[\w-]+)\)")
 _SLICE = re.compile(r"MIG .*Device\s+(\d+): \(UUID: (MIG-[\w/-]+)\)")

@@ -16,9 +16,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
+from headrace.process.redact import (
+    MASK,
+    is_secret_name,
+    redact,
+)
 from schemas.errors import HeadraceError, error_type_of
 from schemas.telemetry.log_names import LOG_FIELDS
-from schemas.telemetry.redact import MASK, is_secret_name, redact
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -16,8 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from headrace.process.logs import get_logger
 from schemas.errors import ConfigError, HeadraceError
-from schemas.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -1,0 +1,1 @@
+"""What every process of ours needs: entry point, logs, an HTTP server, numbers for people."""
