@@ -25,6 +25,7 @@ from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import celery_url, connect
 from headrace.queue.redis_queue import message_in
+from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from producers.controller import Controller
@@ -35,7 +36,6 @@ from producers.submission import Prepared, prepare
 from schemas import keys
 from schemas.chunk import InputFile
 from schemas.job import Job
-from schemas.settings import load_settings
 
 FILE_ROWS, GROUPS = 100_000, 10
 CHUNK_ROWS = 2_000  # about 30 s of MiniLM on one core of a CPU

@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from schemas import layout
 from schemas.job import Job, parse_job
-from schemas.settings import load_settings
 
 DONE = "ok"
 

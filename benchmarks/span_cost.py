@@ -131,11 +131,11 @@ def cost(off: list[float], on: list[float]) -> dict[str, float]:
 
 def handling_ms(stack: ExitStack, chunks: int = 300) -> dict[str, float]:
     """Milliseconds of CPU that the spans of a chunk take by mode: made, kept as Parquet, sent."""
+    from headrace.settings import load_settings
     from headrace.storage.local import LocalStore
     from headrace.telemetry.provider import start_telemetry
     from headrace.tracing.chunk_trace import ChunkObservation
     from headrace.tracing.trace_file import spans_to_parquet
-    from schemas.settings import load_settings
     from schemas.telemetry.names import STAGES
 
     endpoints = {
@@ -180,12 +180,12 @@ class _Side:
     ) -> None:
         from headrace.queue.celery_config import make_sender
         from headrace.queue.redis_connection import celery_url, connect
+        from headrace.settings import load_settings
         from headrace.storage.open import open_store
         from headrace.telemetry.provider import start_telemetry
         from producers.create_job import create_job
         from producers.device_hint import DeviceHint
         from producers.submission import prepare
-        from schemas.settings import load_settings
         from workers.runtime import Identity, Runtime
 
         settings = load_settings(

@@ -33,10 +33,10 @@ from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 from headrace.queue.redis_queue import message_in
+from headrace.settings import load_settings
 from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
 from schemas import keys, layout
-from schemas.settings import load_settings
 from tests.fake_jobs import FakeJob, make_job
 from workers.presence import sign_presence
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer.main
 
+from headrace.settings import Settings
 from producers.cli import app as producer_app
-from schemas.settings import Settings
 from workers.cli import app as worker_app
 
 HERE = Path(__file__).parent

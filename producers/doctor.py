@@ -14,9 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from headrace.settings import (
+    Settings,
+    cache_folder,
+    state_folder,
+)
 from producers.device_hint import parse_gpus, query_gpus
 from schemas.errors import HeadraceError
-from schemas.settings import Settings, cache_folder, state_folder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

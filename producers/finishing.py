@@ -15,13 +15,13 @@ import redis
 
 from headrace.process.logs import get_logger
 from headrace.queue.redis_queue import forget_unacked, purge
+from headrace.settings import process_environment
 from producers.fold import fold
 from producers.reconcile import Following
 from schemas import keys, layout
 from schemas.errors import StorageError
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest
-from schemas.settings import process_environment
 from schemas.versions import versions
 
 log = get_logger(__name__)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.settings import WITHOUT_MODEL
 from headrace.storage.store import Store
 from headrace.tasks.model_digest import (
     BLOCK_BYTES,
@@ -29,7 +30,6 @@ from headrace.tasks.model_digest import (
 )
 from schemas.errors import ModelError
 from schemas.job import ModelRef
-from schemas.settings import WITHOUT_MODEL
 
 HEADS: dict[str, str] = {
     "text-classification": "ForSequenceClassification",

@@ -18,12 +18,16 @@ from pydantic import ValidationError
 
 from headrace.process.atomic_file import put_in_place
 from headrace.queue.embedded_redis import die_with
+from headrace.settings import (
+    Settings,
+    environment_of,
+    process_environment,
+)
 from producers.sample import choose, read_rows
 from producers.submission import Prepared
 from producers.worker_door import worker_door
 from schemas.errors import ExitCode, HeadraceError, PrecisionRefused
 from schemas.precision import Agreement, PrecisionCheck, PrecisionRequest
-from schemas.settings import Settings, environment_of, process_environment
 from schemas.versions import versions
 
 Ask = Callable[[PrecisionRequest], Agreement]

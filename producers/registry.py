@@ -12,11 +12,11 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headrace.settings import Settings, state_folder
 from headrace.storage.store import Store
 from schemas.errors import JobNotFound
 from schemas.job import Job
 from schemas.manifest import JobState
-from schemas.settings import Settings, state_folder
 
 _PREFIX = "jobs/"
 _JOB_ID = re.compile(r"[0-9a-f]{1,16}")

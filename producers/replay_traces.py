@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from headrace.process.redact import redact
+from headrace.settings import otel_setting
 from headrace.storage.store import Store
 from headrace.tracing.trace_file import (
     SpanRow,
@@ -19,7 +20,6 @@ from headrace.tracing.trace_file import (
 )
 from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
-from schemas.settings import otel_setting
 from schemas.telemetry import names
 
 if TYPE_CHECKING:

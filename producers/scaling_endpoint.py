@@ -27,6 +27,7 @@ import redis
 
 from headrace.process.http_server import Reply, serve_http
 from headrace.process.logs import get_logger
+from headrace.settings import QUEUE_NAME, Settings
 from headrace.telemetry.prometheus import (
     CONTENT_TYPE,
     PrometheusMetrics,
@@ -39,7 +40,6 @@ from producers.scaling_facts import Facts, read_facts
 from producers.scaling_metrics import GAUGES, exposition, gauges
 from schemas import keys
 from schemas.errors import ConfigError, MissingExtra
-from schemas.settings import QUEUE_NAME, Settings
 
 log = get_logger(__name__)
 

@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, cast, get_args
 
+from headrace.settings import WITHOUT_MODEL, Settings
 from headrace.storage.store import Store
 from producers.columns import Wanted
 from producers.corpus import Corpus, Progress, read_corpus
@@ -25,7 +26,6 @@ from producers.speed import tokens_per_s
 from schemas.chunk import Chunk
 from schemas.errors import ConfigError
 from schemas.job import Column, Inputs, Options, ResolvedDtype, Spec, job_id
-from schemas.settings import WITHOUT_MODEL, Settings
 
 PARAMS: dict[str, tuple[str, ...]] = {
     "text-classification": ("scores", "multi_label"),

@@ -13,6 +13,7 @@ import numpy as np
 
 from headrace.formats.input_identity import etag_of
 from headrace.output.plan_file import PlanTable
+from headrace.settings import Settings
 from headrace.storage.store import Store
 from producers.create_job import check_plan, read_job
 from producers.ids import open_by_uri
@@ -23,7 +24,6 @@ from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputUnreadable, JobNotFound
 from schemas.job import Job
 from schemas.manifest import Manifest, ManifestPart, Receipt
-from schemas.settings import Settings
 
 
 def verify(

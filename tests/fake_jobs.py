@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 
 from headrace.formats.input_identity import etag_of, files_digest
 from headrace.output.plan_file import write_plan
+from headrace.settings import load_settings
 from headrace.storage.open import open_store, split_uri
 from headrace.storage.store import Store
 from schemas import layout
 from schemas.chunk import Chunk, InputFile
 from schemas.job import Inputs, Job, ModelRef, Options, Spec, job_id
 from schemas.manifest import Manifest
-from schemas.settings import load_settings
 from workers.tasks.fake import digest_of
 
 Text = str | bytes | None

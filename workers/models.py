@@ -14,10 +14,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from headrace.settings import Settings, cache_folder
 from headrace.storage.store import Store
 from headrace.tasks.model_digest import folder_digest
 from schemas.errors import MissingExtra, ModelChanged, ModelError
-from schemas.settings import Settings, cache_folder
 
 StoreOf = Callable[[str], Store]
 """Opens the store at a URI, e.g. `s3://bucket/models/minilm`."""

@@ -21,6 +21,12 @@ from pydantic import ValidationError
 
 from headrace.process.entrypoint import open_door
 from headrace.process.logs import configure_logging
+from headrace.settings import (
+    Settings,
+    environment_of,
+    load_settings,
+    process_environment,
+)
 from headrace.storage.open import open_store
 from headrace.tasks.contract import (
     Answers,
@@ -32,7 +38,6 @@ from headrace.tasks.contract import (
 from headrace.tasks.registry import load_task
 from schemas.errors import ConfigError, MissingExtra, ModelError
 from schemas.precision import Agreement, PrecisionRequest
-from schemas.settings import Settings, environment_of, load_settings, process_environment
 from workers.agreement import compare
 from workers.engine.device import CPU, device_inside, dtypes_of, not_served, set_threads
 from workers.engine.packing import pack

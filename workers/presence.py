@@ -10,8 +10,8 @@ from typing import Any
 
 import redis
 
+from headrace.settings import Settings
 from schemas import keys
-from schemas.settings import Settings
 from workers.engine.device import dtypes_of
 
 PRESENCE_S = 5.0  # chosen: a third of what counts as gone

@@ -18,6 +18,7 @@ from headrace.process.logs import get_logger
 from headrace.queue.celery_config import send
 from headrace.queue.dead_letter import put_aside
 from headrace.queue.redis_connection import connect
+from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.tasks.contract import LoadRequest
@@ -28,7 +29,6 @@ from schemas.errors import ModelError
 from schemas.job import Job
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name, model_name, speed_field
-from schemas.settings import Settings, cache_folder
 from workers.budgets import BudgetBook, facts_of_job
 from workers.engine.device import (
     device_inside,

@@ -13,7 +13,7 @@ import sys
 import warnings
 
 from headrace.process.fast_imports import importing
-from schemas.settings import load_settings
+from headrace.settings import load_settings
 
 PARENT = "--parent="
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.settings import Settings
+from headrace.settings import Settings
 from workers.engine.device import list_devices, worker_environment
 from workers.engine.gpus import cores_near, list_gpus, parse_cpu_list
 

@@ -17,8 +17,13 @@ from headrace.queue.redis_connection import (
     ping_or_raise,
     server_warnings,
 )
+from headrace.settings import (
+    Settings,
+    environment_of,
+    load_settings,
+    process_environment,
+)
 from schemas.errors import ConfigError
-from schemas.settings import Settings, environment_of, load_settings, process_environment
 from workers.fleet import Fleet
 from workers.quota import cores_granted
 from workers.slots import cores_available, describe, plan_slots

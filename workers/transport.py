@@ -12,7 +12,7 @@ from headrace.process.logs import get_logger
 from headrace.queue.dead_letter import put_aside
 from headrace.queue.envelope import why_refused
 from headrace.queue.redis_connection import connect
-from schemas.settings import load_settings
+from headrace.settings import load_settings
 
 log = get_logger(__name__)
 

@@ -27,7 +27,7 @@ from schemas.telemetry.log_names import LOG_FIELDS
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from schemas.settings import Settings
+    from headrace.settings import Settings
 
 _FIELDS = "headrace_fields"
 _QUIET = {

@@ -10,11 +10,11 @@ import re
 import uuid
 from urllib.parse import unquote
 
+from headrace.settings import Settings
 from headrace.storage.local import LocalStore
 from headrace.storage.s3 import S3Store
 from headrace.storage.store import Store
 from schemas.errors import ConfigError, OutputNotWritable, UriNotAllowed
-from schemas.settings import Settings
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from headrace.settings import otel_setting
 from schemas.errors import ConfigError, MissingExtra
-from schemas.settings import otel_setting
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headrace.process.logs import get_logger
+from headrace.settings import metrics_folder
 from headrace.tracing.spans import named
 from headrace.tracing.trace_file import SpanRow
 from schemas.errors import MissingExtra
-from schemas.settings import metrics_folder
 from schemas.telemetry import names
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Tracer
 
+    from headrace.settings import Settings
     from headrace.telemetry.preset_ids import GivenIds
     from headrace.telemetry.prometheus import PrometheusMetrics
     from headrace.telemetry.span_queue import SpanQueue
-    from schemas.settings import Settings
 
 log = get_logger(__name__)
 

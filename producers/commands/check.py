@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+from headrace.settings import Settings
 from headrace.storage.open import normalise_uri, open_store
 from headrace.storage.store import Store
 from producers.commands.session import err, out, settings_of
@@ -13,7 +14,6 @@ from producers.show_verdict import render_verdict
 from producers.verify import verify
 from schemas import layout
 from schemas.errors import ExitCode
-from schemas.settings import Settings
 
 
 def _store(output: str, settings: Settings) -> Store:

@@ -9,6 +9,7 @@ import redis
 
 from headrace.process.logs import get_logger
 from headrace.queue.redis_connection import server_warnings
+from headrace.settings import Settings
 from headrace.telemetry.provider import start_telemetry
 from producers.commands.follow import interruptible
 from producers.commands.session import job_in, needed_broker, registry_of, settings_of
@@ -17,7 +18,6 @@ from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
 from schemas import keys
 from schemas.errors import ExitCode, HeadraceError, error_type_of
-from schemas.settings import Settings
 from schemas.telemetry import names
 
 log = get_logger(__name__)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from headrace.settings import cache_folder
 from producers.commands.run import run_job
 from producers.commands.session import err, out
 from producers.demo.corpus import (
@@ -22,7 +23,6 @@ from producers.demo.corpus import (
 )
 from producers.demo.score import accuracy
 from schemas.errors import ExitCode, HeadraceError, MissingExtra
-from schemas.settings import cache_folder
 
 
 def run_demo(folder: Path | None, workers: int | None) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from headrace.process.fast_imports import importing
 from headrace.process.logs import get_logger
+from headrace.settings import Settings
 from headrace.storage.store import Store
 from producers.commands.session import Broker, err, out
 from producers.controller import Controller
@@ -22,7 +23,6 @@ from schemas import layout
 from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
 from schemas.manifest import parse_manifest
-from schemas.settings import Settings
 
 log = get_logger(__name__)
 

@@ -13,10 +13,7 @@ from typing import Any
 
 from headrace.process.fast_imports import importing
 from headrace.queue.embedded_redis import EmbeddedRedis, die_with
-from producers.worker_door import worker_door
-from schemas import layout
-from schemas.errors import ExitCode, HeadraceError
-from schemas.settings import (
+from headrace.settings import (
     WITHOUT_MODEL,
     Settings,
     environment_of,
@@ -24,6 +21,9 @@ from schemas.settings import (
     process_environment,
     state_folder,
 )
+from producers.worker_door import worker_door
+from schemas import layout
+from schemas.errors import ExitCode, HeadraceError
 
 # The fleet itself waits for its workers' grace and ten seconds; it is given a little more.
 _EXTRA_S = 15.0

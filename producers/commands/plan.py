@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store, probe_store
 from producers.commands.precision import check_precision
 from producers.commands.session import out, settings_of
@@ -23,7 +24,6 @@ from producers.show_precision import render_precision
 from producers.submission import Prepared
 from schemas.errors import ConfigError, ExitCode
 from schemas.precision import PrecisionCheck
-from schemas.settings import Settings, cache_folder
 
 NOWHERE = "plan-only"
 """Stands for the output where none was named."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store
 from producers.commands.session import err
 from producers.create_job import read_job
@@ -11,7 +12,6 @@ from producers.ids import open_by_uri
 from producers.precision import GATED, ask_engine, check, decide, question
 from producers.submission import Prepared
 from schemas.precision import PrecisionCheck
-from schemas.settings import Settings, cache_folder
 
 
 def check_precision(settings: Settings, prepared: Prepared) -> PrecisionCheck:

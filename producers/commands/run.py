@@ -12,6 +12,12 @@ from typing import Any
 from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.process.numbers import plural
 from headrace.queue.redis_queue import tell_of_job
+from headrace.settings import (
+    WITHOUT_MODEL,
+    Settings,
+    cache_folder,
+    state_folder,
+)
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
@@ -47,7 +53,6 @@ from schemas import keys, layout
 from schemas.errors import ConfigError, ExitCode, OutputConflict
 from schemas.job import Job
 from schemas.manifest import Attempt, parse_manifest
-from schemas.settings import WITHOUT_MODEL, Settings, cache_folder, state_folder
 
 
 def run_job(

@@ -14,6 +14,11 @@ from headrace.queue.redis_connection import (
     ping_or_raise,
     server_warnings,
 )
+from headrace.settings import (
+    Settings,
+    load_settings,
+    state_folder,
+)
 from headrace.storage.open import normalise_uri, open_store
 from headrace.storage.store import Store
 from producers.nearby import url_nearby
@@ -21,7 +26,6 @@ from producers.registry import Registry, open_registry
 from schemas import layout
 from schemas.errors import BrokerError, ConfigError, JobNotFound
 from schemas.job import Job, parse_job
-from schemas.settings import Settings, load_settings, state_folder
 
 err = Console(stderr=True)
 out = Console()

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from headrace.settings import Settings
 from producers.commands.follow import Interrupted, conclude, follow
 from producers.commands.session import (
     broker_if_any,
@@ -24,7 +25,6 @@ from producers.workers_seen import read_workers
 from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
 from schemas.manifest import JobState
-from schemas.settings import Settings
 
 
 def show_status(where: str, flags: dict[str, Any], *, as_json: bool) -> int:

@@ -10,6 +10,7 @@ from functools import partial
 import psutil
 
 from headrace.process.logs import get_logger
+from headrace.settings import Settings, cache_folder
 from headrace.storage.open import (
     normalise_uri,
     open_store,
@@ -28,7 +29,6 @@ from producers.reuse import store_index
 from producers.submission import Prepared, masked_command, prepare
 from schemas.errors import HeadraceError, InputNotFound
 from schemas.job import Job
-from schemas.settings import Settings, cache_folder
 
 log = get_logger(__name__)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.queue.redis_queue import tell_of_job
+from headrace.settings import Settings
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
@@ -31,7 +32,6 @@ from producers.workers_seen import hint_of, read_workers
 from schemas import keys
 from schemas.errors import ConfigError, ExitCode
 from schemas.job import Job
-from schemas.settings import Settings
 
 
 def submit_job(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from headrace.settings import Settings
 from headrace.telemetry.provider import Telemetry, start_telemetry
 from headrace.tracing.job_trace import JobTrace
-from schemas.settings import Settings
 
 
 @contextmanager

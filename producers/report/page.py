@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.process.redact import redact
+from headrace.settings import WITHOUT_MODEL, Settings
 from headrace.storage.store import Store
 from producers.report import row_figures, time_figures
 from producers.report.drawing import Picture, count, percent, plural, rate, seconds, size
@@ -17,7 +18,6 @@ from producers.report.expectation import compare, how_predicted
 from producers.report.facts import Facts, read_facts
 from producers.report.texts import read_text
 from schemas.errors import MissingExtra
-from schemas.settings import WITHOUT_MODEL, Settings
 
 SLOWEST = 10
 VERDICTS = {

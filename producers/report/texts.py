@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.settings import Settings
 from headrace.storage.open import open_store, split_uri
 from schemas.errors import HeadraceError
-from schemas.settings import Settings
 
 MOST_CHARACTERS = 400
 """Chosen: enough to see what is wrong with a text, and the page stays small."""

@@ -28,10 +28,10 @@ import pyarrow.parquet as pq
 
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
+from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.tracing.trace_file import SpanRow, read_spans
-from schemas.settings import load_settings
 from tests.conftest import OtlpReceiver, free_port, receive_otlp, wait_until
 
 BIN = Path(sys.executable).parent

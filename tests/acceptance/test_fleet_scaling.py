@@ -23,13 +23,13 @@ import redis
 
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
+from headrace.settings import load_settings
 from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
 from producers.workers_seen import read_workers
 from schemas import keys, layout
 from schemas.errors import ExitCode
 from schemas.model_name import speed_field
-from schemas.settings import load_settings
 from tests.acceptance.conftest import IS_LONG
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from producers.snapshot import take_snapshot
 from schemas import layout
-from schemas.settings import load_settings
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import attempts, lines, parts
 from tests.fake_jobs import FakeJob, make_job

@@ -10,12 +10,12 @@ import redis
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
 from headrace.queue.redis_queue import message_in, read_queue
+from headrace.settings import load_settings
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.trace_file import SpanRow
 from producers.controller import Controller
 from schemas import keys
 from schemas.message import ScoreChunk
-from schemas.settings import load_settings
 from tests.fake_jobs import FakeJob
 from workers.handler import handle
 from workers.runtime import Identity, Runtime

@@ -10,6 +10,7 @@ import pytest
 
 from headrace.formats.input_identity import etag_of
 from headrace.output.plan_file import PlanTable
+from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.tasks.model_digest import folder_digest
 from producers.create_job import check_plan, create_job
@@ -17,7 +18,6 @@ from producers.registry import open_registry
 from producers.submission import Prepared
 from producers.verify import verify
 from schemas.errors import InputNotFound, InputUnreadable, OutputConflict
-from schemas.settings import Settings
 from tests.conftest import S3Server
 from tests.unit.small_job import NOW_S, fake_settings, finish, prepare_small, score, write_input
 from tests.unit.test_model_ref import write_model

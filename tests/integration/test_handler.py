@@ -24,6 +24,7 @@ from headrace.coordination.leases import (
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
 from headrace.queue.redis_queue import read_queue
+from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
@@ -34,7 +35,6 @@ from schemas.errors import StorageError
 from schemas.job import job_id
 from schemas.manifest import Receipt
 from schemas.message import ScoreChunk
-from schemas.settings import load_settings
 from schemas.telemetry import names
 from tests.fake_jobs import FakeJob, make_job
 from workers.handler import handle

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.settings import load_settings
 from producers.commands import local
 from producers.commands.local import Here, run_from_cold
 from schemas import layout
 from schemas.errors import HeadraceError
-from schemas.settings import load_settings
 from tests.conftest import wait_until
 
 

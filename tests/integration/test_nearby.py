@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import redis
 
+from headrace.settings import state_folder
 from headrace.storage.local import LocalStore
 from producers.commands.status import show_status, watch_job
 from producers.nearby import told_nearby
 from schemas import keys, layout
 from schemas.job import Job
 from schemas.manifest import parse_manifest
-from schemas.settings import state_folder
 from tests.unit.fake_output import write_fake_output
 from tests.unit.test_expectation import job_of
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from headrace.process.logs import configure_logging
+from headrace.settings import Settings
 from headrace.telemetry.provider import Telemetry, start_telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.trace_file import (
@@ -22,7 +23,6 @@ from headrace.tracing.trace_file import (
     spans_to_parquet,
 )
 from schemas.errors import ConfigError, MissingExtra
-from schemas.settings import Settings
 from schemas.telemetry import names
 
 Wait = Callable[..., Any]

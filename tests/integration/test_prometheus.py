@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.settings import Settings
 from headrace.telemetry.prometheus import (
     exposition,
     exposition_of_files,
@@ -18,7 +19,6 @@ from headrace.telemetry.prometheus import (
     metrics_in_memory,
 )
 from headrace.telemetry.provider import Telemetry, start_telemetry
-from schemas.settings import Settings
 from schemas.telemetry import names
 
 # A worker: counts as it is told on its standard input, and lives until it is killed.

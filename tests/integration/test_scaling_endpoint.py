@@ -20,6 +20,7 @@ import redis
 from headrace.output.plan_file import PlanTable
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url
+from headrace.settings import Settings, load_settings
 from producers.commands.status import list_workers
 from producers.controller import Controller
 from producers.reconcile import Following
@@ -31,7 +32,6 @@ from producers.snapshot import take_snapshot
 from producers.workers_seen import read_workers
 from schemas import keys
 from schemas.model_name import speed_field
-from schemas.settings import Settings, load_settings
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import FakeJob, make_job
 from workers.watch import Watch

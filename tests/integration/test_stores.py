@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.settings import Settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store, probe_store
 from headrace.storage.s3 import S3Store
@@ -25,7 +26,6 @@ from schemas.errors import (
     StorageError,
     UriNotAllowed,
 )
-from schemas.settings import Settings
 
 PART = 5 * 2**20
 """Required: the least that S3 takes for a part that is not the last."""

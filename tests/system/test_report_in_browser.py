@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headrace.settings import Settings
 from producers.report import build_report
-from schemas.settings import Settings
 from tests.system.browser import browser
 from tests.unit.fake_output import write_fake_output
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.output.plan_file import PlanTable
+from headrace.settings import Settings, load_settings
 from headrace.storage.open import open_store, split_uri
 from headrace.storage.store import Store
 from headrace.tasks.contract import LoadRequest
@@ -24,7 +25,6 @@ from producers.receipts import parts_of, receipt_of_part
 from producers.submission import Prepared, prepare
 from schemas import layout
 from schemas.job import Job
-from schemas.settings import Settings, load_settings
 from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.scoring import Engine

@@ -29,7 +29,7 @@ MAY_IMPORT_HEAVY_AT_TOP = {
 }
 
 READS_ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
-MAY_READ_ENVIRONMENT = {"schemas/settings.py"}
+MAY_READ_ENVIRONMENT = {"headrace/settings.py"}
 
 DOORS = ("producers.cli", "workers.cli")
 NOT_FOR_HELP = {"torch", "transformers", "celery", "pyarrow", "boto3"}
@@ -127,7 +127,7 @@ def test_only_the_settings_read_the_environment() -> None:
         if path.relative_to(ROOT).as_posix() not in MAY_READ_ENVIRONMENT
         for place in environment_reads(path, path.read_text())
     ]
-    assert not reads, "the environment is read outside schemas/settings.py:\n" + "\n".join(reads)
+    assert not reads, "the environment is read outside headrace/settings.py:\n" + "\n".join(reads)
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -13,9 +13,9 @@ import pytest
 import typer.main
 import yaml
 
+from headrace.settings import Settings
 from producers.cli import app as producer_app
 from producers.scaling_metrics import METRICS as CONTROLLER_METRICS
-from schemas.settings import Settings
 from schemas.telemetry.names import METRICS, prometheus_series
 from workers.cli import app as worker_app
 

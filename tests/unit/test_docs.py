@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import typer.main
 
+from headrace.settings import Settings
 from producers.cli import app as producer_app
 from schemas import layout
 from schemas.errors import ExitCode
 from schemas.parquet import TAIL, TASK_COLUMNS
-from schemas.settings import Settings
 from workers.cli import app as worker_app
 
 ROOT = Path(__file__).parents[2]

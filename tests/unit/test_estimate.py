@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from producers.doctor import examine, render_report
@@ -18,7 +19,6 @@ from producers.ids import open_by_uri
 from producers.show_plan import duration, render_plan, size
 from producers.show_verdict import render_verdict
 from producers.verify import verify
-from schemas.settings import load_settings
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, submit, write_input
 
 

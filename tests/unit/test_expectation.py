@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.settings import Settings
 from headrace.storage.local import LocalStore
 from headrace.storage.retry_count import count_retry
 from headrace.telemetry.provider import Telemetry
@@ -17,7 +18,6 @@ from producers.report.expectation import compare, off
 from producers.report.facts import read_facts
 from schemas.job import Job, Predicted, parse_job
 from schemas.manifest import Manifest
-from schemas.settings import Settings
 from tests.unit.fake_output import write_fake_output
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, write_input
 

@@ -12,9 +12,9 @@ import pytest
 
 from headrace.process.logs import configure_logging, get_logger
 from headrace.process.redact import redact
+from headrace.settings import Settings
 from headrace.telemetry.provider import Telemetry
 from schemas.errors import StorageError
-from schemas.settings import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from headrace.tasks.contract import Answers, Comparable
@@ -24,7 +25,6 @@ from producers.precision import NotChecked, ask_engine, check, decide, question
 from producers.show_precision import render_precision
 from schemas.errors import ConfigError, ExitCode, ModelError, PrecisionRefused
 from schemas.precision import Agreement, PrecisionCheck, PrecisionRequest, percent
-from schemas.settings import load_settings
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, write_input
 from tests.unit.tiny_models import LABELS, TEXTS, TinyModels
 from workers.precision import check as check_here

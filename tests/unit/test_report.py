@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.settings import Settings
 from headrace.storage.local import LocalStore
 from producers.report import build_report
 from producers.report.drawing import canvas, count, percent, plural, seconds, size
@@ -24,7 +25,6 @@ from producers.report.time_figures import rows_over_time, spread
 from schemas import layout
 from schemas.errors import JobNotFound
 from schemas.manifest import Receipt
-from schemas.settings import Settings
 from tests.unit.fake_output import write_fake_output
 
 SETTINGS = Settings()

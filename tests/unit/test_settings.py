@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from headrace.settings import (
+    Settings,
+    environment_of,
+    load_settings,
+)
 from schemas.errors import ConfigError, ExitCode
-from schemas.settings import Settings, environment_of, load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.settings import load_settings
+from headrace.settings import load_settings
 from workers.engine.device import dtypes_of
 from workers.engine.gpus import Gpu, cores_near, parse_cpu_list, parse_gpus
 from workers.quota import cores_granted

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.settings import Settings
 from headrace.storage.local import LocalStore, check_name
 from headrace.storage.open import (
     check_allowed,
@@ -18,7 +19,6 @@ from headrace.storage.open import (
     split_uri,
 )
 from schemas.errors import ConfigError, HeadraceError, UriNotAllowed
-from schemas.settings import Settings
 
 
 @pytest.mark.parametrize(
