@@ -33,9 +33,9 @@ from producers.create_job import create_job
 from producers.device_hint import DeviceHint
 from producers.planning import FileRows, RowGroup, Target
 from producers.submission import Prepared, prepare
-from schemas import keys
 from schemas.chunk import InputFile
 from schemas.job import Job
+from schemas.names import redis_keys
 
 FILE_ROWS, GROUPS = 100_000, 10
 CHUNK_ROWS = 2_000  # about 30 s of MiniLM on one core of a CPU
@@ -124,13 +124,13 @@ def _publish(job: Job, store: Store) -> dict[str, float]:
 
 def _work(client: Any, job: Job) -> tuple[int, int]:
     """Workers that need no time: every message taken, every chunk of it told as done."""
-    key = keys.QUEUE_PREFIX + job.options.queue
+    key = redis_keys.QUEUE_PREFIX + job.options.queue
     raw = client.lrange(key, 0, -1)
     client.delete(key)
     found = [message for message in map(message_in, raw) if message is not None]
     chunks = {str(chunk): "{}" for message in found for chunk in message.chunks}
     if chunks:
-        client.hset(keys.done(job.key), mapping=chunks)
+        client.hset(redis_keys.done(job.key), mapping=chunks)
     return len(found), len(chunks)
 
 

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
-from schemas import layout
 from schemas.job import Job, parse_job
+from schemas.names import output_layout
 
 DONE = "ok"
 
@@ -67,14 +67,14 @@ def read_spans(store: Store) -> pa.Table:
     ]  # fmt: skip
     return pa.concat_tables(
         pq.read_table(io.BytesIO(data), columns=names)
-        for info in store.list(layout.TRACES)
+        for info in store.list(output_layout.TRACES)
         if (data := store.read(info.name)) is not None and info.name.endswith(".parquet")
     )
 
 
 def read_output(uri: str) -> tuple[Job, pa.Table]:
     store = open_store(uri, load_settings())
-    data = store.read(layout.JOB)
+    data = store.read(output_layout.JOB)
     if data is None:
         raise SystemExit(f"there is no job in {uri}")
     return parse_job(data, uri), read_spans(store)

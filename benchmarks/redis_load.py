@@ -21,8 +21,8 @@ from headrace.coordination.leases import (
 from headrace.queue.celery_config import make_sender, send
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import celery_url, connect
-from schemas import keys
 from schemas.message import ScoreChunk
+from schemas.names import redis_keys
 
 BATCHES = 60  # batches of half a second in 30 s
 WINDOWS = 10  # tokenizer windows
@@ -57,7 +57,7 @@ def main() -> None:
 def one_chunk(client: Any, sender: Any, chunk: int) -> None:
     """Everything that is said about a chunk, in the order it is said."""
     send(sender, ScoreChunk(job=JOB[:16], output="s3://b/o", chunks=(chunk,)), "default")
-    client.brpop(keys.QUEUE_PREFIX + "default", timeout=1)
+    client.brpop(redis_keys.QUEUE_PREFIX + "default", timeout=1)
     book = LeaseBook(client, JOB, 30)
     mark = Mark(f"attempt-{chunk}", "w1", limit_s=600)
     book.take(chunk, mark)
@@ -68,9 +68,9 @@ def one_chunk(client: Any, sender: Any, chunk: int) -> None:
         sign(client, chunk)
     receipt = json.dumps({"chunk": chunk, "rows": 4_000, "filler": "x" * 400})
     pipe = client.pipeline(transaction=True)
-    pipe.hset(keys.done(JOB), str(chunk), receipt)
+    pipe.hset(redis_keys.done(JOB), str(chunk), receipt)
     for name in ("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens"):
-        pipe.hincrby(keys.job(JOB), name, 1)
+        pipe.hincrby(redis_keys.job(JOB), name, 1)
     pipe.execute()
     book.release(chunk, mark.attempt)
 
@@ -79,13 +79,15 @@ def sign(client: Any, chunk: int) -> None:
     """A heartbeat, as `workers.holding` sends it."""
     now = time.time()
     pipe = client.pipeline(transaction=False)
-    pipe.hset(keys.live(JOB), f"attempt-{chunk}", '{"chunk": 1, "rows": 1000, "stage": "forward"}')
-    pipe.expire(keys.live(JOB), keys.JOB_LIFE_S)
-    pipe.hset(keys.worker("w1"), mapping={"seen_s": now, "hand": "{}", "queue": "default"})
-    pipe.expire(keys.worker("w1"), keys.WORKER_LIFE_S)
-    pipe.zadd(keys.WORKERS, {"w1": now})
-    pipe.expire(keys.WORKERS, keys.WORKER_LIFE_S)
-    pipe.hmget(keys.job(JOB), "cancelled", "paused")
+    pipe.hset(
+        redis_keys.live(JOB), f"attempt-{chunk}", '{"chunk": 1, "rows": 1000, "stage": "forward"}'
+    )
+    pipe.expire(redis_keys.live(JOB), redis_keys.JOB_LIFE_S)
+    pipe.hset(redis_keys.worker("w1"), mapping={"seen_s": now, "hand": "{}", "queue": "default"})
+    pipe.expire(redis_keys.worker("w1"), redis_keys.WORKER_LIFE_S)
+    pipe.zadd(redis_keys.WORKERS, {"w1": now})
+    pipe.expire(redis_keys.WORKERS, redis_keys.WORKER_LIFE_S)
+    pipe.hmget(redis_keys.job(JOB), "cancelled", "paused")
     pipe.execute()
 
 

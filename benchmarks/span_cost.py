@@ -136,7 +136,7 @@ def handling_ms(stack: ExitStack, chunks: int = 300) -> dict[str, float]:
     from headrace.telemetry.provider import start_telemetry
     from headrace.tracing.chunk_trace import ChunkObservation
     from headrace.tracing.trace_file import spans_to_parquet
-    from schemas.telemetry.names import STAGES
+    from schemas.names.telemetry import STAGES
 
     endpoints = {
         "off": None,

@@ -36,7 +36,7 @@ from headrace.queue.redis_queue import message_in
 from headrace.settings import load_settings
 from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
-from schemas import keys, layout
+from schemas.names import output_layout, redis_keys
 from tests.fake_jobs import FakeJob, make_job
 from workers.presence import sign_presence
 
@@ -81,7 +81,7 @@ class Crowd:
         self.client = connect(url, name="crowd")
         self.book = LeaseBook(self.client, job.job.key, LEASE_S)
         self.key, self.output = job.job.key, Path(job.job.output)
-        (self.output / layout.DATA).mkdir(parents=True, exist_ok=True)
+        (self.output / output_layout.DATA).mkdir(parents=True, exist_ok=True)
         self.chunk_s = chunk_s
         self.client.script_load(self.book._hold.script)
         self.seen, self.rng = Seen(), random.Random(1)
@@ -120,7 +120,7 @@ class Crowd:
         """The next messages, as workers take them, and the leases of their chunks."""
         pipe = self.client.pipeline(transaction=False)
         for _ in free:
-            pipe.rpop(keys.QUEUE_PREFIX + "default")
+            pipe.rpop(redis_keys.QUEUE_PREFIX + "default")
         got = [(w, message_in(raw)) for w, raw in zip(free, pipe.execute(), strict=True) if raw]
         self.seen.empty += len(free) - len(got) if time.monotonic() > self.warm_s else 0
         pipe = self.client.pipeline(transaction=False)
@@ -128,8 +128,14 @@ class Crowd:
         for worker, chunk in wanted:
             mark = Mark(f"{worker.name}-{chunk}", worker.name, limit_s=600)
             self.book._take(
-                keys=[keys.lease(self.key, chunk), keys.marks(self.key)],
-                args=[mark.attempt, int(LEASE_S * 1000), chunk, mark.dumps(), keys.JOB_LIFE_S],
+                keys=[redis_keys.lease(self.key, chunk), redis_keys.marks(self.key)],
+                args=[
+                    mark.attempt,
+                    int(LEASE_S * 1000),
+                    chunk,
+                    mark.dumps(),
+                    redis_keys.JOB_LIFE_S,
+                ],
                 client=pipe,
             )
         for (worker, chunk), (taken, _) in zip(wanted, pipe.execute(), strict=True):
@@ -159,8 +165,8 @@ class Crowd:
 
     def _hold(self, pipe: Any, worker: Worker, chunk: int, mark: str) -> None:
         """The product's own script, in this pipeline."""
-        places = (keys.lease(self.key, chunk), keys.marks(self.key))
-        said = (f"{worker.name}-{chunk}", int(LEASE_S * 1000), chunk, mark, keys.JOB_LIFE_S)
+        places = (redis_keys.lease(self.key, chunk), redis_keys.marks(self.key))
+        said = (f"{worker.name}-{chunk}", int(LEASE_S * 1000), chunk, mark, redis_keys.JOB_LIFE_S)
         pipe.evalsha(self.book._hold.sha, 2, *places, *said)
 
     def _sign(self, pipe: Any, worker: Worker) -> None:
@@ -173,30 +179,32 @@ class Crowd:
         hand = {"job": self.key, "chunks": {c: f"{worker.name}-{c}" for c in worker.chunks}}
         if worker.chunks:
             live = '{"chunk": 1, "rows": 1000, "stage": "forward"}'
-            pipe.hset(keys.live(self.key), f"{worker.name}-{worker.chunks[0]}", live)
-            pipe.expire(keys.live(self.key), keys.JOB_LIFE_S)
+            pipe.hset(redis_keys.live(self.key), f"{worker.name}-{worker.chunks[0]}", live)
+            pipe.expire(redis_keys.live(self.key), redis_keys.JOB_LIFE_S)
         facts = {"device": "cpu", "queue": "default", "host": "h", "pid": "1", "dtypes": "float32"}
         told = json.dumps(hand) if worker.chunks else ""
-        pipe.hset(keys.worker(worker.name), mapping={**facts, "seen_s": now, "hand": told})
-        pipe.expire(keys.worker(worker.name), keys.WORKER_LIFE_S)
-        pipe.zadd(keys.WORKERS, {worker.name: now})
-        pipe.zremrangebyscore(keys.WORKERS, 0, now - keys.WORKER_LIFE_S)
-        pipe.expire(keys.WORKERS, keys.WORKER_LIFE_S)
-        pipe.hmget(keys.job(self.key), "cancelled", "paused")
+        pipe.hset(redis_keys.worker(worker.name), mapping={**facts, "seen_s": now, "hand": told})
+        pipe.expire(redis_keys.worker(worker.name), redis_keys.WORKER_LIFE_S)
+        pipe.zadd(redis_keys.WORKERS, {worker.name: now})
+        pipe.zremrangebyscore(redis_keys.WORKERS, 0, now - redis_keys.WORKER_LIFE_S)
+        pipe.expire(redis_keys.WORKERS, redis_keys.WORKER_LIFE_S)
+        pipe.hmget(redis_keys.job(self.key), "cancelled", "paused")
 
     def _commit(self, pipe: Any, worker: Worker) -> None:
         chunk = worker.chunks.pop(0)
-        (self.output / layout.part(chunk)).touch()  # as the store would, but for the disk's wait
+        (
+            self.output / output_layout.part(chunk)
+        ).touch()  # as the store would, but for the disk's wait
         attempt = f"{worker.name}-{chunk}"
         receipt = json.dumps({"chunk": chunk, "rows": 4_000, "filler": "x" * 400})
-        pipe.hset(keys.done(self.key), str(chunk), receipt)
+        pipe.hset(redis_keys.done(self.key), str(chunk), receipt)
         for name in ("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens"):
-            pipe.hincrby(keys.job(self.key), name, 1)
+            pipe.hincrby(redis_keys.job(self.key), name, 1)
         self.book._release(
-            keys=[keys.lease(self.key, chunk), keys.marks(self.key)],
+            keys=[redis_keys.lease(self.key, chunk), redis_keys.marks(self.key)],
             args=[attempt, chunk], client=pipe,
         )  # fmt: skip
-        pipe.hdel(keys.live(self.key), attempt)
+        pipe.hdel(redis_keys.live(self.key), attempt)
         self.seen.done += 1
         self._begin(worker)
 
@@ -260,7 +268,7 @@ def measure(told: argparse.Namespace, url: str, job: FakeJob) -> None:
     for n in range(told.workers):
         sign_presence(client, f"w{n}", {"queue": "default"})
     process.start()
-    while client.llen(keys.QUEUE_PREFIX + "default") < told.workers:
+    while client.llen(redis_keys.QUEUE_PREFIX + "default") < told.workers:
         time.sleep(0.05)
     crowd = Crowd(url, job, told.workers, told.chunk_s)
     crowd.run(crowd.warm_s)

@@ -37,12 +37,12 @@ from producers.fold import is_hopeless
 from producers.reconcile import Following
 from producers.scaling_facts import Teller
 from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, to_wait, window_size
-from schemas import keys, layout
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name
+from schemas.names import output_layout, redis_keys
 
 log = get_logger(__name__)
 
@@ -91,7 +91,7 @@ class Controller:
 
     def add(self, job: Job, store: Store) -> None:
         """Look after this job from the next tick on, until it ends; once it has, for good or again."""
-        if job.key not in self._known and store.head(layout.MANIFEST) is None:
+        if job.key not in self._known and store.head(output_layout.MANIFEST) is None:
             self.ended.pop(job.key, None)
             self._known[job.key] = (job, store)
 
@@ -128,14 +128,14 @@ class Controller:
             self._keeper.join()
         for job in list(self.following):
             try:
-                self.client.eval(_UNLOCK, 1, keys.lock(job), self.name)
+                self.client.eval(_UNLOCK, 1, redis_keys.lock(job), self.name)
             except redis.RedisError:
                 break
 
     # -- one round
 
     def _tick(self) -> None:
-        self.client.set(keys.CONTROLLER, self.name, ex=keys.CONTROLLER_LIFE_S)
+        self.client.set(redis_keys.CONTROLLER, self.name, ex=redis_keys.CONTROLLER_LIFE_S)
         for job, store in list(self._known.values()):
             if job.key not in self.following and not self._rests(job.key) and self._lock(job.key):
                 self._safely(job, partial(self._begin, job, store))
@@ -268,7 +268,7 @@ class Controller:
         job = following.job
         self.queue.purge(job.options.queue, job.key)
         if following.fatal is not None:
-            self.client.hset(keys.job(job.key), "cancelled", "1")
+            self.client.hset(redis_keys.job(job.key), "cancelled", "1")
         if LeaseBook(self.client, job.key, 1.0).marks():
             return
         following.recount()
@@ -309,17 +309,17 @@ class Controller:
     # -- locks
 
     def _lock(self, job: str) -> bool:
-        got = self.client.set(keys.lock(job), self.name, nx=True, px=int(LOCK_S * 1000))
+        got = self.client.set(redis_keys.lock(job), self.name, nx=True, px=int(LOCK_S * 1000))
         if got and self._keeper is None:
             self._keeper = threading.Thread(
                 target=self._keep_locks, name="headrace-locks", daemon=True
             )
             self._keeper.start()
-        return bool(got) or self.client.get(keys.lock(job)) == self.name.encode()
+        return bool(got) or self.client.get(redis_keys.lock(job)) == self.name.encode()
 
     def _holds(self, job: str) -> bool:
         """Whether the lock is ours; one that vanished with Redis's memory is taken again."""
-        holder = self.client.get(keys.lock(job))
+        holder = self.client.get(redis_keys.lock(job))
         if holder is None:
             return self._lock(job)
         return bool(holder.decode() == self.name)
@@ -328,7 +328,9 @@ class Controller:
         while not self._stopping.wait(LOCK_S / 4):
             for job in list(self.following):
                 try:
-                    self.client.eval(_EXTEND, 1, keys.lock(job), self.name, int(LOCK_S * 1000))
+                    self.client.eval(
+                        _EXTEND, 1, redis_keys.lock(job), self.name, int(LOCK_S * 1000)
+                    )
                 except redis.RedisError:
                     break
 

@@ -27,9 +27,9 @@ from headrace.storage.open import probe_store
 from headrace.storage.store import Store
 from producers.conflict import differences
 from producers.submission import Prepared
-from schemas import layout
 from schemas.errors import DiskFull, OutputConflict
 from schemas.job import Job, Predicted, parse_job
+from schemas.names import output_layout
 from schemas.precision import PrecisionCheck
 from schemas.versions import versions
 
@@ -77,11 +77,13 @@ def create_job(
         trace_id=trace_id,
         span_id=span_id,
     )
-    if store.create(layout.JOB, job.model_dump_json(indent=1).encode()):
+    if store.create(output_layout.JOB, job.model_dump_json(indent=1).encode()):
         return job, True
     existing = read_job(store)
     if existing is None:
-        raise OutputConflict(f"{store.uri}/{layout.JOB} went away while the job was submitted")
+        raise OutputConflict(
+            f"{store.uri}/{output_layout.JOB} went away while the job was submitted"
+        )
     return _adopt(store, existing, prepared), False
 
 
@@ -91,8 +93,8 @@ def read_job(store: Store) -> Job | None:
     Raises:
         OutputConflict: there is a record that cannot be read.
     """
-    data = store.read(layout.JOB)
-    return None if data is None else parse_job(data, f"{store.uri}/{layout.JOB}")
+    data = store.read(output_layout.JOB)
+    return None if data is None else parse_job(data, f"{store.uri}/{output_layout.JOB}")
 
 
 def check_plan(job: Job, stored: PlanTable, where: str) -> None:
@@ -104,7 +106,7 @@ def check_plan(job: Job, stored: PlanTable, where: str) -> None:
     same = (len(stored), stored.total_rows) == (job.chunks, job.rows)
     if not same or stored.inputs_digest() != job.spec.inputs_digest:
         raise OutputConflict(
-            f"{where}/{layout.PLAN} was changed by hand: it does not belong to job {job.id}"
+            f"{where}/{output_layout.PLAN} was changed by hand: it does not belong to job {job.id}"
         )
 
 
@@ -121,15 +123,15 @@ def _adopt(store: Store, existing: Job, prepared: Prepared) -> Job:
 
 def _refuse_leftovers(store: Store, prepared: Prepared) -> None:
     """Parts without a record would be taken for this job's own."""
-    found = next(iter(store.list(layout.DATA)), None)
+    found = next(iter(store.list(output_layout.DATA)), None)
     if found is None:
-        found = store.head(layout.MANIFEST) or store.head(layout.SUCCESS)
+        found = store.head(output_layout.MANIFEST) or store.head(output_layout.SUCCESS)
     if found is None:
         return
     existing = read_job(store)  # another submitter, and a fast worker, since we looked
     if existing is None:
         raise OutputConflict(
-            f"{store.uri} holds {found.name} and no {layout.JOB}: results of an earlier job, or "
+            f"{store.uri} holds {found.name} and no {output_layout.JOB}: results of an earlier job, or "
             "not headrace's; choose an empty output"
         )
     _adopt(store, existing, prepared)
@@ -141,7 +143,7 @@ def _store_plan(store: Store, prepared: Prepared) -> PlanTotals:
     try:
         with _disk_errors(store):
             totals = write_plan(scratch / "plan.parquet", prepared.chunks())
-        if store.create_from_file(layout.PLAN, scratch / "plan.parquet"):
+        if store.create_from_file(output_layout.PLAN, scratch / "plan.parquet"):
             return totals
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -152,7 +154,7 @@ def _store_plan(store: Store, prepared: Prepared) -> PlanTotals:
             _adopt(store, existing, prepared)
         raise OutputConflict(
             f"{store.uri} holds a plan for other input, left by a submission that did not end: "
-            f"where nobody is submitting to it, delete {layout.PLAN} in it and submit again"
+            f"where nobody is submitting to it, delete {output_layout.PLAN} in it and submit again"
         )
     return PlanTotals(len(stored), stored.total_rows, int(stored.bytes.sum()))
 

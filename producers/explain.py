@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from headrace.process.numbers import short_time
 from headrace.storage.store import Store
 from headrace.tracing.trace_file import SpanRow, read_spans
-from schemas import layout, parquet
+from schemas import parquet
 from schemas.errors import ColumnError, HeadraceError, JobNotFound
 from schemas.job import Job, parse_job
-from schemas.telemetry import names
+from schemas.names import output_layout
+from schemas.names import telemetry as names
 
 _THREADS = 16  # chosen: footers are small, and a bucket's answer takes longer than reading them
 
@@ -33,7 +34,11 @@ def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str
         ColumnError: the id is not of the id column's type.
     """
     job = _job(store)
-    parts = [i.name for i in store.list(layout.DATA) if layout.chunk_of_part(i.name) is not None]
+    parts = [
+        i.name
+        for i in store.list(output_layout.DATA)
+        if output_layout.chunk_of_part(i.name) is not None
+    ]
     with ThreadPoolExecutor(_THREADS) as pool:
         found = [
             row for rows in pool.map(lambda name: _find(store, name, row_id), parts) for row in rows
@@ -84,10 +89,10 @@ def _lines(explanation: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
 
 
 def _job(store: Store) -> Job:
-    data = store.read(layout.JOB)
+    data = store.read(output_layout.JOB)
     if data is None:
-        raise JobNotFound(f"{store.uri} holds no job: there is no {layout.JOB}")
-    return parse_job(data, f"{store.uri}/{layout.JOB}")
+        raise JobNotFound(f"{store.uri} holds no job: there is no {output_layout.JOB}")
+    return parse_job(data, f"{store.uri}/{output_layout.JOB}")
 
 
 def _find(store: Store, name: str, row_id: str) -> list[dict[str, Any]]:
@@ -134,7 +139,7 @@ def _row(name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> dict[str, A
     return {
         "part": name,
         "part_row": at,
-        "chunk": layout.chunk_of_part(name),
+        "chunk": output_layout.chunk_of_part(name),
         "attempt": facts.get(parquet.META_ATTEMPT),
         "input_file": facts.get(parquet.META_FILE),
         "input_row": int(facts.get(parquet.META_FIRST_ROW, 0)) + at,
@@ -150,7 +155,7 @@ def _row(name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> dict[str, A
 
 def _attempts(store: Store, chunk: int) -> list[dict[str, Any]]:
     """Every attempt on the chunk that left a trace, earliest first."""
-    prefix = layout.trace(chunk, "").removesuffix(".parquet")
+    prefix = output_layout.trace(chunk, "").removesuffix(".parquet")
     attempts = []
     for info in store.list(prefix):
         try:

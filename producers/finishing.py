@@ -18,10 +18,10 @@ from headrace.queue.redis_queue import forget_unacked, purge
 from headrace.settings import process_environment
 from producers.fold import fold
 from producers.reconcile import Following
-from schemas import keys, layout
 from schemas.errors import StorageError
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest
+from schemas.names import output_layout, redis_keys
 from schemas.versions import versions
 
 log = get_logger(__name__)
@@ -45,7 +45,7 @@ def finish(following: Following, stopped: tuple[JobState, str] | None = None) ->
         stopped=stopped,
     )
     data = manifest.model_dump_json(indent=1).encode()
-    store.replace(layout.MANIFEST, data)
+    store.replace(output_layout.MANIFEST, data)
     if manifest.state == "finished":
         digest = hashlib.sha256(data).hexdigest()
         _succeed(following, digest)
@@ -57,14 +57,14 @@ def finish(following: Following, stopped: tuple[JobState, str] | None = None) ->
 
 def _succeed(following: Following, digest: str) -> None:
     mark = json.dumps({"job": following.job.id, "manifest_sha256": digest}).encode()
-    if following.store.create(layout.SUCCESS, mark):
+    if following.store.create(output_layout.SUCCESS, mark):
         return
-    known = following.store.read(layout.SUCCESS)
+    known = following.store.read(output_layout.SUCCESS)
     if known != mark:  # an earlier end, written again by a retry: the manifest moved on
-        following.store.delete(layout.SUCCESS)
-        if not following.store.create(layout.SUCCESS, mark):
+        following.store.delete(output_layout.SUCCESS)
+        if not following.store.create(output_layout.SUCCESS, mark):
             raise StorageError(
-                f"{following.store.uri}/{layout.SUCCESS} is written by somebody else too"
+                f"{following.store.uri}/{output_layout.SUCCESS} is written by somebody else too"
             )
 
 
@@ -73,11 +73,11 @@ def clear(client: Any, job: Job) -> None:
     try:
         purge(client, job.options.queue, job.key)
         forget_unacked(client, job.key)
-        leases = list(client.scan_iter(match=keys.lease(job.key, 0)[:-1] + "*", count=1000))
+        leases = list(client.scan_iter(match=redis_keys.lease(job.key, 0)[:-1] + "*", count=1000))
         pipe = client.pipeline()
-        pipe.delete(*keys.of_job(job.key), *leases)
-        pipe.hdel(keys.JOBS, job.key)
-        keys.give_life(pipe, job.options.queue)
+        pipe.delete(*redis_keys.of_job(job.key), *leases)
+        pipe.hdel(redis_keys.JOBS, job.key)
+        redis_keys.give_life(pipe, job.options.queue)
         pipe.execute()
     except redis.RedisError as error:
         log.warning("broker.unreachable", error_type=type(error).__name__)

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from headrace.process.numbers import plural
-from schemas import layout
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest, ManifestPart, Parked, Receipt, Totals
+from schemas.names import output_layout
 
 
 def fold(
@@ -100,7 +100,7 @@ def stages_of(receipts: Iterable[Receipt]) -> dict[str, float]:
 def _part(receipt: Receipt) -> ManifestPart:
     return ManifestPart(
         chunk=receipt.chunk,
-        name=layout.part(receipt.chunk),
+        name=output_layout.part(receipt.chunk),
         rows=receipt.rows,
         ok=receipt.ok,
         errors=receipt.errors,

@@ -16,10 +16,10 @@ import redis
 
 from headrace.process.atomic_file import put_in_place
 from producers.scaling_facts import MEASURED_S
-from schemas import keys
 from schemas.job import Job, Spec
 from schemas.manifest import Manifest
 from schemas.model_name import speed_name
+from schemas.names import redis_keys
 
 _KEPT = 200  # chosen: models and shapes one person alternates between
 
@@ -27,7 +27,7 @@ _KEPT = 200  # chosen: models and shapes one person alternates between
 def of_fleet(client: Any, queue: str, spec: Spec) -> float | None:
     """Tokens a second of one worker of the queue; None where no job has measured it."""
     try:
-        found = client.hget(keys.SPEEDS, f"{queue} {speed_name(spec)}")
+        found = client.hget(redis_keys.SPEEDS, f"{queue} {speed_name(spec)}")
     except redis.RedisError:
         return None
     return None if found is None else float(found)

@@ -13,10 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from headrace.storage.store import Store
-from schemas import keys, layout, parquet
+from schemas import parquet
 from schemas.errors import StorageError
 from schemas.job import Job
 from schemas.manifest import Receipt
+from schemas.names import output_layout, redis_keys
 
 _THREADS = 16  # chosen: reads of small objects wait for the network, not for the CPU
 
@@ -38,7 +39,7 @@ class ReceiptBook:
         """Those of the chunks of whose commit a worker has told; Redis is rid of what it told."""
         if not chunks:
             return set()
-        key = keys.done(self.job.key)
+        key = redis_keys.done(self.job.key)
         values = self.client.hmget(key, chunks)
         told = {c: v for c, v in zip(chunks, values, strict=True) if v is not None}
         if told:
@@ -74,11 +75,11 @@ def _parse(data: bytes) -> Receipt | None:
 
 
 def _from_store(store: Store, job: Job, chunk: int) -> Receipt:
-    data = store.read(layout.receipt(chunk))
+    data = store.read(output_layout.receipt(chunk))
     receipt = _parse(data) if data is not None else None
     if receipt is None:
         receipt = receipt_of_part(store, job, chunk)
-        store.replace(layout.receipt(chunk), receipt.model_dump_json().encode())
+        store.replace(output_layout.receipt(chunk), receipt.model_dump_json().encode())
     return receipt
 
 
@@ -90,16 +91,18 @@ def receipt_of_part(store: Store, job: Job, chunk: int) -> Receipt:
     """
     import pyarrow.parquet as pq
 
-    data = store.read(layout.part(chunk))
+    data = store.read(output_layout.part(chunk))
     if data is None:
-        raise StorageError(f"{store.uri}/{layout.part(chunk)} is gone")
+        raise StorageError(f"{store.uri}/{output_layout.part(chunk)} is gone")
     try:
         facts = {
             k.decode(): v.decode()
             for k, v in (pq.read_metadata(io.BytesIO(data)).metadata or {}).items()
         }
         if facts[parquet.META_JOB] != job.id or int(facts[parquet.META_CHUNK]) != chunk:
-            raise StorageError(f"{store.uri}/{layout.part(chunk)} belongs to another job or chunk")
+            raise StorageError(
+                f"{store.uri}/{output_layout.part(chunk)} belongs to another job or chunk"
+            )
         rows, ok = int(facts[parquet.META_ROWS]), int(facts[parquet.META_OK])
         return Receipt(
             chunk=chunk,
@@ -115,13 +118,13 @@ def receipt_of_part(store: Store, job: Job, chunk: int) -> Receipt:
         )
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise StorageError(
-            f"{store.uri}/{layout.part(chunk)} is no part of headrace: {error}"
+            f"{store.uri}/{output_layout.part(chunk)} is no part of headrace: {error}"
         ) from error
 
 
 def parts_of(store: Store) -> Iterator[int]:
     """The chunks that have a part, by a full listing."""
-    for info in store.list(layout.DATA):
-        chunk = layout.chunk_of_part(info.name)
+    for info in store.list(output_layout.DATA):
+        chunk = output_layout.chunk_of_part(info.name)
         if chunk is not None:
             yield chunk

@@ -36,9 +36,9 @@ from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
 from producers.receipts import ReceiptBook, parts_of
 from producers.window import Claim
-from schemas import keys, layout
 from schemas.job import Job
 from schemas.manifest import Parked, Receipt, parse_parked
+from schemas.names import output_layout, redis_keys
 
 log = get_logger(__name__)
 
@@ -93,8 +93,8 @@ class Following:
     def load(self) -> None:
         """Ask the store for everything: at the start, and when Redis has lost what it knew."""
         self.state[:] = NEW
-        for info in self.store.list(layout.PARKED):
-            chunk = layout.chunk_of_record(info.name)
+        for info in self.store.list(output_layout.PARKED):
+            chunk = output_layout.chunk_of_record(info.name)
             if chunk is not None and chunk < len(self.state):
                 self.state[chunk] = PARKED
         for chunk in parts_of(self.store):
@@ -107,20 +107,20 @@ class Following:
 
     def knows_redis(self) -> bool:
         """Whether Redis still holds what `load` put there."""
-        return bool(self.client.hexists(keys.job(self.job.key), "epoch"))
+        return bool(self.client.hexists(redis_keys.job(self.job.key), "epoch"))
 
     def read_flags(self) -> None:
         """Cancel and pause, as the store has them; copied to Redis for the workers."""
-        data = self.store.read(layout.CANCELLED)
+        data = self.store.read(output_layout.CANCELLED)
         was_cancelled, was_paused = self.cancelled is not None, self.paused
         self.cancelled = None if data is None else _reason(data)
-        self.paused = self.store.head(layout.PAUSED) is not None
+        self.paused = self.store.head(output_layout.PAUSED) is not None
         if self.cancelled is not None and not was_cancelled:
             log.info("job.cancelled", job=self.job.id, reason=self.cancelled)
         if self.paused and not was_paused:
             log.info("job.paused", job=self.job.id)
         self._flags_s = time.monotonic()
-        key = keys.job(self.job.key)
+        key = redis_keys.job(self.job.key)
         for name, on in (("cancelled", self.cancelled is not None), ("paused", self.paused)):
             if on:
                 self.client.hset(key, name, "1")
@@ -160,7 +160,7 @@ class Following:
         alive = book.alive(marks)
         for chunk, mark in marks.items():
             if chunk not in alive and chunk < len(self.state):
-                if self.store.head(layout.part(chunk)) is not None:
+                if self.store.head(output_layout.part(chunk)) is not None:
                     self._count([chunk])
                     self.state[chunk] = DONE
                 else:
@@ -200,7 +200,7 @@ class Following:
     def _lost(self, chunk: int) -> None:
         """Neither queued, nor leased, nor told: the store says what became of it."""
         self._missing.pop(chunk, None)
-        if self.store.head(layout.part(chunk)) is not None:
+        if self.store.head(output_layout.part(chunk)) is not None:
             self._count([chunk])
             self.state[chunk] = DONE
             return
@@ -223,7 +223,7 @@ class Following:
             attempts=len(attempts),
             at_s=time.time(),
         )
-        self.store.create(layout.parked(chunk), record.model_dump_json().encode())
+        self.store.create(output_layout.parked(chunk), record.model_dump_json().encode())
         self.state[chunk] = PARKED
         log.error(
             "chunk.parked",
@@ -304,14 +304,14 @@ class Following:
     def parked(self) -> list[Parked]:
         found = []
         for chunk in np.flatnonzero(self.state == PARKED).tolist():
-            data = self.store.read(layout.parked(chunk))
+            data = self.store.read(output_layout.parked(chunk))
             if data is not None:
                 found.append(parse_parked(data, chunk))
         return found
 
     def _count_errors(self) -> None:
         told, refused, why = self.client.hmget(
-            keys.job(self.job.key), "error_rows", "refused", "refused_why"
+            redis_keys.job(self.job.key), "error_rows", "refused", "refused_why"
         )
         self.error_rows = int(told) if told is not None else self.error_rows
         if int(refused or 0) >= REFUSALS and not (self.state == DONE).any():
@@ -319,13 +319,13 @@ class Following:
 
     def _announce(self) -> None:
         """Put into Redis what workers and watchers read there; each part is counted once."""
-        key = keys.job(self.job.key)
+        key = redis_keys.job(self.job.key)
         self.client.hdel(key, "refused", "refused_why")
         begin_counting(self.client, self.job.key, self.controller, self._facts())
         told, done = counted(self.client, self.job.key), set(self.done_chunks())
         gone = []
         for chunk in sorted(told - done):  # committed since the listing, or of an earlier life
-            if chunk < len(self.state) and self.store.head(layout.part(chunk)) is not None:
+            if chunk < len(self.state) and self.store.head(output_layout.part(chunk)) is not None:
                 self.state[chunk] = DONE
             else:
                 gone.append(chunk)

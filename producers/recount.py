@@ -13,10 +13,11 @@ from typing import Any
 from headrace.storage.store import Store
 from producers.columns import ROW_NUMBER
 from producers.row_check import WINDOW_ROWS, WORDS, align, differences, input_rows, plain_column
-from schemas import layout, parquet
+from schemas import parquet
 from schemas.chunk import Chunk
 from schemas.errors import InputUnreadable
 from schemas.job import Job
+from schemas.names import output_layout
 
 WHOLE_BYTES = 128 << 20  # chosen: a part up to this is read once; a larger one twice, as a stream
 BLOCK_BYTES = 1 << 20
@@ -48,7 +49,7 @@ def recount(store: Store, job: Job, chunk: Chunk, input_file: Any | None, size: 
     import pyarrow.parquet as pq
 
     count = ChunkCount()
-    source = _open_part(store, layout.part(chunk.number), size, count)
+    source = _open_part(store, output_layout.part(chunk.number), size, count)
     if source is None:
         return count
     with source:

@@ -18,9 +18,9 @@ from headrace.tracing.trace_file import (
     Value,
     read_spans,
 )
-from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
-from schemas.telemetry import names
+from schemas.names import output_layout
+from schemas.names import telemetry as names
 
 if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -58,7 +58,7 @@ def send_traces(store: Store, url: str, *, timeout_s: float = 10.0) -> Sent:
     headers = _headers()
     files = spans = 0
     waiting: list[SpanRow] = []
-    for info in store.list(layout.TRACES):
+    for info in store.list(output_layout.TRACES):
         files += 1
         waiting += read_spans(store.read(info.name) or b"")
         while len(waiting) >= SPANS_A_REQUEST:
@@ -68,7 +68,7 @@ def send_traces(store: Store, url: str, *, timeout_s: float = 10.0) -> Sent:
     if waiting:
         _post(endpoint, encode(waiting), headers, timeout_s)
     if not files:
-        raise JobNotFound(f"{store.uri} has no traces: nothing under {layout.TRACES}")
+        raise JobNotFound(f"{store.uri} has no traces: nothing under {output_layout.TRACES}")
     return Sent(files, spans + len(waiting))
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from headrace.output.reuse_index import write_index
 from headrace.storage.open import normalise_uri
 from headrace.storage.store import Store
-from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
 from schemas.job import Job, Spec, parse_job
 from schemas.manifest import parse_manifest
+from schemas.names import output_layout
 
 SAME: tuple[tuple[str, Callable[[Spec], Any]], ...] = (
     ("task", lambda spec: spec.task),
@@ -34,11 +34,11 @@ def reusable(output: str, spec: Spec, open_store: Callable[[str], Store]) -> tup
         ConfigError: its answers are of another model, task or precision; says what differs.
     """
     store = open_store(normalise_uri(output))
-    data = store.read(layout.JOB)
-    manifest = store.read(layout.MANIFEST)
+    data = store.read(output_layout.JOB)
+    manifest = store.read(output_layout.MANIFEST)
     if data is None or manifest is None:
         raise JobNotFound(f"{store.uri} holds no job that has ended; --reuse needs one")
-    earlier: Job = parse_job(data, f"{store.uri}/{layout.JOB}")
+    earlier: Job = parse_job(data, f"{store.uri}/{output_layout.JOB}")
     other = [name for name, of in SAME if of(earlier.spec) != of(spec)]
     if other:
         raise ConfigError(
@@ -49,15 +49,15 @@ def reusable(output: str, spec: Spec, open_store: Callable[[str], Store]) -> tup
 
 def store_index(store: Store, earlier: Store) -> None:
     """Build the job's index of the earlier output, if nobody has yet."""
-    if store.head(layout.REUSE) is not None:
+    if store.head(output_layout.REUSE) is not None:
         return
-    data = earlier.read(layout.MANIFEST)
+    data = earlier.read(output_layout.MANIFEST)
     if data is None:
         raise JobNotFound(f"{earlier.uri} has no manifest any more; --reuse needs it")
     parts = [part.chunk for part in parse_manifest(data, earlier.uri).parts]
     scratch = store.scratch()
     try:
         write_index(scratch / "reuse.arrow", earlier, parts)
-        store.create_from_file(layout.REUSE, scratch / "reuse.arrow")
+        store.create_from_file(output_layout.REUSE, scratch / "reuse.arrow")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -38,8 +38,8 @@ from headrace.telemetry.provider import Sample, Telemetry
 from producers.scaling import Host, Limits, Wanted, decide, share_out
 from producers.scaling_facts import Facts, read_facts
 from producers.scaling_metrics import GAUGES, exposition, gauges
-from schemas import keys
 from schemas.errors import ConfigError, MissingExtra
+from schemas.names import redis_keys
 
 log = get_logger(__name__)
 
@@ -133,7 +133,7 @@ class Scaler:
         found = {}
         for queue in facts.queues:
             before, at_s = self._before(queue)
-            if before is None or now_s - at_s > keys.SCALE_FRESH_S:
+            if before is None or now_s - at_s > redis_keys.SCALE_FRESH_S:
                 limits = self._limits(self._hosts(queue, now_s))
                 before = decide(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
             found[queue] = before
@@ -145,12 +145,12 @@ class Scaler:
         if wanted.deadline_at_risk and not (before and before.deadline_at_risk):
             log.warning("scaling.deadline_at_risk", queue=queue, reason=wanted.reason)
         kept = json.dumps(asdict(wanted) | {"at_s": now_s})
-        self.client.set(keys.scale(queue), kept, ex=keys.SCALE_LIFE_S)
+        self.client.set(redis_keys.scale(queue), kept, ex=redis_keys.SCALE_LIFE_S)
         return wanted
 
     def _before(self, queue: str) -> tuple[Wanted | None, float]:
         """The last answer, and when it was given."""
-        raw = self.client.get(keys.scale(queue))
+        raw = self.client.get(redis_keys.scale(queue))
         if raw is None:
             return None, 0.0
         try:
@@ -166,18 +166,18 @@ class Scaler:
     def _remember(self, queue: str, host: Host, now_s: float) -> None:
         told = json.dumps({"slots": host.slots, "running": host.running, "at_s": now_s})
         pipe = self.client.pipeline(transaction=False)
-        pipe.hset(keys.hosts(queue), host.name, told)
-        pipe.expire(keys.hosts(queue), keys.SCALE_LIFE_S)
+        pipe.hset(redis_keys.hosts(queue), host.name, told)
+        pipe.expire(redis_keys.hosts(queue), redis_keys.SCALE_LIFE_S)
         pipe.execute()
 
     def _hosts(self, queue: str, now_s: float) -> list[Host]:
         found = []
-        for name, raw in self.client.hgetall(keys.hosts(queue)).items():
+        for name, raw in self.client.hgetall(redis_keys.hosts(queue)).items():
             told = json.loads(raw)
             if now_s - told["at_s"] < HOST_S:
                 found.append(Host(name.decode(), int(told["slots"]), int(told["running"])))
             else:
-                self.client.hdel(keys.hosts(queue), name)
+                self.client.hdel(redis_keys.hosts(queue), name)
         return found
 
 

@@ -19,9 +19,9 @@ from producers.reconcile import DONE, Following
 from producers.scaling import CHUNK_S, Demand, Fleet
 from producers.window import LOAD_S, Claim
 from producers.workers_seen import WorkerSeen, read_workers
-from schemas import keys
 from schemas.job import Job
 from schemas.model_name import engine_name, model_name, speed_field
+from schemas.names import redis_keys
 
 TOLD_S = 300.0  # chosen: a job that nobody has followed for this long wants nobody
 OTHERS_S = 10.0  # the life of a controller's lock: whoever is silent longer is followed by another
@@ -123,10 +123,10 @@ def read_facts(client: Any, now_s: float) -> Facts:
 
 def read_jobs(client: Any, now_s: float, within_s: float) -> dict[str, JobFacts]:
     """What was told of each job within that time, by its run key. Raises redis-py's own errors."""
-    names = [key.decode() for key in client.hkeys(keys.JOBS)]
+    names = [key.decode() for key in client.hkeys(redis_keys.JOBS)]
     pipe = client.pipeline(transaction=False)
     for name in names:
-        pipe.hget(keys.job(name), "demand")
+        pipe.hget(redis_keys.job(name), "demand")
     told = zip(names, pipe.execute(), strict=True)
     found = {name: _parse(raw) for name, raw in told if raw is not None}
     return {n: f for n, f in found.items() if f is not None and now_s - f.told_s < within_s}
@@ -208,7 +208,7 @@ class Teller:
             if rests(following.job.key):
                 facts = replace(facts, ready=0)
             self.client.hset(
-                keys.job(following.job.key), "demand", json.dumps(asdict(facts)).encode()
+                redis_keys.job(following.job.key), "demand", json.dumps(asdict(facts)).encode()
             )
             self.facts[following.job.key] = facts
         self._watched = {f.job.key: self._watched[f.job.key] for f in followed}
@@ -256,15 +256,15 @@ class Teller:
         )
 
     def _load_s(self, job: Job) -> float | None:
-        told = self.client.hget(keys.LOADS, speed_field(job))
+        told = self.client.hget(redis_keys.LOADS, speed_field(job))
         return None if told is None else float(told)
 
     def _scored(self, job: Job) -> tuple[dict[str, int], int]:
         """Counters of committed chunks, and rows scored in chunks that are not committed yet."""
         names = ("tokens", "done_rows")
         pipe = self.client.pipeline(transaction=False)
-        pipe.hmget(keys.job(job.key), *names)
-        pipe.hvals(keys.live(job.key))
+        pipe.hmget(redis_keys.job(job.key), *names)
+        pipe.hvals(redis_keys.live(job.key))
         told, live = pipe.execute()
         done = {n: int(v or 0) for n, v in zip(names, told, strict=True)}
         return done, sum(_rows(v) for v in live)
@@ -281,10 +281,10 @@ class Teller:
         watched.at_s, watched.tokens = now, max(scored, watched.tokens)
         rate, known = watched.speed.tokens_per_s, speed_field(job)
         if rate is None:
-            stored = self.client.hget(keys.SPEEDS, known)
+            stored = self.client.hget(redis_keys.SPEEDS, known)
             return float(stored) if stored is not None else None
-        self.client.hset(keys.SPEEDS, known, round(rate, 3))
-        self.client.expire(keys.SPEEDS, keys.SPEEDS_LIFE_S)
+        self.client.hset(redis_keys.SPEEDS, known, round(rate, 3))
+        self.client.expire(redis_keys.SPEEDS, redis_keys.SPEEDS_LIFE_S)
         return rate
 
 

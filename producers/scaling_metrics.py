@@ -1,7 +1,7 @@
 """The controller's metrics: backlog, workers, deadlines, Redis; for Prometheus and for OTLP.
 
 No label but the queue and words of a fixed list: a job's id would make a new series each night.
-The list stands in `schemas/telemetry/names.py`; docs/autoscaling.md repeats it.
+The list stands in `schemas/names/telemetry.py`; docs/autoscaling.md repeats it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from headrace.telemetry.provider import Sample
 from producers.scaling import Wanted
 from producers.scaling_facts import Facts, JobFacts
 from schemas.errors import MissingExtra
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 
 class Gauge(NamedTuple):

@@ -13,9 +13,9 @@ import redis
 from headrace.storage.store import Store
 from producers.fold import stages_of
 from producers.receipts import parts_of, read_receipts
-from schemas import keys, layout
 from schemas.job import Job
 from schemas.manifest import JobState, Manifest, parse_manifest, parse_parked
+from schemas.names import output_layout, redis_keys
 
 TROUBLE_S = 90.0
 """Chosen: longer than the longest wait between two attempts on a chunk, so that it does not flicker."""
@@ -66,9 +66,9 @@ class Snapshot:
 
 def take_snapshot(store: Store, job: Job, client: Any | None) -> Snapshot:
     """The job as it stands; `client` is None where there is no Redis to ask."""
-    data = store.read(layout.MANIFEST)
+    data = store.read(output_layout.MANIFEST)
     if data is not None:
-        return _of_manifest(job, parse_manifest(data, f"{store.uri}/{layout.MANIFEST}"))
+        return _of_manifest(job, parse_manifest(data, f"{store.uri}/{output_layout.MANIFEST}"))
     if client is not None:
         try:
             live = _of_redis(store, job, client)
@@ -91,12 +91,12 @@ def _of_manifest(job: Job, manifest: Manifest) -> Snapshot:
 
 def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
     pipe = client.pipeline(transaction=False)
-    pipe.hgetall(keys.job(job.key))
-    pipe.hvals(keys.live(job.key))
-    pipe.hgetall(keys.errors(job.key))
-    pipe.hlen(keys.marks(job.key))
-    pipe.zcount(keys.WORKERS, time.time() - 15, "+inf")
-    pipe.get(keys.scale(job.options.queue))
+    pipe.hgetall(redis_keys.job(job.key))
+    pipe.hvals(redis_keys.live(job.key))
+    pipe.hgetall(redis_keys.errors(job.key))
+    pipe.hlen(redis_keys.marks(job.key))
+    pipe.zcount(redis_keys.WORKERS, time.time() - 15, "+inf")
+    pipe.get(redis_keys.scale(job.options.queue))
     raw, live, errors, leased, workers, answer = pipe.execute()
     if b"epoch" not in raw:
         return None
@@ -123,8 +123,8 @@ def _of_store(store: Store, job: Job, why: str) -> Snapshot:
     for receipt in receipts:
         for kind, rows in receipt.errors_by_type.items():
             by_type[kind] = by_type.get(kind, 0) + rows
-    paused = store.head(layout.PAUSED) is not None
-    cancelled = store.head(layout.CANCELLED) is not None
+    paused = store.head(output_layout.PAUSED) is not None
+    cancelled = store.head(output_layout.CANCELLED) is not None
     parked = _parked(store)
     return _snapshot(
         job, "cancelled" if cancelled else "paused" if paused else "running", why,
@@ -137,8 +137,8 @@ def _of_store(store: Store, job: Job, why: str) -> Snapshot:
 
 def _parked(store: Store) -> list[dict[str, Any]]:
     found = []
-    for info in store.list(layout.PARKED):
-        data, chunk = store.read(info.name), layout.chunk_of_record(info.name)
+    for info in store.list(output_layout.PARKED):
+        data, chunk = store.read(info.name), output_layout.chunk_of_record(info.name)
         if data is not None and chunk is not None:
             found.append(parse_parked(data, chunk).model_dump())
     return found
@@ -147,9 +147,9 @@ def _parked(store: Store) -> list[dict[str, Any]]:
 def _stages(facts: Mapping[str, str]) -> dict[str, float]:
     """From the counters in Redis."""
     found = {
-        name.removeprefix(keys.STAGE_MS): int(ms) / 1000
+        name.removeprefix(redis_keys.STAGE_MS): int(ms) / 1000
         for name, ms in facts.items()
-        if name.startswith(keys.STAGE_MS)
+        if name.startswith(redis_keys.STAGE_MS)
     }
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
@@ -175,7 +175,10 @@ def _at_risk(job: Job, answer: bytes | None, now_s: float) -> bool:
         return _is_late(job, now_s)
     try:
         told = json.loads(answer) if answer else {}
-        return bool(told["deadline_at_risk"]) and now_s - float(told["at_s"]) < keys.SCALE_FRESH_S
+        return (
+            bool(told["deadline_at_risk"])
+            and now_s - float(told["at_s"]) < redis_keys.SCALE_FRESH_S
+        )
     except (ValueError, KeyError, TypeError):
         return False
 

@@ -19,11 +19,11 @@ from producers.create_job import check_plan, read_job
 from producers.ids import open_by_uri
 from producers.recount import ChunkCount, recount
 from producers.verdict import VerifyResult
-from schemas import layout
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputUnreadable, JobNotFound
 from schemas.job import Job
 from schemas.manifest import Manifest, ManifestPart, Receipt
+from schemas.names import output_layout
 
 
 def verify(
@@ -48,20 +48,20 @@ def verify(
 
     job = read_job(store)
     if job is None:
-        raise JobNotFound(f"{store.uri} holds no job of headrace: no {layout.JOB}")
+        raise JobNotFound(f"{store.uri} holds no job of headrace: no {output_layout.JOB}")
     plan = PlanTable.load(store)
     check_plan(job, plan, store.uri)
     result = VerifyResult(job, now_s, chunks=job.chunks)
     manifest = _read_manifest(store, result)
     sizes = _list_parts(store, result)
-    finished = result.state == "finished" or store.head(layout.SUCCESS) is not None
+    finished = result.state == "finished" or store.head(output_layout.SUCCESS) is not None
     inputs = _Inputs(partial(open_store, settings=settings), job, plan, result)
     recorded = {part.chunk: part for part in manifest.parts} if manifest else {}
     lines = hashlib.sha256()
     for chunk in plan:
         if progress:
             progress(chunk.number, job.chunks)
-        name = layout.part(chunk.number)
+        name = output_layout.part(chunk.number)
         if sizes[chunk.number] < 0:
             if finished or chunk.number in recorded:
                 result.wrong("missing_part", name, "is not there")
@@ -92,9 +92,9 @@ def _add(result: VerifyResult, name: str, count: ChunkCount) -> None:
 def _list_parts(store: Store, result: VerifyResult) -> np.ndarray:
     """Sizes of the parts, int64 `[chunks]`, -1 where there is none; what is foreign is named."""
     sizes = np.full(result.chunks, -1, dtype=np.int64)
-    for info in store.list(layout.DATA):
-        chunk = layout.chunk_of_part(info.name)
-        if chunk is None or chunk >= result.chunks or info.name != layout.part(chunk):
+    for info in store.list(output_layout.DATA):
+        chunk = output_layout.chunk_of_part(info.name)
+        if chunk is None or chunk >= result.chunks or info.name != output_layout.part(chunk):
             result.wrong("foreign_part", info.name, "is not a part of this job's plan")
         else:
             sizes[chunk] = info.size
@@ -105,23 +105,29 @@ def _list_parts(store: Store, result: VerifyResult) -> np.ndarray:
 
 
 def _read_manifest(store: Store, result: VerifyResult) -> Manifest | None:
-    data = store.read(layout.MANIFEST)
-    mark = store.read(layout.SUCCESS)
+    data = store.read(output_layout.MANIFEST)
+    mark = store.read(output_layout.SUCCESS)
     if data is None:
         if mark is not None:
-            result.wrong("manifest", layout.SUCCESS, f"stands without {layout.MANIFEST}")
+            result.wrong(
+                "manifest", output_layout.SUCCESS, f"stands without {output_layout.MANIFEST}"
+            )
         return None
     result.manifest_sha256 = hashlib.sha256(data).hexdigest()
     if mark is not None and _marked(mark) != result.manifest_sha256:
-        result.wrong("manifest", layout.SUCCESS, "names another manifest: one of them was changed")
+        result.wrong(
+            "manifest", output_layout.SUCCESS, "names another manifest: one of them was changed"
+        )
     try:
         manifest = Manifest.model_validate_json(data)
     except ValueError as error:
-        result.wrong("manifest", layout.MANIFEST, f"cannot be read: {type(error).__name__}")
+        result.wrong("manifest", output_layout.MANIFEST, f"cannot be read: {type(error).__name__}")
         return None
     result.state = manifest.state
     if manifest.state == "finished" and mark is None:
-        result.wrong("manifest", layout.SUCCESS, "is missing, and the manifest says finished")
+        result.wrong(
+            "manifest", output_layout.SUCCESS, "is missing, and the manifest says finished"
+        )
     return manifest
 
 
@@ -143,14 +149,14 @@ def _check_record(
     has_manifest: bool,
 ) -> None:
     """The part against the manifest's line, or against its receipt while there is no manifest."""
-    name = layout.part(chunk.number)
+    name = output_layout.part(chunk.number)
     known: ManifestPart | Receipt | None = recorded
     if known is None and has_manifest:
         if result.state == "finished":
             result.wrong("manifest", name, "is not in the manifest")
         return
     if known is None:
-        data = store.read(layout.receipt(chunk.number))
+        data = store.read(output_layout.receipt(chunk.number))
         try:
             known = None if data is None else Receipt.model_validate_json(data)
         except ValueError:
@@ -181,7 +187,9 @@ def _check_manifest(result: VerifyResult, manifest: Manifest) -> None:
         }
     for name, (said, counted) in facts.items():
         if said != counted:
-            result.wrong("manifest", layout.MANIFEST, f"{name} is {said} and must be {counted}")
+            result.wrong(
+                "manifest", output_layout.MANIFEST, f"{name} is {said} and must be {counted}"
+            )
 
 
 # -- the input

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from producers.device_hint import DeviceHint
-from schemas import keys
+from schemas.names import redis_keys
 
 SEEN_S = 15.0  # three signs of an idle worker; past it a worker counts as gone
 
@@ -45,10 +45,12 @@ class WorkerSeen:
 
 def read_workers(client: Any, now_s: float, within_s: float = SEEN_S) -> Iterator[WorkerSeen]:
     """Workers seen within that time, by name. Raises redis-py's own errors."""
-    names = sorted(n.decode() for n in client.zrangebyscore(keys.WORKERS, now_s - within_s, "+inf"))
+    names = sorted(
+        n.decode() for n in client.zrangebyscore(redis_keys.WORKERS, now_s - within_s, "+inf")
+    )
     pipe = client.pipeline(transaction=False)
     for name in names:
-        pipe.hgetall(keys.worker(name))
+        pipe.hgetall(redis_keys.worker(name))
     for name, raw in zip(names, pipe.execute(), strict=True):
         if raw:
             yield _worker(name, {k.decode(): v.decode(errors="replace") for k, v in raw.items()})

@@ -134,7 +134,7 @@ class Job(_Record):
 
     @property
     def key(self) -> str:
-        """The job in Redis, see `schemas.keys.run_key`."""
+        """The job in Redis, see `schemas.names.redis_keys.run_key`."""
         return run_key(self.id, self.output)
 
 

@@ -27,7 +27,7 @@ class ScoreChunk(BaseModel):
 
     @property
     def key(self) -> str:
-        """The job in Redis, see `schemas.keys.run_key`."""
+        """The job in Redis, see `schemas.names.redis_keys.run_key`."""
         return run_key(self.job, self.output)
 
     @field_validator("chunks")

@@ -17,10 +17,10 @@ from headrace.output.plan_file import write_plan
 from headrace.settings import load_settings
 from headrace.storage.open import open_store, split_uri
 from headrace.storage.store import Store
-from schemas import layout
 from schemas.chunk import Chunk, InputFile
 from schemas.job import Inputs, Job, ModelRef, Options, Spec, job_id
 from schemas.manifest import Manifest
+from schemas.names import output_layout
 from workers.tasks.fake import digest_of
 
 Text = str | bytes | None
@@ -41,12 +41,12 @@ class FakeJob:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row of the output, part by part in their order."""
-        names = sorted(i.name for i in self.store.list(layout.DATA))
+        names = sorted(i.name for i in self.store.list(output_layout.DATA))
         tables = [pq.read_table(pa.BufferReader(self.store.read(n))) for n in names]
         return [row for table in tables for row in _plain(table)]
 
     def manifest(self) -> Manifest | None:
-        data = self.store.read(layout.MANIFEST)
+        data = self.store.read(output_layout.MANIFEST)
         return None if data is None else Manifest.model_validate_json(data)
 
     def check(self, errors: dict[int, str] | None = None) -> list[dict[str, Any]]:
@@ -99,10 +99,10 @@ def make_job(
     store = open_store(output or str(folder / "out"), s)
     plan = folder / f"plan-{time.monotonic_ns()}.parquet"
     write_plan(plan, chunks)
-    store.create_from_file(layout.PLAN, plan)
+    store.create_from_file(output_layout.PLAN, plan)
     plan.unlink()
     job = _job(store, file, len(chunks), len(texts), params or {}, Options(**options))
-    store.create(layout.JOB, job.model_dump_json().encode())
+    store.create(output_layout.JOB, job.model_dump_json().encode())
     return FakeJob(job, store, texts, path)
 
 

@@ -195,7 +195,7 @@ def _parents_telemetry(settings: Settings) -> Any:
     """Spans of attempts whose process died, told by its parent; made with the first death."""
     if _Process.telemetry is None:
         from headrace.telemetry.provider import start_telemetry
-        from schemas.telemetry.names import SERVICE_WORKER
+        from schemas.names.telemetry import SERVICE_WORKER
 
         name = worker_name()
         _Process.telemetry = start_telemetry(

@@ -13,11 +13,12 @@ from headrace.coordination.job_counters import tell
 from headrace.process.logs import get_logger
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
-from schemas import layout, parquet
+from schemas import parquet
 from schemas.chunk import Chunk
 from schemas.errors import HeadraceError, error_type_of
 from schemas.manifest import Receipt
-from schemas.telemetry import names
+from schemas.names import output_layout
+from schemas.names import telemetry as names
 from schemas.versions import versions
 from workers.holding import ChunkControl, Held
 from workers.measure import record_device, record_rows
@@ -105,7 +106,7 @@ def keep_trace(
 ) -> None:
     """Write an attempt's spans under `_traces/`, however it ended; best effort."""
     if runtime.settings.traces:
-        name = layout.trace(chunk, attempt)
+        name = output_layout.trace(chunk, attempt)
         _best_effort(lambda: work.store.create(name, spans_to_parquet(spans)))
 
 
@@ -141,7 +142,7 @@ def _receipt(it: Finished, committed: Committed, runtime: Runtime) -> Receipt:
 def _tell(receipt: Receipt, work: Work, runtime: Runtime) -> None:
     """Receipt and live counters: advisory, so a failure here costs nothing but speed."""
     data = receipt.model_dump_json().encode()
-    _best_effort(lambda: work.store.replace(layout.receipt(receipt.chunk), data))
+    _best_effort(lambda: work.store.replace(output_layout.receipt(receipt.chunk), data))
     try:
         tell(runtime.client, work.job.key, receipt)
     except redis.RedisError as error:

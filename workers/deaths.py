@@ -22,10 +22,10 @@ from headrace.queue.celery_config import send
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
-from schemas import keys, layout
 from schemas.errors import error_type_of
 from schemas.manifest import Attempt
 from schemas.message import parse_message
+from schemas.names import output_layout, redis_keys
 from workers.work import Work, WorkBook
 
 log = get_logger(__name__)
@@ -57,7 +57,7 @@ def bury(
             if _tries_again(work, chunk, mark, worker, tell):
                 again.append(chunk)
             book.release(chunk, mark.attempt)
-        client.hset(keys.worker(worker), mapping={"hand": "", "model": ""})
+        client.hset(redis_keys.worker(worker), mapping={"hand": "", "model": ""})
         for chunk in again:  # each by itself: what killed once may kill again
             alone = message.model_copy(update={"chunks": (chunk,)})
             send(sender, alone, work.job.options.queue)
@@ -71,7 +71,7 @@ def _tries_again(
     work: Work, chunk: int, mark: Mark, worker: str, record: Callable[..., Attempt]
 ) -> bool:
     """Record the death; whether the chunk can be sent again at once."""
-    if work.store.head(layout.part(chunk)) is not None:
+    if work.store.head(output_layout.part(chunk)) is not None:
         return False
     attempt = attempt_of_death(chunk, mark, time.time(), f"parent of {worker}")
     if attempt is not None:

@@ -27,7 +27,6 @@ from headrace.process.logs import get_logger
 from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.crash_trace import record_death
-from schemas import layout
 from schemas.chunk import Chunk
 from schemas.errors import (
     DeviceLost,
@@ -43,7 +42,8 @@ from schemas.errors import (
 from schemas.job import Job
 from schemas.manifest import Attempt
 from schemas.message import ScoreChunk, parse_message
-from schemas.telemetry import names
+from schemas.names import output_layout
+from schemas.names import telemetry as names
 from workers.commit import Finished, commit, keep_trace
 from workers.engine.device import device_inside, dtypes_of, is_lost, not_served
 from workers.holding import ChunkControl, Held
@@ -118,7 +118,7 @@ def _check_served(job: Job, runtime: Runtime) -> None:
 
 def flags_in(store: Store) -> set[str]:
     """What holds a job back, as its output has it: `cancelled`, `paused`. Raises StorageError."""
-    flags = {"cancelled": layout.CANCELLED, "paused": layout.PAUSED}
+    flags = {"cancelled": output_layout.CANCELLED, "paused": output_layout.PAUSED}
     return {flag for flag, name in flags.items() if store.head(name) is not None}
 
 
@@ -175,7 +175,7 @@ class Run:
             control, dead = self._held.take(number, chunk.rows, uuid.uuid4().hex[:16])
             if dead is not None:
                 death = attempt_of_death(number, dead, time.time(), self._runtime.identity.name)
-                if death is not None and self._work.store.head(layout.part(number)) is None:
+                if death is not None and self._work.store.head(output_layout.part(number)) is None:
                     self._record_death(death, dead)
             if control is None:
                 log.info("chunk.skipped", job=self._work.job.id, chunk=number, reason="leased")
@@ -221,7 +221,7 @@ class Run:
         while self._waiting:
             chunk, control = self._waiting.pop(0)
             try:
-                if self._work.store.head(layout.part(chunk.number)) is None:
+                if self._work.store.head(output_layout.part(chunk.number)) is None:
                     return self._begin(chunk, control, engine)
                 log.info("chunk.skipped", job=self._work.job.id, chunk=chunk.number, reason="done")
                 self._runtime.telemetry.record(names.REDELIVERIES, 1, reason="done")

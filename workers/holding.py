@@ -24,8 +24,8 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
-from schemas import keys
 from schemas.errors import HeadraceError, LeaseLost, Stopped
+from schemas.names import redis_keys
 
 _LOOK_S = 5.0  # chosen: as often as the controller looks for cancel and pause in the store
 _BEAT_S = 1.0  # chosen: progress is for people, and a second is soon enough
@@ -274,14 +274,14 @@ class Held:
         try:
             pipe = self._client.pipeline(transaction=False)
             if live:
-                pipe.hset(keys.live(self._job), mapping=live)
-                pipe.expire(keys.live(self._job), keys.JOB_LIFE_S)
-            pipe.hset(keys.worker(self._worker), mapping=self._told(now, hand))
-            pipe.expire(keys.worker(self._worker), keys.WORKER_LIFE_S)
-            pipe.zadd(keys.WORKERS, {self._worker: now})
-            pipe.zremrangebyscore(keys.WORKERS, 0, now - keys.WORKER_LIFE_S)
-            pipe.expire(keys.WORKERS, keys.WORKER_LIFE_S)
-            pipe.hmget(keys.job(self._job), "cancelled", "paused")
+                pipe.hset(redis_keys.live(self._job), mapping=live)
+                pipe.expire(redis_keys.live(self._job), redis_keys.JOB_LIFE_S)
+            pipe.hset(redis_keys.worker(self._worker), mapping=self._told(now, hand))
+            pipe.expire(redis_keys.worker(self._worker), redis_keys.WORKER_LIFE_S)
+            pipe.zadd(redis_keys.WORKERS, {self._worker: now})
+            pipe.zremrangebyscore(redis_keys.WORKERS, 0, now - redis_keys.WORKER_LIFE_S)
+            pipe.expire(redis_keys.WORKERS, redis_keys.WORKER_LIFE_S)
+            pipe.hmget(redis_keys.job(self._job), "cancelled", "paused")
             cancelled, paused = pipe.execute()[-1]
         except redis.RedisError as error:
             self.redis_away(error)

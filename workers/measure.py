@@ -11,7 +11,7 @@ import psutil
 
 from headrace.process.logs import get_logger
 from headrace.telemetry.provider import Telemetry
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 from workers.engine.device import CPU, memory_of
 from workers.engine.heap import resident_bytes
 from workers.rows import ChunkStats

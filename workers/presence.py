@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from headrace.settings import Settings
-from schemas import keys
+from schemas.names import redis_keys
 from workers.engine.device import dtypes_of
 
 PRESENCE_S = 5.0  # chosen: a third of what counts as gone
@@ -34,12 +34,12 @@ def sign_presence(client: Any, worker: str, facts: dict[str, str]) -> None:
     now = time.time()
     try:
         pipe = client.pipeline(transaction=False)
-        pipe.hset(keys.worker(worker), mapping={**facts, "seen_s": now})
-        pipe.expire(keys.worker(worker), keys.WORKER_LIFE_S)
-        pipe.zadd(keys.WORKERS, {worker: now})
-        pipe.expire(keys.WORKERS, keys.WORKER_LIFE_S)
-        keys.give_life(pipe, facts["queue"])
-        pipe.zremrangebyscore(keys.WORKERS, "-inf", now - keys.WORKER_LIFE_S)
+        pipe.hset(redis_keys.worker(worker), mapping={**facts, "seen_s": now})
+        pipe.expire(redis_keys.worker(worker), redis_keys.WORKER_LIFE_S)
+        pipe.zadd(redis_keys.WORKERS, {worker: now})
+        pipe.expire(redis_keys.WORKERS, redis_keys.WORKER_LIFE_S)
+        redis_keys.give_life(pipe, facts["queue"])
+        pipe.zremrangebyscore(redis_keys.WORKERS, "-inf", now - redis_keys.WORKER_LIFE_S)
         pipe.execute()
     except redis.RedisError:
         return
@@ -49,6 +49,6 @@ def forget_workers(client: Any, names: Sequence[str]) -> None:
     """Nobody counts these workers any more. Raises redis-py's own errors."""
     if names:
         pipe = client.pipeline(transaction=False)
-        pipe.zrem(keys.WORKERS, *names)
-        pipe.delete(*map(keys.worker, names))
+        pipe.zrem(redis_keys.WORKERS, *names)
+        pipe.delete(*map(redis_keys.worker, names))
         pipe.execute()

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from headrace.output.reuse_index import ReuseIndex
 from headrace.storage.store import Store
-from schemas import layout
+from schemas.names import output_layout
 from workers.rows import Late
 
 Reuse = Callable[[Collection[bytes]], Mapping[bytes, Late]]
@@ -61,7 +61,7 @@ class EarlierOutput:
 
     def _part(self, part: int, schema: pa.Schema) -> pa.Table:
         if part not in self._parts:
-            with self._store.open(layout.part(part)) as file:
+            with self._store.open(output_layout.part(part)) as file:
                 names = [*schema.names, "n_tokens", "truncated"]
                 self._parts[part] = pq.ParquetFile(file).read(names, use_threads=False)
             while len(self._parts) > _PARTS_KEPT:

@@ -24,11 +24,11 @@ from headrace.storage.store import Store
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.registry import load_task
 from headrace.telemetry.provider import Telemetry
-from schemas import keys
 from schemas.errors import ModelError
 from schemas.job import Job
 from schemas.message import ScoreChunk
 from schemas.model_name import engine_name, model_name, speed_field
+from schemas.names import redis_keys
 from workers.budgets import BudgetBook, facts_of_job
 from workers.engine.device import (
     device_inside,
@@ -145,9 +145,9 @@ class Runtime:
         self.reject(message.model_dump(mode="json"), why)
         try:
             pipe = self.client.pipeline()
-            pipe.hincrby(keys.job(message.key), "refused", 1)
-            pipe.hset(keys.job(message.key), "refused_why", why)
-            pipe.expire(keys.job(message.key), keys.JOB_LIFE_S)
+            pipe.hincrby(redis_keys.job(message.key), "refused", 1)
+            pipe.hset(redis_keys.job(message.key), "refused_why", why)
+            pipe.expire(redis_keys.job(message.key), redis_keys.JOB_LIFE_S)
             pipe.execute()
         except redis.RedisError as error:
             self.redis_away(error)
@@ -157,8 +157,8 @@ class Runtime:
         try:
             told = {"at_s": time.time(), "chunk": chunk, "why": why[:500], "cause": cause}
             pipe = self.client.pipeline()
-            pipe.hset(keys.job(key), "trouble", json.dumps(told))
-            pipe.expire(keys.job(key), keys.JOB_LIFE_S)
+            pipe.hset(redis_keys.job(key), "trouble", json.dumps(told))
+            pipe.expire(redis_keys.job(key), redis_keys.JOB_LIFE_S)
             pipe.execute()
         except redis.RedisError as error:
             self.redis_away(error)
@@ -217,8 +217,8 @@ class Runtime:
         """Say what the model costs to load: whoever moves workers between queues reckons with it."""
         try:
             pipe = self.client.pipeline(transaction=False)
-            pipe.hset(keys.LOADS, speed_field(job), seconds)
-            pipe.expire(keys.LOADS, keys.SPEEDS_LIFE_S)
+            pipe.hset(redis_keys.LOADS, speed_field(job), seconds)
+            pipe.expire(redis_keys.LOADS, redis_keys.SPEEDS_LIFE_S)
             pipe.execute()
         except redis.RedisError as error:
             self.redis_away(error)

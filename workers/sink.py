@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.storage.store import Store
-from schemas import layout, parquet
+from schemas import parquet
 from schemas.chunk import Chunk
 from schemas.errors import DiskFull, StorageError
 from schemas.job import Job
+from schemas.names import output_layout
 from workers.rows import ChunkStats
 
 # Chosen: row groups that a reader can skip by, and that a worker can hold.
@@ -85,7 +86,7 @@ class PartSink:
         digest = _sha256(self._path)
         size = self._path.stat().st_size
         before_name()
-        won = self._store.create_from_file(layout.part(self._chunk.number), self._path)
+        won = self._store.create_from_file(output_layout.part(self._chunk.number), self._path)
         self._leave()
         return Committed(won, size, digest)
 

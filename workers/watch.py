@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from schemas import keys
+from schemas.names import redis_keys
 from workers.presence import forget_workers
 
 LOOK_S = 1.0  # chosen: a worker's heartbeat comes once a second
@@ -70,7 +70,7 @@ class Watch:
         try:
             pipe = self.client.pipeline(transaction=False)
             for name in names:
-                pipe.hmget(keys.worker(name), "seen_s", "hand", "model")
+                pipe.hmget(redis_keys.worker(name), "seen_s", "hand", "model")
             told = pipe.execute()
             rows = self._rows([_text(hand) for _, hand, _ in told])
         except redis.RedisError:
@@ -97,7 +97,7 @@ class Watch:
             job, attempts = _attempts(hand)
             asked.append(bool(attempts))
             if attempts:
-                pipe.hmget(keys.live(job), attempts)
+                pipe.hmget(redis_keys.live(job), attempts)
         answers = iter(pipe.execute())
         return [repr(next(answers)) if was else "" for was in asked]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from headrace.output.plan_file import PlanTable
 from headrace.output.reuse_index import ReuseIndex
 from headrace.storage.store import Store
-from schemas import layout
 from schemas.chunk import Chunk
 from schemas.errors import MessageRejected, OutOfReach, OutputConflict, UsageError
 from schemas.job import Job, parse_job
 from schemas.message import ScoreChunk
+from schemas.names import output_layout
 from workers.reuse import EarlierOutput
 
 _JOBS_KEPT = 8  # chosen: a worker alternates between a few jobs; a plan of 100,000 chunks is ~10 MB
@@ -65,12 +65,12 @@ class WorkBook:
             store = self._open(message.output)
         except UsageError as error:  # no place, none that is ours to touch, or an extra is missing
             raise OutOfReach(str(error)) from error
-        data = store.read(layout.JOB)
+        data = store.read(output_layout.JOB)
         if data is None:
             where = "a bucket" if store.uri.startswith("s3://") else "a folder"
             raise OutOfReach(f"no job in {store.uri}: is it {where} that this worker's host sees?")
         try:
-            job = parse_job(data, f"{store.uri}/{layout.JOB}")
+            job = parse_job(data, f"{store.uri}/{output_layout.JOB}")
             plan = PlanTable.load(store)
         except OutputConflict as error:
             raise MessageRejected(str(error)) from error

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from headrace.coordination.leases import HELD, Mark
 from headrace.storage.store import Store
-from schemas import layout
 from schemas.manifest import Attempt, parse_attempt
+from schemas.names import output_layout
 
 DEATHS = frozenset({"worker_lost", "timeout"})
 KILLS_TO_CONDEMN = 2
@@ -162,8 +162,8 @@ def attempt_of_death(chunk: int, mark: Mark, now_s: float, seen_by: str) -> Atte
 def read_attempts(store: Store, chunk: int) -> list[Attempt]:
     """The records of a chunk, in the order they were made."""
     found = []
-    for info in store.list(layout.attempts_of(chunk)):
-        named = layout.chunk_and_number_of_attempt(info.name)
+    for info in store.list(output_layout.attempts_of(chunk)):
+        named = output_layout.chunk_and_number_of_attempt(info.name)
         data = store.read(info.name)
         if data is not None and named is not None:
             found.append(parse_attempt(data, *named))
@@ -182,7 +182,7 @@ def record_attempt(store: Store, attempt: Attempt) -> Attempt:
                 return known
         number = max((r.number for r in records), default=0) + 1
         numbered = attempt.model_copy(update={"number": number})
-        name = layout.attempt(attempt.chunk, number)
+        name = output_layout.attempt(attempt.chunk, number)
         if store.create(name, json.dumps(numbered.model_dump(mode="json")).encode()):
             return numbered
         records = read_attempts(store, attempt.chunk)

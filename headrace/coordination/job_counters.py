@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas import keys
 from schemas.manifest import Receipt
+from schemas.names import redis_keys
 
 _AT_ONCE = 500  # chosen: some 300 kB in one go
 
@@ -43,25 +43,25 @@ def begin_counting(
     `job` is the run key; `anew`: at zero in any case, for a part that was counted is gone. Nothing
     is counted before this, or after the job's keys are gone.
     """
-    key = keys.job(job)
+    key = redis_keys.job(job)
     if client.hexists(key, "epoch") and not anew:
         client.hset(key, mapping={**facts, "epoch": epoch})
-        client.expire(key, keys.JOB_LIFE_S)
+        client.expire(key, redis_keys.JOB_LIFE_S)
         return
-    old = [name for name in client.hkeys(key) if name.startswith(keys.STAGE_MS.encode())]
+    old = [name for name in client.hkeys(key) if name.startswith(redis_keys.STAGE_MS.encode())]
     pipe = client.pipeline(transaction=True)
-    pipe.delete(keys.done(job), keys.errors(job), keys.counted(job))
+    pipe.delete(redis_keys.done(job), redis_keys.errors(job), redis_keys.counted(job))
     if old:
         pipe.hdel(key, *old)
-    zero = dict.fromkeys(keys.COUNTERS, 0)
+    zero = dict.fromkeys(redis_keys.COUNTERS, 0)
     pipe.hset(key, mapping={**facts, **zero, "epoch": epoch})
-    pipe.expire(key, keys.JOB_LIFE_S)
+    pipe.expire(key, redis_keys.JOB_LIFE_S)
     pipe.execute()
 
 
 def counted(client: Any, job: str) -> set[int]:
     """The chunks that are in the counters."""
-    bits = np.frombuffer(client.get(keys.counted(job)) or b"", dtype=np.uint8)
+    bits = np.frombuffer(client.get(redis_keys.counted(job)) or b"", dtype=np.uint8)
     found: list[int] = np.flatnonzero(np.unpackbits(bits)).tolist()
     return set(found)
 
@@ -77,19 +77,31 @@ def count_in(client: Any, job: str, receipts: Iterable[Receipt]) -> int:
 
 
 def _each(client: Any, job: str, told: Sequence[tuple[Receipt, bytes]]) -> int:
-    names = (keys.job(job), keys.done(job), keys.errors(job), keys.counted(job))
+    names = (
+        redis_keys.job(job),
+        redis_keys.done(job),
+        redis_keys.errors(job),
+        redis_keys.counted(job),
+    )
     new = 0
     for start in range(0, len(told), _AT_ONCE):
         pipe = client.pipeline(transaction=False)
         for receipt, data in told[start : start + _AT_ONCE]:
-            counters = keys.counters_of(receipt)
+            counters = redis_keys.counters_of(receipt)
             amounts = [
                 word
                 for pair in (*counters.items(), *receipt.errors_by_type.items())
                 for word in pair
             ]
             pipe.eval(
-                _COUNT, 4, *names, receipt.chunk, data, keys.JOB_LIFE_S, len(counters), *amounts
+                _COUNT,
+                4,
+                *names,
+                receipt.chunk,
+                data,
+                redis_keys.JOB_LIFE_S,
+                len(counters),
+                *amounts,
             )
         new += sum(map(int, pipe.execute()))
     return new

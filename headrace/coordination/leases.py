@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from schemas import keys
+from schemas.names import redis_keys
 
 # Take a free chunk. Returns {1, mark left by a dead attempt or ''} or {0, ''}. One that is ours
 # already is taken: redis-py sends a command again when its reply was lost.
@@ -102,7 +102,7 @@ class LeaseBook:
         self._client = client
         self._job = job
         self._ms = max(1, int(lease_s * 1000))
-        self._marks = keys.marks(job)
+        self._marks = redis_keys.marks(job)
         self._take = client.register_script(_TAKE)
         self._hold = client.register_script(_HOLD)
         self._release = client.register_script(_RELEASE)
@@ -111,8 +111,8 @@ class LeaseBook:
     def take(self, chunk: int, mark: Mark) -> tuple[bool, Mark | None]:
         """Whether the chunk is ours now, and the mark of a dead attempt that nobody recorded."""
         taken, old = self._take(
-            keys=[keys.lease(self._job, chunk), self._marks],
-            args=[mark.attempt, self._ms, chunk, mark.dumps(), keys.JOB_LIFE_S],
+            keys=[redis_keys.lease(self._job, chunk), self._marks],
+            args=[mark.attempt, self._ms, chunk, mark.dumps(), redis_keys.JOB_LIFE_S],
         )
         return bool(taken), parse_mark(old) if old else None
 
@@ -120,15 +120,15 @@ class LeaseBook:
         """Renew and write the mark; False when another attempt holds the chunk."""
         return bool(
             self._hold(
-                keys=[keys.lease(self._job, chunk), self._marks],
-                args=[mark.attempt, self._ms, chunk, mark.dumps(), keys.JOB_LIFE_S],
+                keys=[redis_keys.lease(self._job, chunk), self._marks],
+                args=[mark.attempt, self._ms, chunk, mark.dumps(), redis_keys.JOB_LIFE_S],
             )
         )
 
     def release(self, chunk: int, attempt: str) -> None:
         """Give the chunk back; harmless when it is no longer ours."""
-        self._release(keys=[keys.lease(self._job, chunk), self._marks], args=[attempt, chunk])
-        self._client.hdel(keys.live(self._job), attempt)
+        self._release(keys=[redis_keys.lease(self._job, chunk), self._marks], args=[attempt, chunk])
+        self._client.hdel(redis_keys.live(self._job), attempt)
 
     def marks(self) -> dict[int, Mark]:
         """Every mark there is."""
@@ -141,7 +141,7 @@ class LeaseBook:
         numbers = list(chunks)
         if not numbers:
             return set()
-        values = self._client.mget([keys.lease(self._job, c) for c in numbers])
+        values = self._client.mget([redis_keys.lease(self._job, c) for c in numbers])
         return {c for c, v in zip(numbers, values, strict=True) if v is not None}
 
     def dead(self) -> Mapping[int, Mark]:
@@ -153,4 +153,4 @@ class LeaseBook:
     def forget(self, chunk: int, mark: Mark) -> None:
         """Take a dead attempt's mark away, unless another attempt has written its own since."""
         self._drop(keys=[self._marks], args=[chunk, mark.dumps()])
-        self._client.hdel(keys.live(self._job), mark.attempt)
+        self._client.hdel(redis_keys.live(self._job), mark.attempt)

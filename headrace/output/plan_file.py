@@ -13,9 +13,9 @@ import numpy as np
 
 from headrace.formats.input_identity import files_digest
 from headrace.storage.store import Store
-from schemas import layout
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import OutputConflict
+from schemas.names import output_layout
 
 BATCH_CHUNKS = 65_536  # chosen: some 10 MB while it is written, one row group when it is read
 MAX_CHUNKS = 1 << 24  # chosen: 16 times the largest plan we promise; a plan past it is an attack
@@ -108,13 +108,13 @@ class PlanTable:
         Raises:
             OutputConflict: there is none, or it was changed by hand.
         """
-        data = store.read(layout.PLAN)
+        data = store.read(output_layout.PLAN)
         if data is None:
-            raise OutputConflict(f"{store.uri} has no {layout.PLAN}; submit the job again")
-        return cls.from_bytes(data, f"{store.uri}/{layout.PLAN}")
+            raise OutputConflict(f"{store.uri} has no {output_layout.PLAN}; submit the job again")
+        return cls.from_bytes(data, f"{store.uri}/{output_layout.PLAN}")
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: str = layout.PLAN) -> PlanTable:
+    def from_bytes(cls, data: bytes, where: str = output_layout.PLAN) -> PlanTable:
         """The plan in the bytes of a file.
 
         Raises:

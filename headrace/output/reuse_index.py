@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from headrace.storage.store import Store
-from schemas import layout, parquet
+from schemas import parquet
+from schemas.names import output_layout
 
 
 def write_index(path: Path, store: Store, parts: Iterable[int]) -> int:
@@ -48,7 +49,7 @@ def _hashes_of(store: Store, part: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with store.open(layout.part(part)) as file:
+    with store.open(output_layout.part(part)) as file:
         table = pq.ParquetFile(file).read(["text_hash", "status"], use_threads=False)
     ok = (
         pc.equal(table["status"].cast("string"), parquet.OK)
@@ -80,9 +81,9 @@ class ReuseIndex:
         import pyarrow as pa
 
         if store.uri.startswith("s3://"):
-            source: Any = store.open(layout.REUSE)
+            source: Any = store.open(output_layout.REUSE)
         else:
-            source = pa.memory_map(f"{store.uri}/{layout.REUSE}")
+            source = pa.memory_map(f"{store.uri}/{output_layout.REUSE}")
         return cls(pa.ipc.open_file(source).read_all())
 
     def find(self, hashes: Collection[bytes]) -> dict[bytes, tuple[int, int]]:

@@ -22,7 +22,7 @@ from headrace.process.redact import (
     redact,
 )
 from schemas.errors import HeadraceError, error_type_of
-from schemas.telemetry.log_names import LOG_FIELDS
+from schemas.names.log_events import LOG_FIELDS
 
 if TYPE_CHECKING:
     from rich.console import Console

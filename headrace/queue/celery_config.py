@@ -16,9 +16,9 @@ from headrace.queue.redis_connection import (
     celery_url,
     connect,
 )
-from schemas import keys
 from schemas.errors import BrokerError
 from schemas.message import SCORE_CHUNK, ScoreChunk
+from schemas.names import redis_keys
 
 # Chosen, not needed: a message lives in `unacked` for milliseconds only (early acknowledgement,
 # no prefetch), and the controller does not wait for Celery to restore one.
@@ -55,7 +55,7 @@ def config(broker_url: str) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
-            "global_keyprefix": keys.QUEUE_PREFIX,
+            "global_keyprefix": redis_keys.QUEUE_PREFIX,
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "socket_keepalive": True,
             "socket_connect_timeout": CONNECT_TIMEOUT_S,

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from schemas import keys
+from schemas.names import redis_keys
 
 KEPT = 1_000  # chosen: enough to see what somebody sends, little enough for Redis
 
@@ -15,7 +15,7 @@ def put_aside(client: Any, body: Any, why: str) -> None:
     """Keep the message, cut short. Raises redis-py's own errors."""
     kept = json.dumps({"at_s": time.time(), "why": why, "body": body}, default=repr)[:4096]
     pipe = client.pipeline()
-    pipe.lpush(keys.REJECTED, kept)
-    pipe.ltrim(keys.REJECTED, 0, KEPT - 1)
-    pipe.expire(keys.REJECTED, keys.JOB_LIFE_S)
+    pipe.lpush(redis_keys.REJECTED, kept)
+    pipe.ltrim(redis_keys.REJECTED, 0, KEPT - 1)
+    pipe.expire(redis_keys.REJECTED, redis_keys.JOB_LIFE_S)
     pipe.execute()

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from schemas import keys
 from schemas.errors import MessageRejected
 from schemas.message import ScoreChunk, parse_message
+from schemas.names import redis_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,17 @@ class Ledger:
         """Note a message before it is sent; `tag` is its id at Celery."""
         entry = {"at_s": time.time(), "message": message.model_dump(mode="json")}
         pipe = self.client.pipeline(transaction=False)
-        pipe.hset(keys.sent(queue), tag, json.dumps(entry))
-        pipe.expire(keys.sent(queue), keys.JOB_LIFE_S)
+        pipe.hset(redis_keys.sent(queue), tag, json.dumps(entry))
+        pipe.expire(redis_keys.sent(queue), redis_keys.JOB_LIFE_S)
         pipe.execute()
 
     def take(self, queue: str, tag: str) -> bool:
         """Whether the message is still wanted; it stands in the ledger no more."""
-        return bool(self.client.hdel(keys.sent(queue), tag))
+        return bool(self.client.hdel(redis_keys.sent(queue), tag))
 
     def read(self, queue: str) -> dict[str, Sent]:
         """Every entry of a queue, by tag."""
-        stored = self.client.hgetall(keys.sent(queue)).items()
+        stored = self.client.hgetall(redis_keys.sent(queue)).items()
         found = {tag.decode(): _entry(raw) for tag, raw in stored}
         return {tag: sent for tag, sent in found.items() if sent is not None}
 

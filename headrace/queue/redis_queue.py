@@ -10,9 +10,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from schemas import keys
 from schemas.errors import MessageRejected
 from schemas.message import ScoreChunk, parse_message
+from schemas.names import redis_keys
 
 # A message in `unacked` is on its way into a worker for milliseconds (no prefetch, early
 # acknowledgement). One that stands there this long belongs to a worker that died.
@@ -48,9 +48,9 @@ def read_queue(client: Any, queue: str, now_s: float | None = None) -> QueueView
     """The queue as it is. Raises redis-py's own errors."""
     now = time.time() if now_s is None else now_s
     pipe = client.pipeline(transaction=True)
-    pipe.lrange(keys.QUEUE_PREFIX + queue, 0, -1)
-    pipe.hgetall(f"{keys.QUEUE_PREFIX}unacked")
-    pipe.zrangebyscore(f"{keys.QUEUE_PREFIX}unacked_index", now - FRESH_S, "+inf")
+    pipe.lrange(redis_keys.QUEUE_PREFIX + queue, 0, -1)
+    pipe.hgetall(f"{redis_keys.QUEUE_PREFIX}unacked")
+    pipe.zrangebyscore(f"{redis_keys.QUEUE_PREFIX}unacked_index", now - FRESH_S, "+inf")
     waiting, unacked, fresh = pipe.execute()
     raw = [*waiting, *_payloads(unacked, set(fresh))]
     found = [m for m in map(message_in, raw) if m is not None]
@@ -60,22 +60,22 @@ def read_queue(client: Any, queue: str, now_s: float | None = None) -> QueueView
 def keep_alive(client: Any, queue: str) -> None:
     """Have the keys of a queue, and the list of jobs, end only when no controller comes any more."""
     pipe = client.pipeline(transaction=False)
-    keys.give_life(pipe, queue)
-    pipe.expire(keys.JOBS, keys.JOB_LIFE_S)
+    redis_keys.give_life(pipe, queue)
+    pipe.expire(redis_keys.JOBS, redis_keys.JOB_LIFE_S)
     pipe.execute()
 
 
 def tell_of_job(client: Any, key: str, output: str) -> None:
     """Put a job where controllers look."""
     pipe = client.pipeline(transaction=False)
-    pipe.hset(keys.JOBS, key, output)
-    pipe.expire(keys.JOBS, keys.JOB_LIFE_S)
+    pipe.hset(redis_keys.JOBS, key, output)
+    pipe.expire(redis_keys.JOBS, redis_keys.JOB_LIFE_S)
     pipe.execute()
 
 
 def purge(client: Any, queue: str, job: str) -> int:
     """Take the messages of a job out of its queue; returns how many there were."""
-    key = keys.QUEUE_PREFIX + queue
+    key = redis_keys.QUEUE_PREFIX + queue
     gone = 0
     for raw in client.lrange(key, 0, -1):
         message = message_in(raw)
@@ -86,7 +86,7 @@ def purge(client: Any, queue: str, job: str) -> int:
 
 def take_back(client: Any, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
     """Take the waiting messages of these jobs out of the queue; returns those that we really got."""
-    key = keys.QUEUE_PREFIX + queue
+    key = redis_keys.QUEUE_PREFIX + queue
     found: list[ScoreChunk] = []
     for raw in client.lrange(key, 0, -1):
         message = message_in(raw)
@@ -97,7 +97,7 @@ def take_back(client: Any, queue: str, jobs: AbstractSet[str]) -> list[ScoreChun
 
 def forget_unacked(client: Any, job: str) -> None:
     """Take away what a worker took and died with before it said so: kombu would send it later."""
-    unacked, index = f"{keys.QUEUE_PREFIX}unacked", f"{keys.QUEUE_PREFIX}unacked_index"
+    unacked, index = f"{redis_keys.QUEUE_PREFIX}unacked", f"{redis_keys.QUEUE_PREFIX}unacked_index"
     for tag, value in client.hgetall(unacked).items():
         found = [message_in(raw) for raw in _payloads({tag: value}, {tag})]
         if any(m is not None and m.key == job for m in found):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import MissingExtra
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -20,7 +20,7 @@ from headrace.settings import metrics_folder
 from headrace.tracing.spans import named
 from headrace.tracing.trace_file import SpanRow
 from schemas.errors import MissingExtra
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter

@@ -29,7 +29,7 @@ from headrace.tracing.stages import (
 )
 from headrace.tracing.trace_file import SpanRow, Value
 from schemas.errors import LeaseLost, Stopped, error_type_of
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 
 class Stage(Protocol):

@@ -14,10 +14,10 @@ from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import ChunkObservation, Emitter
 from headrace.tracing.spans import safe_message, traceparent
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
-from schemas import layout
 from schemas.errors import HeadraceError
 from schemas.job import Job
 from schemas.manifest import Attempt
+from schemas.names import output_layout
 
 log = get_logger(__name__)
 
@@ -39,7 +39,7 @@ def record_death(
 
 def _keep(job: Job, store: Store, attempt: Attempt, spans: list[SpanRow]) -> None:
     try:
-        store.create(layout.trace(attempt.chunk, attempt.attempt), spans_to_parquet(spans))
+        store.create(output_layout.trace(attempt.chunk, attempt.attempt), spans_to_parquet(spans))
     except HeadraceError as error:
         log.warning(
             "trace.not_written", job=job.id, chunk=attempt.chunk, reason=safe_message(error)

@@ -33,10 +33,10 @@ from headrace.tracing.trace_file import (
     Value,
     spans_to_parquet,
 )
-from schemas import layout
 from schemas.errors import HeadraceError, error_type_of
 from schemas.job import Job
-from schemas.telemetry import names
+from schemas.names import output_layout
+from schemas.names import telemetry as names
 
 log = get_logger(__name__)
 
@@ -134,7 +134,7 @@ class JobTrace:
             return False
         try:
             return store.create(
-                f"{layout.TRACES}job-{self._run}.parquet", spans_to_parquet(self._rows)
+                f"{output_layout.TRACES}job-{self._run}.parquet", spans_to_parquet(self._rows)
             )
         except HeadraceError as error:
             log.warning(

@@ -14,7 +14,7 @@ from headrace.tracing.trace_file import (
     Value,
 )
 from schemas.errors import HeadraceError, error_type_of
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 _TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}$")
 

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from headrace.storage.retry_count import retries_of_thread
 from headrace.tracing.trace_file import Value
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 SAMPLES = 256
 """Call durations kept for a stage; chosen: p95 is good to some 1.5 points, for 2 kB a chunk."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import InputUnreadable
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 Value = str | int | float | bool
 Kind = Literal["INTERNAL", "CLIENT", "PRODUCER", "CONSUMER"]

@@ -12,8 +12,8 @@ from headrace.storage.store import Store
 from producers.commands.session import err, out, settings_of
 from producers.show_verdict import render_verdict
 from producers.verify import verify
-from schemas import layout
 from schemas.errors import ExitCode
+from schemas.names import output_layout
 
 
 def _store(output: str, settings: Settings) -> Store:
@@ -69,8 +69,8 @@ def write_report(output: str, to: str | None, jaeger: str | None, *, with_texts:
     store = _store(output, settings)
     page = build_report(store, settings, with_texts=with_texts, jaeger=jaeger)
     if to is None:
-        store.replace(layout.REPORT, page.encode())
-        out.print(f"{store.uri}/{layout.REPORT}", highlight=False, soft_wrap=True)
+        store.replace(output_layout.REPORT, page.encode())
+        out.print(f"{store.uri}/{output_layout.REPORT}", highlight=False, soft_wrap=True)
     else:
         Path(to).write_text(page)
         out.print(to, highlight=False, soft_wrap=True)

@@ -11,16 +11,16 @@ import redis
 from headrace.process.numbers import plural
 from producers.commands.session import broker_if_any, find_job, job_in, out, settings_of
 from producers.commands.status import remember
-from schemas import keys, layout
 from schemas.errors import ExitCode, OutputConflict
+from schemas.names import output_layout, redis_keys
 
 
 def cancel_job(where: str, flags: dict[str, Any]) -> int:
-    return _flag(where, flags, layout.CANCELLED, "cancelled")
+    return _flag(where, flags, output_layout.CANCELLED, "cancelled")
 
 
 def pause_job(where: str, flags: dict[str, Any]) -> int:
-    return _flag(where, flags, layout.PAUSED, "paused")
+    return _flag(where, flags, output_layout.PAUSED, "paused")
 
 
 def clean_output(output: str, flags: dict[str, Any], *, force: bool) -> int:
@@ -34,7 +34,7 @@ def clean_output(output: str, flags: dict[str, Any], *, force: bool) -> int:
     """
     settings = settings_of(flags)
     job, store = job_in(output, settings)
-    if store.head(layout.MANIFEST) is None and not force:
+    if store.head(output_layout.MANIFEST) is None and not force:
         raise OutputConflict(
             f"job {job.id} has not ended: a worker may be writing to {store.uri}. When none is, say so "
             "with --force"
@@ -49,14 +49,14 @@ def _flag(
 ) -> int:
     settings = settings_of(flags)
     job, store = find_job(where, settings)
-    if store.head(layout.MANIFEST) is not None:
+    if store.head(output_layout.MANIFEST) is not None:
         out.print(f"job {job.id} has ended already; nothing to do", highlight=False)
         return ExitCode.OK
     store.create(name, json.dumps({"reason": f"{state} by request", "at_s": time.time()}).encode())
     broker = broker_if_any(settings, job)
     if broker is not None:
         try:
-            broker.client.hset(keys.job(job.key), state, "1")
+            broker.client.hset(redis_keys.job(job.key), state, "1")
         except redis.RedisError:
             pass  # the controller copies it from the store within seconds
     remember(settings, job, state)

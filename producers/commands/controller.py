@@ -16,9 +16,9 @@ from producers.commands.session import job_in, needed_broker, registry_of, setti
 from producers.commands.status import remember
 from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
-from schemas import keys
 from schemas.errors import ExitCode, HeadraceError, error_type_of
-from schemas.telemetry import names
+from schemas.names import redis_keys
+from schemas.names import telemetry as names
 
 log = get_logger(__name__)
 
@@ -72,7 +72,7 @@ def run_controller(flags: dict[str, Any]) -> int:
 def _has_news(client: Any, controller: Controller) -> bool:
     """Whether somebody has just told Redis of a job that we do not know."""
     try:
-        return any(not controller.knows(key.decode()) for key in client.hkeys(keys.JOBS))
+        return any(not controller.knows(key.decode()) for key in client.hkeys(redis_keys.JOBS))
     except redis.RedisError:
         return False
 
@@ -82,7 +82,7 @@ def _look(controller: Controller, settings: Settings, client: Any, unreadable: s
     outputs: set[str] = set()
     try:
         outputs |= {entry.output for entry in registry_of(settings).running()}
-        outputs |= {output.decode() for output in client.hvals(keys.JOBS)}
+        outputs |= {output.decode() for output in client.hvals(redis_keys.JOBS)}
     except (HeadraceError, redis.RedisError) as error:
         log.warning("broker.unreachable", error_type=error_type_of(error))
     for output in sorted(outputs - unreadable):

@@ -19,10 +19,10 @@ from producers.controller import Controller
 from producers.finishing import tell
 from producers.progress import duration, show_progress
 from producers.snapshot import Snapshot, take_snapshot
-from schemas import layout
 from schemas.errors import ExitCode, HeadraceError
 from schemas.job import Job
 from schemas.manifest import parse_manifest
+from schemas.names import output_layout
 
 log = get_logger(__name__)
 
@@ -120,15 +120,17 @@ def conclude(now: Snapshot, store: Store, *, as_json: bool, seconds: float) -> i
     else:
         for line in summary(now, seconds):
             out.print(line, highlight=False, soft_wrap=True)
-        is_there = store.head(layout.REPORT) is not None
-        report = f"{now.output}/{layout.REPORT}" if is_there else f"headrace report {now.output}"
+        is_there = store.head(output_layout.REPORT) is not None
+        report = (
+            f"{now.output}/{output_layout.REPORT}" if is_there else f"headrace report {now.output}"
+        )
         out.print(f"  report  {report}", highlight=False, soft_wrap=True)
     return _CODES.get(now.state, ExitCode.OK)
 
 
 def tell_if_ended_elsewhere(job: Job, store: Store, controller: Controller) -> None:
     """Tell `--on-finish` of a job that another controller ended: that one knows no hook of ours."""
-    data = store.read(layout.MANIFEST)
+    data = store.read(output_layout.MANIFEST)
     if job.key not in controller.ended and data is not None:
         tell(job, parse_manifest(data, store.uri), controller.on_finish)
 
@@ -138,7 +140,7 @@ def write_report_if_able(store: Store, settings: Settings) -> None:
     from producers.report import build_report
 
     try:
-        store.replace(layout.REPORT, build_report(store, settings).encode())
+        store.replace(output_layout.REPORT, build_report(store, settings).encode())
     except HeadraceError as error:
         log.info("job.finished", reason=f"no report: {error}")
 

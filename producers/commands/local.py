@@ -22,8 +22,8 @@ from headrace.settings import (
     state_folder,
 )
 from producers.worker_door import worker_door
-from schemas import layout
 from schemas.errors import ExitCode, HeadraceError
+from schemas.names import output_layout
 
 # The fleet itself waits for its workers' grace and ten seconds; it is given a little more.
 _EXTRA_S = 15.0
@@ -176,4 +176,4 @@ def run_from_cold(
 
 def _is_new(output: str) -> bool:
     """Whether a folder of this machine holds no job; of other places that is not asked yet."""
-    return "://" not in output and not (Path(output) / layout.JOB).exists()
+    return "://" not in output and not (Path(output) / output_layout.JOB).exists()

@@ -49,10 +49,10 @@ from producers.known_speeds import learn
 from producers.nearby import told_nearby
 from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
-from schemas import keys, layout
 from schemas.errors import ConfigError, ExitCode, OutputConflict
 from schemas.job import Job
 from schemas.manifest import Attempt, parse_manifest
+from schemas.names import output_layout, redis_keys
 
 
 def run_job(
@@ -158,11 +158,11 @@ def retry_parked(
     job, store = job_in(output, settings)
     check_unchanged(job, store, settings)
     count = 0
-    for info in list(store.list(layout.PARKED)):
-        chunk = layout.chunk_of_record(info.name)
+    for info in list(store.list(output_layout.PARKED)):
+        chunk = output_layout.chunk_of_record(info.name)
         if chunk is None:
             continue
-        if store.head(layout.part(chunk)) is None:
+        if store.head(output_layout.part(chunk)) is None:
             _forgive(store, chunk)
             count += 1
         store.delete(info.name)
@@ -195,9 +195,9 @@ def _on_fleet_or_here(
     if settings.broker_url is None:
         return _drive_here(job, store, settings, trace, telemetry, time.time(), as_json=as_json)
     broker = broker_of(settings.broker_url.get_secret_value(), settings, warn=True)
-    broker.client.hdel(keys.job(job.key), "cancelled", "paused", "epoch")
+    broker.client.hdel(redis_keys.job(job.key), "cancelled", "paused", "epoch")
     tell_of_job(broker.client, job.key, job.output)
-    if wait or not broker.client.exists(keys.CONTROLLER):
+    if wait or not broker.client.exists(redis_keys.CONTROLLER):
         return drive(job, store, broker, trace, telemetry, as_json=as_json, settings=settings)
     err.print(f"handed to the controller: headrace watch {job.id}", highlight=False)
     return ExitCode.OK
@@ -266,7 +266,7 @@ def _interrupted(job: Job, *, as_json: bool) -> int:
 
 
 def _is_finished(store: Store) -> bool:
-    data = store.read(layout.MANIFEST)
+    data = store.read(output_layout.MANIFEST)
     try:
         return data is not None and parse_manifest(data, store.uri).state == "finished"
     except OutputConflict:  # damaged: written anew at the end
@@ -275,10 +275,10 @@ def _is_finished(store: Store) -> bool:
 
 def _wake(store: Store) -> None:
     """Take away what holds a job back: cancel, pause, and the record of an end that was none."""
-    for name in (layout.CANCELLED, layout.PAUSED):
+    for name in (output_layout.CANCELLED, output_layout.PAUSED):
         store.delete(name)
     if not _is_finished(store):
-        store.delete(layout.MANIFEST)
+        store.delete(output_layout.MANIFEST)
 
 
 def _forgive(store: Store, chunk: int) -> None:

@@ -23,9 +23,9 @@ from headrace.storage.open import normalise_uri, open_store
 from headrace.storage.store import Store
 from producers.nearby import url_nearby
 from producers.registry import Registry, open_registry
-from schemas import layout
 from schemas.errors import BrokerError, ConfigError, JobNotFound
 from schemas.job import Job, parse_job
+from schemas.names import output_layout
 
 err = Console(stderr=True)
 out = Console()
@@ -102,10 +102,10 @@ def job_in(output: str, settings: Settings) -> tuple[Job, Store]:
         JobNotFound: the output holds none.
     """
     store = open_store(normalise_uri(output), settings)
-    data = store.read(layout.JOB)
+    data = store.read(output_layout.JOB)
     if data is None:
         raise JobNotFound(f"{store.uri} holds no job of headrace")
-    return parse_job(data, f"{store.uri}/{layout.JOB}"), store
+    return parse_job(data, f"{store.uri}/{output_layout.JOB}"), store
 
 
 def find_job(where: str, settings: Settings) -> tuple[Job, Store]:

@@ -29,9 +29,9 @@ from producers.device_hint import guess_device
 from producers.known_speeds import of_fleet
 from producers.snapshot import take_snapshot
 from producers.workers_seen import hint_of, read_workers
-from schemas import keys
 from schemas.errors import ConfigError, ExitCode
 from schemas.job import Job
+from schemas.names import redis_keys
 
 
 def submit_job(
@@ -66,7 +66,7 @@ def submit_job(
             _say(job, is_new, as_json=as_json)
         if wait:
             return drive(job, store, broker, trace, telemetry, as_json=as_json, settings=settings)
-        if not broker.client.exists(keys.CONTROLLER):
+        if not broker.client.exists(redis_keys.CONTROLLER):
             err.print(
                 "[yellow]warning:[/] no controller is running at this broker, so nothing is published yet: "
                 "start `headrace controller`, or submit with --wait",

@@ -23,10 +23,10 @@ from producers.report.from_traces import (
     mean_stages,
     read_traces,
 )
-from schemas import layout
 from schemas.errors import JobNotFound
 from schemas.job import Job, parse_job
 from schemas.manifest import Manifest, Receipt, parse_manifest
+from schemas.names import output_layout
 
 _THREADS = 16
 
@@ -53,10 +53,10 @@ def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts
     Raises:
         JobNotFound: the output holds no job.
     """
-    data = store.read(layout.JOB)
+    data = store.read(output_layout.JOB)
     if data is None:
-        raise JobNotFound(f"{store.uri} holds no job: there is no {layout.JOB}")
-    job = parse_job(data, f"{store.uri}/{layout.JOB}")
+        raise JobNotFound(f"{store.uri} holds no job: there is no {output_layout.JOB}")
+    job = parse_job(data, f"{store.uri}/{output_layout.JOB}")
     receipts = _receipts(store, job)
     manifest = _manifest(store) or fold(
         job, receipts, [], finished_s=now_s, versions=job.versions, stopped=("running", "")
@@ -75,7 +75,7 @@ def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts
 
 
 def _manifest(store: Store) -> Manifest | None:
-    data = store.read(layout.MANIFEST)
+    data = store.read(output_layout.MANIFEST)
     return parse_manifest(data, store.uri) if data is not None else None
 
 
@@ -87,7 +87,7 @@ def _receipts(store: Store, job: Job) -> list[Receipt]:
 
 
 def _receipt(store: Store, job: Job, chunk: int) -> Receipt:
-    data = store.read(layout.receipt(chunk))
+    data = store.read(output_layout.receipt(chunk))
     if data is not None:
         try:
             return Receipt.model_validate_json(data)

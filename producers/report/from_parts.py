@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 
 from headrace.storage.store import Store
 from producers.report.from_traces import evenly
-from schemas import layout, parquet
+from schemas import parquet
 from schemas.errors import error_types
 from schemas.job import Job
 from schemas.manifest import Receipt
+from schemas.names import output_layout
 
 ReadText = Callable[[str, str, int], str | None]
 """From a file's URI, the text column and the row within the file to the text."""
@@ -85,7 +86,7 @@ def sample_rows(store: Store, chunks: list[int]) -> RowSample:
 def _columns(store: Store, chunk: int) -> pa.Table | None:
     wanted = {"n_tokens", "predicted_label", "score", "entities"}
     try:
-        with store.open(layout.part(chunk)) as file, pq.ParquetFile(file) as part:
+        with store.open(output_layout.part(chunk)) as file, pq.ParquetFile(file) as part:
             return part.read(columns=[n for n in part.schema_arrow.names[1:] if n in wanted])
     except (OSError, pa.ArrowException):
         return None  # a part that is gone is `verify`'s business
@@ -120,7 +121,7 @@ def _examples(
     store: Store, chunk: int, kind: str, text_column: str, ask: ReadText | None
 ) -> Iterator[Example]:
     """Some rows of a part that failed so."""
-    with store.open(layout.part(chunk)) as file, pq.ParquetFile(file) as part:
+    with store.open(output_layout.part(chunk)) as file, pq.ParquetFile(file) as part:
         id_column = part.schema_arrow.names[0]
         table = part.read(columns=[id_column, "error_type", "error_message"])
         facts = {k.decode(): v.decode() for k, v in (part.metadata.metadata or {}).items()}

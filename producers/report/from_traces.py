@@ -12,9 +12,9 @@ import numpy as np
 
 from headrace.storage.store import Store
 from headrace.tracing.trace_file import SpanRow, read_spans
-from schemas import layout
 from schemas.errors import HeadraceError
-from schemas.telemetry import names
+from schemas.names import output_layout
+from schemas.names import telemetry as names
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
 def read_traces(store: Store) -> list[list[SpanRow]]:
     """Spans by attempt: all attempts of chunks that had several, and a sample of the others."""
     by_chunk: dict[str, list[str]] = defaultdict(list)
-    for info in store.list(f"{layout.TRACES}part-"):
+    for info in store.list(f"{output_layout.TRACES}part-"):
         by_chunk[info.name.split("-")[1]].append(info.name)
     several = [n for files in by_chunk.values() if len(files) > 1 for n in files]
     single = [files[0] for files in by_chunk.values() if len(files) == 1]

@@ -23,8 +23,8 @@ from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 from producers.controller import Controller
-from schemas import keys, layout
 from schemas.manifest import Attempt, Manifest
+from schemas.names import output_layout, redis_keys
 from tests.acceptance.wire import Wire
 from tests.conftest import wait_until
 from tests.fake_jobs import FakeJob
@@ -187,7 +187,7 @@ class Fleet:
 
     def rows_live(self, job: FakeJob) -> int:
         """Rows scored in chunks that are not committed yet, as the workers' heartbeats tell."""
-        told = self.client.hvals(keys.live(job.job.key))
+        told = self.client.hvals(redis_keys.live(job.job.key))
         return sum(int(json.loads(value)["rows"]) for value in told)
 
     def last_words(self) -> str:
@@ -245,7 +245,7 @@ def pass_time(fleet: Fleet, seconds: float) -> None:
 
 
 def parts(job: FakeJob) -> list[str]:
-    return [info.name for info in job.store.list(layout.DATA)]
+    return [info.name for info in job.store.list(output_layout.DATA)]
 
 
 def attempts(job: FakeJob) -> dict[int, list[Attempt]]:

@@ -14,13 +14,13 @@ import pytest
 
 from headrace.queue.celery_config import send
 from headrace.queue.redis_queue import read_queue
-from schemas import keys, layout
 from schemas.message import ScoreChunk
+from schemas.names import output_layout, redis_keys
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts, pass_time
 from tests.fake_jobs import FakeJob, make_job
 
-QUEUE = keys.QUEUE_PREFIX + "default"
+QUEUE = redis_keys.QUEUE_PREFIX + "default"
 
 
 def job_of(folder: Path, chunks: int) -> FakeJob:
@@ -58,7 +58,7 @@ def test_3_deleted_messages_are_put_back(
     for _ in range(deletions):
         before = len(parts(job))
         began = time.monotonic()
-        fleet.client.delete(QUEUE, f"{keys.QUEUE_PREFIX}unacked")
+        fleet.client.delete(QUEUE, f"{redis_keys.QUEUE_PREFIX}unacked")
         fleet.wait(lambda: read_queue(fleet.client, "default").chunks or job.manifest(), 60)
         slowest = max(slowest, time.monotonic() - began)
         fleet.until_parts(job, min(before + chance.randint(2, 12), 60))
@@ -104,7 +104,7 @@ def test_4_redis_killed_and_started_again(
     cancelled = job_of(tmp_path / "b", 600)  # a minute of work and more: never over before its end
     fleet, job = started(make_fleet, tmp_path / "a", 50, chance, persist, cancelled)
     fleet.until_parts(cancelled, 1)
-    cancelled.store.create(layout.CANCELLED, b'{"reason": "by hand"}')
+    cancelled.store.create(output_layout.CANCELLED, b'{"reason": "by hand"}')
     fleet.redis.kill()
     down_s = scale.of(3, 60)
     pass_time(fleet, down_s)
@@ -213,12 +213,12 @@ def test_a_controller_that_dies_is_replaced_within_fifteen_seconds(
     make_fleet: MakeFleet, tmp_path: Path, chance: random.Random, say: Say
 ) -> None:
     fleet, job = started(make_fleet, tmp_path, 200, chance)
-    holder = fleet.client.get(keys.lock(job.job.key))
+    holder = fleet.client.get(redis_keys.lock(job.job.key))
     second = fleet.another_controller()
     second.add(job.job, job.store)
     fleet.stop_controller()  # without giving its lock back, as kill -9 leaves it
     began = time.monotonic()
-    fleet.wait(lambda: fleet.client.get(keys.lock(job.job.key)) not in (None, holder), 20)
+    fleet.wait(lambda: fleet.client.get(redis_keys.lock(job.job.key)) not in (None, holder), 20)
     took = time.monotonic() - began
     fleet.until_ended(job)
     job.check()
@@ -249,7 +249,9 @@ def test_what_a_neighbour_writes_into_the_queue_is_put_aside_and_ends_no_worker(
     fleet.client.rpush(QUEUE, raw)  # an old message: its chunk has been done by then, or is
     fleet.until_ended(job)
     job.check()
-    fleet.wait(lambda: fleet.client.llen(keys.REJECTED) > len(pushed), 20, "all to be put aside")
+    fleet.wait(
+        lambda: fleet.client.llen(redis_keys.REJECTED) > len(pushed), 20, "all to be put aside"
+    )
     assert attempts(job) == {}
     assert [worker.pid for worker in fleet.workers] == pids
     say("door", f"{len(pushed) + 1} forged messages put aside and counted, no worker ended")

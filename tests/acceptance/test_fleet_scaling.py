@@ -27,9 +27,9 @@ from headrace.settings import load_settings
 from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
 from producers.workers_seen import read_workers
-from schemas import keys, layout
 from schemas.errors import ExitCode
 from schemas.model_name import speed_field
+from schemas.names import output_layout, redis_keys
 from tests.acceptance.conftest import IS_LONG
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job
@@ -200,8 +200,11 @@ def test_scale_in_reworks_at_most_the_chunk_in_hand(
         fleet.stop()
         thread.join(60)
         client.close()
-    assert [i.name for i in job.store.list(layout.ATTEMPTS)] == []
-    begun = sum(i.name.startswith(f"{layout.TRACES}part-") for i in job.store.list(layout.TRACES))
+    assert [i.name for i in job.store.list(output_layout.ATTEMPTS)] == []
+    begun = sum(
+        i.name.startswith(f"{output_layout.TRACES}part-")
+        for i in job.store.list(output_layout.TRACES)
+    )
     assert begun <= job.job.chunks + 2, "more than the chunk in hand and the one read ahead"
 
 
@@ -245,8 +248,8 @@ def test_workers_move_to_another_queue_when_theirs_is_dry_and_it_pays(
     corpus = [f"c{i}" for i in range(1_500)]
     large = make_job(tmp_path / "large", corpus, chunk_rows=50, params=slow, queue="large")
     # of the night before; the plan's bytes make 5 tokens a row
-    redis_client.hset(keys.SPEEDS, speed_field(large.job), 200.0)
-    redis_client.hset(keys.LOADS, speed_field(large.job), 0.5)
+    redis_client.hset(redis_keys.SPEEDS, speed_field(large.job), 200.0)
+    redis_client.hset(redis_keys.LOADS, speed_field(large.job), 0.5)
     with _two_queues(redis_url) as (fleet, watch):
         house.controller.add(small.job, small.store)
         wait_until(small.manifest, 60, "the small job to end")

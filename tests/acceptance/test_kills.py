@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from schemas import layout
+from schemas.names import output_layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts
 from tests.fake_jobs import FakeJob, make_job
@@ -23,7 +23,7 @@ class Reader(threading.Thread):
 
     def __init__(self, job: FakeJob) -> None:
         super().__init__(daemon=True)
-        self._folder = Path(job.store.uri) / layout.DATA
+        self._folder = Path(job.store.uri) / output_layout.DATA
         self.stop = threading.Event()
         self.opened: set[str] = set()
         self.broken: list[str] = []

@@ -20,9 +20,9 @@ import pytest
 
 from headrace.queue.redis_queue import read_queue
 from headrace.storage.local import LocalStore
-from schemas import layout
 from schemas.errors import ExitCode
 from schemas.job import parse_job
+from schemas.names import output_layout
 from tests.acceptance.conftest import MakeFleet, Say
 from tests.acceptance.fleet_harness import Fleet, lines
 from tests.fake_jobs import make_job
@@ -67,16 +67,16 @@ class Submitter:
         return process
 
     def parts(self) -> int:
-        return sum(1 for _ in self.store.list(layout.DATA))
+        return sum(1 for _ in self.store.list(output_layout.DATA))
 
     def job_id(self) -> str:
-        data = self.store.read(layout.JOB)
+        data = self.store.read(output_layout.JOB)
         assert data is not None
         return parse_job(data, "job").id
 
     def check(self) -> None:
         """Every row of the corpus once, with its own answer."""
-        found = ds.dataset(self.output / layout.DATA, format="parquet").to_table()
+        found = ds.dataset(self.output / output_layout.DATA, format="parquet").to_table()
         rows = sorted(zip(found["id"].to_pylist(), found["digest"].to_pylist(), strict=True))
         assert rows == [(n, digest_of(text)) for n, text in enumerate(self.texts)]
 
@@ -117,7 +117,7 @@ def test_13_two_submitters_of_one_job_make_one_job_and_another_is_refused(
     us = make_submitter(fleet, 1_200)
     both = [us.submit(), us.submit()]
     other = None
-    fleet.wait(lambda: us.store.head(layout.JOB), 60, "the job")
+    fleet.wait(lambda: us.store.head(output_layout.JOB), 60, "the job")
     other = us.submit("--limit", "7")
     code, _, err = end_of(other, fleet)
     assert (code, us.output.name in err) == (ExitCode.OUTPUT_CONFLICT, True)

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.tracing.trace_file import SpanRow
 from producers.replay_traces import send_traces
-from schemas import layout
-from schemas.telemetry import log_names, names
+from schemas.names import log_events, output_layout
+from schemas.names import telemetry as names
 from tests.acceptance.night import (
     KILLS,
     NULL,
@@ -46,10 +46,10 @@ def seen(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_every_row_came_to_its_end(seen: Night) -> None:
-    manifest = json.loads(seen.store.read(layout.MANIFEST) or b"")
+    manifest = json.loads(seen.store.read(output_layout.MANIFEST) or b"")
     assert (manifest["state"], manifest["totals"]["rows"]) == ("finished", ROWS)
     errors: dict[str, str] = {}
-    for info in seen.store.list(layout.DATA):
+    for info in seen.store.list(output_layout.DATA):
         table = pq.ParquetFile(pa.BufferReader(seen.store.read(info.name))).read()
         for row in table.select(["name", "status", "error_type"]).to_pylist():
             if row["status"] == "error":
@@ -70,7 +70,12 @@ def test_nothing_planted_is_seen_anywhere(seen: Night, what: str) -> None:
     places = dict(seen.everything())
     for needed in ("submit.log", "first host.log", "second host.log", "controller.log"):
         assert places[needed], f"{needed} is empty: it cannot tell"
-    for needed in (layout.JOB, layout.MANIFEST, layout.REPORT, "status --json.log"):
+    for needed in (
+        output_layout.JOB,
+        output_layout.MANIFEST,
+        output_layout.REPORT,
+        "status --json.log",
+    ):
         assert places[needed], needed
     assert "workers.serve" in places["process list"]
     assert "headrace_rows_total" in places["/metrics of second host"]
@@ -98,7 +103,9 @@ def test_the_collector_has_every_span_that_stands_in_parquet(seen: Night) -> Non
 
 def _kills(seen: Night) -> list[float]:
     """When processes died, as it was seen: within a lease's life, seconds since the epoch."""
-    records = [seen.store.read(info.name) or b"" for info in seen.store.list(layout.ATTEMPTS)]
+    records = [
+        seen.store.read(info.name) or b"" for info in seen.store.list(output_layout.ATTEMPTS)
+    ]
     deaths = [json.loads(record) for record in records]
     return [d["at_s"] for d in deaths if d["cause"] == "worker_lost"] + seen.killed_s
 
@@ -131,13 +138,13 @@ def test_killed_attempts_have_their_span_and_the_others_their_stages(seen: Night
     assert outcomes["ok"] >= 11, "one at most was killed between its part and its trace"
     records = {
         json.loads(seen.store.read(info.name) or b"")["attempt"]
-        for info in seen.store.list(layout.ATTEMPTS)
+        for info in seen.store.list(output_layout.ATTEMPTS)
     }
     lost = {
         s.attributes[names.ATTEMPT] for s in roots if s.attributes[names.OUTCOME] == "worker_lost"
     }
     assert lost == records
-    job = json.loads(seen.store.read(layout.JOB) or b"")
+    job = json.loads(seen.store.read(output_layout.JOB) or b"")
     for root in roots:
         assert [(k.trace_id, k.span_id) for k in root.links] == [(job["trace_id"], job["span_id"])]
         assert root.attributes[names.MESSAGING_SYSTEM] == "celery"
@@ -188,11 +195,11 @@ RARE_METRICS = {"headrace.worker.tokens"}
 
 def test_every_log_event_of_the_night_is_in_the_docs_and_the_other_way_round(seen: Night) -> None:
     events = {line["event"] for line in seen.lines()}
-    assert events <= set(log_names.LOG_EVENTS)
+    assert events <= set(log_events.LOG_EVENTS)
     assert events >= EVENTS
     usual = {"time", "level", "event"}
     fields = {name for line in seen.lines() for name in line} - usual
-    assert fields <= set(log_names.LOG_FIELDS)
+    assert fields <= set(log_events.LOG_FIELDS)
 
 
 def test_every_span_and_attribute_of_the_night_is_in_the_docs_and_the_other_way_round(
@@ -252,7 +259,7 @@ def test_a_trace_stays_small_whatever_became_of_it(seen: Night) -> None:
 def test_the_report_of_the_night_names_errors_and_hides_foreign_words(
     seen: Night, tmp_path: Path
 ) -> None:
-    page = (seen.store.read(layout.REPORT) or b"").decode()
+    page = (seen.store.read(output_layout.REPORT) or b"").decode()
     for words in ("Every row is accounted for", "fake_fault", "worker_lost", f"n-{RAISES}"):
         assert words in page
     assert "asked forward to fail" not in page, "an error of a library may quote the row"

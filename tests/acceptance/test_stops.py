@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas import keys, layout
+from schemas.names import output_layout, redis_keys
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import Fleet, Worker, attempts, lines, parts, pass_time
 from tests.fake_jobs import FakeJob, make_job
@@ -55,11 +55,11 @@ def test_6_a_zombie_that_wakes_finds_anothers_work_and_drops_its_own(
     fleet.wait(lambda: computing(fleet, job).keys() - {zombie.name}, 60, "the replacement")
     if moment == "after":
         fleet.until_ended(job)
-    stood = job.store.read(layout.part(0))
+    stood = job.store.read(output_layout.part(0))
     thaw(zombie)
     fleet.until_ended(job)
     fleet.wait(lambda: _gave_up(zombie), 30, "the zombie to drop its own")
-    after = job.store.read(layout.part(0))
+    after = job.store.read(output_layout.part(0))
     assert moment == "before" or after == stood
     job.check()
     fleet.wait(lambda: not [k for k in fleet.client.keys("*") if job.id.encode() in k], 10)
@@ -203,7 +203,7 @@ def test_15_a_job_cancelled_while_workers_are_down_is_not_begun(
     for worker in fleet.workers:
         worker.end()
     done = parts(job)
-    job.store.create(layout.CANCELLED, b'{"reason": "by hand"}')
+    job.store.create(output_layout.CANCELLED, b'{"reason": "by hand"}')
     for worker in fleet.workers:
         worker.start()
     manifest = fleet.until_ended(job, 60)
@@ -277,7 +277,7 @@ def test_every_key_has_the_prefix_and_a_life_and_a_finished_job_leaves_none(
     fleet.until_parts(job, 5)
     fleet.wait(lambda: not immortal(fleet), 20, "every key to have a life")
     during = {key.decode() for key in fleet.client.keys("*")}
-    assert {key for key in during if not key.startswith(keys.PREFIX)} == set()
+    assert {key for key in during if not key.startswith(redis_keys.PREFIX)} == set()
     assert len([key for key in during if job.job.key in key]) >= 4
     fleet.until_ended(job)
     fleet.restarts = False
@@ -287,7 +287,7 @@ def test_every_key_has_the_prefix_and_a_life_and_a_finished_job_leaves_none(
     fleet.close_controllers()
     after = {key.decode() for key in fleet.client.keys("*")}
     assert [key for key in after if job.id in key] == []
-    assert fleet.client.llen(keys.QUEUE_PREFIX + "default") == 0
+    assert fleet.client.llen(redis_keys.QUEUE_PREFIX + "default") == 0
     assert immortal(fleet) == []
     say(
         "keys",

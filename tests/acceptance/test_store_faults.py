@@ -19,7 +19,7 @@ import pytest
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from producers.snapshot import take_snapshot
-from schemas import layout
+from schemas.names import output_layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import attempts, lines, parts
 from tests.fake_jobs import FakeJob, make_job
@@ -107,7 +107,7 @@ def test_16_a_disk_that_fills_up_is_said_and_the_job_goes_on_when_there_is_room(
     causes = {a.cause for records in attempts(job).values() for a in records}
     assert causes <= {"disk_full"}
     assert manifest.state == "finished"
-    scratch = Path(job.store.uri) / layout.TMP
+    scratch = Path(job.store.uri) / output_layout.TMP
     fleet.wait(lambda: not os.listdir(scratch), 10, "the last trace to be written")
     say("16", "a full disk: `disk_full` said, no partial file, finished when there was room")
 

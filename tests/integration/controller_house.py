@@ -14,13 +14,13 @@ from headrace.settings import load_settings
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.trace_file import SpanRow
 from producers.controller import Controller
-from schemas import keys
 from schemas.message import ScoreChunk
+from schemas.names import redis_keys
 from tests.fake_jobs import FakeJob
 from workers.handler import handle
 from workers.runtime import Identity, Runtime
 
-QUEUE = keys.QUEUE_PREFIX + "default"
+QUEUE = redis_keys.QUEUE_PREFIX + "default"
 
 
 class Kept(Telemetry):

@@ -14,8 +14,8 @@ from headrace.coordination.leases import LeaseBook, Mark
 from headrace.queue.celery_config import send
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_queue import message_in, read_queue
-from schemas import keys, layout
 from schemas.message import ScoreChunk
+from schemas.names import output_layout, redis_keys
 from tests.fake_jobs import FakeJob, make_job
 from tests.integration.controller_house import QUEUE, House, keys_of
 
@@ -34,9 +34,9 @@ def test_a_job_ends_with_its_manifest_and_leaves_no_key_behind(
     manifest = job.manifest()
     assert manifest is not None
     assert (manifest.state, manifest.totals.parts, manifest.totals.ok) == ("finished", 20, 200)
-    assert job.store.read(layout.SUCCESS) is not None
+    assert job.store.read(output_layout.SUCCESS) is not None
     assert keys_of(house.client, job) == []
-    assert house.client.hgetall(keys.JOBS) == {}
+    assert house.client.hgetall(redis_keys.JOBS) == {}
     assert house.client.llen(QUEUE) == 0
 
 
@@ -54,13 +54,13 @@ def test_what_a_dead_worker_never_acknowledged_is_gone_with_its_job(
     house.follow(job)
     raw: Any = house.client.rpop(QUEUE)  # as kombu keeps it: [message, exchange, routing key]
     taken = json.dumps([json.loads(raw), "", "default"])
-    house.client.hset(f"{keys.QUEUE_PREFIX}unacked", "tag", taken)
-    house.client.zadd(f"{keys.QUEUE_PREFIX}unacked_index", {"tag": time.time() - 60})
-    house.client.hset(f"{keys.QUEUE_PREFIX}unacked", "other", "[1, 2")
+    house.client.hset(f"{redis_keys.QUEUE_PREFIX}unacked", "tag", taken)
+    house.client.zadd(f"{redis_keys.QUEUE_PREFIX}unacked_index", {"tag": time.time() - 60})
+    house.client.hset(f"{redis_keys.QUEUE_PREFIX}unacked", "other", "[1, 2")
     wait_until(house.until_ended(job))
     job.check()
-    assert house.client.hkeys(f"{keys.QUEUE_PREFIX}unacked") == [b"other"]
-    assert house.client.zcard(f"{keys.QUEUE_PREFIX}unacked_index") == 0
+    assert house.client.hkeys(f"{redis_keys.QUEUE_PREFIX}unacked") == [b"other"]
+    assert house.client.zcard(f"{redis_keys.QUEUE_PREFIX}unacked_index") == 0
 
 
 def test_a_message_on_its_way_to_a_worker_is_not_sent_again(house: House, job: FakeJob) -> None:
@@ -69,8 +69,8 @@ def test_a_message_on_its_way_to_a_worker_is_not_sent_again(house: House, job: F
     message = message_in(raw)
     assert message is not None
     taken = json.dumps([json.loads(raw), "", "default"])
-    house.client.hset(f"{keys.QUEUE_PREFIX}unacked", "tag", taken)
-    house.client.zadd(f"{keys.QUEUE_PREFIX}unacked_index", {"tag": time.time()})
+    house.client.hset(f"{redis_keys.QUEUE_PREFIX}unacked", "tag", taken)
+    house.client.zadd(f"{redis_keys.QUEUE_PREFIX}unacked_index", {"tag": time.time()})
     assert {c for _, c in read_queue(house.client, "default").chunks} == set(range(20))
     later = read_queue(house.client, "default", time.time() + 16)
     assert {c for _, c in later.chunks} == set(range(20)) - set(message.chunks)
@@ -99,14 +99,14 @@ def test_one_controller_at_a_time_and_another_takes_over(
 
 def test_a_lock_that_redis_forgot_is_taken_again(house: House, job: FakeJob) -> None:
     house.follow(job)
-    house.client.delete(keys.lock(job.job.key))
+    house.client.delete(redis_keys.lock(job.job.key))
     house.controller.tick()
-    assert house.client.get(keys.lock(job.job.key)) == house.controller.name.encode()
+    assert house.client.get(redis_keys.lock(job.job.key)) == house.controller.name.encode()
 
 
 def test_a_controller_that_lost_its_lock_leaves_the_job_alone(house: House, job: FakeJob) -> None:
     house.follow(job)
-    house.client.set(keys.lock(job.job.key), "another")
+    house.client.set(redis_keys.lock(job.job.key), "another")
     house.client.delete(QUEUE)
     house.controller.tick()
     assert house.controller.following == {}
@@ -133,7 +133,7 @@ def test_a_cancelled_job_ends_and_its_messages_leave_the_queue(
 ) -> None:
     house.follow(job)
     house.work(2)
-    job.store.create(layout.CANCELLED, b'{"reason": "by hand"}')
+    job.store.create(output_layout.CANCELLED, b'{"reason": "by hand"}')
     wait_until(lambda: house.tick() or job.manifest(), 15)
     manifest = job.manifest()
     assert manifest is not None
@@ -145,11 +145,11 @@ def test_a_cancelled_job_ends_and_its_messages_leave_the_queue(
 def test_a_cancelled_job_stays_cancelled_when_redis_forgets(
     house: House, job: FakeJob, wait_until: Wait
 ) -> None:
-    job.store.create(layout.CANCELLED, b'{"reason": "by hand"}')
+    job.store.create(output_layout.CANCELLED, b'{"reason": "by hand"}')
     house.follow(job)
     house.client.flushall()
     wait_until(lambda: house.tick() or job.manifest(), 15)
-    assert list(job.store.list(layout.DATA)) == []
+    assert list(job.store.list(output_layout.DATA)) == []
 
 
 def test_a_cancelled_job_waits_for_what_is_on_a_device(
@@ -158,7 +158,7 @@ def test_a_cancelled_job_waits_for_what_is_on_a_device(
     house.follow(job)
     book = LeaseBook(redis_client, job.job.key, 30)
     book.take(0, Mark("a", "w"))
-    job.store.create(layout.CANCELLED, b'{"reason": "x"}')
+    job.store.create(output_layout.CANCELLED, b'{"reason": "x"}')
     house.controller.following[job.job.key].read_flags()
     house.controller.tick()
     assert job.manifest() is None
@@ -170,11 +170,11 @@ def test_a_cancelled_job_waits_for_what_is_on_a_device(
 def test_a_paused_job_sends_nothing_until_it_is_resumed(
     house: House, job: FakeJob, wait_until: Wait
 ) -> None:
-    job.store.create(layout.PAUSED, b"{}")
+    job.store.create(output_layout.PAUSED, b"{}")
     house.follow(job)
     assert house.client.llen(QUEUE) == 0
-    assert house.client.hget(keys.job(job.job.key), "paused") == b"1"
-    job.store.delete(layout.PAUSED)
+    assert house.client.hget(redis_keys.job(job.job.key), "paused") == b"1"
+    job.store.delete(output_layout.PAUSED)
     wait_until(house.until_ended(job))
     job.check()
 
@@ -189,7 +189,7 @@ def test_what_others_put_into_the_queue_is_left_alone(
     foreign = ScoreChunk(job="f" * 16, output="/else", chunks=(0,), traceparent=None)
     send(house.sender, foreign, "default")
     house.follow(job)
-    wait_until(lambda: house.tick() or job.store.read(layout.SUCCESS) or step(house), 30)
+    wait_until(lambda: house.tick() or job.store.read(output_layout.SUCCESS) or step(house), 30)
     job.check()
 
 
@@ -206,10 +206,10 @@ def test_a_job_whose_records_are_damaged_holds_no_other(
     house: House, tmp_path: Path, wait_until: Wait
 ) -> None:
     bad, worse, good = (make_job(tmp_path / n, ["x"] * 40, chunk_rows=10) for n in "abc")
-    bad.store.replace(layout.PLAN, b"PAR1 and no plan")
-    worse.store.create(layout.parked(1), b'{"chunk": ')
-    worse.store.create(layout.attempt(2, 1), b"\xff no record")
-    worse.store.create(layout.attempt(3, 7), b"[]")
+    bad.store.replace(output_layout.PLAN, b"PAR1 and no plan")
+    worse.store.create(output_layout.parked(1), b'{"chunk": ')
+    worse.store.create(output_layout.attempt(2, 1), b"\xff no record")
+    worse.store.create(output_layout.attempt(3, 7), b"[]")
     for job in (bad, worse, good):
         house.controller.add(job.job, job.store)
     wait_until(house.until_ended(good))
@@ -225,7 +225,7 @@ def test_a_job_whose_records_are_damaged_holds_no_other(
 def test_an_end_that_the_store_does_not_take_is_tried_again(
     house: House, job: FakeJob, wait_until: Wait
 ) -> None:
-    folder = Path(job.store.uri) / layout.MANIFEST
+    folder = Path(job.store.uri) / output_layout.MANIFEST
     folder.mkdir()  # no file can take that name
     house.follow(job)
     house.work()

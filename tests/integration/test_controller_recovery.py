@@ -24,9 +24,9 @@ from headrace.queue.redis_queue import message_in, read_queue
 from headrace.tracing.trace_file import read_spans
 from producers.receipts import parts_of, read_receipts
 from producers.snapshot import take_snapshot
-from schemas import keys, layout
 from schemas.manifest import Attempt, Parked
-from schemas.telemetry import names
+from schemas.names import output_layout, redis_keys
+from schemas.names import telemetry as names
 from tests.fake_jobs import FakeJob, make_job
 from tests.integration.controller_house import QUEUE, House, Kept, keys_of
 from workers.handler import handle
@@ -54,12 +54,12 @@ def test_redis_that_forgets_everything_in_mid_job_costs_nothing(
 ) -> None:
     house.follow(job)
     house.work(2)
-    done = len(list(job.store.list(layout.DATA)))
+    done = len(list(job.store.list(output_layout.DATA)))
     assert 0 < done < 20
     house.client.flushall()
     house.controller.tick()
     assert len(house.queued(job)) == 20 - done
-    assert house.client.hget(keys.job(job.job.key), "done_rows") == str(10 * done).encode()
+    assert house.client.hget(redis_keys.job(job.job.key), "done_rows") == str(10 * done).encode()
     wait_until(house.until_ended(job))
     job.check()
     assert keys_of(house.client, job) == []
@@ -79,11 +79,11 @@ def test_what_is_shown_counts_each_part_once_over_restarts_losses_and_late_words
         return told.chunks_done, told.rows_done, dict(told.errors_by_type)
 
     def parts() -> tuple[int, int, dict[str, int]]:
-        done = len(list(job.store.list(layout.DATA)))
+        done = len(list(job.store.list(output_layout.DATA)))
         return done, 10 * done, {"null_text": done}
 
     assert shown() == parts()
-    house.client.delete(keys.lock(job.job.key))
+    house.client.delete(redis_keys.lock(job.job.key))
     successor = house.another_controller()
     successor.add(job.job, job.store)
     successor.tick()
@@ -94,11 +94,11 @@ def test_what_is_shown_counts_each_part_once_over_restarts_losses_and_late_words
     receipts = read_receipts(job.store, job.job, list(parts_of(job.store)))
     count_in(house.client, job.job.key, receipts)
     assert shown() == parts(), "workers tell late of what the controller found in the store"
-    epoch = house.client.hget(keys.job(job.job.key), "epoch")
-    house.client.hdel(keys.job(job.job.key), "epoch")
+    epoch = house.client.hget(redis_keys.job(job.job.key), "epoch")
+    house.client.hdel(redis_keys.job(job.job.key), "epoch")
     house.work(1)
-    house.client.hset(keys.job(job.job.key), "epoch", epoch)
-    house.client.delete(keys.lock(job.job.key))
+    house.client.hset(redis_keys.job(job.job.key), "epoch", epoch)
+    house.client.delete(redis_keys.lock(job.job.key))
     third = house.another_controller()
     third.add(job.job, job.store)
     third.tick()
@@ -120,7 +120,7 @@ def test_a_chunk_in_hand_is_not_sent_again_and_a_dead_one_is_at_once(
     began = time.monotonic()
     wait_until(lambda: house.tick() or time.monotonic() - began > 3, 10)
     assert house.queued(job) == set(range(20)) - set(message.chunks)
-    redis_client.delete(keys.lease(job.job.key, held))
+    redis_client.delete(redis_keys.lease(job.job.key, held))
     house.controller.tick()
     assert house.queued(job) == set(range(20)) - set(others)
     (attempt,) = read_attempts(job.store, held)
@@ -129,7 +129,7 @@ def test_a_chunk_in_hand_is_not_sent_again_and_a_dead_one_is_at_once(
         (1, 2),
         house.controller.name,
     )
-    (lost,) = read_spans(job.store.read(layout.trace(held, f"a{held}")) or b"")
+    (lost,) = read_spans(job.store.read(output_layout.trace(held, f"a{held}")) or b"")
     assert lost.attributes[names.OUTCOME] == "worker_lost"
     assert lost.attributes[names.SEEN_BY] == house.controller.name
 
@@ -152,7 +152,7 @@ def test_a_controller_that_is_stopped_loses_no_span_and_its_successor_ends_the_t
     assert (ends["job"], ends["finish"]) == (1, 1)
     sent = [*first.spans, *second.spans]
     assert {s.trace_id for s in sent} == {ids["trace_id"]}
-    kept = [i.name for i in job.store.list(layout.TRACES) if "/job-" in i.name]
+    kept = [i.name for i in job.store.list(output_layout.TRACES) if "/job-" in i.name]
     found = [s for name in kept for s in read_spans(job.store.read(name) or b"")]
     assert {s.span_id for s in found} == {s.span_id for s in sent}
 
@@ -167,11 +167,11 @@ def test_a_controller_keeps_no_spans_where_none_are_wanted(
     assert message is not None
     book = LeaseBook(redis_client, job.job.key, 30)
     book.take(message.chunks[0], Mark("dead", "w2", FORWARD, rows=(1,)))
-    redis_client.delete(keys.lease(job.job.key, message.chunks[0]))
+    redis_client.delete(redis_keys.lease(job.job.key, message.chunks[0]))
     house.controller.tick()
     assert len(read_attempts(job.store, message.chunks[0])) == 1
     wait_until(house.until_ended(job))
-    assert list(job.store.list(layout.TRACES)) == []
+    assert list(job.store.list(output_layout.TRACES)) == []
 
 
 def test_a_death_whose_part_stands_is_no_attempt(
@@ -183,7 +183,7 @@ def test_a_death_whose_part_stands_is_no_attempt(
     handle(message.model_dump(mode="json"), house.runtime)
     chunk = message.chunks[0]
     dead = Mark("dead", "w2", FORWARD, rows=(1,))
-    redis_client.hset(keys.marks(job.job.key), str(chunk), dead.dumps())
+    redis_client.hset(redis_keys.marks(job.job.key), str(chunk), dead.dumps())
     house.controller.tick()
     assert read_attempts(job.store, chunk) == []
     assert LeaseBook(redis_client, job.job.key, 1).marks() == {}
@@ -194,7 +194,7 @@ def test_a_commit_that_redis_never_heard_of_is_found_in_the_store(
 ) -> None:
     house.follow(job)
     house.work()
-    for key in (keys.done(job.job.key), keys.marks(job.job.key)):
+    for key in (redis_keys.done(job.job.key), redis_keys.marks(job.job.key)):
         house.client.delete(key)
     wait_until(lambda: house.tick() or job.job.key in house.controller.ended, 10)
     job.check()
@@ -206,13 +206,13 @@ def test_a_missing_receipt_is_made_again_from_the_part(
 ) -> None:
     house.follow(job)
     house.work()
-    job.store.delete(layout.receipt(3))
-    house.client.hdel(keys.done(job.job.key), "3")
+    job.store.delete(output_layout.receipt(3))
+    house.client.hdel(redis_keys.done(job.job.key), "3")
     wait_until(house.until_ended(job))
     manifest = job.manifest()
     assert manifest is not None
     assert manifest.totals.rows == 200
-    assert job.store.read(layout.receipt(3)) is not None
+    assert job.store.read(output_layout.receipt(3)) is not None
 
 
 def test_redis_keeps_no_receipt_that_the_controller_has(
@@ -220,17 +220,17 @@ def test_redis_keeps_no_receipt_that_the_controller_has(
 ) -> None:
     house.follow(job)
     house.work(4)
-    told = house.client.hlen(keys.done(job.job.key))
+    told = house.client.hlen(redis_keys.done(job.job.key))
     assert told >= 4
     house.controller.tick()
-    assert house.client.hlen(keys.done(job.job.key)) == 0
-    for info in list(job.store.list(layout.RECEIPTS)):
+    assert house.client.hlen(redis_keys.done(job.job.key)) == 0
+    for info in list(job.store.list(output_layout.RECEIPTS)):
         job.store.delete(info.name)  # the controller has them in hand
     wait_until(house.until_ended(job))
     manifest = job.manifest()
     assert manifest is not None
     assert (manifest.totals.rows, manifest.totals.computed) == (200, 200)
-    assert len(list(job.store.list(layout.RECEIPTS))) == job.job.chunks - told
+    assert len(list(job.store.list(output_layout.RECEIPTS))) == job.job.chunks - told
 
 
 def test_a_part_that_vanished_before_the_end_is_computed_again_and_counted_once(
@@ -239,15 +239,15 @@ def test_a_part_that_vanished_before_the_end_is_computed_again_and_counted_once(
     house.follow(job)
     house.work()
     house.controller.following[job.job.key].tick(read_queue(house.client, "default"))
-    job.store.delete(layout.part(7))
+    job.store.delete(output_layout.part(7))
     house.controller.tick()
-    done = house.client.hmget(keys.job(job.job.key), "done_chunks", "done_rows")
+    done = house.client.hmget(redis_keys.job(job.job.key), "done_chunks", "done_rows")
     assert done == [b"19", b"190"]
     wait_until(house.until_ended(job))
     job.check()
     manifest = job.manifest()
     part = next(p for p in manifest.parts if p.chunk == 7) if manifest else None
-    data = job.store.read(layout.part(7))
+    data = job.store.read(output_layout.part(7))
     assert part is not None
     assert data is not None
     assert part.sha256 == hashlib.sha256(data).hexdigest()
@@ -278,7 +278,7 @@ def test_a_chunk_that_fails_again_and_again_is_parked_and_the_rest_is_done(
     take_away(house)
     fail(job, 1, 4)
     wait_until(house.until_ended(job))
-    data = job.store.read(layout.parked(1))
+    data = job.store.read(output_layout.parked(1))
     assert data is not None
     parked = Parked.model_validate_json(data)
     assert (parked.cause, parked.message, parked.attempts) == ("storage_error", "503", 4)
@@ -286,7 +286,7 @@ def test_a_chunk_that_fails_again_and_again_is_parked_and_the_rest_is_done(
     assert manifest is not None
     assert (manifest.state, manifest.totals.parts) == ("failed", 2)
     assert "1 chunk parked" in manifest.reason
-    assert job.store.head(layout.SUCCESS) is None
+    assert job.store.head(output_layout.SUCCESS) is None
     assert keys_of(house.client, job) == []
 
 
@@ -315,7 +315,7 @@ def test_a_chunk_that_died_goes_in_a_message_of_its_own(
     book.take(first, Mark("a", "w", FORWARD, rows=(0,)))
     book.take(second, Mark("b", "w", READING))
     for chunk in (first, second):
-        redis_client.delete(keys.lease(job.job.key, chunk))
+        redis_client.delete(redis_keys.lease(job.job.key, chunk))
     house.controller.tick()
     runs = [m.chunks for m in map(message_in, redis_client.lrange(QUEUE, 0, -1)) if m]
     assert (first,) in runs

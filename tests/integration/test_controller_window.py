@@ -10,8 +10,8 @@ from typing import Any
 
 from headrace.queue.redis_queue import message_in, read_queue
 from producers.window import MIN_MESSAGES, window_size
-from schemas import keys
 from schemas.model_name import speed_field
+from schemas.names import redis_keys
 from tests.fake_jobs import make_job
 from tests.integration.controller_house import QUEUE, House
 from workers.presence import sign_presence
@@ -131,8 +131,8 @@ def test_two_models_on_one_queue_are_not_loaded_anew_for_each_message(
         for name in "ab"
     ]
     # ten loads of 0.8 s are 8 s, which are 80 chunks of 0.1 s in messages of eight
-    house.client.hset(keys.LOADS, speed_field(nights[0].job), 0.8)
-    house.client.hset(keys.SPEEDS, speed_field(nights[0].job), 50.0)
+    house.client.hset(redis_keys.LOADS, speed_field(nights[0].job), 0.8)
+    house.client.hset(redis_keys.SPEEDS, speed_field(nights[0].job), 50.0)
     for night in nights:
         house.controller.add(night.job, night.store)
     house.controller.tick()

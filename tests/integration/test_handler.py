@@ -30,12 +30,12 @@ from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.trace_file import read_spans
 from producers.workers_seen import WorkerSeen, read_workers
-from schemas import keys, layout
 from schemas.errors import StorageError
 from schemas.job import job_id
 from schemas.manifest import Receipt
 from schemas.message import ScoreChunk
-from schemas.telemetry import names
+from schemas.names import output_layout, redis_keys
+from schemas.names import telemetry as names
 from tests.fake_jobs import FakeJob, make_job
 from workers.handler import handle
 from workers.runtime import Identity, Runtime
@@ -62,7 +62,7 @@ def steps() -> Steps:
 @pytest.fixture
 def job(tmp_path: Path, redis_client: redis.Redis) -> FakeJob:
     found = make_job(tmp_path, [f"text {i}" for i in range(300)], chunk_rows=100)
-    redis_client.hset(keys.job(found.job.key), "epoch", "test")  # as a controller leaves it
+    redis_client.hset(redis_keys.job(found.job.key), "epoch", "test")  # as a controller leaves it
     return found
 
 
@@ -72,14 +72,14 @@ def body(job: FakeJob, *chunks: int, **changes: Any) -> dict[str, Any]:
 
 
 def parts(job: FakeJob) -> list[str]:
-    return [info.name for info in job.store.list(layout.DATA)]
+    return [info.name for info in job.store.list(output_layout.DATA)]
 
 
 def left_in_redis(client: redis.Redis, job: FakeJob) -> list[str]:
     """Leases, marks and live counters: what only work in hand may have."""
     key = job.job.key
-    found = [_text(k) for k in client.keys(f"{keys.PREFIX}lease:*")]
-    return found + [k for k in (keys.marks(key), keys.live(key)) if client.exists(k)]
+    found = [_text(k) for k in client.keys(f"{redis_keys.PREFIX}lease:*")]
+    return found + [k for k in (redis_keys.marks(key), redis_keys.live(key)) if client.exists(k)]
 
 
 # -- the good case
@@ -91,17 +91,17 @@ def test_a_run_of_chunks_becomes_parts_receipts_and_traces(
     handle(body(job, 0, 1, 2), runtime)
     job.check()
     for chunk in range(3):
-        data = job.store.read(layout.receipt(chunk))
+        data = job.store.read(output_layout.receipt(chunk))
         assert data is not None
         receipt = Receipt.model_validate_json(data)
         assert (receipt.rows, receipt.ok, receipt.worker) == (100, 100, "w1")
-        told = redis_client.hget(keys.done(job.job.key), str(chunk))
+        told = redis_client.hget(redis_keys.done(job.job.key), str(chunk))
         assert told is not None
         assert Receipt.model_validate_json(told) == receipt
-    assert len(list(job.store.list(layout.TRACES))) == 3
-    assert redis_client.hget(keys.job(job.job.key), "done_rows") == b"300"
+    assert len(list(job.store.list(output_layout.TRACES))) == 3
+    assert redis_client.hget(redis_keys.job(job.job.key), "done_rows") == b"300"
     assert left_in_redis(redis_client, job) == []
-    assert os.listdir(Path(job.store.uri) / layout.TMP) == []
+    assert os.listdir(Path(job.store.uri) / output_layout.TMP) == []
 
 
 def test_a_worker_says_what_it_has_in_hand_before_it_begins(
@@ -149,10 +149,10 @@ def test_a_chunk_that_has_a_part_is_dropped_before_it_is_read(
     job: FakeJob, runtime: Runtime, steps: Steps
 ) -> None:
     handle(body(job, 0), runtime)
-    before = job.store.read(layout.part(0))
+    before = job.store.read(output_layout.part(0))
     steps.clear()
     handle(body(job, 0), runtime)
-    assert job.store.read(layout.part(0)) == before
+    assert job.store.read(output_layout.part(0)) == before
     assert "read" not in steps
 
 
@@ -162,7 +162,7 @@ def test_a_chunk_that_another_holds_is_dropped_and_stays_theirs(
     book = LeaseBook(redis_client, job.job.key, 30)
     book.take(1, Mark("theirs", "w2"))
     handle(body(job, 0, 1, 2), runtime)
-    assert parts(job) == [layout.part(0), layout.part(2)]
+    assert parts(job) == [output_layout.part(0), output_layout.part(2)]
     assert book.marks() == {1: Mark("theirs", "w2")}
 
 
@@ -182,9 +182,9 @@ def test_a_forged_message_is_put_aside_and_counted_and_never_executed(
     what: str, job: FakeJob, runtime: Runtime, redis_client: redis.Redis
 ) -> None:
     handle(FORGED[what](job), runtime)
-    assert redis_client.llen(keys.REJECTED) == 1
-    assert json.loads(redis_client.lindex(keys.REJECTED, 0) or b"")["why"]
-    assert redis_client.ttl(keys.REJECTED) > 0
+    assert redis_client.llen(redis_keys.REJECTED) == 1
+    assert json.loads(redis_client.lindex(redis_keys.REJECTED, 0) or b"")["why"]
+    assert redis_client.ttl(redis_keys.REJECTED) > 0
     assert parts(job) == []
     assert left_in_redis(redis_client, job) == []
 
@@ -201,14 +201,14 @@ def test_an_output_outside_the_allowed_prefixes_is_put_aside(
 ) -> None:
     runtime.settings = runtime.settings.model_copy(update={"allowed_prefixes": ("/nowhere",)})
     handle(body(job, 0), runtime)
-    assert redis_client.llen(keys.REJECTED) == 1
+    assert redis_client.llen(redis_keys.REJECTED) == 1
     assert parts(job) == []
 
 
 # -- stopped, by whomever
 
 
-@pytest.mark.parametrize("flag", [layout.CANCELLED, layout.PAUSED])
+@pytest.mark.parametrize("flag", [output_layout.CANCELLED, output_layout.PAUSED])
 def test_a_job_that_was_stopped_while_we_were_down_is_not_begun(
     flag: str, job: FakeJob, runtime: Runtime, redis_client: redis.Redis, steps: Steps
 ) -> None:
@@ -247,7 +247,7 @@ def test_a_drain_in_the_middle_finishes_what_fits_and_gives_back_the_rest(
 
     runtime.fault = drain_once_begun
     handle(body(job, 0, 1), runtime)
-    done = {layout.chunk_of_part(name) for name in parts(job)}
+    done = {output_layout.chunk_of_part(name) for name in parts(job)}
     back = {chunk for _, chunk in read_queue(redis_client, "default").chunks}
     assert done | back == {0, 1}
     assert not done & back
@@ -263,12 +263,12 @@ def test_a_death_that_nobody_recorded_is_recorded_by_who_takes_the_chunk(
     dead = Mark(
         "dead", "w9", FORWARD, rows=(3, 4), since_s=9.0, limit_s=0.0, begun_s=5.0, trace_id="e" * 32
     )
-    redis_client.hset(keys.marks(job.job.key), "0", dead.dumps())
+    redis_client.hset(redis_keys.marks(job.job.key), "0", dead.dumps())
     handle(body(job, 0), runtime)
     (attempt,) = read_attempts(job.store, 0)
     assert (attempt.cause, attempt.rows, attempt.worker) == ("worker_lost", (3, 4), "w9")
-    assert parts(job) == [layout.part(0)]
-    (lost,) = read_spans(job.store.read(layout.trace(0, "dead")) or b"")
+    assert parts(job) == [output_layout.part(0)]
+    (lost,) = read_spans(job.store.read(output_layout.trace(0, "dead")) or b"")
     assert (lost.trace_id, lost.start_time_unix_nano, lost.status_code) == (
         "e" * 32, 5_000_000_000, "ERROR",
     )  # fmt: skip
@@ -299,7 +299,7 @@ class PartsRefused(LocalStore):
     """Takes everything but parts, as a bucket with a policy would."""
 
     def create_from_file(self, name: str, path: Path) -> bool:
-        if name.startswith(layout.DATA):
+        if name.startswith(output_layout.DATA):
             raise StorageError("503, six times")
         return super().create_from_file(name, path)
 
@@ -309,7 +309,7 @@ class RefusedRuntime(Runtime):
 
     def open_store(self, uri: str) -> Store:
         store = super().open_store(uri)
-        return PartsRefused(uri) if store.head(layout.JOB) else store
+        return PartsRefused(uri) if store.head(output_layout.JOB) else store
 
 
 def test_a_storage_failure_is_an_attempt_with_a_retry_and_the_next_try_succeeds(
@@ -324,7 +324,7 @@ def test_a_storage_failure_is_an_attempt_with_a_retry_and_the_next_try_succeeds(
         assert (attempt.cause, attempt.retryable) == ("storage_error", True)
         assert attempt.message == "503, six times"
     assert (parts(job), left_in_redis(redis_client, job)) == ([], [])
-    assert os.listdir(Path(job.store.uri) / layout.TMP) == []
+    assert os.listdir(Path(job.store.uri) / output_layout.TMP) == []
     handle(body(job, 0, 1, 2), runtime)
     job.check()
 
@@ -343,10 +343,10 @@ def test_a_precision_that_the_device_lacks_is_left_to_other_workers(
 ) -> None:
     spec = job.job.spec.model_copy(update={"task": "text-classification", "dtype": "float16"})
     wants = replace(job, job=job.job.model_copy(update={"spec": spec, "id": job_id(spec)}))
-    (Path(job.store.uri) / layout.JOB).write_text(wants.job.model_dump_json())
+    (Path(job.store.uri) / output_layout.JOB).write_text(wants.job.model_dump_json())
     handle(body(wants, 0, 1), runtime)
     assert [read_attempts(job.store, c) for c in (0, 1)] == [[], []]
-    why = redis_client.hget(keys.job(wants.job.key), "refused_why")
+    why = redis_client.hget(redis_keys.job(wants.job.key), "refused_why")
     assert b"float16, which cpu does not serve" in why
 
 
@@ -377,13 +377,13 @@ def test_a_lease_lost_to_another_stops_that_chunk_and_goes_on_with_the_next(
     job = make_job(tmp_path, [f"text {i}" for i in range(200)], batch_tokens=50)
 
     def steal(step: str) -> None:
-        if step == "tokenized" and redis_client.get(keys.lease(job.job.key, 0)) != b"thief":
-            redis_client.set(keys.lease(job.job.key, 0), "thief")
+        if step == "tokenized" and redis_client.get(redis_keys.lease(job.job.key, 0)) != b"thief":
+            redis_client.set(redis_keys.lease(job.job.key, 0), "thief")
 
     runtime.fault = steal
     handle(body(job, 0, 1), runtime)
-    assert parts(job) == [layout.part(1)]
-    assert redis_client.get(keys.lease(job.job.key, 0)) == b"thief"
+    assert parts(job) == [output_layout.part(1)]
+    assert redis_client.get(redis_keys.lease(job.job.key, 0)) == b"thief"
     assert read_attempts(job.store, 0) == []
 
 
@@ -413,7 +413,7 @@ def test_a_lost_device_ends_the_process_with_its_rows_marked_and_what_was_done_c
     runtime.leave = leave
     with pytest.raises(Left):
         handle(body(job, 0, 1), runtime)
-    assert parts(job) == [layout.part(0)]
+    assert parts(job) == [output_layout.part(0)]
     assert read_attempts(job.store, 1) == [], "whoever sees the death records it"
     (mark,) = held.values()
     assert mark.stage == FORWARD
@@ -439,5 +439,5 @@ def test_a_device_on_which_no_model_can_be_loaded_gives_its_chunks_to_others(
     assert all(read_attempts(job.store, chunk) == [] for chunk in (0, 1)), "no chunk is at fault"
     assert left_in_redis(redis_client, job) == []
     assert read_queue(redis_client, "default").chunks == {(job.job.key, 0), (job.job.key, 1)}
-    told = json.loads(redis_client.hget(keys.job(job.job.key), "trouble") or b"{}")
+    told = json.loads(redis_client.hget(redis_keys.job(job.job.key), "trouble") or b"{}")
     assert (told["cause"], "too old" in told["why"]) == ("device_lost", True)

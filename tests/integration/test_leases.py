@@ -16,8 +16,8 @@ from headrace.coordination.leases import (
 )
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
-from schemas import keys
 from schemas.errors import Stopped
+from schemas.names import redis_keys
 from workers.holding import Drain, Held, Terms
 
 JOB = "0123456789abcdef"
@@ -75,9 +75,9 @@ def test_holding_writes_the_mark_and_keeps_the_lease(
     book: LeaseBook, redis_client: redis.Redis
 ) -> None:
     book.take(1, mark("a"))
-    redis_client.pexpire(keys.lease(JOB, 1), 50)
+    redis_client.pexpire(redis_keys.lease(JOB, 1), 50)
     assert book.hold(1, mark("a", stage=FORWARD, rows=(4, 5)))
-    assert redis_client.pttl(keys.lease(JOB, 1)) > 20_000
+    assert redis_client.pttl(redis_keys.lease(JOB, 1)) > 20_000
     assert book.marks()[1].rows == (4, 5)
 
 
@@ -89,7 +89,7 @@ def test_a_lease_that_vanished_is_taken_again_under_the_same_id(
     assert book.hold(1, mark("a"))
     assert book.alive([1]) == {1}
     assert book.marks() == {1: mark("a")}
-    assert redis_client.ttl(keys.marks(JOB)) > 0
+    assert redis_client.ttl(redis_keys.marks(JOB)) > 0
 
 
 def test_anothers_id_means_lost(book: LeaseBook, redis_client: redis.Redis) -> None:
@@ -128,7 +128,9 @@ def test_a_death_is_forgotten_once_and_never_the_next_attempts_mark(book: LeaseB
 def test_marks_that_others_wrote_are_passed_over(
     book: LeaseBook, redis_client: redis.Redis
 ) -> None:
-    redis_client.hset(keys.marks(JOB), mapping={"1": "{}", "x": "y", "2": b"\xff", "-3": "[]"})
+    redis_client.hset(
+        redis_keys.marks(JOB), mapping={"1": "{}", "x": "y", "2": b"\xff", "-3": "[]"}
+    )
     book.take(4, mark("a"))
     assert book.marks() == {4: mark("a")}
 

@@ -8,8 +8,8 @@ from headrace.queue.celery_config import ledger_of, make_sender
 from headrace.queue.rabbitmq_ledger import Ledger
 from headrace.queue.rabbitmq_queue import LedgerQueue, queue_of
 from headrace.queue.redis_queue import ListedQueue
-from schemas import keys
 from schemas.message import ScoreChunk
+from schemas.names import redis_keys
 
 A, B = (ScoreChunk(job=c * 16, output="s3://b/o", chunks=(1, 2)) for c in "ab")
 
@@ -37,7 +37,7 @@ def test_what_is_taken_back_is_not_wanted_any_more(redis_client: redis.Redis) ->
 
 
 def test_an_entry_of_another_version_is_not_counted(redis_client: redis.Redis) -> None:
-    redis_client.hset(keys.sent("q"), mapping={"1": "{}", "2": "nonsense"})
+    redis_client.hset(redis_keys.sent("q"), mapping={"1": "{}", "2": "nonsense"})
     assert Ledger(redis_client).read("q") == {}
 
 

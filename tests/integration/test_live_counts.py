@@ -13,8 +13,8 @@ from headrace.coordination.job_counters import (
     tell,
 )
 from headrace.coordination.job_counters import counted as counted_chunks
-from schemas import keys
 from schemas.manifest import Receipt
+from schemas.names import redis_keys
 
 JOB = "a" * 16
 
@@ -29,16 +29,16 @@ def receipt(chunk: int) -> Receipt:
 
 
 def counted(client: redis.Redis) -> dict[str, int]:
-    facts = {k.decode(): v.decode() for k, v in client.hgetall(keys.job(JOB)).items()}
-    kinds = {k.decode(): int(v) for k, v in client.hgetall(keys.errors(JOB)).items()}
-    names = [n for n in facts if n in keys.COUNTERS or n.startswith(keys.STAGE_MS)]
+    facts = {k.decode(): v.decode() for k, v in client.hgetall(redis_keys.job(JOB)).items()}
+    kinds = {k.decode(): int(v) for k, v in client.hgetall(redis_keys.errors(JOB)).items()}
+    names = [n for n in facts if n in redis_keys.COUNTERS or n.startswith(redis_keys.STAGE_MS)]
     return {n: int(facts[n]) for n in names} | {k: n for k, n in kinds.items() if n}
 
 
 def sums(chunks: set[int]) -> dict[str, int]:
-    found: dict[str, int] = dict.fromkeys(keys.COUNTERS, 0)
+    found: dict[str, int] = dict.fromkeys(redis_keys.COUNTERS, 0)
     for it in map(receipt, chunks):
-        for name, amount in (*keys.counters_of(it).items(), *it.errors_by_type.items()):
+        for name, amount in (*redis_keys.counters_of(it).items(), *it.errors_by_type.items()):
             found[name] = found.get(name, 0) + amount
     return found
 
@@ -56,7 +56,7 @@ def test_a_worker_leaves_its_receipt_and_a_controller_none(redis_client: redis.R
     tell(redis_client, JOB, receipt(0))
     count_in(redis_client, JOB, [receipt(0), receipt(1)])
     tell(redis_client, JOB, receipt(1))  # late: whoever counted it knows it
-    assert redis_client.hkeys(keys.done(JOB)) == [b"0"]
+    assert redis_client.hkeys(redis_keys.done(JOB)) == [b"0"]
     assert counted(redis_client) == sums({0, 1})
 
 
@@ -74,8 +74,8 @@ def test_a_controller_that_takes_over_goes_on_and_one_after_a_loss_begins_anew(
     count_in(redis_client, JOB, [receipt(0)])
     begin_counting(redis_client, JOB, "c2", {"rows": 30})
     assert counted(redis_client) == sums({0})
-    assert redis_client.hget(keys.job(JOB), "epoch") == b"c2"
-    redis_client.hdel(keys.job(JOB), "epoch")  # as `resume` asks for it
+    assert redis_client.hget(redis_keys.job(JOB), "epoch") == b"c2"
+    redis_client.hdel(redis_keys.job(JOB), "epoch")  # as `resume` asks for it
     begin_counting(redis_client, JOB, "c3", {"rows": 30})
     assert counted(redis_client) == sums(set())
     count_in(redis_client, JOB, [receipt(0), receipt(1)])
@@ -86,8 +86,13 @@ def test_every_key_has_a_life(redis_client: redis.Redis) -> None:
     begin_counting(redis_client, JOB, "c1", {"rows": 30})
     count_in(redis_client, JOB, [receipt(0)])
     tell(redis_client, JOB, receipt(1))
-    for key in (keys.job(JOB), keys.done(JOB), keys.errors(JOB), keys.counted(JOB)):
-        assert 0 < redis_client.ttl(key) <= keys.JOB_LIFE_S
+    for key in (
+        redis_keys.job(JOB),
+        redis_keys.done(JOB),
+        redis_keys.errors(JOB),
+        redis_keys.counted(JOB),
+    ):
+        assert 0 < redis_client.ttl(key) <= redis_keys.JOB_LIFE_S
 
 
 def test_a_part_that_is_gone_has_all_counted_anew(redis_client: redis.Redis) -> None:

@@ -12,8 +12,8 @@ import pytest
 from headrace.settings import load_settings
 from producers.commands import local
 from producers.commands.local import Here, run_from_cold
-from schemas import layout
 from schemas.errors import HeadraceError
+from schemas.names import output_layout
 from tests.conftest import wait_until
 
 
@@ -41,8 +41,8 @@ def test_a_plan_that_fails_leaves_no_process(tmp_path: Path) -> None:
 
 def test_workers_are_there_before_the_plan_unless_the_output_has_a_job(tmp_path: Path) -> None:
     assert local._is_new(str(tmp_path / "out"))
-    (tmp_path / "out" / layout.JOB).parent.mkdir(parents=True)
-    (tmp_path / "out" / layout.JOB).write_text("{}")
+    (tmp_path / "out" / output_layout.JOB).parent.mkdir(parents=True)
+    (tmp_path / "out" / output_layout.JOB).write_text("{}")
     assert not local._is_new(str(tmp_path / "out"))
     assert not local._is_new("s3://bucket/out")
 

@@ -10,7 +10,7 @@ import redis
 from headrace.coordination.leases import LeaseBook, Mark
 from headrace.queue.redis_connection import connect
 from producers.workers_seen import read_workers
-from schemas import keys
+from schemas.names import redis_keys
 
 WORKERS = 200
 THREADS = 8  # clients of this test's machine; the connections are 200
@@ -38,8 +38,8 @@ class Client:
         assert self.book.hold(self.number, self.mark)
         pipe = self.redis.pipeline(transaction=False)
         now, name = time.time(), f"w{self.number}"
-        pipe.hset(keys.worker(name), mapping={"queue": "q", "hand": "", "seen_s": now})
-        pipe.zadd(keys.WORKERS, {name: now})
+        pipe.hset(redis_keys.worker(name), mapping={"queue": "q", "hand": "", "seen_s": now})
+        pipe.zadd(redis_keys.WORKERS, {name: now})
         pipe.execute()
         return time.perf_counter() - began
 

@@ -13,9 +13,9 @@ from headrace.settings import state_folder
 from headrace.storage.local import LocalStore
 from producers.commands.status import show_status, watch_job
 from producers.nearby import told_nearby
-from schemas import keys, layout
 from schemas.job import Job
 from schemas.manifest import parse_manifest
+from schemas.names import output_layout, redis_keys
 from tests.unit.fake_output import write_fake_output
 from tests.unit.test_expectation import job_of
 
@@ -26,8 +26,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("HEADRACE_BROKER_URL", raising=False)
     found = write_fake_output(tmp_path / "out", chunks=4, rows=10)
-    found.delete(layout.MANIFEST)
-    found.delete(layout.SUCCESS)
+    found.delete(output_layout.MANIFEST)
+    found.delete(output_layout.SUCCESS)
     return found
 
 
@@ -42,9 +42,11 @@ def test_a_run_on_this_machine_is_seen_with_its_workers_and_rows_on_their_way(
     store: LocalStore, redis_client: redis.Redis, redis_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = job_of(store, None)
-    redis_client.hset(keys.job(job.key), mapping={"epoch": "c", "done_rows": 20, "done_chunks": 2})
-    redis_client.hset(keys.live(job.key), "a", json.dumps({"rows": 7}))
-    redis_client.zadd(keys.WORKERS, {"w-0": time.time()})
+    redis_client.hset(
+        redis_keys.job(job.key), mapping={"epoch": "c", "done_rows": 20, "done_chunks": 2}
+    )
+    redis_client.hset(redis_keys.live(job.key), "a", json.dumps({"rows": 7}))
+    redis_client.zadd(redis_keys.WORKERS, {"w-0": time.time()})
     with told_nearby(state_folder(), job, redis_url):
         told = status(store, capsys)
     assert (told["reason"], told["rows_done"], told["rows_live"]) == ("", 20, 7)
@@ -67,7 +69,7 @@ def test_a_job_is_watched_to_its_end_by_its_files_alone(
 ) -> None:
     from producers.commands import follow
 
-    finished = write_fake_output(tmp_path / "copy", chunks=4, rows=10).read(layout.MANIFEST)
+    finished = write_fake_output(tmp_path / "copy", chunks=4, rows=10).read(output_layout.MANIFEST)
     monkeypatch.setattr(follow, "FILES_S", 0.01)
     looks = 0
 
@@ -76,7 +78,7 @@ def test_a_job_is_watched_to_its_end_by_its_files_alone(
         looks += 1
         assert client is None
         if looks == 3:
-            store.replace(layout.MANIFEST, finished or b"")
+            store.replace(output_layout.MANIFEST, finished or b"")
         return follow_snapshot(store_, job, None)
 
     follow_snapshot = follow.take_snapshot

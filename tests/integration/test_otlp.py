@@ -23,7 +23,7 @@ from headrace.tracing.trace_file import (
     spans_to_parquet,
 )
 from schemas.errors import ConfigError, MissingExtra
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 Wait = Callable[..., Any]
 

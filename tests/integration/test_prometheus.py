@@ -19,7 +19,7 @@ from headrace.telemetry.prometheus import (
     metrics_in_memory,
 )
 from headrace.telemetry.provider import Telemetry, start_telemetry
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 # A worker: counts as it is told on its standard input, and lives until it is killed.
 WORKER = """

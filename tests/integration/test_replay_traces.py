@@ -11,8 +11,8 @@ from headrace.storage.local import LocalStore
 from headrace.tracing.trace_file import read_spans
 from producers import replay_traces
 from producers.replay_traces import send_traces
-from schemas import layout
 from schemas.errors import ConfigError, JobNotFound
+from schemas.names import output_layout
 from tests.unit.fake_output import write_fake_output
 
 
@@ -22,7 +22,9 @@ def test_every_span_arrives_under_its_own_ids(
     monkeypatch.setattr(replay_traces, "SPANS_A_REQUEST", 7)
     store = write_fake_output(tmp_path, chunks=5, rows=20)
     sent = send_traces(store, otlp_receiver.endpoint)
-    rows = [s for i in store.list(layout.TRACES) for s in read_spans(store.read(i.name) or b"")]
+    rows = [
+        s for i in store.list(output_layout.TRACES) for s in read_spans(store.read(i.name) or b"")
+    ]
     assert sent.spans == len(rows) == len(otlp_receiver.spans)
     assert sent.files == 7  # five parts, one failed attempt, the job
     assert {

@@ -30,8 +30,8 @@ from producers.scaling_facts import Teller, read_facts
 from producers.scaling_metrics import METRICS
 from producers.snapshot import take_snapshot
 from producers.workers_seen import read_workers
-from schemas import keys
 from schemas.model_name import speed_field
+from schemas.names import redis_keys
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import FakeJob, make_job
 from workers.watch import Watch
@@ -85,8 +85,8 @@ def worker(client: redis.Redis, name: str, job: str = "", queue: str = "default"
     now = time.time()
     hand = json.dumps({"job": job, "chunks": {"3": "a"}}) if job else ""
     told = {"queue": queue, "device": "cpu", "pid": 7, "seen_s": now, "hand": hand}
-    client.hset(keys.worker(name), mapping=told)
-    client.zadd(keys.WORKERS, {name: now})
+    client.hset(redis_keys.worker(name), mapping=told)
+    client.zadd(redis_keys.WORKERS, {name: now})
 
 
 def test_an_empty_house_wants_nobody(port: int) -> None:
@@ -117,7 +117,7 @@ def test_a_deadline_in_danger_is_said_once_and_shown_by_status(
     port: int, redis_client: redis.Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     due = make_job(tmp_path, ["x"] * 500, chunk_rows=1, deadline_s=time.time() + 60)
-    redis_client.hset(keys.SPEEDS, speed_field(due.job), 0.5)  # of the night before
+    redis_client.hset(redis_keys.SPEEDS, speed_field(due.job), 0.5)  # of the night before
     followed = Following(due.job, due.store, PlanTable.load(due.store), redis_client, "test")
     followed.load()
     Teller(redis_client).tell([followed])
@@ -128,8 +128,10 @@ def test_a_deadline_in_danger_is_said_once_and_shown_by_status(
     told = take_snapshot(due.store, due.job, redis_client)
     assert told.deadline_at_risk
     assert told.deadline_s == due.job.options.deadline_s
-    old = json.loads(redis_client.get(keys.scale("default")) or b"") | {"at_s": time.time() - 600}
-    redis_client.set(keys.scale("default"), json.dumps(old))
+    old = json.loads(redis_client.get(redis_keys.scale("default")) or b"") | {
+        "at_s": time.time() - 600
+    }
+    redis_client.set(redis_keys.scale("default"), json.dumps(old))
     assert not take_snapshot(due.store, due.job, redis_client).deadline_at_risk
 
 
@@ -140,7 +142,7 @@ def test_metrics_do_not_repeat_the_answer_of_another_night(
     danger = {"workers": 19, "reason": "x", "deadline_at_risk": True}
     for at_s, shown in ((time.time(), ("19.0", "1.0")), (time.time() - 600, ("19.0", "0.0"))):
         kept = {**danger, "raised_s": None, "surplus_since_s": None, "at_s": at_s}
-        redis_client.set(keys.scale("default"), json.dumps(kept))
+        redis_client.set(redis_keys.scale("default"), json.dumps(kept))
         _, text = get(port, "/metrics")
         assert f'headrace_workers_wanted{{queue="default"}} {shown[0]}' in text
         assert f'headrace_deadline_at_risk{{queue="default"}} {shown[1]}' in text
@@ -162,7 +164,7 @@ def test_speed_is_measured_and_remembered_for_the_next_job(
     worker(redis_client, "w2", key)
     for second in range(12):
         redis_client.hset(
-            keys.job(key), mapping={"tokens": 2_000 * second, "done_rows": 10 * second}
+            redis_keys.job(key), mapping={"tokens": 2_000 * second, "done_rows": 10 * second}
         )
         teller.tell([followed], now + second)
     (facts,) = read_facts(redis_client, now).jobs
@@ -180,14 +182,14 @@ def test_the_time_that_a_model_takes_to_load_is_no_work(
     key, teller, now = followed.job.key, Teller(redis_client), time.time()
     for name in ("w1", "w2"):
         worker(redis_client, name, key)
-        redis_client.hset(keys.worker(name), "model", "")
+        redis_client.hset(redis_keys.worker(name), "model", "")
     for second in range(12):
         if second == 5:
             for name in ("w1", "w2"):
-                redis_client.hset(keys.worker(name), "model", "there")
+                redis_client.hset(redis_keys.worker(name), "model", "there")
         scored = max(0, second - 4)
         redis_client.hset(
-            keys.job(key), mapping={"tokens": 2_000 * scored, "done_rows": 10 * scored}
+            redis_keys.job(key), mapping={"tokens": 2_000 * scored, "done_rows": 10 * scored}
         )
         teller.tell([followed], now + second)
     (facts,) = read_facts(redis_client, now).jobs
@@ -295,7 +297,7 @@ def test_a_worker_that_ended_is_counted_no_longer(redis_client: redis.Redis) -> 
     watch.ended("again")  # its slot has a new one already
     watch.look()
     assert [w.name for w in read_workers(redis_client, time.time())] == ["again", "stays"]
-    assert not redis_client.exists(keys.worker("gone"))
+    assert not redis_client.exists(redis_keys.worker("gone"))
     watch.forget(["again", "stays"])
     assert list(read_workers(redis_client, time.time())) == []
 

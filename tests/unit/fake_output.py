@@ -20,10 +20,11 @@ from headrace.tracing.job_trace import JobTrace
 from headrace.tracing.stages import Clock
 from headrace.tracing.trace_file import spans_to_parquet
 from producers.fold import fold
-from schemas import layout, parquet
+from schemas import parquet
 from schemas.job import Column, Inputs, Job, ModelRef, Options, Spec, job_id
 from schemas.manifest import Receipt
-from schemas.telemetry import names
+from schemas.names import output_layout
+from schemas.names import telemetry as names
 
 START_S = 1_790_000_000.0
 PRODUCER = Telemetry({"service.name": names.SERVICE_PRODUCER})
@@ -101,7 +102,7 @@ def write_fake_output(
     store = LocalStore(folder)
     trace = JobTrace(PRODUCER, queue="default", clock=Hands(START_S).clock)
     job = make_job(str(folder), chunks, rows, task, trace, corpus or "/corpus/*.parquet")
-    store.create(layout.JOB, job.model_dump_json().encode())
+    store.create(output_layout.JOB, job.model_dump_json().encode())
     free = {f"host-{i}/cpu": START_S + 3 + 2 * i for i in range(workers)}
     receipts = []
     for chunk in range(chunks):
@@ -115,7 +116,7 @@ def write_fake_output(
         receipts.append(receipt)
     end_s = max(free.values()) + 1
     manifest = fold(job, receipts, [], finished_s=end_s, versions=job.versions)
-    store.replace(layout.MANIFEST, manifest.model_dump_json().encode())
+    store.replace(output_layout.MANIFEST, manifest.model_dump_json().encode())
     _trace_job(store, job, end_s, manifest.totals.rows)
     return store
 
@@ -142,7 +143,7 @@ def _fail(store: LocalStore, job: Job, chunk: int, worker: str, at_s: float) -> 
     with observe("read"):
         hands.pass_s(2)
     spans = observe.finish("error", TimeoutError())
-    store.create(layout.trace(chunk, f"{chunk:04x}1"), spans_to_parquet(spans))
+    store.create(output_layout.trace(chunk, f"{chunk:04x}1"), spans_to_parquet(spans))
     return at_s + 3
 
 
@@ -183,8 +184,8 @@ def _score(
         batches=40,
     )
     data = _bytes(part, job, chunk, rows, ok, errors, observe.trace_id)
-    store.create(layout.part(chunk), data)
-    store.create(layout.trace(chunk, f"{chunk:04x}2"), spans_to_parquet(spans))
+    store.create(output_layout.part(chunk), data)
+    store.create(output_layout.trace(chunk, f"{chunk:04x}2"), spans_to_parquet(spans))
     receipt = Receipt(
         chunk=chunk,
         rows=rows,
@@ -206,7 +207,7 @@ def _score(
         seconds=spans[0].duration_nano / 1e9,
         stages_s=observe.stages_s(),
     )
-    store.replace(layout.receipt(chunk), receipt.model_dump_json().encode())
+    store.replace(output_layout.receipt(chunk), receipt.model_dump_json().encode())
     return receipt, at_s + spans[0].duration_nano / 1e9
 
 

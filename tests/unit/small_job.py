@@ -23,8 +23,8 @@ from producers.device_hint import DeviceHint
 from producers.fold import fold
 from producers.receipts import parts_of, receipt_of_part
 from producers.submission import Prepared, prepare
-from schemas import layout
 from schemas.job import Job
+from schemas.names import output_layout
 from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.scoring import Engine
@@ -96,8 +96,8 @@ def finish(store: Store, job: Job) -> None:
     receipts = [receipt_of_part(store, job, chunk) for chunk in parts_of(store)]
     manifest = fold(job, receipts, [], finished_s=NOW_S, versions={}, stopped=None)
     data = manifest.model_dump_json(indent=1).encode()
-    store.replace(layout.MANIFEST, data)
+    store.replace(output_layout.MANIFEST, data)
     if manifest.state == "finished":
         digest = hashlib.sha256(data).hexdigest()
         mark = {"job": job.id, "manifest_sha256": digest}
-        store.create(layout.SUCCESS, json.dumps(mark).encode())
+        store.create(output_layout.SUCCESS, json.dumps(mark).encode())

@@ -16,7 +16,7 @@ import yaml
 from headrace.settings import Settings
 from producers.cli import app as producer_app
 from producers.scaling_metrics import METRICS as CONTROLLER_METRICS
-from schemas.telemetry.names import METRICS, prometheus_series
+from schemas.names.telemetry import METRICS, prometheus_series
 from workers.cli import app as worker_app
 
 ROOT = Path(__file__).parents[2]

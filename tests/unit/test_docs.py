@@ -12,8 +12,8 @@ import typer.main
 
 from headrace.settings import Settings
 from producers.cli import app as producer_app
-from schemas import layout
 from schemas.errors import ExitCode
+from schemas.names import output_layout
 from schemas.parquet import TAIL, TASK_COLUMNS
 from workers.cli import app as worker_app
 
@@ -76,7 +76,13 @@ def test_every_column_of_a_part_is_documented() -> None:
 
 def test_every_object_of_an_output_is_documented() -> None:
     page = text_of("docs/output.md")
-    for name in (layout.JOB, layout.PLAN, layout.MANIFEST, layout.SUCCESS, layout.REPORT):
+    for name in (
+        output_layout.JOB,
+        output_layout.PLAN,
+        output_layout.MANIFEST,
+        output_layout.SUCCESS,
+        output_layout.REPORT,
+    ):
         assert name.rsplit("/", 1)[-1] in page, name
 
 

@@ -13,9 +13,9 @@ from headrace.storage.local import LocalStore
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.crash_trace import record_death
 from producers.explain import explain, tell
-from schemas import layout
 from schemas.errors import ColumnError, JobNotFound
 from schemas.job import parse_job
+from schemas.names import output_layout
 from tests.unit.fake_output import write_fake_output
 
 
@@ -75,7 +75,7 @@ def test_an_id_of_the_wrong_type_names_the_column(store: LocalStore) -> None:
 
 def test_a_lost_or_broken_trace_costs_the_attempt_and_not_the_answer(tmp_path: Path) -> None:
     store = write_fake_output(tmp_path, chunks=1, rows=20, lost=0)
-    (trace,) = store.list(layout.trace(0, "").removesuffix(".parquet"))
+    (trace,) = store.list(output_layout.trace(0, "").removesuffix(".parquet"))
     store.replace(trace.name, b"broken")
     (row,) = explain(store, "3")["rows"]
     assert row["attempts"] == []
@@ -91,7 +91,7 @@ def test_an_attempt_whose_worker_was_killed_says_what_it_was_at_and_who_saw_it(
     tmp_path: Path,
 ) -> None:
     store = write_fake_output(tmp_path, chunks=1, rows=20, lost=0)
-    job = parse_job(store.read(layout.JOB) or b"", "there")
+    job = parse_job(store.read(output_layout.JOB) or b"", "there")
     mark = Mark("dead", "w9", FORWARD, rows=(3,), since_s=9.0, begun_s=5.0, trace_id="e" * 32)
     death = attempt_of_death(0, mark, 12.0, "controller-1")
     assert death is not None

@@ -9,10 +9,10 @@ from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.job_trace import JobTrace
 from headrace.tracing.trace_file import read_spans
-from schemas import layout
 from schemas.errors import DiskFull
 from schemas.message import ScoreChunk
-from schemas.telemetry import names
+from schemas.names import output_layout
+from schemas.names import telemetry as names
 from tests.unit.fake_output import make_job
 
 QUIET = Telemetry({"service.name": "test"})
@@ -84,7 +84,7 @@ def test_a_submitter_that_finds_its_job_there_already_joins_its_trace(tmp_path: 
     assert rows[0].start_time_unix_nano == int(job.submitted_s * 1e9)
     store = LocalStore(tmp_path)
     assert second.save(store)
-    (file,) = store.list(layout.TRACES)
+    (file,) = store.list(output_layout.TRACES)
     assert read_spans(store.read(file.name) or b"") == rows
 
 

@@ -14,7 +14,7 @@ from headrace.tracing.chunk_trace import ChunkObservation, observe_nothing
 from headrace.tracing.stages import SAMPLES, Clock
 from headrace.tracing.trace_file import SpanRow
 from schemas.errors import LeaseLost, OutOfMemory, Stopped, StorageError
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 JOB_TRACE, JOB_SPAN = "1" * 32, "2" * 16
 SECOND = 1_000_000_000

@@ -17,11 +17,11 @@ from headrace.formats.input_identity import files_digest
 from headrace.output.plan_file import PlanTable, write_plan
 from headrace.storage.local import LocalStore
 from producers.planning import FileRows, RowGroup, Target, plan
-from schemas import layout
 from schemas.chunk import Chunk, InputFile
 from schemas.errors import MessageRejected, OutputConflict
 from schemas.job import parse_job
 from schemas.message import parse_message
+from schemas.names import output_layout
 from schemas.parquet import PLAN
 
 
@@ -91,7 +91,7 @@ def test_a_planner_that_fails_leaves_no_plan_behind(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "out")
     with pytest.raises(OSError, match="went away"):
         write_plan(store.scratch() / "plan.parquet", failing())
-    assert store.head(layout.PLAN) is None
+    assert store.head(output_layout.PLAN) is None
 
 
 def replace(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Table]:

@@ -17,8 +17,8 @@ from producers.commands.follow import FILES_S, TICK_S, pause_s
 from producers.commands.status import lines_of
 from producers.progress import Rate, at_work, pace, show_progress, stage_shares, tell, trouble
 from producers.snapshot import Snapshot
-from schemas import keys
 from schemas.manifest import Receipt
+from schemas.names import redis_keys
 
 NOW = Snapshot(
     job="a" * 16, output="/out", state="running", reason="", rows=3_000, rows_done=700,
@@ -162,7 +162,7 @@ def test_committed_chunks_add_their_stages_to_the_live_counters() -> None:
         chunk=0, rows=5, ok=5, errors=0, bytes=1, sha256="x", attempt="a", tokens=9,
         stages_s={"forward": 1.2344, "read": 0.01},
     )  # fmt: skip
-    counters = keys.counters_of(receipt)
+    counters = redis_keys.counters_of(receipt)
     assert counters["stage_ms:forward"] == 1234
     assert counters["stage_ms:read"] == 10
 

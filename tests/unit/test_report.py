@@ -22,9 +22,9 @@ from producers.report.from_parts import ErrorClass, Example
 from producers.report.from_traces import FailedAttempt, evenly
 from producers.report.page import render, short_command
 from producers.report.time_figures import rows_over_time, spread
-from schemas import layout
 from schemas.errors import JobNotFound
 from schemas.manifest import Receipt
+from schemas.names import output_layout
 from tests.unit.fake_output import write_fake_output
 
 SETTINGS = Settings()
@@ -196,11 +196,11 @@ def test_other_tasks_have_a_report_too(tmp_path: Path, task: str) -> None:
 
 def test_a_job_on_its_way_and_one_without_traces_or_receipts(tmp_path: Path) -> None:
     store = write_fake_output(tmp_path, chunks=3, rows=40)
-    store.delete(layout.MANIFEST)
-    for prefix in (layout.TRACES, layout.RECEIPTS):
+    store.delete(output_layout.MANIFEST)
+    for prefix in (output_layout.TRACES, output_layout.RECEIPTS):
         for info in list(store.list(prefix)):
             store.delete(info.name)
-    store.delete(layout.part(2))
+    store.delete(output_layout.part(2))
     page = build_report(store, SETTINGS, now_s=1_790_000_100)
     assert "The job has not ended yet" in page
     assert ">40<" in page  # rows without a part
@@ -209,7 +209,7 @@ def test_a_job_on_its_way_and_one_without_traces_or_receipts(tmp_path: Path) -> 
 def test_a_job_that_has_done_nothing_yet_has_a_page(tmp_path: Path) -> None:
     store = write_fake_output(tmp_path, chunks=1, rows=5)
     for info in list(store.list("")):
-        if info.name != layout.JOB:
+        if info.name != output_layout.JOB:
             store.delete(info.name)
     page = build_report(store, SETTINGS)
     for words in ("The job has not ended yet", "since the submission", ">As of<"):

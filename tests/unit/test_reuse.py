@@ -10,8 +10,8 @@ import pytest
 
 from headrace.output.reuse_index import ReuseIndex, write_index
 from headrace.storage.local import LocalStore
-from schemas import layout
 from schemas.hashing import text_hash
+from schemas.names import output_layout
 from workers.reuse import EarlierOutput
 
 SCHEMA = pa.schema([pa.field("digest", pa.string())])
@@ -39,10 +39,10 @@ def earlier(tmp_path: Path) -> EarlierOutput:
     for number, texts in enumerate(parts):
         path = tmp_path / "part.parquet"
         pq.write_table(part(texts), path)
-        store.create(layout.part(number), path.read_bytes())
+        store.create(output_layout.part(number), path.read_bytes())
     scratch = store.scratch() / "index"
     assert write_index(scratch, store, range(3)) == 4 + 500
-    store.create_from_file(layout.REUSE, scratch)
+    store.create_from_file(output_layout.REUSE, scratch)
     return EarlierOutput(ReuseIndex.open(store), store)
 
 
@@ -64,5 +64,5 @@ def test_an_output_without_parts_has_no_answers(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     scratch = store.scratch() / "index"
     assert write_index(scratch, store, ()) == 0
-    store.create_from_file(layout.REUSE, scratch)
+    store.create_from_file(output_layout.REUSE, scratch)
     assert ReuseIndex.open(store).find([text_hash(b"a")]) == {}

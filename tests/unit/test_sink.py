@@ -17,8 +17,9 @@ import pytest
 
 from headrace.output.plan_file import PlanTable
 from headrace.storage.local import LocalStore
-from schemas import layout, parquet
+from schemas import parquet
 from schemas.errors import DiskFull, HeadraceError, StorageError
+from schemas.names import output_layout
 from tests.fake_jobs import FakeJob, make_job
 from workers.rows import ChunkStats
 from workers.sink import PartSink
@@ -60,7 +61,7 @@ def test_a_part_has_its_rows_and_says_where_they_came_from(job: FakeJob) -> None
     it.write(rows(4))
     it.write(rows(6))
     done = it.commit(stats(), {parquet.META_TRACE: "t" * 32})
-    data = job.store.read(layout.part(1))
+    data = job.store.read(output_layout.part(1))
     assert done.won
     assert data is not None
     assert (done.bytes, done.sha256) == (len(data), hashlib.sha256(data).hexdigest())
@@ -89,9 +90,9 @@ def test_the_second_of_two_loses_and_leaves_the_first_as_it_was(job: FakeJob) ->
     for it in (first, second):
         it.write(rows(10))
     assert first.commit(stats(), {}).won
-    before = job.store.read(layout.part(1))
+    before = job.store.read(output_layout.part(1))
     assert not second.commit(stats(), {}).won
-    assert job.store.read(layout.part(1)) == before
+    assert job.store.read(output_layout.part(1)) == before
     assert left_behind(job) == ["data", "data/part-00001.parquet"]
 
 

@@ -17,10 +17,10 @@ from producers.conflict import differences, option_differences
 from producers.create_job import check_plan, create_job, read_job
 from producers.device_hint import DeviceHint
 from producers.submission import masked_command, resolve_dtype, task_names, task_params
-from schemas import layout
 from schemas.chunk import Chunk
 from schemas.errors import ConfigError, OutputConflict
 from schemas.job import Job, job_id, parse_job
+from schemas.names import output_layout
 from tests.unit.small_job import (
     CPU,
     NOW_S,
@@ -52,7 +52,7 @@ def names(out: Path) -> set[str]:
 def test_a_job_is_a_plan_and_a_record_and_nothing_else(corpus: Path, tmp_path: Path) -> None:
     job, made = create(corpus, tmp_path / "out", columns="day", id_column="id")
     assert made
-    assert names(tmp_path / "out") == {layout.JOB, layout.PLAN}
+    assert names(tmp_path / "out") == {output_layout.JOB, output_layout.PLAN}
     plan = PlanTable.load(LocalStore(tmp_path / "out"))
     assert (job.chunks, job.rows) == (len(plan), plan.total_rows) == (6, 1400)
     assert plan.inputs_digest() == job.spec.inputs_digest == job.inputs.digest
@@ -121,7 +121,7 @@ def test_the_order_of_columns_is_the_order_in_the_output(corpus: Path, tmp_path:
 def test_a_plan_left_behind_is_adopted_whatever_its_chunks(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     create(corpus, out, chunk_rows=100)
-    (out / layout.JOB).unlink()
+    (out / output_layout.JOB).unlink()
     job, made = create(corpus, out, chunk_rows=500, max_length=9)
     assert made
     assert (job.chunks, job.spec.max_length) == (14, 9)
@@ -136,10 +136,10 @@ def test_a_plan_left_behind_for_other_rows_is_refused(
 ) -> None:
     out = tmp_path / "out"
     create(corpus, out, **flags)
-    (out / layout.JOB).unlink()
+    (out / output_layout.JOB).unlink()
     with pytest.raises(OutputConflict, match=r"delete _headrace/plan\.parquet"):
         create(corpus, out)
-    assert names(out) == {layout.PLAN}
+    assert names(out) == {output_layout.PLAN}
 
 
 def test_a_plan_left_behind_without_a_carried_partition_is_refused(
@@ -148,7 +148,7 @@ def test_a_plan_left_behind_without_a_carried_partition_is_refused(
     out = tmp_path / "out"
     (corpus / "day=2/a.parquet").unlink()
     create(corpus / "day=1", out)
-    (out / layout.JOB).unlink()
+    (out / output_layout.JOB).unlink()
     with pytest.raises(OutputConflict, match="other input"):
         create(corpus, out, columns="day")
 
@@ -215,9 +215,9 @@ def test_of_two_jobs_at_once_to_one_output_one_is_refused(corpus: Path, tmp_path
 def test_a_record_that_was_changed_by_hand_is_refused(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     create(corpus, out)
-    record = json.loads((out / layout.JOB).read_text())
+    record = json.loads((out / output_layout.JOB).read_text())
     record["spec"]["text_column"] = "id"
-    (out / layout.JOB).write_text(json.dumps(record))
+    (out / output_layout.JOB).write_text(json.dumps(record))
     with pytest.raises(OutputConflict, match="changed by hand"):
         create(corpus, out)
 
@@ -226,8 +226,8 @@ def test_a_plan_of_other_input_beside_a_job_is_refused(corpus: Path, tmp_path: P
     out = tmp_path / "out"
     create(corpus, out)
     chunks: list[Chunk] = list(prepare_small([corpus / "day=1"], out, fake_settings()).chunks())
-    (out / layout.PLAN).unlink()
-    write_plan(out / layout.PLAN, chunks)
+    (out / output_layout.PLAN).unlink()
+    write_plan(out / output_layout.PLAN, chunks)
     with pytest.raises(OutputConflict, match="does not belong to job"):
         create(corpus, out)
 

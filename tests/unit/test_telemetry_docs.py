@@ -17,7 +17,8 @@ from headrace.tracing.trace_file import (
     TRACES,
     spans_to_parquet,
 )
-from schemas.telemetry import log_names, names
+from schemas.names import log_events
+from schemas.names import telemetry as names
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "telemetry.md").read_text()
@@ -51,8 +52,8 @@ TABLES: dict[str, Callable[[], str]] = {
             for n, m in names.METRICS.items()
         )
     ),
-    "log events": lambda: table(*((_code(n), t) for n, t in log_names.LOG_EVENTS.items())),
-    "log fields": lambda: table(*((_code(n), t) for n, t in log_names.LOG_FIELDS.items())),
+    "log events": lambda: table(*((_code(n), t) for n, t in log_events.LOG_EVENTS.items())),
+    "log fields": lambda: table(*((_code(n), t) for n, t in log_events.LOG_FIELDS.items())),
 }
 
 
@@ -138,20 +139,20 @@ def _strings(node: ast.expr) -> list[str]:
 
 def test_every_line_that_is_logged_has_a_known_event_and_known_fields() -> None:
     strange = [
-        (where, event, [f for f in fields if f not in log_names.LOG_FIELDS])
+        (where, event, [f for f in fields if f not in log_events.LOG_FIELDS])
         for where, event, fields in _calls()
-        if event not in log_names.LOG_EVENTS or set(fields) - set(log_names.LOG_FIELDS)
+        if event not in log_events.LOG_EVENTS or set(fields) - set(log_events.LOG_FIELDS)
     ]
-    assert not strange, "add them to schemas/telemetry/log_names.py and docs/telemetry.md"
+    assert not strange, "add them to schemas/names/log_events.py and docs/telemetry.md"
 
 
 def test_every_event_and_field_that_is_listed_is_logged_somewhere() -> None:
     calls = list(_calls())
     events = {event for _, event, _ in calls} | {"log"}
     fields = {field for _, _, fields in calls for field in fields}
-    assert set(log_names.LOG_EVENTS) - events == set()
+    assert set(log_events.LOG_EVENTS) - events == set()
     of_the_formatter = {"logger", "message", "stack", "span_id"}
-    assert set(log_names.LOG_FIELDS) - fields - of_the_formatter == set()
+    assert set(log_events.LOG_FIELDS) - fields - of_the_formatter == set()
 
 
 def test_every_metric_that_is_recorded_has_a_name() -> None:

@@ -21,7 +21,7 @@ from headrace.tracing.trace_file import (
     spans_to_parquet,
 )
 from schemas.errors import InputUnreadable
-from schemas.telemetry import names
+from schemas.names import telemetry as names
 
 _BY_TYPE: dict[type, st.SearchStrategy[object]] = {
     str: st.text(max_size=20),

@@ -15,8 +15,8 @@ import pytest
 from headrace.storage.local import LocalStore
 from producers.verdict import VerifyResult, problem_lines
 from producers.verify import verify
-from schemas import layout
 from schemas.errors import JobNotFound, OutputConflict, VerifyFailed
+from schemas.names import output_layout
 from tests.unit.small_job import NOW_S, fake_settings, finish, score, submit, write_input
 
 TEXTS = ["good", None, "", "   ", "x" * 500, "🙂 emoji", "مرحبا", "NUL\0byte", "good"] * 30
@@ -55,7 +55,7 @@ def kinds(result: VerifyResult) -> set[str]:
 
 
 def part(output: Path, chunk: int) -> Path:
-    return output / layout.part(chunk)
+    return output / output_layout.part(chunk)
 
 
 def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
@@ -75,7 +75,7 @@ def test_a_finished_job_is_verified_to_the_row(finished: Path) -> None:
 
 def test_the_certificate_is_json_and_names_what_was_checked(finished: Path) -> None:
     told = json.loads(json.dumps(check(finished).to_json()))
-    manifest = json.loads((finished / layout.MANIFEST).read_bytes())
+    manifest = json.loads((finished / output_layout.MANIFEST).read_bytes())
     assert told["verdict"] == "verified"
     assert told["job"] == manifest["job"]
     assert told["rows"] == told["inputs"]["rows"] == 540
@@ -115,7 +115,7 @@ def test_a_missing_part_is_found(output: Path) -> None:
     part(output, 1).unlink()
     result = check(output)
     assert "missing_part" in kinds(result)
-    assert layout.part(1) in {p.where for p in result.problems}
+    assert output_layout.part(1) in {p.where for p in result.problems}
 
 
 def test_a_changed_byte_is_found(output: Path) -> None:
@@ -218,13 +218,13 @@ def test_another_model_revision_is_found(output: Path) -> None:
 
 
 def test_a_manifest_changed_by_hand_is_found(output: Path) -> None:
-    path = output / layout.MANIFEST
+    path = output / output_layout.MANIFEST
     path.write_bytes(path.read_bytes().replace(b'"ok": 480', b'"ok": 481'))
     result = check(output)
-    assert [p.where for p in result.problems] == [layout.SUCCESS, layout.MANIFEST]
+    assert [p.where for p in result.problems] == [output_layout.SUCCESS, output_layout.MANIFEST]
 
 
-@pytest.mark.parametrize("name", [layout.MANIFEST, layout.SUCCESS])
+@pytest.mark.parametrize("name", [output_layout.MANIFEST, output_layout.SUCCESS])
 def test_half_of_the_end_is_found(output: Path, name: str) -> None:
     (output / name).unlink()
     assert kinds(check(output)) == {"manifest"}
@@ -238,7 +238,7 @@ def test_input_that_changed_or_went_away_is_found(tmp_path: Path) -> None:
 
 
 def test_a_plan_changed_by_hand_is_refused(output: Path) -> None:
-    path = output / layout.PLAN
+    path = output / output_layout.PLAN
     table = pq.read_table(path)
     pq.write_table(table.slice(0, 2), path)
     with pytest.raises(OutputConflict, match="changed by hand"):

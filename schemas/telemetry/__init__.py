@@ -1,1 +1,0 @@
-"""What people see of headrace: spans, metrics, logs; and the names of all of them."""
