@@ -33,9 +33,9 @@ from producers.create_job import create_job
 from producers.device_hint import DeviceHint
 from producers.planning import FileRows, RowGroup, Target
 from producers.submission import Prepared, prepare
-from schemas.chunk import InputFile
-from schemas.job import Job
 from schemas.names import redis_keys
+from schemas.records.chunk import InputFile
+from schemas.records.job import Job
 
 FILE_ROWS, GROUPS = 100_000, 10
 CHUNK_ROWS = 2_000  # about 30 s of MiniLM on one core of a CPU

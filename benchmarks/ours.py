@@ -47,9 +47,9 @@ class _File:
         self._path, self._writer = path, None
 
     def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema:
-        from schemas import parquet
+        from schemas.records import part_schema
 
-        return parquet.part_schema(carried.field(0), list(carried)[1:], task, {})
+        return part_schema.part_schema(carried.field(0), list(carried)[1:], task, {})
 
     def write(self, rows: pa.RecordBatch) -> None:
         if self._writer is None:
@@ -63,7 +63,7 @@ class _File:
 
 def _windows(path: str, first_rows: int) -> Iterator[Window]:
     """As a worker reads them."""
-    from schemas.hashing import text_hash
+    from schemas.records.text_hash import text_hash
 
     start = 0
     read = pq.ParquetFile(path).iter_batches(WINDOW_ROWS, columns=["id", "text"])

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
-from schemas.job import Job, parse_job
 from schemas.names import output_layout
+from schemas.records.job import Job, parse_job
 
 DONE = "ok"
 

@@ -21,8 +21,8 @@ from headrace.coordination.leases import (
 from headrace.queue.celery_config import make_sender, send
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import celery_url, connect
-from schemas.message import ScoreChunk
 from schemas.names import redis_keys
+from schemas.records.message import ScoreChunk
 
 BATCHES = 60  # batches of half a second in 30 s
 WINDOWS = 10  # tokenizer windows

@@ -206,7 +206,7 @@ class _Side:
 
     def message(self, chunks: range) -> tuple[float, float]:
         """Handle one message; its seconds, and this process's seconds on the CPU."""
-        from schemas.message import ScoreChunk
+        from schemas.records.message import ScoreChunk
         from workers.handler import handle
 
         job = self._job

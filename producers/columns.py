@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import ColumnError, SchemaMismatch
-from schemas.job import Column
+from schemas.records.job import Column
 
 ROW_NUMBER = "id"
 """The id column where nobody names one: the row's number within its file, int64."""
@@ -46,7 +46,7 @@ def check_names(wanted: Wanted) -> None:
     Raises:
         ColumnError: a name stands twice, or is one that headrace writes itself.
     """
-    from schemas.parquet import RESERVED, TASK_COLUMNS
+    from schemas.records.part_schema import RESERVED, TASK_COLUMNS
 
     ours = {name.casefold(): name for name in (*RESERVED, *TASK_COLUMNS.get(wanted.task, ()))}
     id_name = wanted.id or ROW_NUMBER

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.job import Inputs, Job, Options, Spec
+from schemas.records.job import (
+    Inputs,
+    Job,
+    Options,
+    Spec,
+)
 
 
 def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:

@@ -38,11 +38,11 @@ from producers.reconcile import Following
 from producers.scaling_facts import Teller
 from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, to_wait, window_size
 from schemas.errors import BrokerError, HeadraceError, error_type_of
-from schemas.job import Job
-from schemas.manifest import JobState, Manifest
-from schemas.message import ScoreChunk
-from schemas.model_name import engine_name
 from schemas.names import output_layout, redis_keys
+from schemas.records.job import Job
+from schemas.records.manifest import JobState, Manifest
+from schemas.records.message import ScoreChunk
+from schemas.records.model_key import engine_name
 
 log = get_logger(__name__)
 

@@ -19,8 +19,8 @@ from producers.columns import ColumnTypes, Wanted, check_columns, check_names, c
 from producers.discovery import Found
 from producers.footers import Scanned, scan
 from producers.planning import FileRows, RowGroup, cut
-from schemas.chunk import InputFile
 from schemas.errors import InputNotFound
+from schemas.records.chunk import InputFile
 
 Progress = Callable[[int, int], None]
 """Told the files and the rows read so far."""

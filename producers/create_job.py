@@ -28,9 +28,13 @@ from headrace.storage.store import Store
 from producers.conflict import differences
 from producers.submission import Prepared
 from schemas.errors import DiskFull, OutputConflict
-from schemas.job import Job, Predicted, parse_job
 from schemas.names import output_layout
-from schemas.precision import PrecisionCheck
+from schemas.records.job import (
+    Job,
+    Predicted,
+    parse_job,
+)
+from schemas.records.precision import PrecisionCheck
 from schemas.versions import versions
 
 

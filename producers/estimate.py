@@ -10,7 +10,7 @@ from typing import Any
 from producers.planning import BYTES_A_TOKEN, FileRows
 from producers.row_check import as_bytes, plain_column
 from producers.submission import Prepared
-from schemas.job import Predicted
+from schemas.records.job import Predicted
 
 SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then good to some five per cent
 SAMPLE_PLACES = 8  # chosen: corpora are often sorted by source or day

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from headrace.process.numbers import short_time
 from headrace.storage.store import Store
 from headrace.tracing.trace_file import SpanRow, read_spans
-from schemas import parquet
 from schemas.errors import ColumnError, HeadraceError, JobNotFound
-from schemas.job import Job, parse_job
 from schemas.names import output_layout
 from schemas.names import telemetry as names
+from schemas.records import part_schema
+from schemas.records.job import Job, parse_job
 
 _THREADS = 16  # chosen: footers are small, and a bucket's answer takes longer than reading them
 
@@ -135,21 +135,21 @@ def _may_hold(column: Any, wanted: pa.Scalar) -> bool:
 def _row(name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> dict[str, Any]:
     facts = {k.decode(): v.decode() for k, v in (part.metadata.metadata or {}).items()}
     values = row.to_pylist()[0]
-    task = parquet.TASK_COLUMNS.get(facts.get(parquet.META_TASK, ""), ())
+    task = part_schema.TASK_COLUMNS.get(facts.get(part_schema.META_TASK, ""), ())
     return {
         "part": name,
         "part_row": at,
         "chunk": output_layout.chunk_of_part(name),
-        "attempt": facts.get(parquet.META_ATTEMPT),
-        "input_file": facts.get(parquet.META_FILE),
-        "input_row": int(facts.get(parquet.META_FIRST_ROW, 0)) + at,
+        "attempt": facts.get(part_schema.META_ATTEMPT),
+        "input_file": facts.get(part_schema.META_FILE),
+        "input_row": int(facts.get(part_schema.META_FIRST_ROW, 0)) + at,
         "status": values["status"],
         "error_type": values["error_type"],
         "error_message": values["error_message"],
         "n_tokens": values["n_tokens"],
         "truncated": values["truncated"],
         "prediction": {c: values[c] for c in task if values.get(c) is not None},
-        "trace_id": values["trace_id"] or facts.get(parquet.META_TRACE),
+        "trace_id": values["trace_id"] or facts.get(part_schema.META_TRACE),
     }
 
 

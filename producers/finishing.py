@@ -19,9 +19,9 @@ from headrace.settings import process_environment
 from producers.fold import fold
 from producers.reconcile import Following
 from schemas.errors import StorageError
-from schemas.job import Job
-from schemas.manifest import JobState, Manifest
 from schemas.names import output_layout, redis_keys
+from schemas.records.job import Job
+from schemas.records.manifest import JobState, Manifest
 from schemas.versions import versions
 
 log = get_logger(__name__)

@@ -6,9 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from headrace.process.numbers import plural
-from schemas.job import Job
-from schemas.manifest import JobState, Manifest, ManifestPart, Parked, Receipt, Totals
 from schemas.names import output_layout
+from schemas.records.job import Job
+from schemas.records.manifest import (
+    JobState,
+    Manifest,
+    ManifestPart,
+    Parked,
+    Receipt,
+    Totals,
+)
 
 
 def fold(

@@ -16,8 +16,8 @@ from headrace.formats.input_identity import (
 from headrace.formats.thrift_footer import FooterError, column_sizes
 from producers.discovery import Found
 from producers.planning import FileRows, RowGroup
-from schemas.chunk import InputFile
 from schemas.errors import InputUnreadable
+from schemas.records.chunk import InputFile
 
 THREADS = 32
 """Chosen: 32 reads of 30 ms each are a thousand footers a second; a disk is busy with fewer."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from producers.model_ref import ModelInfo, parse_config, read_weights
 from schemas.errors import MissingExtra, ModelError
-from schemas.job import ModelRef
+from schemas.records.job import ModelRef
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TIMEOUT_S = 10.0

@@ -16,10 +16,10 @@ import redis
 
 from headrace.process.atomic_file import put_in_place
 from producers.scaling_facts import MEASURED_S
-from schemas.job import Job, Spec
-from schemas.manifest import Manifest
-from schemas.model_name import speed_name
 from schemas.names import redis_keys
+from schemas.records.job import Job, Spec
+from schemas.records.manifest import Manifest
+from schemas.records.model_key import speed_name
 
 _KEPT = 200  # chosen: models and shapes one person alternates between
 

@@ -29,7 +29,7 @@ from headrace.tasks.model_digest import (
     folder_digest,
 )
 from schemas.errors import ModelError
-from schemas.job import ModelRef
+from schemas.records.job import ModelRef
 
 HEADS: dict[str, str] = {
     "text-classification": "ForSequenceClassification",

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from schemas.job import Job
+from schemas.records.job import Job
 
 
 @contextlib.contextmanager

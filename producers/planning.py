@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
-from schemas.chunk import Chunk, InputFile
+from schemas.records.chunk import Chunk, InputFile
 
 # Chosen: the work that a lost chunk may cost, long enough that reading and writing vanish in it.
 CHUNK_S = 30.0

@@ -27,7 +27,11 @@ from producers.sample import choose, read_rows
 from producers.submission import Prepared
 from producers.worker_door import worker_door
 from schemas.errors import ExitCode, HeadraceError, PrecisionRefused
-from schemas.precision import Agreement, PrecisionCheck, PrecisionRequest
+from schemas.records.precision import (
+    Agreement,
+    PrecisionCheck,
+    PrecisionRequest,
+)
 from schemas.versions import versions
 
 Ask = Callable[[PrecisionRequest], Agreement]

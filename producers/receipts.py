@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from headrace.storage.store import Store
-from schemas import parquet
 from schemas.errors import StorageError
-from schemas.job import Job
-from schemas.manifest import Receipt
 from schemas.names import output_layout, redis_keys
+from schemas.records import part_schema
+from schemas.records.job import Job
+from schemas.records.manifest import Receipt
 
 _THREADS = 16  # chosen: reads of small objects wait for the network, not for the CPU
 
@@ -99,22 +99,22 @@ def receipt_of_part(store: Store, job: Job, chunk: int) -> Receipt:
             k.decode(): v.decode()
             for k, v in (pq.read_metadata(io.BytesIO(data)).metadata or {}).items()
         }
-        if facts[parquet.META_JOB] != job.id or int(facts[parquet.META_CHUNK]) != chunk:
+        if facts[part_schema.META_JOB] != job.id or int(facts[part_schema.META_CHUNK]) != chunk:
             raise StorageError(
                 f"{store.uri}/{output_layout.part(chunk)} belongs to another job or chunk"
             )
-        rows, ok = int(facts[parquet.META_ROWS]), int(facts[parquet.META_OK])
+        rows, ok = int(facts[part_schema.META_ROWS]), int(facts[part_schema.META_OK])
         return Receipt(
             chunk=chunk,
             rows=rows,
             ok=ok,
             errors=rows - ok,
-            errors_by_type=json.loads(facts[parquet.META_ERRORS]),
+            errors_by_type=json.loads(facts[part_schema.META_ERRORS]),
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
-            attempt=facts[parquet.META_ATTEMPT],
-            trace_id=facts.get(parquet.META_TRACE),
-            **json.loads(facts.get(parquet.META_STATS, "{}")),
+            attempt=facts[part_schema.META_ATTEMPT],
+            trace_id=facts.get(part_schema.META_TRACE),
+            **json.loads(facts.get(part_schema.META_STATS, "{}")),
         )
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise StorageError(

@@ -36,9 +36,13 @@ from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
 from producers.receipts import ReceiptBook, parts_of
 from producers.window import Claim
-from schemas.job import Job
-from schemas.manifest import Parked, Receipt, parse_parked
 from schemas.names import output_layout, redis_keys
+from schemas.records.job import Job
+from schemas.records.manifest import (
+    Parked,
+    Receipt,
+    parse_parked,
+)
 
 log = get_logger(__name__)
 

@@ -13,11 +13,11 @@ from typing import Any
 from headrace.storage.store import Store
 from producers.columns import ROW_NUMBER
 from producers.row_check import WINDOW_ROWS, WORDS, align, differences, input_rows, plain_column
-from schemas import parquet
-from schemas.chunk import Chunk
 from schemas.errors import InputUnreadable
-from schemas.job import Job
 from schemas.names import output_layout
+from schemas.records import part_schema
+from schemas.records.chunk import Chunk
+from schemas.records.job import Job
 
 WHOLE_BYTES = 128 << 20  # chosen: a part up to this is read once; a larger one twice, as a stream
 BLOCK_BYTES = 1 << 20
@@ -104,16 +104,16 @@ def _part_columns(job: Job) -> list[str]:
 def _check_metadata(reader: Any, job: Job, chunk: Chunk, count: ChunkCount) -> None:
     facts = {k.decode(): v.decode() for k, v in (reader.metadata.metadata or {}).items()}
     expected = {
-        parquet.META_JOB: job.id,
-        parquet.META_CHUNK: str(chunk.number),
-        parquet.META_FILE: chunk.file.uri,
-        parquet.META_FIRST_ROW: str(chunk.first_row),
-        parquet.META_REVISION: job.spec.model.revision,
-        parquet.META_DTYPE: job.spec.dtype,
+        part_schema.META_JOB: job.id,
+        part_schema.META_CHUNK: str(chunk.number),
+        part_schema.META_FILE: chunk.file.uri,
+        part_schema.META_FIRST_ROW: str(chunk.first_row),
+        part_schema.META_REVISION: job.spec.model.revision,
+        part_schema.META_DTYPE: job.spec.dtype,
     }
     for key, value in expected.items():
         if facts.get(key) != value:
-            kind = "model_revision" if key == parquet.META_REVISION else "metadata"
+            kind = "model_revision" if key == part_schema.META_REVISION else "metadata"
             count.wrong(kind, f"its {key} is {facts.get(key, 'missing')!r} and must be {value!r}")
 
 
@@ -125,8 +125,8 @@ def _check_counts(chunk: Chunk, reader: Any, count: ChunkCount) -> None:
             "status", f"{count.rows - count.ok - count.errors} rows are neither ok nor error"
         )
     facts = reader.metadata.metadata or {}
-    if facts.get(parquet.META_OK.encode(), b"").decode() != str(count.ok):
-        count.wrong("metadata", f"its {parquet.META_OK} is not the {count.ok} ok rows it holds")
+    if facts.get(part_schema.META_OK.encode(), b"").decode() != str(count.ok):
+        count.wrong("metadata", f"its {part_schema.META_OK} is not the {count.ok} ok rows it holds")
 
 
 def _readable(batches: Iterator[Any]) -> Iterator[Any]:
@@ -172,8 +172,8 @@ def _count_status(batch: Any, count: ChunkCount) -> None:
         v["values"]: v["counts"] for v in pc.value_counts(plain_column(batch, "status")).to_pylist()
     }
     count.rows += batch.num_rows
-    count.ok += status.get(parquet.OK, 0)
-    count.errors += status.get(parquet.ERROR, 0)
+    count.ok += status.get(part_schema.OK, 0)
+    count.errors += status.get(part_schema.ERROR, 0)
     for found in pc.value_counts(plain_column(batch, "error_type")).to_pylist():
         if found["values"] is not None:
             count.errors_by_type[found["values"]] += found["counts"]

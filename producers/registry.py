@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from headrace.settings import Settings, state_folder
 from headrace.storage.store import Store
 from schemas.errors import JobNotFound
-from schemas.job import Job
-from schemas.manifest import JobState
+from schemas.records.job import Job
+from schemas.records.manifest import JobState
 
 _PREFIX = "jobs/"
 _JOB_ID = re.compile(r"[0-9a-f]{1,16}")

@@ -11,9 +11,13 @@ from headrace.output.reuse_index import write_index
 from headrace.storage.open import normalise_uri
 from headrace.storage.store import Store
 from schemas.errors import ConfigError, JobNotFound
-from schemas.job import Job, Spec, parse_job
-from schemas.manifest import parse_manifest
 from schemas.names import output_layout
+from schemas.records.job import (
+    Job,
+    Spec,
+    parse_job,
+)
+from schemas.records.manifest import parse_manifest
 
 SAME: tuple[tuple[str, Callable[[Spec], Any]], ...] = (
     ("task", lambda spec: spec.task),

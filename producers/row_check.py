@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from producers.columns import ROW_NUMBER
-from schemas import parquet
-from schemas.chunk import Chunk
-from schemas.hashing import text_hash
-from schemas.job import Job
+from schemas.records import part_schema
+from schemas.records.chunk import Chunk
+from schemas.records.job import Job
+from schemas.records.text_hash import text_hash
 
 WINDOW_ROWS = 8_192  # chosen: as the worker reads; a few MB at a time
 
@@ -84,7 +84,7 @@ def differences(
     if found != hashes:
         yield "text", next(i for i, (a, b) in enumerate(zip(found, hashes, strict=True)) if a != b)
     for row, digest in enumerate(hashes):
-        if digest is None and status[row] != parquet.ERROR:
+        if digest is None and status[row] != part_schema.ERROR:
             yield "status", row
             return
 

@@ -19,9 +19,13 @@ from producers.reconcile import DONE, Following
 from producers.scaling import CHUNK_S, Demand, Fleet
 from producers.window import LOAD_S, Claim
 from producers.workers_seen import WorkerSeen, read_workers
-from schemas.job import Job
-from schemas.model_name import engine_name, model_name, speed_field
 from schemas.names import redis_keys
+from schemas.records.job import Job
+from schemas.records.model_key import (
+    engine_name,
+    model_name,
+    speed_field,
+)
 
 TOLD_S = 300.0  # chosen: a job that nobody has followed for this long wants nobody
 OTHERS_S = 10.0  # the life of a controller's lock: whoever is silent longer is followed by another

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 from producers.precision import GATED
 from producers.show_plan import grid
-from schemas.precision import Agreement, PrecisionCheck, percent
+from schemas.records.precision import (
+    Agreement,
+    PrecisionCheck,
+    percent,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -13,9 +13,14 @@ import redis
 from headrace.storage.store import Store
 from producers.fold import stages_of
 from producers.receipts import parts_of, read_receipts
-from schemas.job import Job
-from schemas.manifest import JobState, Manifest, parse_manifest, parse_parked
 from schemas.names import output_layout, redis_keys
+from schemas.records.job import Job
+from schemas.records.manifest import (
+    JobState,
+    Manifest,
+    parse_manifest,
+    parse_parked,
+)
 
 TROUBLE_S = 90.0
 """Chosen: longer than the longest wait between two attempts on a chunk, so that it does not flicker."""

@@ -23,9 +23,16 @@ from producers.model_ref import ModelInfo, resolve_model
 from producers.planning import Target, plan, target_chunk
 from producers.reuse import reusable
 from producers.speed import tokens_per_s
-from schemas.chunk import Chunk
 from schemas.errors import ConfigError
-from schemas.job import Column, Inputs, Options, ResolvedDtype, Spec, job_id
+from schemas.records.chunk import Chunk
+from schemas.records.job import (
+    Column,
+    Inputs,
+    Options,
+    ResolvedDtype,
+    Spec,
+    job_id,
+)
 
 PARAMS: dict[str, tuple[str, ...]] = {
     "text-classification": ("scores", "multi_label"),

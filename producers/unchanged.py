@@ -11,9 +11,9 @@ from headrace.settings import WITHOUT_MODEL, Settings
 from headrace.storage.open import open_store, split_uri
 from headrace.storage.store import Store
 from producers.model_ref import resolve_model
-from schemas.chunk import InputFile
 from schemas.errors import InputChanged, ModelChanged, ModelError
-from schemas.job import Job
+from schemas.records.chunk import InputFile
+from schemas.records.job import Job
 
 _THREADS = 16  # chosen: a HEAD waits for the network, not for the CPU
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from schemas.errors import VerifyFailed
-from schemas.job import Job
+from schemas.records.job import Job
 from schemas.versions import versions
 
 KEPT_PROBLEMS = 100

@@ -19,11 +19,15 @@ from producers.create_job import check_plan, read_job
 from producers.ids import open_by_uri
 from producers.recount import ChunkCount, recount
 from producers.verdict import VerifyResult
-from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputUnreadable, JobNotFound
-from schemas.job import Job
-from schemas.manifest import Manifest, ManifestPart, Receipt
 from schemas.names import output_layout
+from schemas.records.chunk import Chunk, InputFile
+from schemas.records.job import Job
+from schemas.records.manifest import (
+    Manifest,
+    ManifestPart,
+    Receipt,
+)
 
 
 def verify(

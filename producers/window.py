@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from schemas.message import MAX_RUN
+from schemas.records.message import MAX_RUN
 
 # Chosen: enough messages that no worker waits a tick, see docs/decisions/0002-delivery.md.
 MESSAGES_A_WORKER = 4

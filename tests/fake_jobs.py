@@ -17,10 +17,17 @@ from headrace.output.plan_file import write_plan
 from headrace.settings import load_settings
 from headrace.storage.open import open_store, split_uri
 from headrace.storage.store import Store
-from schemas.chunk import Chunk, InputFile
-from schemas.job import Inputs, Job, ModelRef, Options, Spec, job_id
-from schemas.manifest import Manifest
 from schemas.names import output_layout
+from schemas.records.chunk import Chunk, InputFile
+from schemas.records.job import (
+    Inputs,
+    Job,
+    ModelRef,
+    Options,
+    Spec,
+    job_id,
+)
+from schemas.records.manifest import Manifest
 from workers.tasks.fake import digest_of
 
 Text = str | bytes | None

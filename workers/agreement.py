@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.tasks.contract import Answers
-from schemas.precision import Measure
+from schemas.records.precision import Measure
 
 DECISION = 0.5
 """Independent labels are those with at least this score, as their readers take them."""
@@ -18,7 +18,7 @@ DECISION = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """See `schemas.precision.Agreement`."""
+    """See `schemas.records.precision.Agreement`."""
 
     measure: Measure
     share: float

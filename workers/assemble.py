@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.tasks.contract import Encodings
-from schemas import parquet
+from schemas.records import part_schema
 from workers.rows import ChunkStats, Late, Prepared, RowFault
 from workers.scoring import Predictions
 
@@ -97,7 +97,7 @@ def _tail(
     counts = n_tokens[safe] if len(n_tokens) else np.zeros(rows, dtype=np.int64)
     cuts = truncated[safe] if len(truncated) else np.zeros(rows, dtype=bool)
     status = pa.DictionaryArray.from_arrays(
-        pa.array((~ok).astype(np.int8)), pa.array([parquet.OK, parquet.ERROR])
+        pa.array((~ok).astype(np.int8)), pa.array([part_schema.OK, part_schema.ERROR])
     )
     fault_of = [faults.get(row) for row in range(rows)] if faults else [None] * rows
     return {

@@ -17,7 +17,7 @@ from pathlib import Path
 from headrace.process.atomic_file import put_in_place
 from headrace.process.logs import get_logger
 from headrace.tasks.contract import Probed, Task
-from schemas.job import Job
+from schemas.records.job import Job
 from schemas.versions import versions
 from workers.engine.budget_search import LADDERS, Ladder, find_budget
 from workers.engine.device import CPU, free_what_is_kept, kind_of

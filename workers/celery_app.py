@@ -23,7 +23,7 @@ from headrace.queue.celery_config import config_for, ledger_of
 from headrace.queue.redis_connection import connect
 from headrace.settings import Settings, load_settings
 from schemas.errors import ConfigError
-from schemas.message import SCORE_CHUNK
+from schemas.records.message import SCORE_CHUNK
 from workers.faults import fault_hook
 from workers.presence import PRESENCE_S, facts_of, sign_presence
 

@@ -13,12 +13,12 @@ from headrace.coordination.job_counters import tell
 from headrace.process.logs import get_logger
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
-from schemas import parquet
-from schemas.chunk import Chunk
 from schemas.errors import HeadraceError, error_type_of
-from schemas.manifest import Receipt
 from schemas.names import output_layout
 from schemas.names import telemetry as names
+from schemas.records import part_schema
+from schemas.records.chunk import Chunk
+from schemas.records.manifest import Receipt
 from schemas.versions import versions
 from workers.holding import ChunkControl, Held
 from workers.measure import record_device, record_rows
@@ -50,9 +50,9 @@ def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
     """
     number, attempt = it.chunk.number, it.control.mark.attempt
     facts = {
-        parquet.META_TRACE: it.observe.trace_id,
-        parquet.META_VERSIONS: json.dumps(versions()),
-        parquet.META_STATS: json.dumps(_stats(it, runtime)),
+        part_schema.META_TRACE: it.observe.trace_id,
+        part_schema.META_VERSIONS: json.dumps(versions()),
+        part_schema.META_STATS: json.dumps(_stats(it, runtime)),
     }
     with it.observe("commit") as stage:
         committed = it.sink.commit(it.stats, facts, lambda: runtime.fault("uploaded"))

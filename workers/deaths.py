@@ -23,9 +23,9 @@ from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
 from schemas.errors import error_type_of
-from schemas.manifest import Attempt
-from schemas.message import parse_message
 from schemas.names import output_layout, redis_keys
+from schemas.records.manifest import Attempt
+from schemas.records.message import parse_message
 from workers.work import Work, WorkBook
 
 log = get_logger(__name__)

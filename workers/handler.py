@@ -27,7 +27,6 @@ from headrace.process.logs import get_logger
 from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.crash_trace import record_death
-from schemas.chunk import Chunk
 from schemas.errors import (
     DeviceLost,
     HeadraceError,
@@ -39,11 +38,12 @@ from schemas.errors import (
     Stopped,
     error_type_of,
 )
-from schemas.job import Job
-from schemas.manifest import Attempt
-from schemas.message import ScoreChunk, parse_message
 from schemas.names import output_layout
 from schemas.names import telemetry as names
+from schemas.records.chunk import Chunk
+from schemas.records.job import Job
+from schemas.records.manifest import Attempt
+from schemas.records.message import ScoreChunk, parse_message
 from workers.commit import Finished, commit, keep_trace
 from workers.engine.device import device_inside, dtypes_of, is_lost, not_served
 from workers.holding import ChunkControl, Held

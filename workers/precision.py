@@ -37,7 +37,7 @@ from headrace.tasks.contract import (
 )
 from headrace.tasks.registry import load_task
 from schemas.errors import ConfigError, MissingExtra, ModelError
-from schemas.precision import Agreement, PrecisionRequest
+from schemas.records.precision import Agreement, PrecisionRequest
 from workers.agreement import compare
 from workers.engine.device import CPU, device_inside, dtypes_of, not_served, set_threads
 from workers.engine.packing import pack

@@ -25,10 +25,14 @@ from headrace.tasks.contract import LoadRequest
 from headrace.tasks.registry import load_task
 from headrace.telemetry.provider import Telemetry
 from schemas.errors import ModelError
-from schemas.job import Job
-from schemas.message import ScoreChunk
-from schemas.model_name import engine_name, model_name, speed_field
 from schemas.names import redis_keys
+from schemas.records.job import Job
+from schemas.records.message import ScoreChunk
+from schemas.records.model_key import (
+    engine_name,
+    model_name,
+    speed_field,
+)
 from workers.budgets import BudgetBook, facts_of_job
 from workers.engine.device import (
     device_inside,

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.storage.store import Store
-from schemas import parquet
-from schemas.chunk import Chunk
 from schemas.errors import DiskFull, StorageError
-from schemas.job import Job
 from schemas.names import output_layout
+from schemas.records import part_schema
+from schemas.records.chunk import Chunk
+from schemas.records.job import Job
 from workers.rows import ChunkStats
 
 # Chosen: row groups that a reader can skip by, and that a worker can hold.
@@ -53,7 +53,7 @@ class PartSink:
         self._waiting_bytes = 0
 
     def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema:
-        return parquet.part_schema(carried.field(0), list(carried)[1:], task, {})
+        return part_schema.part_schema(carried.field(0), list(carried)[1:], task, {})
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Take the next rows; raises DiskFull when there is no room for them."""
@@ -114,18 +114,18 @@ class PartSink:
     def _metadata(self, stats: ChunkStats, facts: dict[str, str]) -> dict[str, str]:
         job, chunk = self._job, self._chunk
         return {
-            parquet.META_JOB: job.id,
-            parquet.META_CHUNK: str(chunk.number),
-            parquet.META_ATTEMPT: self._attempt,
-            parquet.META_FILE: chunk.file.uri,
-            parquet.META_FIRST_ROW: str(chunk.first_row),
-            parquet.META_ROWS: str(stats.rows),
-            parquet.META_OK: str(stats.ok),
-            parquet.META_ERRORS: json.dumps(stats.errors_by_type, sort_keys=True),
-            parquet.META_MODEL: job.spec.model.uri,
-            parquet.META_REVISION: job.spec.model.revision,
-            parquet.META_TASK: job.spec.task,
-            parquet.META_DTYPE: job.spec.dtype,
+            part_schema.META_JOB: job.id,
+            part_schema.META_CHUNK: str(chunk.number),
+            part_schema.META_ATTEMPT: self._attempt,
+            part_schema.META_FILE: chunk.file.uri,
+            part_schema.META_FIRST_ROW: str(chunk.first_row),
+            part_schema.META_ROWS: str(stats.rows),
+            part_schema.META_OK: str(stats.ok),
+            part_schema.META_ERRORS: json.dumps(stats.errors_by_type, sort_keys=True),
+            part_schema.META_MODEL: job.spec.model.uri,
+            part_schema.META_REVISION: job.spec.model.revision,
+            part_schema.META_TASK: job.spec.task,
+            part_schema.META_DTYPE: job.spec.dtype,
             **facts,
         }
 

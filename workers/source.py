@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from headrace.formats.input_identity import etag_of
 from headrace.storage.open import split_uri
 from headrace.storage.store import Store
-from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputChanged, InputUnreadable
-from schemas.hashing import text_hash
-from schemas.job import Spec
+from schemas.records.chunk import Chunk, InputFile
+from schemas.records.job import Spec
+from schemas.records.text_hash import text_hash
 from workers.rows import INVALID_TEXT, NULL_TEXT, RowFault, Window
 from workers.scoring import Observe
 

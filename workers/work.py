@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from headrace.output.plan_file import PlanTable
 from headrace.output.reuse_index import ReuseIndex
 from headrace.storage.store import Store
-from schemas.chunk import Chunk
 from schemas.errors import MessageRejected, OutOfReach, OutputConflict, UsageError
-from schemas.job import Job, parse_job
-from schemas.message import ScoreChunk
 from schemas.names import output_layout
+from schemas.records.chunk import Chunk
+from schemas.records.job import Job, parse_job
+from schemas.records.message import ScoreChunk
 from workers.reuse import EarlierOutput
 
 _JOBS_KEPT = 8  # chosen: a worker alternates between a few jobs; a plan of 100,000 chunks is ~10 MB

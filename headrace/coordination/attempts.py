@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from headrace.coordination.leases import HELD, Mark
 from headrace.storage.store import Store
-from schemas.manifest import Attempt, parse_attempt
 from schemas.names import output_layout
+from schemas.records.manifest import Attempt, parse_attempt
 
 DEATHS = frozenset({"worker_lost", "timeout"})
 KILLS_TO_CONDEMN = 2

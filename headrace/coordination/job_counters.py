@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.manifest import Receipt
 from schemas.names import redis_keys
+from schemas.records.manifest import Receipt
 
 _AT_ONCE = 500  # chosen: some 300 kB in one go
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.storage.store import ObjectInfo, Store
-from schemas.chunk import InputFile
 from schemas.errors import InputUnreadable
+from schemas.records.chunk import InputFile
 
 MAGIC = b"PAR1"
 MAGIC_ENCRYPTED = b"PARE"

@@ -13,9 +13,9 @@ import numpy as np
 
 from headrace.formats.input_identity import files_digest
 from headrace.storage.store import Store
-from schemas.chunk import Chunk, InputFile
 from schemas.errors import OutputConflict
 from schemas.names import output_layout
+from schemas.records.chunk import Chunk, InputFile
 
 BATCH_CHUNKS = 65_536  # chosen: some 10 MB while it is written, one row group when it is read
 MAX_CHUNKS = 1 << 24  # chosen: 16 times the largest plan we promise; a plan past it is an attack
@@ -44,7 +44,7 @@ def write_plan(path: Path, chunks: Iterable[Chunk]) -> PlanTotals:
     """
     import pyarrow.parquet as pq
 
-    from schemas.parquet import PLAN
+    from schemas.records.part_schema import PLAN
 
     count = rows = size = 0
     with pq.ParquetWriter(
@@ -62,7 +62,7 @@ def write_plan(path: Path, chunks: Iterable[Chunk]) -> PlanTotals:
 def _record_batch(chunks: list[Chunk]) -> Any:
     import pyarrow as pa
 
-    from schemas.parquet import PLAN
+    from schemas.records.part_schema import PLAN
 
     columns: dict[str, list[Any]] = {
         "chunk": [c.number for c in chunks],
@@ -165,7 +165,7 @@ def _read_columns(data: bytes) -> dict[str, np.ndarray]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from schemas.parquet import PLAN
+    from schemas.records.part_schema import PLAN
 
     reader = pq.ParquetFile(
         pa.BufferReader(data),

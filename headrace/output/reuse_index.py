@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from headrace.storage.store import Store
-from schemas import parquet
 from schemas.names import output_layout
+from schemas.records import part_schema
 
 
 def write_index(path: Path, store: Store, parts: Iterable[int]) -> int:
@@ -52,7 +52,7 @@ def _hashes_of(store: Store, part: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     with store.open(output_layout.part(part)) as file:
         table = pq.ParquetFile(file).read(["text_hash", "status"], use_threads=False)
     ok = (
-        pc.equal(table["status"].cast("string"), parquet.OK)
+        pc.equal(table["status"].cast("string"), part_schema.OK)
         .combine_chunks()
         .to_numpy(zero_copy_only=False)
     )

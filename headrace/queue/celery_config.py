@@ -17,8 +17,8 @@ from headrace.queue.redis_connection import (
     connect,
 )
 from schemas.errors import BrokerError
-from schemas.message import SCORE_CHUNK, ScoreChunk
 from schemas.names import redis_keys
+from schemas.records.message import SCORE_CHUNK, ScoreChunk
 
 # Chosen, not needed: a message lives in `unacked` for milliseconds only (early acknowledgement,
 # no prefetch), and the controller does not wait for Celery to restore one.

@@ -60,7 +60,7 @@ class _Envelope(BaseModel):
 def why_refused(raw: bytes | str) -> str | None:
     """Why Celery must not see what stands in a queue; None: it is an envelope as we send them.
 
-    The message inside is looked at by `schemas.message.parse_message`. The answer never repeats
+    The message inside is looked at by `schemas.records.message.parse_message`. The answer never repeats
     what was sent.
     """
     if len(raw) > MAX_ENVELOPE_BYTES:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import MessageRejected
-from schemas.message import ScoreChunk, parse_message
 from schemas.names import redis_keys
+from schemas.records.message import ScoreChunk, parse_message
 
 
 @dataclass(frozen=True, slots=True)

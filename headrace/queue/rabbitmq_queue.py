@@ -15,7 +15,7 @@ from headrace.queue.redis_queue import (
     ListedQueue,
     QueueView,
 )
-from schemas.message import ScoreChunk
+from schemas.records.message import ScoreChunk
 
 log = get_logger(__name__)
 

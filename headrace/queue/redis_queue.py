@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import MessageRejected
-from schemas.message import ScoreChunk, parse_message
 from schemas.names import redis_keys
+from schemas.records.message import ScoreChunk, parse_message
 
 # A message in `unacked` is on its way into a worker for milliseconds (no prefetch, early
 # acknowledgement). One that stands there this long belongs to a worker that died.

@@ -15,9 +15,9 @@ from headrace.tracing.chunk_trace import ChunkObservation, Emitter
 from headrace.tracing.spans import safe_message, traceparent
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
 from schemas.errors import HeadraceError
-from schemas.job import Job
-from schemas.manifest import Attempt
 from schemas.names import output_layout
+from schemas.records.job import Job
+from schemas.records.manifest import Attempt
 
 log = get_logger(__name__)
 

@@ -34,9 +34,9 @@ from headrace.tracing.trace_file import (
     spans_to_parquet,
 )
 from schemas.errors import HeadraceError, error_type_of
-from schemas.job import Job
 from schemas.names import output_layout
 from schemas.names import telemetry as names
+from schemas.records.job import Job
 
 log = get_logger(__name__)
 

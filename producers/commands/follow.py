@@ -20,9 +20,9 @@ from producers.finishing import tell
 from producers.progress import duration, show_progress
 from producers.snapshot import Snapshot, take_snapshot
 from schemas.errors import ExitCode, HeadraceError
-from schemas.job import Job
-from schemas.manifest import parse_manifest
 from schemas.names import output_layout
+from schemas.records.job import Job
+from schemas.records.manifest import parse_manifest
 
 log = get_logger(__name__)
 

@@ -23,7 +23,7 @@ from producers.show_plan import render_plan
 from producers.show_precision import render_precision
 from producers.submission import Prepared
 from schemas.errors import ConfigError, ExitCode
-from schemas.precision import PrecisionCheck
+from schemas.records.precision import PrecisionCheck
 
 NOWHERE = "plan-only"
 """Stands for the output where none was named."""

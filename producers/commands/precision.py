@@ -11,7 +11,7 @@ from producers.create_job import read_job
 from producers.ids import open_by_uri
 from producers.precision import GATED, ask_engine, check, decide, question
 from producers.submission import Prepared
-from schemas.precision import PrecisionCheck
+from schemas.records.precision import PrecisionCheck
 
 
 def check_precision(settings: Settings, prepared: Prepared) -> PrecisionCheck:

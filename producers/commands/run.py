@@ -50,9 +50,9 @@ from producers.nearby import told_nearby
 from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
 from schemas.errors import ConfigError, ExitCode, OutputConflict
-from schemas.job import Job
-from schemas.manifest import Attempt, parse_manifest
 from schemas.names import output_layout, redis_keys
+from schemas.records.job import Job
+from schemas.records.manifest import Attempt, parse_manifest
 
 
 def run_job(

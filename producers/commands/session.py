@@ -24,8 +24,8 @@ from headrace.storage.store import Store
 from producers.nearby import url_nearby
 from producers.registry import Registry, open_registry
 from schemas.errors import BrokerError, ConfigError, JobNotFound
-from schemas.job import Job, parse_job
 from schemas.names import output_layout
+from schemas.records.job import Job, parse_job
 
 err = Console(stderr=True)
 out = Console()

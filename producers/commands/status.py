@@ -23,8 +23,8 @@ from producers.progress import duration, stage_shares
 from producers.snapshot import Snapshot, take_snapshot
 from producers.workers_seen import read_workers
 from schemas.errors import ExitCode, HeadraceError
-from schemas.job import Job
-from schemas.manifest import JobState
+from schemas.records.job import Job
+from schemas.records.manifest import JobState
 
 
 def show_status(where: str, flags: dict[str, Any], *, as_json: bool) -> int:

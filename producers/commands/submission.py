@@ -28,7 +28,7 @@ from producers.known_speeds import of_this_machine, shape_of
 from producers.reuse import store_index
 from producers.submission import Prepared, masked_command, prepare
 from schemas.errors import HeadraceError, InputNotFound
-from schemas.job import Job
+from schemas.records.job import Job
 
 log = get_logger(__name__)
 

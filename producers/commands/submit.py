@@ -30,8 +30,8 @@ from producers.known_speeds import of_fleet
 from producers.snapshot import take_snapshot
 from producers.workers_seen import hint_of, read_workers
 from schemas.errors import ConfigError, ExitCode
-from schemas.job import Job
 from schemas.names import redis_keys
+from schemas.records.job import Job
 
 
 def submit_job(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from headrace.settings import WITHOUT_MODEL
 from producers.report.drawing import count, rate, seconds
 from producers.report.facts import Facts
-from schemas.manifest import Receipt
+from schemas.records.manifest import Receipt
 
 LEAST = 0.001
 """Hours and amounts below are told as less than this: nobody plans with them."""

@@ -24,9 +24,13 @@ from producers.report.from_traces import (
     read_traces,
 )
 from schemas.errors import JobNotFound
-from schemas.job import Job, parse_job
-from schemas.manifest import Manifest, Receipt, parse_manifest
 from schemas.names import output_layout
+from schemas.records.job import Job, parse_job
+from schemas.records.manifest import (
+    Manifest,
+    Receipt,
+    parse_manifest,
+)
 
 _THREADS = 16
 

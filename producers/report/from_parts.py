@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from headrace.storage.store import Store
 from producers.report.from_traces import evenly
-from schemas import parquet
 from schemas.errors import error_types
-from schemas.job import Job
-from schemas.manifest import Receipt
 from schemas.names import output_layout
+from schemas.records import part_schema
+from schemas.records.job import Job
+from schemas.records.manifest import Receipt
 
 ReadText = Callable[[str, str, int], str | None]
 """From a file's URI, the text column and the row within the file to the text."""
@@ -129,8 +129,8 @@ def _examples(
     for at in pc.indices_nonzero(is_kind).to_pylist()[:EXAMPLES]:
         text = None
         if ask is not None:
-            row = int(facts[parquet.META_FIRST_ROW]) + at
-            text = ask(facts[parquet.META_FILE], text_column, row)
+            row = int(facts[part_schema.META_FIRST_ROW]) + at
+            text = ask(facts[part_schema.META_FILE], text_column, row)
         message = table["error_message"][at].as_py() or ""
         if ask is None and kind not in OUR_CLASSES:
             message = ""  # an error of a library may quote the row

@@ -21,7 +21,7 @@ from producers.report.drawing import (
     tick,
 )
 from producers.report.facts import Facts
-from schemas.manifest import Receipt
+from schemas.records.manifest import Receipt
 
 BINS = 120
 MOST_BARS = 600

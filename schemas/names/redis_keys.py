@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from schemas.manifest import Receipt
+    from schemas.records.manifest import Receipt
 
 PREFIX = "headrace:"
 JOB_LIFE_S = 7 * 86_400

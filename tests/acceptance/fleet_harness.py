@@ -23,8 +23,8 @@ from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 from producers.controller import Controller
-from schemas.manifest import Attempt, Manifest
 from schemas.names import output_layout, redis_keys
+from schemas.records.manifest import Attempt, Manifest
 from tests.acceptance.wire import Wire
 from tests.conftest import wait_until
 from tests.fake_jobs import FakeJob

@@ -14,8 +14,8 @@ import pytest
 
 from headrace.queue.celery_config import send
 from headrace.queue.redis_queue import read_queue
-from schemas.message import ScoreChunk
 from schemas.names import output_layout, redis_keys
+from schemas.records.message import ScoreChunk
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts, pass_time
 from tests.fake_jobs import FakeJob, make_job

@@ -28,8 +28,8 @@ from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
 from producers.workers_seen import read_workers
 from schemas.errors import ExitCode
-from schemas.model_name import speed_field
 from schemas.names import output_layout, redis_keys
+from schemas.records.model_key import speed_field
 from tests.acceptance.conftest import IS_LONG
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job

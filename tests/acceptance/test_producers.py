@@ -21,8 +21,8 @@ import pytest
 from headrace.queue.redis_queue import read_queue
 from headrace.storage.local import LocalStore
 from schemas.errors import ExitCode
-from schemas.job import parse_job
 from schemas.names import output_layout
+from schemas.records.job import parse_job
 from tests.acceptance.conftest import MakeFleet, Say
 from tests.acceptance.fleet_harness import Fleet, lines
 from tests.fake_jobs import make_job

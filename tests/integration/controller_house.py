@@ -14,8 +14,8 @@ from headrace.settings import load_settings
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.trace_file import SpanRow
 from producers.controller import Controller
-from schemas.message import ScoreChunk
 from schemas.names import redis_keys
+from schemas.records.message import ScoreChunk
 from tests.fake_jobs import FakeJob
 from workers.handler import handle
 from workers.runtime import Identity, Runtime

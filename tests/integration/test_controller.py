@@ -14,8 +14,8 @@ from headrace.coordination.leases import LeaseBook, Mark
 from headrace.queue.celery_config import send
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_queue import message_in, read_queue
-from schemas.message import ScoreChunk
 from schemas.names import output_layout, redis_keys
+from schemas.records.message import ScoreChunk
 from tests.fake_jobs import FakeJob, make_job
 from tests.integration.controller_house import QUEUE, House, keys_of
 

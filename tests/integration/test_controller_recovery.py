@@ -24,9 +24,9 @@ from headrace.queue.redis_queue import message_in, read_queue
 from headrace.tracing.trace_file import read_spans
 from producers.receipts import parts_of, read_receipts
 from producers.snapshot import take_snapshot
-from schemas.manifest import Attempt, Parked
 from schemas.names import output_layout, redis_keys
 from schemas.names import telemetry as names
+from schemas.records.manifest import Attempt, Parked
 from tests.fake_jobs import FakeJob, make_job
 from tests.integration.controller_house import QUEUE, House, Kept, keys_of
 from workers.handler import handle

@@ -10,8 +10,8 @@ from typing import Any
 
 from headrace.queue.redis_queue import message_in, read_queue
 from producers.window import MIN_MESSAGES, window_size
-from schemas.model_name import speed_field
 from schemas.names import redis_keys
+from schemas.records.model_key import speed_field
 from tests.fake_jobs import make_job
 from tests.integration.controller_house import QUEUE, House
 from workers.presence import sign_presence

@@ -31,11 +31,11 @@ from headrace.telemetry.provider import Telemetry
 from headrace.tracing.trace_file import read_spans
 from producers.workers_seen import WorkerSeen, read_workers
 from schemas.errors import StorageError
-from schemas.job import job_id
-from schemas.manifest import Receipt
-from schemas.message import ScoreChunk
 from schemas.names import output_layout, redis_keys
 from schemas.names import telemetry as names
+from schemas.records.job import job_id
+from schemas.records.manifest import Receipt
+from schemas.records.message import ScoreChunk
 from tests.fake_jobs import FakeJob, make_job
 from workers.handler import handle
 from workers.runtime import Identity, Runtime

@@ -8,8 +8,8 @@ from headrace.queue.celery_config import ledger_of, make_sender
 from headrace.queue.rabbitmq_ledger import Ledger
 from headrace.queue.rabbitmq_queue import LedgerQueue, queue_of
 from headrace.queue.redis_queue import ListedQueue
-from schemas.message import ScoreChunk
 from schemas.names import redis_keys
+from schemas.records.message import ScoreChunk
 
 A, B = (ScoreChunk(job=c * 16, output="s3://b/o", chunks=(1, 2)) for c in "ab")
 

@@ -13,8 +13,8 @@ from headrace.coordination.job_counters import (
     tell,
 )
 from headrace.coordination.job_counters import counted as counted_chunks
-from schemas.manifest import Receipt
 from schemas.names import redis_keys
+from schemas.records.manifest import Receipt
 
 JOB = "a" * 16
 

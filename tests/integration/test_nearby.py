@@ -13,9 +13,9 @@ from headrace.settings import state_folder
 from headrace.storage.local import LocalStore
 from producers.commands.status import show_status, watch_job
 from producers.nearby import told_nearby
-from schemas.job import Job
-from schemas.manifest import parse_manifest
 from schemas.names import output_layout, redis_keys
+from schemas.records.job import Job
+from schemas.records.manifest import parse_manifest
 from tests.unit.fake_output import write_fake_output
 from tests.unit.test_expectation import job_of
 

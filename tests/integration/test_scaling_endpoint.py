@@ -30,8 +30,8 @@ from producers.scaling_facts import Teller, read_facts
 from producers.scaling_metrics import METRICS
 from producers.snapshot import take_snapshot
 from producers.workers_seen import read_workers
-from schemas.model_name import speed_field
 from schemas.names import redis_keys
+from schemas.records.model_key import speed_field
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import FakeJob, make_job
 from workers.watch import Watch

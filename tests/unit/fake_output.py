@@ -20,11 +20,19 @@ from headrace.tracing.job_trace import JobTrace
 from headrace.tracing.stages import Clock
 from headrace.tracing.trace_file import spans_to_parquet
 from producers.fold import fold
-from schemas import parquet
-from schemas.job import Column, Inputs, Job, ModelRef, Options, Spec, job_id
-from schemas.manifest import Receipt
 from schemas.names import output_layout
 from schemas.names import telemetry as names
+from schemas.records import part_schema
+from schemas.records.job import (
+    Column,
+    Inputs,
+    Job,
+    ModelRef,
+    Options,
+    Spec,
+    job_id,
+)
+from schemas.records.manifest import Receipt
 
 START_S = 1_790_000_000.0
 PRODUCER = Telemetry({"service.name": names.SERVICE_PRODUCER})
@@ -286,16 +294,16 @@ def _bytes(
     if "*" in pattern:
         file, first_row = pattern.replace("*", str(chunk % 3)), chunk // 3 * rows
     facts = {
-        parquet.META_JOB: job.id,
-        parquet.META_CHUNK: str(chunk),
-        parquet.META_ATTEMPT: f"{chunk:04x}2",
-        parquet.META_TRACE: trace_id,
-        parquet.META_FILE: file,
-        parquet.META_FIRST_ROW: str(first_row),
-        parquet.META_ROWS: str(rows),
-        parquet.META_OK: str(ok),
-        parquet.META_ERRORS: json.dumps(errors),
-        parquet.META_TASK: job.spec.task,
+        part_schema.META_JOB: job.id,
+        part_schema.META_CHUNK: str(chunk),
+        part_schema.META_ATTEMPT: f"{chunk:04x}2",
+        part_schema.META_TRACE: trace_id,
+        part_schema.META_FILE: file,
+        part_schema.META_FIRST_ROW: str(first_row),
+        part_schema.META_ROWS: str(rows),
+        part_schema.META_OK: str(ok),
+        part_schema.META_ERRORS: json.dumps(errors),
+        part_schema.META_TASK: job.spec.task,
     }
     out = io.BytesIO()
     pq.write_table(part.replace_schema_metadata(facts), out, row_group_size=max(1, rows // 4))

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from headrace.tasks.contract import Encodings, LoadRequest
 from headrace.tracing.chunk_trace import observe_nothing
-from schemas import parquet
 from schemas.errors import DiskFull, Stopped
-from schemas.hashing import text_hash
+from schemas.records import part_schema
+from schemas.records.text_hash import text_hash
 from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import ChunkStats, RowFault, Window
@@ -39,7 +39,7 @@ class ListSink:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema:
-        return parquet.part_schema(carried.field(0), list(carried)[1:], task, {})
+        return part_schema.part_schema(carried.field(0), list(carried)[1:], task, {})
 
     def write(self, rows: pa.RecordBatch) -> None:
         self.rows += rows.to_pylist()

@@ -23,8 +23,8 @@ from producers.device_hint import DeviceHint
 from producers.fold import fold
 from producers.receipts import parts_of, receipt_of_part
 from producers.submission import Prepared, prepare
-from schemas.job import Job
 from schemas.names import output_layout
+from schemas.records.job import Job
 from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.scoring import Engine

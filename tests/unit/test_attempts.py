@@ -26,7 +26,7 @@ from headrace.coordination.leases import (
     parse_mark,
 )
 from headrace.storage.local import LocalStore
-from schemas.manifest import Attempt
+from schemas.records.manifest import Attempt
 
 
 def death(*rows: int, cause: str = "worker_lost", **more: object) -> Attempt:

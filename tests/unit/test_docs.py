@@ -14,7 +14,7 @@ from headrace.settings import Settings
 from producers.cli import app as producer_app
 from schemas.errors import ExitCode
 from schemas.names import output_layout
-from schemas.parquet import TAIL, TASK_COLUMNS
+from schemas.records.part_schema import TAIL, TASK_COLUMNS
 from workers.cli import app as worker_app
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,12 @@ from producers.known_speeds import learn, of_this_machine, shape_of
 from producers.report import build_report
 from producers.report.expectation import compare, off
 from producers.report.facts import read_facts
-from schemas.job import Job, Predicted, parse_job
-from schemas.manifest import Manifest
+from schemas.records.job import (
+    Job,
+    Predicted,
+    parse_job,
+)
+from schemas.records.manifest import Manifest
 from tests.unit.fake_output import write_fake_output
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, write_input
 

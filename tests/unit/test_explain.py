@@ -14,8 +14,8 @@ from headrace.telemetry.provider import Telemetry
 from headrace.tracing.crash_trace import record_death
 from producers.explain import explain, tell
 from schemas.errors import ColumnError, JobNotFound
-from schemas.job import parse_job
 from schemas.names import output_layout
+from schemas.records.job import parse_job
 from tests.unit.fake_output import write_fake_output
 
 

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from producers.fold import fold, is_hopeless
-from schemas.job import Job
-from schemas.manifest import Manifest, Parked, Receipt
+from schemas.records.job import Job
+from schemas.records.manifest import (
+    Manifest,
+    Parked,
+    Receipt,
+)
 from tests.fake_jobs import make_job
 
 

@@ -12,8 +12,8 @@ import pytest
 from headrace.storage.open import open_store
 from producers.ids import IdReport, check_ids, open_by_uri
 from producers.planning import FileRows, RowGroup
-from schemas.chunk import InputFile
 from schemas.errors import InputUnreadable
+from schemas.records.chunk import InputFile
 from tests.unit.small_job import fake_settings, write_input
 
 open_file = open_by_uri(partial(open_store, settings=fake_settings()))

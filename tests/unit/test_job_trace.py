@@ -10,9 +10,9 @@ from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.job_trace import JobTrace
 from headrace.tracing.trace_file import read_spans
 from schemas.errors import DiskFull
-from schemas.message import ScoreChunk
 from schemas.names import output_layout
 from schemas.names import telemetry as names
+from schemas.records.message import ScoreChunk
 from tests.unit.fake_output import make_job
 
 QUIET = Telemetry({"service.name": "test"})

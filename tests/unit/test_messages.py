@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import MessageRejected
-from schemas.message import MAX_BYTES, MAX_RUN, ScoreChunk, parse_message
+from schemas.records.message import (
+    MAX_BYTES,
+    MAX_RUN,
+    ScoreChunk,
+    parse_message,
+)
 
 GOOD: dict[str, Any] = {
     "v": 1,

@@ -14,7 +14,7 @@ from headrace.coordination.attempts import Suspicion, suspicion
 from headrace.tasks.contract import LoadRequest
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import DiskFull, Stopped
-from schemas.manifest import Attempt
+from schemas.records.manifest import Attempt
 from tests.unit.one_chunk import (
     Died,
     ListSink,

@@ -17,12 +17,12 @@ from headrace.formats.input_identity import files_digest
 from headrace.output.plan_file import PlanTable, write_plan
 from headrace.storage.local import LocalStore
 from producers.planning import FileRows, RowGroup, Target, plan
-from schemas.chunk import Chunk, InputFile
 from schemas.errors import MessageRejected, OutputConflict
-from schemas.job import parse_job
-from schemas.message import parse_message
 from schemas.names import output_layout
-from schemas.parquet import PLAN
+from schemas.records.chunk import Chunk, InputFile
+from schemas.records.job import parse_job
+from schemas.records.message import parse_message
+from schemas.records.part_schema import PLAN
 
 
 def some_chunks() -> list[Chunk]:

@@ -20,7 +20,7 @@ from producers.planning import (
     slice_file,
     target_chunk,
 )
-from schemas.chunk import InputFile
+from schemas.records.chunk import InputFile
 
 groups = st.lists(st.builds(RowGroup, st.integers(0, 5000), st.integers(0, 400_000)), max_size=12)
 targets = st.builds(

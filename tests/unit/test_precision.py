@@ -24,7 +24,12 @@ from producers.ids import open_by_uri
 from producers.precision import NotChecked, ask_engine, check, decide, question
 from producers.show_precision import render_precision
 from schemas.errors import ConfigError, ExitCode, ModelError, PrecisionRefused
-from schemas.precision import Agreement, PrecisionCheck, PrecisionRequest, percent
+from schemas.records.precision import (
+    Agreement,
+    PrecisionCheck,
+    PrecisionRequest,
+    percent,
+)
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, write_input
 from tests.unit.tiny_models import LABELS, TEXTS, TinyModels
 from workers.precision import check as check_here

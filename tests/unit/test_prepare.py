@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from headrace.tasks.contract import LoadRequest
-from schemas.hashing import text_hash
+from schemas.records.text_hash import text_hash
 from workers.prepare import LONG_TEXT, encode_rows, prepare_window
 from workers.rows import NULL_TEXT, Prepared, RowFault, Window
 from workers.tasks.fake import FakeTask

@@ -17,8 +17,8 @@ from producers.commands.follow import FILES_S, TICK_S, pause_s
 from producers.commands.status import lines_of
 from producers.progress import Rate, at_work, pace, show_progress, stage_shares, tell, trouble
 from producers.snapshot import Snapshot
-from schemas.manifest import Receipt
 from schemas.names import redis_keys
+from schemas.records.manifest import Receipt
 
 NOW = Snapshot(
     job="a" * 16, output="/out", state="running", reason="", rows=3_000, rows_done=700,

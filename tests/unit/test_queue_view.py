@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.queue.redis_queue import message_in
-from schemas.message import ScoreChunk
+from schemas.records.message import ScoreChunk
 
 MESSAGE = ScoreChunk(job="0123456789abcdef", output="/out", chunks=(1, 2), traceparent=None)
 

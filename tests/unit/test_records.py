@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import OutputConflict
-from schemas.manifest import (
+from schemas.records.manifest import (
     UNREADABLE,
     Manifest,
     Parked,

@@ -9,7 +9,7 @@ import pytest
 from headrace.storage.local import LocalStore
 from producers.registry import Registry, open_registry
 from schemas.errors import JobNotFound
-from schemas.job import Job
+from schemas.records.job import Job
 from tests.unit.small_job import fake_settings, submit, write_input
 
 

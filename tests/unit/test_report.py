@@ -23,8 +23,8 @@ from producers.report.from_traces import FailedAttempt, evenly
 from producers.report.page import render, short_command
 from producers.report.time_figures import rows_over_time, spread
 from schemas.errors import JobNotFound
-from schemas.manifest import Receipt
 from schemas.names import output_layout
+from schemas.records.manifest import Receipt
 from tests.unit.fake_output import write_fake_output
 
 SETTINGS = Settings()

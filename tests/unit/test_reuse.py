@@ -10,8 +10,8 @@ import pytest
 
 from headrace.output.reuse_index import ReuseIndex, write_index
 from headrace.storage.local import LocalStore
-from schemas.hashing import text_hash
 from schemas.names import output_layout
+from schemas.records.text_hash import text_hash
 from workers.reuse import EarlierOutput
 
 SCHEMA = pa.schema([pa.field("digest", pa.string())])

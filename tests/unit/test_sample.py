@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from producers import sample
 from producers.planning import FileRows, RowGroup
 from producers.sample import Place, choose, read_rows
-from schemas.chunk import InputFile
 from schemas.errors import InputUnreadable
+from schemas.records.chunk import InputFile
 
 
 def corpus(*files: list[int]) -> list[FileRows]:

@@ -17,14 +17,14 @@ import pytest
 
 from headrace.output.plan_file import PlanTable
 from headrace.storage.local import LocalStore
-from schemas import parquet
 from schemas.errors import DiskFull, HeadraceError, StorageError
 from schemas.names import output_layout
+from schemas.records import part_schema
 from tests.fake_jobs import FakeJob, make_job
 from workers.rows import ChunkStats
 from workers.sink import PartSink
 
-SCHEMA = pa.schema([("id", pa.int64()), ("status", parquet.STATUS), ("text", pa.string())])
+SCHEMA = pa.schema([("id", pa.int64()), ("status", part_schema.STATUS), ("text", pa.string())])
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def sink(job: FakeJob, attempt: str = "a1") -> PartSink:
 
 
 def rows(count: int, text: str = "t") -> pa.RecordBatch:
-    status = pa.array([parquet.OK] * count).cast(parquet.STATUS)
+    status = pa.array([part_schema.OK] * count).cast(part_schema.STATUS)
     columns = [pa.array(range(count)), status, pa.array([text] * count)]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
@@ -60,7 +60,7 @@ def test_a_part_has_its_rows_and_says_where_they_came_from(job: FakeJob) -> None
     it = sink(job)
     it.write(rows(4))
     it.write(rows(6))
-    done = it.commit(stats(), {parquet.META_TRACE: "t" * 32})
+    done = it.commit(stats(), {part_schema.META_TRACE: "t" * 32})
     data = job.store.read(output_layout.part(1))
     assert done.won
     assert data is not None
@@ -68,11 +68,11 @@ def test_a_part_has_its_rows_and_says_where_they_came_from(job: FakeJob) -> None
     footer = pq.read_metadata(pa.BufferReader(data))
     facts = {k.decode(): v.decode() for k, v in footer.metadata.items()}
     assert footer.num_rows == 10
-    assert facts[parquet.META_JOB] == job.id
-    assert (facts[parquet.META_CHUNK], facts[parquet.META_FIRST_ROW]) == ("1", "10")
-    assert (facts[parquet.META_ROWS], facts[parquet.META_OK]) == ("10", "9")
-    assert json.loads(facts[parquet.META_ERRORS]) == {"null_text": 1}
-    assert (facts[parquet.META_ATTEMPT], facts[parquet.META_TRACE]) == ("a1", "t" * 32)
+    assert facts[part_schema.META_JOB] == job.id
+    assert (facts[part_schema.META_CHUNK], facts[part_schema.META_FIRST_ROW]) == ("1", "10")
+    assert (facts[part_schema.META_ROWS], facts[part_schema.META_OK]) == ("10", "9")
+    assert json.loads(facts[part_schema.META_ERRORS]) == {"null_text": 1}
+    assert (facts[part_schema.META_ATTEMPT], facts[part_schema.META_TRACE]) == ("a1", "t" * 32)
     assert left_behind(job) == ["data", "data/part-00001.parquet"]
 
 

@@ -17,10 +17,10 @@ from headrace.formats.input_identity import etag_of
 from headrace.settings import load_settings
 from headrace.storage.open import open_store, split_uri
 from headrace.tracing.chunk_trace import observe_nothing
-from schemas.chunk import Chunk, InputFile
 from schemas.errors import InputChanged, InputUnreadable
-from schemas.hashing import text_hash
-from schemas.job import ModelRef, Spec
+from schemas.records.chunk import Chunk, InputFile
+from schemas.records.job import ModelRef, Spec
+from schemas.records.text_hash import text_hash
 from workers.rows import INVALID_TEXT, NULL_TEXT, Window
 from workers.source import open_input, read_windows
 

@@ -17,10 +17,14 @@ from producers.conflict import differences, option_differences
 from producers.create_job import check_plan, create_job, read_job
 from producers.device_hint import DeviceHint
 from producers.submission import masked_command, resolve_dtype, task_names, task_params
-from schemas.chunk import Chunk
 from schemas.errors import ConfigError, OutputConflict
-from schemas.job import Job, job_id, parse_job
 from schemas.names import output_layout
+from schemas.records.chunk import Chunk
+from schemas.records.job import (
+    Job,
+    job_id,
+    parse_job,
+)
 from tests.unit.small_job import (
     CPU,
     NOW_S,

@@ -20,7 +20,7 @@ from producers.window import (
     turn_of,
     window_size,
 )
-from schemas.message import MAX_RUN
+from schemas.records.message import MAX_RUN
 
 
 def claim(job: str, *ready: int, priority: int = 0, flying: int = 0, left: int = 0) -> Claim:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from schemas.job import Job, Spec
+from schemas.records.job import Job, Spec
 
 
 def model_name(job: Job) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import OutputConflict
-from schemas.precision import PrecisionCheck
+from schemas.records.precision import PrecisionCheck
 
 JobState = Literal["running", "paused", "finished", "failed", "cancelled"]
 

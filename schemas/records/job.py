@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import OutputConflict
-from schemas.precision import PrecisionCheck
-from schemas.run_key import run_key
+from schemas.records.precision import PrecisionCheck
+from schemas.records.run_key import run_key
 
 JOB_VERSION = 1
 ResolvedDtype = Literal["float32", "bfloat16", "float16", "int8"]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from schemas.errors import MessageRejected
-from schemas.run_key import run_key
+from schemas.records.run_key import run_key
 
 SCORE_CHUNK = "headrace.score_chunk.v1"
 MAX_RUN = 8

@@ -1,0 +1,1 @@
+"""What is written down: job, chunk, message, manifest, the columns of a part."""
