@@ -26,7 +26,7 @@ from benchmarks.job import (
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.registry import load_task
 from workers.budgets import BudgetBook
-from workers.engine.device import in_flight_of, set_threads
+from workers.devices.device import in_flight_of, set_threads
 from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import Window

@@ -30,7 +30,7 @@ import workers
 from benchmarks.fleet import WORKER, environment, run_command, spans_of
 from benchmarks.inputs import make_model, take_corpus
 from benchmarks.pinning import descendants
-from workers.engine.device import device_inside, worker_environment
+from workers.devices.device import device_inside, worker_environment
 
 BARE = """
 import json, sys, time

@@ -45,7 +45,12 @@ from schemas.records.job import Job
 from schemas.records.manifest import Attempt
 from schemas.records.message import ScoreChunk, parse_message
 from workers.commit import Finished, commit, keep_trace
-from workers.engine.device import device_inside, dtypes_of, is_lost, not_served
+from workers.devices.device import (
+    device_inside,
+    dtypes_of,
+    is_lost,
+    not_served,
+)
 from workers.holding import ChunkControl, Held
 from workers.pipeline import Begun, begin, finish
 from workers.presence import facts_of

@@ -12,8 +12,8 @@ import psutil
 from headrace.process.logs import get_logger
 from headrace.telemetry.provider import Telemetry
 from schemas.names import telemetry as names
-from workers.engine.device import CPU, memory_of
-from workers.engine.heap import resident_bytes
+from workers.devices.device import CPU, memory_of
+from workers.devices.heap import resident_bytes
 from workers.rows import ChunkStats
 
 log = get_logger(__name__)

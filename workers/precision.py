@@ -39,7 +39,13 @@ from headrace.tasks.registry import load_task
 from schemas.errors import ConfigError, MissingExtra, ModelError
 from schemas.records.precision import Agreement, PrecisionRequest
 from workers.agreement import compare
-from workers.engine.device import CPU, device_inside, dtypes_of, not_served, set_threads
+from workers.devices.device import (
+    CPU,
+    device_inside,
+    dtypes_of,
+    not_served,
+    set_threads,
+)
 from workers.engine.packing import pack
 from workers.models import local_model
 from workers.preload import Preload

@@ -12,7 +12,7 @@ import redis
 
 from headrace.settings import Settings
 from schemas.names import redis_keys
-from workers.engine.device import dtypes_of
+from workers.devices.device import dtypes_of
 
 PRESENCE_S = 5.0  # chosen: a third of what counts as gone
 

@@ -34,7 +34,7 @@ from schemas.records.model_key import (
     speed_field,
 )
 from workers.budgets import BudgetBook, facts_of_job
-from workers.engine.device import (
+from workers.devices.device import (
     device_inside,
     dtypes_of,
     in_flight_of,

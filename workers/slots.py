@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.settings import Settings
-from workers.engine.device import list_devices, worker_environment
-from workers.engine.gpus import cores_near, list_gpus, parse_cpu_list
+from workers.devices.device import list_devices, worker_environment
+from workers.devices.gpus import (
+    cores_near,
+    list_gpus,
+    parse_cpu_list,
+)
 
 _NODES = Path("/sys/devices/system/node")
 

@@ -26,7 +26,7 @@ from schemas.errors import ExitCode
 from tests.acceptance.frozen import frozen, interrupt
 from tests.conftest import wait_until
 from tests.unit.tiny_models import save_model
-from workers.engine.device import dtypes_of
+from workers.devices.device import dtypes_of
 
 BIN = Path(sys.executable).parent
 SLOW = '{"ms_per_row": 8}'

@@ -11,8 +11,8 @@ import pytest
 
 from producers.device_hint import query_gpus
 from schemas.errors import ConfigError, ModelError
-from workers.engine.cpu import multiplies_bf16, parse_flags
-from workers.engine.device import (
+from workers.devices.cpu import multiplies_bf16, parse_flags
+from workers.devices.device import (
     device_inside,
     dtypes_of,
     is_out_of_memory,

@@ -6,7 +6,13 @@ import platform
 
 import numpy as np
 
-from workers.engine.heap import EVERY_S, GROWN_BYTES, Heap, resident_bytes, trim_of
+from workers.devices.heap import (
+    EVERY_S,
+    GROWN_BYTES,
+    Heap,
+    resident_bytes,
+    trim_of,
+)
 
 
 class Machine:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 import torch
 
-from workers.engine.device import is_lost
+from workers.devices.device import is_lost
 from workers.engine.kernels import kernels
 
 

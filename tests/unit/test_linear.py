@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from workers.engine.cpu import cpu_flags, multiplies_bf16
-from workers.engine.device import ONEDNN_ENVIRONMENT, worker_environment
+from workers.devices.cpu import cpu_flags, multiplies_bf16
+from workers.devices.device import ONEDNN_ENVIRONMENT, worker_environment
 from workers.engine.linear import lay_out
 
 

@@ -12,8 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.settings import load_settings
-from workers.engine.device import dtypes_of
-from workers.engine.gpus import Gpu, cores_near, parse_cpu_list, parse_gpus
+from workers.devices.device import dtypes_of
+from workers.devices.gpus import (
+    Gpu,
+    cores_near,
+    parse_cpu_list,
+    parse_gpus,
+)
 from workers.quota import cores_granted
 from workers.slots import node_of_cores, plan_slots, split_cores
 

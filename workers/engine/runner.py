@@ -20,11 +20,11 @@ from typing import Any, Literal
 import numpy as np
 
 from headrace.tasks.contract import Encodings
+from workers.devices.device import is_lost
+from workers.devices.heap import Heap, trim_of
 from workers.engine import attention
-from workers.engine.device import is_lost
 from workers.engine.families import Rows, depends_on_batch, family_of
 from workers.engine.fused_layer import fuse_layers, fuse_norms, unfuse
-from workers.engine.heap import Heap, trim_of
 from workers.engine.last_layer import shorten_last_layer
 from workers.engine.linear import lay_out
 

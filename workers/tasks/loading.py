@@ -142,7 +142,7 @@ def _from_folder(auto_class: Any, request: LoadRequest, **options: Any) -> Any:
     except Exception as error:
         # transformers raises OSError, ValueError, KeyError, ImportError and its backends' own
         # classes for a folder that it cannot use; out of memory is not about the folder
-        from workers.engine.device import is_out_of_memory
+        from workers.devices.device import is_out_of_memory
 
         if is_out_of_memory(error):
             raise

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.tasks.contract import Encodings, LoadRequest
-from workers.engine import device
+from workers.devices import device
 from workers.engine.int8 import SENTENCES
 from workers.tasks.encoding import Encoder
 from workers.tasks.loading import check_head, load_config, load_model, load_tokenizer, max_length_of

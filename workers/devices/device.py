@@ -10,8 +10,17 @@ import re
 import sys
 
 from schemas.errors import ConfigError, ModelError
-from workers.engine.cpu import cpu_flags, cpu_name, multiplies_bf16, multiplies_int8
-from workers.engine.gpus import gpu_index, list_gpus, nvidia_smi
+from workers.devices.cpu import (
+    cpu_flags,
+    cpu_name,
+    multiplies_bf16,
+    multiplies_int8,
+)
+from workers.devices.gpus import (
+    gpu_index,
+    list_gpus,
+    nvidia_smi,
+)
 from workers.engine.kernels import kernels
 
 CPU = "cpu"

@@ -1,0 +1,1 @@
+"""CPUs and GPUs: what is there, what it computes, how a process is pinned to it."""
