@@ -163,7 +163,7 @@ def ceiling(job: Job) -> Outcome:
     """The matrix products of a layer, nothing else: the better of torch's own and oneDNN's."""
     import torch
 
-    from workers.engine.linear import lay_out
+    from workers.engines.packed.linear import lay_out
 
     set_threads(job.device, job.threads)
     shapes, rows = layer_shapes(read_config(job.model)), job.budget

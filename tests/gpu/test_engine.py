@@ -89,7 +89,7 @@ def test_nothing_waits_for_the_gpu_before_the_result_is_asked_for(
 
 @pytest.mark.parametrize("width", [312, 384, 768, 1024])
 def test_one_kernel_adds_and_normalizes(width: int) -> None:
-    from workers.engine.triton_kernels import add_norm
+    from workers.engines.packed.triton_kernels import add_norm
 
     one, two = (torch.randn(1001, width, device=GPU, dtype=torch.bfloat16) for _ in "ab")
     norm = torch.nn.LayerNorm(width, eps=1e-12, device=GPU, dtype=torch.bfloat16)

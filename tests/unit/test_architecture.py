@@ -22,7 +22,7 @@ TESTS = {"tests", "benchmarks", "deploy"}
 
 HEAVY = {"torch", "transformers", "celery"}
 MAY_IMPORT_HEAVY_AT_TOP = {
-    ("workers/engine/triton_kernels.py", "torch"),  # itself imported only on a GPU
+    ("workers/engines/packed/triton_kernels.py", "torch"),  # itself imported only on a GPU
     ("workers/celery_app.py", "celery"),
     ("workers/consumer.py", "celery"),
     ("workers/pool.py", "celery"),

@@ -13,7 +13,7 @@ import pytest
 from headrace.tasks.contract import LoadRequest
 from schemas.errors import ConfigError, ModelError
 from tests.unit.tiny_models import TEXTS, TinyModels, answers
-from workers.engine.runner import TOLERANCE, Runner
+from workers.engines.packed.runner import TOLERANCE, Runner
 from workers.tasks.feature_extraction import FeatureExtraction
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.attention import varlen
 
-from workers.engine import attention
+from workers.engines.packed import attention
 
 Asked = dict[str, Any]
 

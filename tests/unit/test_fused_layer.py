@@ -9,8 +9,12 @@ import pytest
 
 from headrace.tasks.contract import Encodings
 from tests.unit.tiny_models import TEXTS, TinyModels
-from workers.engine.fused_layer import fuse_layers, fuse_norms, unfuse
-from workers.engine.runner import Runner
+from workers.engines.packed.fused_layer import (
+    fuse_layers,
+    fuse_norms,
+    unfuse,
+)
+from workers.engines.packed.runner import Runner
 from workers.tasks.encoding import Encoder
 
 

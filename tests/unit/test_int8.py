@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from headrace.tasks.contract import LoadRequest
 from tests.unit.tiny_models import CONFIGS, LABELS, TEXTS, TinyModels, answers
-from workers.engine.int8 import _Rounding, quantize
+from workers.engines.packed.int8 import _Rounding, quantize
 from workers.tasks.feature_extraction import FeatureExtraction
 from workers.tasks.text_classification import TextClassification
 from workers.tasks.token_classification import TokenClassification

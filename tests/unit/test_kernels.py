@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from workers.devices.device import is_lost
-from workers.engine.kernels import kernels
+from workers.engines.packed.kernels import kernels
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def test_without_a_compiler_torch_does_it_and_the_log_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     module = SimpleNamespace(try_out=no_compiler)
-    monkeypatch.setitem(sys.modules, "workers.engine.triton_kernels", module)
+    monkeypatch.setitem(sys.modules, "workers.engines.packed.triton_kernels", module)
     with caplog.at_level(logging.WARNING):
         assert kernels() is None
         assert kernels() is None
@@ -40,14 +40,14 @@ def test_without_a_compiler_torch_does_it_and_the_log_says_why(
 def test_without_triton_nothing_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "workers.engine.triton_kernels", None)
+    monkeypatch.setitem(sys.modules, "workers.engines.packed.triton_kernels", None)
     assert kernels() is None
     assert caplog.records == []
 
 
 def test_a_kernel_that_ran_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     module = SimpleNamespace(try_out=lambda: None)
-    monkeypatch.setitem(sys.modules, "workers.engine.triton_kernels", module)
+    monkeypatch.setitem(sys.modules, "workers.engines.packed.triton_kernels", module)
     assert kernels() is module
 
 

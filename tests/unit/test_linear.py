@@ -15,7 +15,7 @@ import pytest
 
 from workers.devices.cpu import cpu_flags, multiplies_bf16
 from workers.devices.device import ONEDNN_ENVIRONMENT, worker_environment
-from workers.engine.linear import lay_out
+from workers.engines.packed.linear import lay_out
 
 
 @pytest.fixture

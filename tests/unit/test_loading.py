@@ -13,7 +13,7 @@ import pytest
 from headrace.tasks.contract import LoadRequest, Task
 from schemas.errors import ModelError
 from tests.unit.tiny_models import LABELS, TEXTS, TinyModels, answers
-from workers.engine.families import depends_on_batch
+from workers.engines.packed.families import depends_on_batch
 from workers.tasks.text_classification import TextClassification
 from workers.tasks.token_classification import TokenClassification
 
@@ -114,7 +114,7 @@ def test_half_precision_keeps_the_way_and_about_the_answers(dtype: str, folder: 
 def test_a_packing_that_is_wrong_is_found_and_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from workers.engine import families
+    from workers.engines.packed import families
 
     # RoBERTa's positions on BERT: what happens when a new release changes a family
     wrong = families.Family(families.FAMILIES["bert"].head, positions_skip_padding=True)

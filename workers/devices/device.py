@@ -21,7 +21,7 @@ from workers.devices.gpus import (
     list_gpus,
     nvidia_smi,
 )
-from workers.engine.kernels import kernels
+from workers.engines.packed.kernels import kernels
 
 CPU = "cpu"
 

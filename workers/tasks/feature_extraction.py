@@ -136,7 +136,7 @@ def _pooler(recipe: Recipe) -> Callable[[Any, Any], Any]:
     def pool(flat: Any, rows: Any) -> Any:
         from torch.nn.functional import normalize
 
-        from workers.engine.families import mean_of
+        from workers.engines.packed.families import mean_of
 
         pooled = mean_of(flat, rows) if recipe.pooling == "mean" else flat[rows.first].float()
         return normalize(pooled) if recipe.normalize else pooled

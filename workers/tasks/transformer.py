@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from headrace.tasks.contract import Encodings, LoadRequest
 from workers.devices import device
-from workers.engine.int8 import SENTENCES
+from workers.engines.packed.int8 import SENTENCES
 from workers.tasks.encoding import Encoder
 from workers.tasks.loading import check_head, load_config, load_model, load_tokenizer, max_length_of
 
@@ -39,7 +39,7 @@ class TransformerTask:
 
     def load(self, request: LoadRequest) -> None:
         """See `Task.load`."""
-        from workers.engine.runner import Runner
+        from workers.engines.packed.runner import Runner
 
         self.config = load_config(request)
         if self.architecture is not None:

@@ -17,7 +17,7 @@ def kernels() -> Any:
     takes a C compiler and a folder to write to (`TRITON_CACHE_DIR`). Asked of a GPU only.
     """
     try:
-        from workers.engine import triton_kernels
+        from workers.engines.packed import triton_kernels
 
         triton_kernels.try_out()
     except ImportError:

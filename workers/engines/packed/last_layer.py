@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from workers.engine.attention import Packing, attend_one
+from workers.engines.packed.attention import Packing, attend_one
 
 _PARTS = ("attention.self.query", "attention.self.key", "attention.self.value",
           "attention.output", "feed_forward_chunk")  # fmt: skip

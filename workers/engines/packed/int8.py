@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from workers.engine.linear import (
+from workers.engines.packed.linear import (
     EXPECTED_TOKENS,
     SMALLEST_SIDE,
     gelu_behind,

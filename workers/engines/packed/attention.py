@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.engine.kernels import kernels
+from workers.engines.packed.kernels import kernels
 
 NAME = "headrace_packed"
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from workers.engine.attention import Packing, attend
-from workers.engine.kernels import kernels
-from workers.engine.last_layer import bert_layers
+from workers.engines.packed.attention import Packing, attend
+from workers.engines.packed.kernels import kernels
+from workers.engines.packed.last_layer import bert_layers
 
 
 def fuse_layers(model: Any) -> int:

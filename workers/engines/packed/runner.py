@@ -22,11 +22,19 @@ import numpy as np
 from headrace.tasks.contract import Encodings
 from workers.devices.device import is_lost
 from workers.devices.heap import Heap, trim_of
-from workers.engine import attention
-from workers.engine.families import Rows, depends_on_batch, family_of
-from workers.engine.fused_layer import fuse_layers, fuse_norms, unfuse
-from workers.engine.last_layer import shorten_last_layer
-from workers.engine.linear import lay_out
+from workers.engines.packed import attention
+from workers.engines.packed.families import (
+    Rows,
+    depends_on_batch,
+    family_of,
+)
+from workers.engines.packed.fused_layer import (
+    fuse_layers,
+    fuse_norms,
+    unfuse,
+)
+from workers.engines.packed.last_layer import shorten_last_layer
+from workers.engines.packed.linear import lay_out
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +109,7 @@ class Runner:
 
     def round_weights(self, sentences: Encodings) -> None:
         """Let an fp32 model on a CPU compute in int8 from now on; before its mode is chosen."""
-        from workers.engine.int8 import quantize
+        from workers.engines.packed.int8 import quantize
 
         self.set_mode("equal")  # no padding among what the scales are taken from
         done = quantize(self._model, lambda: self(sentences))

@@ -1,0 +1,1 @@
+"""The engine of encoders and decoders in torch: rows packed without padding."""
