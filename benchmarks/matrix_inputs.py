@@ -101,7 +101,7 @@ def _tokens(texts: list[str], tokenizer: Path) -> Any:
     import pyarrow as pa
     from transformers import AutoTokenizer
 
-    from workers.tasks.encoding import Encoder
+    from workers.models.tokenizer import Encoder
 
     encoder = Encoder(AutoTokenizer.from_pretrained(tokenizer), MAX_LENGTH)
     return pa.array(encoder(texts).lengths, pa.int32())

@@ -134,7 +134,7 @@ def _done_flops(job: Job, task: Any) -> float:
 def _tokens(job: Job, texts: list[str]) -> Any:
     from transformers import AutoTokenizer
 
-    from workers.tasks.encoding import Encoder
+    from workers.models.tokenizer import Encoder
 
     return Encoder(AutoTokenizer.from_pretrained(job.model), MAX_LENGTH)(texts)
 
@@ -142,7 +142,7 @@ def _tokens(job: Job, texts: list[str]) -> Any:
 def tokenizer(job: Job) -> Outcome:
     from transformers import AutoTokenizer
 
-    from workers.tasks.encoding import Encoder
+    from workers.models.tokenizer import Encoder
 
     encode = Encoder(AutoTokenizer.from_pretrained(job.model), MAX_LENGTH)
     texts = job.read()[1]

@@ -122,7 +122,7 @@ def _child_begins(**_: Any) -> None:
     with importing():
         import workers.handler  # noqa: F401
         from workers.devices.device import device_inside, warm_up
-        from workers.preload import Preload
+        from workers.models.preload import Preload
     settings = load_settings()
     _Process.preload = Preload(then=partial(warm_up, device_inside(_device(settings))))
     if settings.preload:

@@ -47,8 +47,8 @@ from workers.devices.device import (
     set_threads,
 )
 from workers.engine.packing import pack
-from workers.models import local_model
-from workers.preload import Preload
+from workers.models.fetch import local_model
+from workers.models.preload import Preload
 from workers.slots import cores_available, plan_slots
 
 TIMED_BATCHES = 4  # chosen: of some 2,000 tokens each; half a second with a small model

@@ -44,8 +44,8 @@ from workers.devices.device import (
 from workers.engine.packing import Budget
 from workers.holding import Drain, Terms
 from workers.measure import DeviceUse
-from workers.models import local_model
-from workers.preload import Preload
+from workers.models.fetch import local_model
+from workers.models.preload import Preload
 from workers.scoring import Engine
 from workers.tasks.transformer import TransformerTask
 from workers.work import WorkBook

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.tasks.contract import Encodings
 from tests.unit.tiny_models import TEXTS, TinyModels
-from workers.tasks.encoding import Encoder, slices_of
+from workers.models.tokenizer import Encoder, slices_of
 
 
 @pytest.fixture

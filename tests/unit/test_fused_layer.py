@@ -15,7 +15,7 @@ from workers.engines.packed.fused_layer import (
     unfuse,
 )
 from workers.engines.packed.runner import Runner
-from workers.tasks.encoding import Encoder
+from workers.models.tokenizer import Encoder
 
 
 class Loaded:

@@ -13,7 +13,7 @@ import pytest
 from headrace.storage.store import ObjectInfo
 from headrace.tasks.model_digest import folder_digest
 from schemas.errors import ModelChanged, ModelError, StorageError
-from workers.models import resolve_model
+from workers.models.fetch import resolve_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

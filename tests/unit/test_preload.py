@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from tests.conftest import wait_until
-from workers.preload import Preload
+from workers.models.preload import Preload
 
 
 def test_whoever_loads_a_model_waits_for_the_imports() -> None:

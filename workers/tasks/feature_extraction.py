@@ -25,7 +25,7 @@ from headrace.tasks.contract import (
     LoadRequest,
 )
 from schemas.errors import ConfigError, ModelError
-from workers.tasks.loading import read_json
+from workers.models.load import read_json
 from workers.tasks.transformer import TransformerTask
 
 POOLINGS = ("auto", "mean", "cls")

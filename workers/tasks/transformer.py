@@ -12,8 +12,14 @@ import pyarrow as pa
 from headrace.tasks.contract import Encodings, LoadRequest
 from workers.devices import device
 from workers.engines.packed.int8 import SENTENCES
-from workers.tasks.encoding import Encoder
-from workers.tasks.loading import check_head, load_config, load_model, load_tokenizer, max_length_of
+from workers.models.load import (
+    check_head,
+    load_config,
+    load_model,
+    load_tokenizer,
+    max_length_of,
+)
+from workers.models.tokenizer import Encoder
 
 # Tokens of a batch. CPU: beyond some 2,000 nothing was gained (measured, issue 4; see `docs`).
 # GPU: chosen, about what fills an H200 with a base-sized model.

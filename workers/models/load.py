@@ -1,6 +1,6 @@
 """Tokenizer, configuration and weights from a local folder, with the refusals made early and clear.
 
-Nothing here reaches for the network: the folder was resolved before (`workers.models`).
+Nothing here reaches for the network: the folder was resolved before (`workers.models.fetch`).
 """
 
 from __future__ import annotations

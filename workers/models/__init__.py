@@ -1,0 +1,1 @@
+"""A model on this host: fetched, checked, its tokenizer and weights loaded."""
