@@ -25,9 +25,9 @@ from benchmarks.job import (
 )
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.registry import load_task
-from workers.budgets import BudgetBook
+from workers.batching.budget_cache import BudgetBook
+from workers.batching.packing import Budget
 from workers.devices.device import in_flight_of, set_threads
-from workers.engine.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import Window
 from workers.scoring import Engine

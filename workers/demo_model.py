@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from schemas.errors import InputUnreadable
-from workers.engine.packing import pack
+from workers.batching.packing import pack
 
 if TYPE_CHECKING:
     import torch

@@ -39,6 +39,7 @@ from headrace.tasks.registry import load_task
 from schemas.errors import ConfigError, MissingExtra, ModelError
 from schemas.records.precision import Agreement, PrecisionRequest
 from workers.agreement import compare
+from workers.batching.packing import pack
 from workers.devices.device import (
     CPU,
     device_inside,
@@ -46,7 +47,6 @@ from workers.devices.device import (
     not_served,
     set_threads,
 )
-from workers.engine.packing import pack
 from workers.models.fetch import local_model
 from workers.models.preload import Preload
 from workers.slots import cores_available, plan_slots

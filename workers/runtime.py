@@ -33,7 +33,8 @@ from schemas.records.model_key import (
     model_name,
     speed_field,
 )
-from workers.budgets import BudgetBook, facts_of_job
+from workers.batching.budget_cache import BudgetBook, facts_of_job
+from workers.batching.packing import Budget
 from workers.devices.device import (
     device_inside,
     dtypes_of,
@@ -41,7 +42,6 @@ from workers.devices.device import (
     not_served,
     set_threads,
 )
-from workers.engine.packing import Budget
 from workers.holding import Drain, Terms
 from workers.measure import DeviceUse
 from workers.models.fetch import local_model

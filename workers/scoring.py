@@ -31,7 +31,11 @@ from schemas.errors import (
     Stopped,
     error_type_of,
 )
-from workers.engine.packing import Budget, halves, pack
+from workers.batching.packing import (
+    Budget,
+    halves,
+    pack,
+)
 from workers.rows import ChunkStats, RowFault
 
 

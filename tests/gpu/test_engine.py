@@ -13,8 +13,8 @@ import torch
 
 from headrace.tasks.contract import LoadRequest
 from tests.unit.tiny_models import CONFIGS, TEXTS, TinyModels
-from workers.budgets import BudgetBook
-from workers.engine.packing import Budget
+from workers.batching.budget_cache import BudgetBook
+from workers.batching.packing import Budget
 from workers.rows import ChunkStats
 from workers.scoring import Engine, score
 from workers.tasks.feature_extraction import FeatureExtraction

@@ -14,7 +14,7 @@ from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import DiskFull, Stopped
 from schemas.records import part_schema
 from schemas.records.text_hash import text_hash
-from workers.engine.packing import Budget
+from workers.batching.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import ChunkStats, RowFault, Window
 from workers.scoring import Engine

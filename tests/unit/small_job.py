@@ -25,7 +25,7 @@ from producers.receipts import parts_of, receipt_of_part
 from producers.submission import Prepared, prepare
 from schemas.names import output_layout
 from schemas.records.job import Job
-from workers.engine.packing import Budget
+from workers.batching.packing import Budget
 from workers.pipeline import run_chunk
 from workers.scoring import Engine
 from workers.sink import PartSink

@@ -16,9 +16,14 @@ from headrace.tasks.contract import (
     Probed,
 )
 from tests.unit.tiny_models import TinyModels
-from workers.budgets import KEPT_S, BudgetBook
-from workers.engine.budget_search import LADDERS, Found, Ladder, find_budget
-from workers.engine.packing import Budget
+from workers.batching.budget_cache import KEPT_S, BudgetBook
+from workers.batching.budget_search import (
+    LADDERS,
+    Found,
+    Ladder,
+    find_budget,
+)
+from workers.batching.packing import Budget
 from workers.tasks.fake import FakeOutOfMemory, FakeTask
 from workers.tasks.text_classification import TextClassification
 

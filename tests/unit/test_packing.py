@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.engine.packing import Budget, halves, pack
+from workers.batching.packing import (
+    Budget,
+    halves,
+    pack,
+)
 
 LENGTHS = st.lists(st.integers(0, 600), max_size=200).map(lambda rows: np.array(rows, dtype=int))
 

@@ -27,7 +27,7 @@ from tests.unit.one_chunk import (
     source,
     window,
 )
-from workers.engine.packing import Budget
+from workers.batching.packing import Budget
 from workers.pipeline import run_chunk
 from workers.rows import INVALID_TEXT, NULL_TEXT, RowFault, Window
 from workers.scoring import Engine

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.tasks.contract import Task
-from workers.engine.packing import pack
+from workers.batching.packing import pack
 
 WORDS_TEXT = """
 the a weather is fine today and not it was one two three four five six seven paris london new york

@@ -19,13 +19,17 @@ from headrace.process.logs import get_logger
 from headrace.tasks.contract import Probed, Task
 from schemas.records.job import Job
 from schemas.versions import versions
+from workers.batching.budget_search import (
+    LADDERS,
+    Ladder,
+    find_budget,
+)
+from workers.batching.packing import Budget
 from workers.devices.device import (
     CPU,
     free_what_is_kept,
     kind_of,
 )
-from workers.engine.budget_search import LADDERS, Ladder, find_budget
-from workers.engine.packing import Budget
 
 log = get_logger(__name__)
 

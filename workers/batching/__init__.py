@@ -1,0 +1,1 @@
+"""How rows become batches: packing by tokens, and the search for the budget."""

@@ -1,1 +1,0 @@
-"""The numeric heart: packing rows into batches, attention without padding, device settings."""
