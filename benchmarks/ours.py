@@ -28,10 +28,14 @@ from headrace.tasks.registry import load_task
 from workers.batching.budget_cache import BudgetBook
 from workers.batching.packing import Budget
 from workers.devices.device import in_flight_of, set_threads
-from workers.pipeline import run_chunk
-from workers.rows import Window
-from workers.scoring import Engine
-from workers.source import FIRST_ROWS, WINDOW_ROWS, cut
+from workers.pipeline.forward import Engine
+from workers.pipeline.read import (
+    FIRST_ROWS,
+    WINDOW_ROWS,
+    cut,
+)
+from workers.pipeline.rows import Window
+from workers.pipeline.run import run_chunk
 
 
 class _Quiet:

@@ -22,9 +22,9 @@ from schemas.records.manifest import Receipt
 from schemas.versions import versions
 from workers.holding import ChunkControl, Held
 from workers.measure import record_device, record_rows
-from workers.rows import ChunkStats
+from workers.pipeline.rows import ChunkStats
+from workers.pipeline.write import Committed, PartSink
 from workers.runtime import Runtime
-from workers.sink import Committed, PartSink
 from workers.work import Work
 
 log = get_logger(__name__)

@@ -52,13 +52,21 @@ from workers.devices.device import (
     not_served,
 )
 from workers.holding import ChunkControl, Held
-from workers.pipeline import Begun, begin, finish
+from workers.pipeline.forward import Engine
+from workers.pipeline.read import (
+    FIRST_ROWS,
+    open_input,
+    read_windows,
+)
+from workers.pipeline.reuse import Reuse
+from workers.pipeline.run import (
+    Begun,
+    begin,
+    finish,
+)
+from workers.pipeline.write import PartSink
 from workers.presence import facts_of
-from workers.reuse import Reuse
 from workers.runtime import Runtime
-from workers.scoring import Engine
-from workers.sink import PartSink
-from workers.source import FIRST_ROWS, open_input, read_windows
 from workers.work import Work
 
 log = get_logger(__name__)

@@ -14,7 +14,7 @@ from headrace.telemetry.provider import Telemetry
 from schemas.names import telemetry as names
 from workers.devices.device import CPU, memory_of
 from workers.devices.heap import resident_bytes
-from workers.rows import ChunkStats
+from workers.pipeline.rows import ChunkStats
 
 log = get_logger(__name__)
 

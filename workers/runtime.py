@@ -46,7 +46,7 @@ from workers.holding import Drain, Terms
 from workers.measure import DeviceUse
 from workers.models.fetch import local_model
 from workers.models.preload import Preload
-from workers.scoring import Engine
+from workers.pipeline.forward import Engine
 from workers.tasks.transformer import TransformerTask
 from workers.work import WorkBook
 

@@ -14,7 +14,7 @@ from schemas.names import output_layout
 from schemas.records.chunk import Chunk
 from schemas.records.job import Job, parse_job
 from schemas.records.message import ScoreChunk
-from workers.reuse import EarlierOutput
+from workers.pipeline.reuse import EarlierOutput
 
 _JOBS_KEPT = 8  # chosen: a worker alternates between a few jobs; a plan of 100,000 chunks is ~10 MB
 

@@ -15,9 +15,13 @@ from schemas.errors import DiskFull, Stopped
 from schemas.records import part_schema
 from schemas.records.text_hash import text_hash
 from workers.batching.packing import Budget
-from workers.pipeline import run_chunk
-from workers.rows import ChunkStats, RowFault, Window
-from workers.scoring import Engine
+from workers.pipeline.forward import Engine
+from workers.pipeline.rows import (
+    ChunkStats,
+    RowFault,
+    Window,
+)
+from workers.pipeline.run import run_chunk
 from workers.tasks.fake import FakeOutOfMemory, FakeTask, digest_of
 
 Text = str | RowFault

@@ -26,10 +26,10 @@ from producers.submission import Prepared, prepare
 from schemas.names import output_layout
 from schemas.records.job import Job
 from workers.batching.packing import Budget
-from workers.pipeline import run_chunk
-from workers.scoring import Engine
-from workers.sink import PartSink
-from workers.source import read_windows
+from workers.pipeline.forward import Engine
+from workers.pipeline.read import read_windows
+from workers.pipeline.run import run_chunk
+from workers.pipeline.write import PartSink
 from workers.tasks.fake import FakeTask
 
 CPU = DeviceHint()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers.background import Ahead, Behind
+from workers.pipeline.prefetch import Ahead, Behind
 
 
 def threads(name: str) -> list[threading.Thread]:

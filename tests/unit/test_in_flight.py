@@ -23,9 +23,9 @@ from tests.unit.one_chunk import (
     run,
     source,
 )
-from workers.pipeline import run_chunk
-from workers.rows import ChunkStats
-from workers.scoring import score_windows
+from workers.pipeline.forward import score_windows
+from workers.pipeline.rows import ChunkStats
+from workers.pipeline.run import run_chunk
 from workers.tasks.fake import FakeTask
 
 

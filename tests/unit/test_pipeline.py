@@ -28,9 +28,14 @@ from tests.unit.one_chunk import (
     window,
 )
 from workers.batching.packing import Budget
-from workers.pipeline import run_chunk
-from workers.rows import INVALID_TEXT, NULL_TEXT, RowFault, Window
-from workers.scoring import Engine
+from workers.pipeline.forward import Engine
+from workers.pipeline.rows import (
+    INVALID_TEXT,
+    NULL_TEXT,
+    RowFault,
+    Window,
+)
+from workers.pipeline.run import run_chunk
 from workers.tasks.fake import FakeTask
 
 # -- order and completeness

@@ -7,8 +7,17 @@ import pytest
 
 from headrace.tasks.contract import LoadRequest
 from schemas.records.text_hash import text_hash
-from workers.prepare import LONG_TEXT, encode_rows, prepare_window
-from workers.rows import NULL_TEXT, Prepared, RowFault, Window
+from workers.pipeline.rows import (
+    NULL_TEXT,
+    Prepared,
+    RowFault,
+    Window,
+)
+from workers.pipeline.tokenize import (
+    LONG_TEXT,
+    encode_rows,
+    prepare_window,
+)
 from workers.tasks.fake import FakeTask
 
 

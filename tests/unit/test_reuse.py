@@ -12,7 +12,7 @@ from headrace.output.reuse_index import ReuseIndex, write_index
 from headrace.storage.local import LocalStore
 from schemas.names import output_layout
 from schemas.records.text_hash import text_hash
-from workers.reuse import EarlierOutput
+from workers.pipeline.reuse import EarlierOutput
 
 SCHEMA = pa.schema([pa.field("digest", pa.string())])
 

@@ -21,8 +21,8 @@ from schemas.errors import DiskFull, HeadraceError, StorageError
 from schemas.names import output_layout
 from schemas.records import part_schema
 from tests.fake_jobs import FakeJob, make_job
-from workers.rows import ChunkStats
-from workers.sink import PartSink
+from workers.pipeline.rows import ChunkStats
+from workers.pipeline.write import PartSink
 
 SCHEMA = pa.schema([("id", pa.int64()), ("status", part_schema.STATUS), ("text", pa.string())])
 

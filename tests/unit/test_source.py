@@ -21,8 +21,12 @@ from schemas.errors import InputChanged, InputUnreadable
 from schemas.records.chunk import Chunk, InputFile
 from schemas.records.job import ModelRef, Spec
 from schemas.records.text_hash import text_hash
-from workers.rows import INVALID_TEXT, NULL_TEXT, Window
-from workers.source import open_input, read_windows
+from workers.pipeline.read import open_input, read_windows
+from workers.pipeline.rows import (
+    INVALID_TEXT,
+    NULL_TEXT,
+    Window,
+)
 
 SPEC = Spec(
     inputs_digest="d",

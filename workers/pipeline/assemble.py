@@ -9,8 +9,13 @@ import pyarrow as pa
 
 from headrace.tasks.contract import Encodings
 from schemas.records import part_schema
-from workers.rows import ChunkStats, Late, Prepared, RowFault
-from workers.scoring import Predictions
+from workers.pipeline.forward import Predictions
+from workers.pipeline.rows import (
+    ChunkStats,
+    Late,
+    Prepared,
+    RowFault,
+)
 
 
 def assemble(

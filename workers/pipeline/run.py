@@ -18,12 +18,25 @@ import pyarrow as pa
 
 from headrace.coordination.attempts import Suspicion
 from headrace.tasks.contract import Task
-from workers.assemble import assemble
-from workers.background import Ahead, Behind
-from workers.prepare import encode_rows, prepare_window
-from workers.reuse import Reuse
-from workers.rows import ChunkStats, Late, Prepared, RowFault, Window
-from workers.scoring import Control, Engine, Observe, Predictions, score, score_windows
+from workers.pipeline.assemble import assemble
+from workers.pipeline.forward import (
+    Control,
+    Engine,
+    Observe,
+    Predictions,
+    score,
+    score_windows,
+)
+from workers.pipeline.prefetch import Ahead, Behind
+from workers.pipeline.reuse import Reuse
+from workers.pipeline.rows import (
+    ChunkStats,
+    Late,
+    Prepared,
+    RowFault,
+    Window,
+)
+from workers.pipeline.tokenize import encode_rows, prepare_window
 
 Source = Callable[[], Iterable[Window]]
 """Reads the chunk's windows; may be called more than once."""

@@ -8,8 +8,12 @@ import numpy as np
 
 from headrace.tasks.contract import Encodings, Task
 from schemas.errors import error_type_of
-from workers.reuse import Reuse
-from workers.rows import Prepared, RowFault, Window
+from workers.pipeline.reuse import Reuse
+from workers.pipeline.rows import (
+    Prepared,
+    RowFault,
+    Window,
+)
 
 # Chosen: no tokenizer here makes fewer tokens than max-length of as much text, but for runs of
 # white space and words of over 100 letters; then the prefix grows until it is enough.

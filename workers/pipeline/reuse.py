@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from headrace.output.reuse_index import ReuseIndex
 from headrace.storage.store import Store
 from schemas.names import output_layout
-from workers.rows import Late
+from workers.pipeline.rows import Late
 
 Reuse = Callable[[Collection[bytes]], Mapping[bytes, Late]]
 """From text hashes to the answers there are."""

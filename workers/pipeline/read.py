@@ -15,8 +15,13 @@ from schemas.errors import InputChanged, InputUnreadable
 from schemas.records.chunk import Chunk, InputFile
 from schemas.records.job import Spec
 from schemas.records.text_hash import text_hash
-from workers.rows import INVALID_TEXT, NULL_TEXT, RowFault, Window
-from workers.scoring import Observe
+from workers.pipeline.forward import Observe
+from workers.pipeline.rows import (
+    INVALID_TEXT,
+    NULL_TEXT,
+    RowFault,
+    Window,
+)
 
 # Chosen: enough rows to sort well, little enough that two windows and a part in the making stay
 # far under the 400 MB a worker may have above its model.

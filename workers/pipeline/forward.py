@@ -36,7 +36,7 @@ from workers.batching.packing import (
     halves,
     pack,
 )
-from workers.rows import ChunkStats, RowFault
+from workers.pipeline.rows import ChunkStats, RowFault
 
 
 class Observe(Protocol):

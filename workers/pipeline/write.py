@@ -21,7 +21,7 @@ from schemas.names import output_layout
 from schemas.records import part_schema
 from schemas.records.chunk import Chunk
 from schemas.records.job import Job
-from workers.rows import ChunkStats
+from workers.pipeline.rows import ChunkStats
 
 # Chosen: row groups that a reader can skip by, and that a worker can hold.
 GROUP_ROWS = 65_536
