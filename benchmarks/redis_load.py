@@ -76,7 +76,7 @@ def one_chunk(client: Any, sender: Any, chunk: int) -> None:
 
 
 def sign(client: Any, chunk: int) -> None:
-    """A heartbeat, as `workers.holding` sends it."""
+    """A heartbeat, as `workers.execution.lease_keeper` sends it."""
     now = time.time()
     pipe = client.pipeline(transaction=False)
     pipe.hset(

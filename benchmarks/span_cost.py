@@ -186,7 +186,7 @@ class _Side:
         from producers.create_job import create_job
         from producers.device_hint import DeviceHint
         from producers.submission import prepare
-        from workers.runtime import Identity, Runtime
+        from workers.execution.runtime import Identity, Runtime
 
         settings = load_settings(
             broker_url=broker, traces=mode != "off", model=str(model), chunk_rows=chunk_rows
@@ -207,7 +207,7 @@ class _Side:
     def message(self, chunks: range) -> tuple[float, float]:
         """Handle one message; its seconds, and this process's seconds on the CPU."""
         from schemas.records.message import ScoreChunk
-        from workers.handler import handle
+        from workers.execution.handler import handle
 
         job = self._job
         body = ScoreChunk(job=job.id, output=job.output, chunks=tuple(chunks), traceparent=None)

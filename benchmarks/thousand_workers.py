@@ -38,7 +38,7 @@ from producers.controller import Controller
 from producers.scaling_endpoint import Pulse, serve_scaling
 from schemas.names import output_layout, redis_keys
 from tests.fake_jobs import FakeJob, make_job
-from workers.presence import sign_presence
+from workers.execution.presence import sign_presence
 
 LEASE_S = 30.0
 BATCH_S = 0.5
@@ -170,7 +170,7 @@ class Crowd:
         pipe.evalsha(self.book._hold.sha, 2, *places, *said)
 
     def _sign(self, pipe: Any, worker: Worker) -> None:
-        """As `workers.holding` has it; the leases that wait their turn are renewed here too."""
+        """As `workers.execution.lease_keeper` has it; the leases that wait their turn are renewed here too."""
         now = time.time()
         for chunk in worker.chunks[1:]:
             if int(now) % int(LEASE_S / 3) == 0:

@@ -24,8 +24,12 @@ from headrace.queue.redis_connection import connect
 from headrace.settings import Settings, load_settings
 from schemas.errors import ConfigError
 from schemas.records.message import SCORE_CHUNK
-from workers.faults import fault_hook
-from workers.presence import PRESENCE_S, facts_of, sign_presence
+from workers.execution.fault_injection import fault_hook
+from workers.execution.presence import (
+    PRESENCE_S,
+    facts_of,
+    sign_presence,
+)
 
 log = get_logger(__name__)
 
@@ -51,8 +55,8 @@ def make_app(settings: Settings) -> Celery:
 
 @shared_task(name=SCORE_CHUNK, ignore_result=True, bind=True)
 def score_chunk(self: Any, body: Any) -> None:
-    """One message: see `workers.handler.handle`."""
-    from workers.handler import handle
+    """One message: see `workers.execution.handler.handle`."""
+    from workers.execution.handler import handle
 
     runtime = _runtime(self.app)
     if not is_wanted(self.app, self.request.delivery_info["routing_key"], self.request.id):
@@ -78,8 +82,12 @@ def is_wanted(app: Any, queue: str, tag: str) -> bool:
 def _runtime(app: Celery) -> Any:
     if _Process.runtime is None:
         from headrace.telemetry.provider import start_telemetry
-        from workers.measure import start_counters
-        from workers.runtime import Identity, Runtime, connect_redis
+        from workers.execution.metrics import start_counters
+        from workers.execution.runtime import (
+            Identity,
+            Runtime,
+            connect_redis,
+        )
 
         settings = load_settings()
         name = worker_name()
@@ -120,7 +128,7 @@ def _child_begins(**_: Any) -> None:
     Celery gives a child two minutes until it answers, which torch on a slow disk may well take.
     """
     with importing():
-        import workers.handler  # noqa: F401
+        import workers.execution.handler  # noqa: F401
         from workers.devices.device import device_inside, warm_up
         from workers.models.preload import Preload
     settings = load_settings()
@@ -175,8 +183,8 @@ def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_
     if not isinstance(exception, WorkerLostError) or not args:
         return
     from headrace.storage.open import open_store
-    from workers.deaths import bury
-    from workers.work import WorkBook
+    from workers.execution.crash_recovery import bury
+    from workers.execution.job_cache import WorkBook
 
     settings = load_settings()
     assert settings.broker_url is not None

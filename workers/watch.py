@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from schemas.names import redis_keys
-from workers.presence import forget_workers
+from workers.execution.presence import forget_workers
 
 LOOK_S = 1.0  # chosen: a worker's heartbeat comes once a second
 

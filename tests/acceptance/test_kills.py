@@ -15,7 +15,7 @@ from schemas.names import output_layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts
 from tests.fake_jobs import FakeJob, make_job
-from workers.faults import STEPS
+from workers.execution.fault_injection import STEPS
 
 
 class Reader(threading.Thread):

@@ -17,8 +17,8 @@ from producers.controller import Controller
 from schemas.names import redis_keys
 from schemas.records.message import ScoreChunk
 from tests.fake_jobs import FakeJob
-from workers.handler import handle
-from workers.runtime import Identity, Runtime
+from workers.execution.handler import handle
+from workers.execution.runtime import Identity, Runtime
 
 QUEUE = redis_keys.QUEUE_PREFIX + "default"
 

@@ -29,7 +29,7 @@ from schemas.names import telemetry as names
 from schemas.records.manifest import Attempt, Parked
 from tests.fake_jobs import FakeJob, make_job
 from tests.integration.controller_house import QUEUE, House, Kept, keys_of
-from workers.handler import handle
+from workers.execution.handler import handle
 
 Wait = Callable[..., Any]
 

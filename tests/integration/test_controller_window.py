@@ -14,7 +14,7 @@ from schemas.names import redis_keys
 from schemas.records.model_key import speed_field
 from tests.fake_jobs import make_job
 from tests.integration.controller_house import QUEUE, House
-from workers.presence import sign_presence
+from workers.execution.presence import sign_presence
 
 Wait = Callable[..., Any]
 

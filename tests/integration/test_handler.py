@@ -37,8 +37,8 @@ from schemas.records.job import job_id
 from schemas.records.manifest import Receipt
 from schemas.records.message import ScoreChunk
 from tests.fake_jobs import FakeJob, make_job
-from workers.handler import handle
-from workers.runtime import Identity, Runtime
+from workers.execution.handler import handle
+from workers.execution.runtime import Identity, Runtime
 
 Steps = list[str]
 
@@ -432,7 +432,7 @@ def test_a_device_on_which_no_model_can_be_loaded_gives_its_chunks_to_others(
     ended: list[bool] = []
     runtime.end_worker = lambda: ended.append(True)
     monkeypatch.setattr(Runtime, "_load", no_driver)
-    monkeypatch.setattr("workers.handler.is_lost", lambda device: True)
+    monkeypatch.setattr("workers.execution.handler.is_lost", lambda device: True)
     handle(body(job, 0, 1), runtime)
     assert ended == [True]
     assert parts(job) == []

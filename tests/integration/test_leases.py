@@ -18,7 +18,11 @@ from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 from schemas.errors import Stopped
 from schemas.names import redis_keys
-from workers.holding import Drain, Held, Terms
+from workers.execution.lease_keeper import (
+    Drain,
+    Held,
+    Terms,
+)
 
 JOB = "0123456789abcdef"
 Wait = Callable[..., object]

@@ -44,14 +44,21 @@ from schemas.records.chunk import Chunk
 from schemas.records.job import Job
 from schemas.records.manifest import Attempt
 from schemas.records.message import ScoreChunk, parse_message
-from workers.commit import Finished, commit, keep_trace
 from workers.devices.device import (
     device_inside,
     dtypes_of,
     is_lost,
     not_served,
 )
-from workers.holding import ChunkControl, Held
+from workers.execution.commit import (
+    Finished,
+    commit,
+    keep_trace,
+)
+from workers.execution.job_cache import Work
+from workers.execution.lease_keeper import ChunkControl, Held
+from workers.execution.presence import facts_of
+from workers.execution.runtime import Runtime
 from workers.pipeline.forward import Engine
 from workers.pipeline.read import (
     FIRST_ROWS,
@@ -65,9 +72,6 @@ from workers.pipeline.run import (
     finish,
 )
 from workers.pipeline.write import PartSink
-from workers.presence import facts_of
-from workers.runtime import Runtime
-from workers.work import Work
 
 log = get_logger(__name__)
 

@@ -20,12 +20,12 @@ from schemas.records import part_schema
 from schemas.records.chunk import Chunk
 from schemas.records.manifest import Receipt
 from schemas.versions import versions
-from workers.holding import ChunkControl, Held
-from workers.measure import record_device, record_rows
+from workers.execution.job_cache import Work
+from workers.execution.lease_keeper import ChunkControl, Held
+from workers.execution.metrics import record_device, record_rows
+from workers.execution.runtime import Runtime
 from workers.pipeline.rows import ChunkStats
 from workers.pipeline.write import Committed, PartSink
-from workers.runtime import Runtime
-from workers.work import Work
 
 log = get_logger(__name__)
 

@@ -26,7 +26,7 @@ from schemas.errors import error_type_of
 from schemas.names import output_layout, redis_keys
 from schemas.records.manifest import Attempt
 from schemas.records.message import parse_message
-from workers.work import Work, WorkBook
+from workers.execution.job_cache import Work, WorkBook
 
 log = get_logger(__name__)
 

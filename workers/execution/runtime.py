@@ -42,13 +42,13 @@ from workers.devices.device import (
     not_served,
     set_threads,
 )
-from workers.holding import Drain, Terms
-from workers.measure import DeviceUse
+from workers.execution.job_cache import WorkBook
+from workers.execution.lease_keeper import Drain, Terms
+from workers.execution.metrics import DeviceUse
 from workers.models.fetch import local_model
 from workers.models.preload import Preload
 from workers.pipeline.forward import Engine
 from workers.tasks.transformer import TransformerTask
-from workers.work import WorkBook
 
 log = get_logger(__name__)
 _STORES_KEPT = 64  # chosen: Hive folders of a few jobs
