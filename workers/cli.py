@@ -55,7 +55,7 @@ def start(
 ) -> None:
     """Serve a queue with one process a device until SIGTERM, which drains."""
     with importing():
-        from workers.start import start_fleet
+        from workers.fleet.start import start_fleet
 
     flags: dict[str, Any] = {
         "broker_url": broker,
@@ -95,7 +95,7 @@ def fleet(
 ) -> None:
     """Serve a queue with as many of this host's devices as the controller wants."""
     with importing():
-        from workers.start import start_fleet
+        from workers.fleet.start import start_fleet
 
     flags: dict[str, Any] = {
         "broker_url": broker,

@@ -47,9 +47,9 @@ from workers.devices.device import (
     not_served,
     set_threads,
 )
+from workers.fleet.slots import cores_available, plan_slots
 from workers.models.fetch import local_model
 from workers.models.preload import Preload
-from workers.slots import cores_available, plan_slots
 
 TIMED_BATCHES = 4  # chosen: of some 2,000 tokens each; half a second with a small model
 ROUNDS = 3

@@ -33,11 +33,11 @@ from schemas.records.model_key import speed_field
 from tests.acceptance.conftest import IS_LONG
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job
-from workers.answers import Answers
-from workers.fleet import Fleet
-from workers.placing import Ask
-from workers.slots import Slot, cores_available
-from workers.watch import Watch
+from workers.fleet.placement import Ask
+from workers.fleet.scaling_client import Answers
+from workers.fleet.slots import Slot, cores_available
+from workers.fleet.supervisor import Fleet
+from workers.fleet.worker_status import Watch
 
 CORES = cores_available()
 SLOTS = 8 if IS_LONG else 2

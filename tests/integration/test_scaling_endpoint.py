@@ -34,7 +34,7 @@ from schemas.names import redis_keys
 from schemas.records.model_key import speed_field
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import FakeJob, make_job
-from workers.watch import Watch
+from workers.fleet.worker_status import Watch
 
 BROKEN = "redis://127.0.0.1:1/0"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.fleet import backoff_s, is_short
+from workers.fleet.supervisor import backoff_s, is_short
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ from headrace.process.http_server import (
 )
 from schemas.errors import ConfigError
 from tests.conftest import wait_until
-from workers.answers import START_S, Answers
-from workers.fleet import Fleet
-from workers.health import serve_health, status_of
-from workers.placing import Ask
-from workers.slots import Slot
-from workers.watch import Doing, Watch
+from workers.fleet.health import serve_health, status_of
+from workers.fleet.placement import Ask
+from workers.fleet.scaling_client import START_S, Answers
+from workers.fleet.slots import Slot
+from workers.fleet.supervisor import Fleet
+from workers.fleet.worker_status import Doing, Watch
 
 
 def tell(**answer: Any) -> Reply:

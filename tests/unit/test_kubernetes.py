@@ -17,7 +17,7 @@ import yaml
 
 from schemas.errors import ExitCode
 from tests.unit.test_deploy import parse
-from workers.fleet import LEAVE_S
+from workers.fleet.supervisor import LEAVE_S
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"

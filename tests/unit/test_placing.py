@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.placing import PATIENCE_S, Ask, Place, place
+from workers.fleet.placement import (
+    PATIENCE_S,
+    Ask,
+    Place,
+    place,
+)
 
 
 def seats(*told: str) -> list[Place]:

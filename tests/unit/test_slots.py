@@ -19,8 +19,12 @@ from workers.devices.gpus import (
     parse_cpu_list,
     parse_gpus,
 )
-from workers.quota import cores_granted
-from workers.slots import node_of_cores, plan_slots, split_cores
+from workers.fleet.cpu_limit import cores_granted
+from workers.fleet.slots import (
+    node_of_cores,
+    plan_slots,
+    split_cores,
+)
 
 LISTING = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)

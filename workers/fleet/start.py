@@ -24,9 +24,13 @@ from headrace.settings import (
     process_environment,
 )
 from schemas.errors import ConfigError
-from workers.fleet import Fleet
-from workers.quota import cores_granted
-from workers.slots import cores_available, describe, plan_slots
+from workers.fleet.cpu_limit import cores_granted
+from workers.fleet.slots import (
+    cores_available,
+    describe,
+    plan_slots,
+)
+from workers.fleet.supervisor import Fleet
 
 log = get_logger(__name__)
 
@@ -73,8 +77,8 @@ def _keep(
     """Watch the fleet until it ends; returns the exit code."""
     with importing():
         from headrace.telemetry.prometheus import forget_gauges
-        from workers.health import serve_health
-        from workers.watch import Watch
+        from workers.fleet.health import serve_health
+        from workers.fleet.worker_status import Watch
 
     watch = Watch(_client(url), fleet.running)
     fleet.doing = lambda name: watch.doing.get(name)
@@ -143,7 +147,7 @@ def _answers(
             "headrace-worker fleet needs --controller URL or HEADRACE_CONTROLLER_URL, e.g. "
             "http://localhost:8080 (headrace controller --listen); for a fixed number: start"
         )
-    from workers.answers import Answers
+    from workers.fleet.scaling_client import Answers
 
     answers = Answers(
         settings.controller_url,

@@ -23,8 +23,8 @@ from typing import Any
 
 from headrace.process.http_server import Reply, serve_http
 from headrace.telemetry.prometheus import CONTENT_TYPE, exposition_of_files
-from workers.fleet import Child, Fleet
-from workers.watch import Watch
+from workers.fleet.supervisor import Child, Fleet
+from workers.fleet.worker_status import Watch
 
 STUCK_S = 30.0  # chosen: the loop turns ten times a second
 

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from headrace.process.logs import get_logger
 from schemas.errors import ConfigError
-from workers.placing import Ask
+from workers.fleet.placement import Ask
 
 log = get_logger(__name__)
 

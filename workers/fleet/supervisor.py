@@ -1,7 +1,7 @@
 """The workers of one host: one process for each slot in use, pinned, restarted when it dies.
 
 How many workers each queue wants is somebody else's answer (`wanted`); which slot serves which
-queue is decided in `workers.placing`. A worker that is to serve another queue leaves, and comes
+queue is decided in `workers.fleet.placement`. A worker that is to serve another queue leaves, and comes
 again in the same slot.
 """
 
@@ -20,11 +20,15 @@ from typing import TYPE_CHECKING
 
 from headrace.process.logs import get_logger
 from schemas.errors import ExitCode
-from workers.placing import Ask, Place, place
-from workers.slots import Slot
+from workers.fleet.placement import (
+    Ask,
+    Place,
+    place,
+)
+from workers.fleet.slots import Slot
 
 if TYPE_CHECKING:
-    from workers.watch import Doing
+    from workers.fleet.worker_status import Doing
 
 log = get_logger(__name__)
 
