@@ -124,7 +124,7 @@ def check_precision(
 
     People ask with headrace plan --check-precision.
     """
-    from workers.precision import become_the_check
+    from workers.precision.check import become_the_check
 
     become_the_check({"device": device, "threads": threads, "log_level": log_level})
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from headrace.tasks.contract import Answers
-from workers.agreement import compare
+from workers.precision.agreement import compare
 
 KINDS = ("labels", "independent", "values", "vectors")
 

@@ -32,7 +32,7 @@ from schemas.records.precision import (
 )
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, write_input
 from tests.unit.tiny_models import LABELS, TEXTS, TinyModels
-from workers.precision import check as check_here
+from workers.precision.check import check as check_here
 
 SETTINGS = load_settings(task="fake")
 REGRESSION = {"num_labels": 1, "problem_type": "regression"}

@@ -38,7 +38,6 @@ from headrace.tasks.contract import (
 from headrace.tasks.registry import load_task
 from schemas.errors import ConfigError, MissingExtra, ModelError
 from schemas.records.precision import Agreement, PrecisionRequest
-from workers.agreement import compare
 from workers.batching.packing import pack
 from workers.devices.device import (
     CPU,
@@ -50,6 +49,7 @@ from workers.devices.device import (
 from workers.fleet.slots import cores_available, plan_slots
 from workers.models.fetch import local_model
 from workers.models.preload import Preload
+from workers.precision.agreement import compare
 
 TIMED_BATCHES = 4  # chosen: of some 2,000 tokens each; half a second with a small model
 ROUNDS = 3

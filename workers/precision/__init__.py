@@ -1,0 +1,1 @@
+"""A reduced precision compared with float32 on rows of the job."""
