@@ -132,7 +132,7 @@ def check_precision(
 @app.command("train-demo", hidden=True)
 def train_demo(corpus: Path, folder: Path) -> None:
     """Train the demo's classifier on a labelled Parquet file (columns text and label)."""
-    from workers.demo_model import train_on_terminal
+    from workers.training.text_classifier import train_on_terminal
 
     train_on_terminal(folder, corpus)
 

@@ -7,7 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import InputUnreadable
-from workers.demo_model import Step, train_demo_model, trained
+from workers.training.text_classifier import (
+    Step,
+    train_demo_model,
+    trained,
+)
 
 GOOD, BAD = "a lovely lamp, very good", "a terrible lamp, very bad"
 
