@@ -74,7 +74,7 @@ def serve(url: str) -> None:
     app = Celery("bench", include=["benchmarks.empty_celery"])
     app.conf.update(config(celery_url(url)))
     app.Worker(
-        queues=[QUEUE], pool="prefork", consumer_cls="workers.consumer:Consumer", concurrency=1,
+        queues=[QUEUE], pool="prefork", consumer_cls="workers.consumer.celery_consumer:Consumer", concurrency=1,
         optimization="fair", without_gossip=True, without_mingle=True, without_heartbeat=True,
         quiet=True, loglevel="ERROR",
     ).start()  # fmt: skip

@@ -23,9 +23,9 @@ TESTS = {"tests", "benchmarks", "deploy"}
 HEAVY = {"torch", "transformers", "celery"}
 MAY_IMPORT_HEAVY_AT_TOP = {
     ("workers/engines/packed/triton_kernels.py", "torch"),  # itself imported only on a GPU
-    ("workers/celery_app.py", "celery"),
-    ("workers/consumer.py", "celery"),
-    ("workers/pool.py", "celery"),
+    ("workers/consumer/app.py", "celery"),
+    ("workers/consumer/celery_consumer.py", "celery"),
+    ("workers/consumer/celery_pool.py", "celery"),
 }
 
 READS_ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}

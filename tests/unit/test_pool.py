@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers.consumer import bell_of_signals
-from workers.pool import wait_until_read
+from workers.consumer.celery_consumer import bell_of_signals
+from workers.consumer.celery_pool import wait_until_read
 
 LEAVE = """
 import os

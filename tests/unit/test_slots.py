@@ -129,7 +129,13 @@ def test_a_cpu_limit_is_read_as_the_kernel_keeps_it(
 
 def test_a_worker_whose_fleet_is_gone_already_does_not_begin() -> None:
     """The kernel tells a child of its parent's death only where that is still to come."""
-    command = [sys.executable, "-m", "workers.serve", "--parent=1", "0"]  # we are its parent
+    command = [
+        sys.executable,
+        "-m",
+        "workers.consumer.__main__",
+        "--parent=1",
+        "0",
+    ]  # we are its parent
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
     done = subprocess.run(command, env=kept, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")

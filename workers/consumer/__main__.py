@@ -1,4 +1,4 @@
-"""`python -m workers.serve [--parent=PID] [CORE …]`: one worker process, the fleet's child.
+"""`python -m workers.consumer.__main__ [--parent=PID] [CORE …]`: one worker process, the fleet's child.
 
 Its settings are in the environment; its arguments are whose child it is, and the cores it is to
 keep to.
@@ -29,7 +29,7 @@ def main() -> None:
     with importing():
         from celery.platforms import SecurityWarning
 
-        from workers.celery_app import serve
+        from workers.consumer.app import serve
 
     # about pickle under root; JSON is all we accept, and a container's user is its image's affair
     warnings.simplefilter("ignore", SecurityWarning)

@@ -10,7 +10,7 @@ from typing import Any
 from celery.worker.consumer import Consumer as CelerysConsumer
 from kombu.transport import redis
 
-from workers.transport import Transport
+from workers.consumer.celery_transport import Transport
 
 RETRY_MOST_S = 4
 """Chosen: on within 10 s of Redis answering. Celery's own waits grow to 30 s and cannot be set."""

@@ -47,7 +47,7 @@ def make_app(settings: Settings) -> Celery:
     """The worker's app; raises ConfigError without a broker."""
     if settings.broker_url is None:
         raise ConfigError("a worker needs --broker URL or HEADRACE_BROKER_URL")
-    app = Celery("headrace", include=["workers.celery_app"])
+    app = Celery("headrace", include=["workers.consumer.app"])
     queue_url = settings.queue_url.get_secret_value() if settings.queue_url else None
     app.conf.update(config_for(settings.broker_url.get_secret_value(), queue_url))
     return app
@@ -229,8 +229,8 @@ def serve(settings: Settings, queues: list[str]) -> int:
     worker = app.Worker(
         hostname=f"{worker_name()}@headrace",
         queues=queues,
-        pool="workers.pool:TaskPool",
-        consumer_cls="workers.consumer:Consumer",
+        pool="workers.consumer.celery_pool:TaskPool",
+        consumer_cls="workers.consumer.celery_consumer:Consumer",
         concurrency=1,
         optimization="fair",
         without_gossip=True,

@@ -1,0 +1,1 @@
+"""The Celery process of a worker: app, consumer, pool, transport."""
