@@ -31,7 +31,11 @@ from headrace.storage.store import Store
 from producers.controller import Controller
 from producers.create_job import create_job
 from producers.device_hint import DeviceHint
-from producers.planning import FileRows, RowGroup, Target
+from producers.planning.chunking import (
+    FileRows,
+    RowGroup,
+    Target,
+)
 from producers.submission import Prepared, prepare
 from schemas.names import redis_keys
 from schemas.records.chunk import InputFile

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from producers.planning import BYTES_A_TOKEN, FileRows
+from producers.planning.chunking import BYTES_A_TOKEN, FileRows
 from producers.row_check import as_bytes, plain_column
 from producers.submission import Prepared
 from schemas.records.job import Predicted
@@ -105,7 +105,7 @@ def estimate(
 ) -> Estimate:
     """The estimate of a prepared job; reads a sample of its text, from a few places.
 
-    `open_file` opens an input file by its URI (`producers.ids.open_by_uri`). A speed that was
+    `open_file` opens an input file by its URI (`producers.planning.id_check.open_by_uri`). A speed that was
     measured (by `headrace-worker`) comes before the guess.
 
     Raises:

@@ -23,7 +23,7 @@ from headrace.settings import (
     environment_of,
     process_environment,
 )
-from producers.sample import choose, read_rows
+from producers.planning.sample import choose, read_rows
 from producers.submission import Prepared
 from producers.worker_door import worker_door
 from schemas.errors import ExitCode, HeadraceError, PrecisionRefused

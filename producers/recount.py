@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from headrace.storage.store import Store
-from producers.columns import ROW_NUMBER
+from producers.planning.columns import ROW_NUMBER
 from producers.row_check import WINDOW_ROWS, WORDS, align, differences, input_rows, plain_column
 from schemas.errors import InputUnreadable
 from schemas.names import output_layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from producers.columns import ROW_NUMBER
+from producers.planning.columns import ROW_NUMBER
 from schemas.records import part_schema
 from schemas.records.chunk import Chunk
 from schemas.records.job import Job

@@ -13,14 +13,22 @@ from typing import Any, cast, get_args
 
 from headrace.settings import WITHOUT_MODEL, Settings
 from headrace.storage.store import Store
-from producers.columns import Wanted
-from producers.corpus import Corpus, Progress, read_corpus
 from producers.deadline import deadline_of
 from producers.device_hint import DeviceHint
-from producers.discovery import covers, discover
-from producers.ids import check_ids, open_by_uri
 from producers.model_ref import ModelInfo, resolve_model
-from producers.planning import Target, plan, target_chunk
+from producers.planning.chunking import (
+    Target,
+    plan,
+    target_chunk,
+)
+from producers.planning.columns import Wanted
+from producers.planning.corpus import (
+    Corpus,
+    Progress,
+    read_corpus,
+)
+from producers.planning.discovery import covers, discover
+from producers.planning.id_check import check_ids, open_by_uri
 from producers.reuse import reusable
 from producers.speed import tokens_per_s
 from schemas.errors import ConfigError

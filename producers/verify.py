@@ -16,7 +16,7 @@ from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from producers.create_job import check_plan, read_job
-from producers.ids import open_by_uri
+from producers.planning.id_check import open_by_uri
 from producers.recount import ChunkCount, recount
 from producers.verdict import VerifyResult
 from schemas.errors import InputUnreadable, JobNotFound

@@ -8,7 +8,7 @@ from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store
 from producers.commands.session import err
 from producers.create_job import read_job
-from producers.ids import open_by_uri
+from producers.planning.id_check import open_by_uri
 from producers.precision import GATED, ask_engine, check, decide, question
 from producers.submission import Prepared
 from schemas.records.precision import PrecisionCheck

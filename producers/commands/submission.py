@@ -23,8 +23,8 @@ from producers.commands.session import err, registry_of
 from producers.create_job import create_job
 from producers.device_hint import DeviceHint, guess_device
 from producers.estimate import Estimate, estimate
-from producers.ids import open_by_uri
 from producers.known_speeds import of_this_machine, shape_of
+from producers.planning.id_check import open_by_uri
 from producers.reuse import store_index
 from producers.submission import Prepared, masked_command, prepare
 from schemas.errors import HeadraceError, InputNotFound

@@ -19,10 +19,15 @@ from headrace.formats.input_identity import etag_of, files_digest
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
-from producers.columns import Wanted
-from producers.corpus import Corpus, read_corpus
-from producers.discovery import covers, discover, glob_to_regex, partitions_of
-from producers.footers import in_order
+from producers.planning.columns import Wanted
+from producers.planning.corpus import Corpus, read_corpus
+from producers.planning.discovery import (
+    covers,
+    discover,
+    glob_to_regex,
+    partitions_of,
+)
+from producers.planning.footers import in_order
 from tests.unit.small_job import write_input
 
 TODAY = date(2026, 11, 24)

@@ -15,7 +15,7 @@ from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from producers.doctor import examine, render_report
 from producers.estimate import count_tokens, estimate, summarise
-from producers.ids import open_by_uri
+from producers.planning.id_check import open_by_uri
 from producers.show_plan import duration, render_plan, size
 from producers.show_verdict import render_verdict
 from producers.verify import verify

@@ -10,8 +10,12 @@ import pyarrow as pa
 import pytest
 
 from headrace.storage.open import open_store
-from producers.ids import IdReport, check_ids, open_by_uri
-from producers.planning import FileRows, RowGroup
+from producers.planning.chunking import FileRows, RowGroup
+from producers.planning.id_check import (
+    IdReport,
+    check_ids,
+    open_by_uri,
+)
 from schemas.errors import InputUnreadable
 from schemas.records.chunk import InputFile
 from tests.unit.small_job import fake_settings, write_input

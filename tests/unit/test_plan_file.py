@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 from headrace.formats.input_identity import files_digest
 from headrace.output.plan_file import PlanTable, write_plan
 from headrace.storage.local import LocalStore
-from producers.planning import FileRows, RowGroup, Target, plan
+from producers.planning.chunking import (
+    FileRows,
+    RowGroup,
+    Target,
+    plan,
+)
 from schemas.errors import MessageRejected, OutputConflict
 from schemas.names import output_layout
 from schemas.records.chunk import Chunk, InputFile

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from producers.planning import (
+from producers.planning.chunking import (
     MAX_BYTES,
     MAX_ROWS,
     MIN_ROWS,

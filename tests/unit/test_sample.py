@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers import sample
-from producers.planning import FileRows, RowGroup
-from producers.sample import Place, choose, read_rows
+from producers.planning import sample
+from producers.planning.chunking import FileRows, RowGroup
+from producers.planning.sample import (
+    Place,
+    choose,
+    read_rows,
+)
 from schemas.errors import InputUnreadable
 from schemas.records.chunk import InputFile
 

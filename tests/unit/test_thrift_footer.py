@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headrace.formats.input_identity import Footer
 from headrace.formats.thrift_footer import FooterError, column_sizes
-from producers.footers import footer_rows
+from producers.planning.footers import footer_rows
 from schemas.errors import InputUnreadable
 
 TABLE = pa.table(

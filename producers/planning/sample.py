@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from producers.planning import FileRows, cut
+from producers.planning.chunking import FileRows, cut
 from producers.row_check import as_bytes, plain_column
 
 PLACES = (

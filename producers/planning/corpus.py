@@ -15,10 +15,20 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from headrace.formats.input_identity import add_to_digest
-from producers.columns import ColumnTypes, Wanted, check_columns, check_names, check_same
-from producers.discovery import Found
-from producers.footers import Scanned, scan
-from producers.planning import FileRows, RowGroup, cut
+from producers.planning.chunking import (
+    FileRows,
+    RowGroup,
+    cut,
+)
+from producers.planning.columns import (
+    ColumnTypes,
+    Wanted,
+    check_columns,
+    check_names,
+    check_same,
+)
+from producers.planning.discovery import Found
+from producers.planning.footers import Scanned, scan
 from schemas.errors import InputNotFound
 from schemas.records.chunk import InputFile
 

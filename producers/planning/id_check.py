@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.storage.store import Store
-from producers.planning import FileRows, cut
+from producers.planning.chunking import FileRows, cut
 
 MAX_ROWS = 5_000_000
 """Chosen: ids of 40 bytes then take some 400 MB and ten seconds."""

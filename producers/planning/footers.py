@@ -14,8 +14,8 @@ from headrace.formats.input_identity import (
     read_footer,
 )
 from headrace.formats.thrift_footer import FooterError, column_sizes
-from producers.discovery import Found
-from producers.planning import FileRows, RowGroup
+from producers.planning.chunking import FileRows, RowGroup
+from producers.planning.discovery import Found
 from schemas.errors import InputUnreadable
 from schemas.records.chunk import InputFile
 

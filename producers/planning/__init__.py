@@ -1,0 +1,1 @@
+"""From an input to chunks: find files, read their footers, cut, check columns and ids."""
