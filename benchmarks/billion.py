@@ -28,9 +28,9 @@ from headrace.queue.redis_queue import message_in
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
+from producers.capacity.device_hint import DeviceHint
 from producers.controller import Controller
 from producers.create_job import create_job
-from producers.device_hint import DeviceHint
 from producers.planning.chunking import (
     FileRows,
     RowGroup,

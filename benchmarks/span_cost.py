@@ -183,8 +183,8 @@ class _Side:
         from headrace.settings import load_settings
         from headrace.storage.open import open_store
         from headrace.telemetry.provider import start_telemetry
+        from producers.capacity.device_hint import DeviceHint
         from producers.create_job import create_job
-        from producers.device_hint import DeviceHint
         from producers.submission import prepare
         from workers.execution.runtime import Identity, Runtime
 

@@ -19,7 +19,7 @@ from headrace.settings import (
     cache_folder,
     state_folder,
 )
-from producers.device_hint import parse_gpus, query_gpus
+from producers.capacity.device_hint import parse_gpus, query_gpus
 from schemas.errors import HeadraceError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from producers.device_hint import DeviceHint
+from producers.capacity.device_hint import DeviceHint
 from schemas.names import redis_keys
 
 SEEN_S = 15.0  # three signs of an idle worker; past it a worker counts as gone

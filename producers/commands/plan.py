@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store, probe_store
+from producers.capacity.device_hint import guess_device
 from producers.commands.precision import check_precision
 from producers.commands.session import out, settings_of
 from producers.commands.submission import (
@@ -17,7 +18,6 @@ from producers.commands.submission import (
     prepare_job,
     speed_here,
 )
-from producers.device_hint import guess_device
 from producers.precision import GATED
 from producers.show_plan import render_plan
 from producers.show_precision import render_precision

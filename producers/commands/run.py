@@ -21,6 +21,8 @@ from headrace.settings import (
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
+from producers.capacity.device_hint import guess_device
+from producers.capacity.speed_history import learn
 from producers.commands.follow import (
     Interrupted,
     conclude,
@@ -44,8 +46,6 @@ from producers.commands.submission import (
 from producers.commands.submit import already_over, drive, submit_job
 from producers.commands.tracing import job_trace
 from producers.controller import Controller
-from producers.device_hint import guess_device
-from producers.known_speeds import learn
 from producers.nearby import told_nearby
 from producers.submission import PARAMS
 from producers.unchanged import check_unchanged

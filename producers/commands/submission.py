@@ -18,12 +18,12 @@ from headrace.storage.open import (
 )
 from headrace.storage.store import Store
 from headrace.tracing.job_trace import JobTrace
+from producers.capacity.device_hint import DeviceHint, guess_device
+from producers.capacity.speed_history import of_this_machine, shape_of
 from producers.commands.precision import check_before_job
 from producers.commands.session import err, registry_of
 from producers.create_job import create_job
-from producers.device_hint import DeviceHint, guess_device
 from producers.estimate import Estimate, estimate
-from producers.known_speeds import of_this_machine, shape_of
 from producers.planning.id_check import open_by_uri
 from producers.reuse import store_index
 from producers.submission import Prepared, masked_command, prepare

@@ -13,6 +13,8 @@ from headrace.settings import Settings
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
+from producers.capacity.device_hint import guess_device
+from producers.capacity.speed_history import of_fleet
 from producers.commands.follow import (
     Interrupted,
     conclude,
@@ -25,8 +27,6 @@ from producers.commands.status import remember
 from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
 from producers.commands.tracing import job_trace
 from producers.controller import Controller
-from producers.device_hint import guess_device
-from producers.known_speeds import of_fleet
 from producers.snapshot import take_snapshot
 from producers.workers_seen import hint_of, read_workers
 from schemas.errors import ConfigError, ExitCode

@@ -18,8 +18,8 @@ from headrace.settings import Settings, load_settings
 from headrace.storage.open import open_store, split_uri
 from headrace.storage.store import Store
 from headrace.tasks.contract import LoadRequest
+from producers.capacity.device_hint import DeviceHint
 from producers.create_job import create_job
-from producers.device_hint import DeviceHint
 from producers.fold import fold
 from producers.receipts import parts_of, receipt_of_part
 from producers.submission import Prepared, prepare

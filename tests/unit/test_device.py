@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.device_hint import query_gpus
+from producers.capacity.device_hint import query_gpus
 from schemas.errors import ConfigError, ModelError
 from workers.devices.cpu import multiplies_bf16, parse_flags
 from workers.devices.device import (

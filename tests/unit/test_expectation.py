@@ -11,8 +11,12 @@ from headrace.storage.local import LocalStore
 from headrace.storage.retry_count import count_retry
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import ChunkObservation
+from producers.capacity.speed_history import (
+    learn,
+    of_this_machine,
+    shape_of,
+)
 from producers.create_job import create_job
-from producers.known_speeds import learn, of_this_machine, shape_of
 from producers.report import build_report
 from producers.report.expectation import compare, off
 from producers.report.facts import read_facts

@@ -12,10 +12,14 @@ import pytest
 from headrace.storage.local import LocalStore
 from headrace.storage.store import Store
 from headrace.tasks.model_digest import folder_digest
-from producers.device_hint import DeviceHint, guess_device, parse_gpus
+from producers.capacity.device_hint import (
+    DeviceHint,
+    guess_device,
+    parse_gpus,
+)
+from producers.capacity.speed_guess import MAX_TOKENS_A_S, tokens_per_s
 from producers.hub import cached_commit
 from producers.model_ref import is_deciding, resolve_model
-from producers.speed import MAX_TOKENS_A_S, tokens_per_s
 from schemas.errors import ModelError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

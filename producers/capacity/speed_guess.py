@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producers.device_hint import DeviceHint
+from producers.capacity.device_hint import DeviceHint
 
 CPU_FLOPS_A_CORE = 40e9
 """Chosen: what float32 encoders reach on one core of a cloud machine, give or take a half."""

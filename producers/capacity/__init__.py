@@ -1,0 +1,1 @@
+"""What the workers are and how fast: device, measured speed, guesses."""
