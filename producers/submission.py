@@ -16,7 +16,7 @@ from headrace.storage.store import Store
 from producers.capacity.device_hint import DeviceHint
 from producers.capacity.speed_guess import tokens_per_s
 from producers.deadline import deadline_of
-from producers.model_ref import ModelInfo, resolve_model
+from producers.models.reference import ModelInfo, resolve_model
 from producers.planning.chunking import (
     Target,
     plan,

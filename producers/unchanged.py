@@ -10,7 +10,7 @@ from headrace.output.plan_file import PlanTable
 from headrace.settings import WITHOUT_MODEL, Settings
 from headrace.storage.open import open_store, split_uri
 from headrace.storage.store import Store
-from producers.model_ref import resolve_model
+from producers.models.reference import resolve_model
 from schemas.errors import InputChanged, ModelChanged, ModelError
 from schemas.records.chunk import InputFile
 from schemas.records.job import Job

@@ -18,8 +18,8 @@ from producers.capacity.device_hint import (
     parse_gpus,
 )
 from producers.capacity.speed_guess import MAX_TOKENS_A_S, tokens_per_s
-from producers.hub import cached_commit
-from producers.model_ref import is_deciding, resolve_model
+from producers.models.hub import cached_commit
+from producers.models.reference import is_deciding, resolve_model
 from schemas.errors import ModelError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

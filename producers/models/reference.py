@@ -101,7 +101,7 @@ def _find(
     looks_local = path.is_absolute() or model.startswith((".", "~", "file://"))
     if looks_local or not HUB_ID.fullmatch(model):
         raise ModelError(f"model {model}: there is no such folder")
-    from producers.hub import from_hub
+    from producers.models.hub import from_hub
 
     return from_hub(model, revision)
 

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from producers.model_ref import ModelInfo, parse_config, read_weights
+from producers.models.reference import (
+    ModelInfo,
+    parse_config,
+    read_weights,
+)
 from schemas.errors import MissingExtra, ModelError
 from schemas.records.job import ModelRef
 

@@ -1,0 +1,1 @@
+"""A model by its name: folder, bucket or hub, resolved to a digest."""
