@@ -44,7 +44,7 @@ def run(
     flags: dict[str, Any],
 ) -> None:
     """Score a corpus on this machine, from start to end, with workers of its own."""
-    from producers.commands.local import run_from_cold
+    from producers.local.fleet import run_from_cold
 
     raise typer.Exit(run_from_cold(inputs, output, {**flags, "broker_url": broker}, as_json=json))
 

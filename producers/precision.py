@@ -23,9 +23,9 @@ from headrace.settings import (
     environment_of,
     process_environment,
 )
+from producers.local.worker_command import worker_door
 from producers.planning.sample import choose, read_rows
 from producers.submission import Prepared
-from producers.worker_door import worker_door
 from schemas.errors import ExitCode, HeadraceError, PrecisionRefused
 from schemas.records.precision import (
     Agreement,

@@ -31,7 +31,6 @@ from producers.commands.follow import (
     tell_if_ended_elsewhere,
     write_report_if_able,
 )
-from producers.commands.local import Here
 from producers.commands.session import Broker, broker_of, err, job_in, registry_of, settings_of
 from producers.commands.status import remember
 from producers.commands.submission import (
@@ -46,7 +45,8 @@ from producers.commands.submission import (
 from producers.commands.submit import already_over, drive, submit_job
 from producers.commands.tracing import job_trace
 from producers.controller import Controller
-from producers.nearby import told_nearby
+from producers.local.broker_note import told_nearby
+from producers.local.fleet import Here
 from producers.submission import PARAMS
 from producers.unchanged import check_unchanged
 from schemas.errors import ConfigError, ExitCode, OutputConflict

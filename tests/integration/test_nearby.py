@@ -12,7 +12,7 @@ import redis
 from headrace.settings import state_folder
 from headrace.storage.local import LocalStore
 from producers.commands.status import show_status, watch_job
-from producers.nearby import told_nearby
+from producers.local.broker_note import told_nearby
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import parse_manifest

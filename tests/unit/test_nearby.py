@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace.storage.local import LocalStore
-from producers.nearby import told_nearby, url_nearby
+from producers.local.broker_note import told_nearby, url_nearby
 from tests.unit.fake_output import write_fake_output
 from tests.unit.test_expectation import job_of
 

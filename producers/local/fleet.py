@@ -21,7 +21,7 @@ from headrace.settings import (
     process_environment,
     state_folder,
 )
-from producers.worker_door import worker_door
+from producers.local.worker_command import worker_door
 from schemas.errors import ExitCode, HeadraceError
 from schemas.names import output_layout
 

@@ -1,0 +1,1 @@
+"""Redis and workers of a `headrace run` on this machine."""
