@@ -33,8 +33,8 @@ from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.job_trace import JobTrace
 from producers.finishing import finish, tell
-from producers.fold import is_hopeless
 from producers.reconcile import Following
+from producers.records.manifest import is_hopeless
 from producers.scaling_facts import Teller
 from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, to_wait, window_size
 from schemas.errors import BrokerError, HeadraceError, error_type_of

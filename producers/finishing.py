@@ -16,8 +16,8 @@ import redis
 from headrace.process.logs import get_logger
 from headrace.queue.redis_queue import forget_unacked, purge
 from headrace.settings import process_environment
-from producers.fold import fold
 from producers.reconcile import Following
+from producers.records.manifest import fold
 from schemas.errors import StorageError
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job

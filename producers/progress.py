@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from headrace.process.numbers import plural
-from producers.snapshot import Snapshot
+from producers.records.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -34,7 +34,7 @@ from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
-from producers.receipts import ReceiptBook, parts_of
+from producers.records.receipts import ReceiptBook, parts_of
 from producers.window import Claim
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job

@@ -18,7 +18,7 @@ from producers.commands.session import Broker, err, out
 from producers.controller import Controller
 from producers.finishing import tell
 from producers.progress import duration, show_progress
-from producers.snapshot import Snapshot, take_snapshot
+from producers.records.snapshot import Snapshot, take_snapshot
 from schemas.errors import ExitCode, HeadraceError
 from schemas.names import output_layout
 from schemas.records.job import Job

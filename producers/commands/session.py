@@ -22,7 +22,7 @@ from headrace.settings import (
 from headrace.storage.open import normalise_uri, open_store
 from headrace.storage.store import Store
 from producers.local.broker_note import url_nearby
-from producers.registry import Registry, open_registry
+from producers.records.job_registry import Registry, open_registry
 from schemas.errors import BrokerError, ConfigError, JobNotFound
 from schemas.names import output_layout
 from schemas.records.job import Job, parse_job

@@ -20,7 +20,7 @@ from producers.commands.session import (
     settings_of,
 )  # fmt: skip
 from producers.progress import duration, stage_shares
-from producers.snapshot import Snapshot, take_snapshot
+from producers.records.snapshot import Snapshot, take_snapshot
 from producers.workers_seen import read_workers
 from schemas.errors import ExitCode, HeadraceError
 from schemas.records.job import Job

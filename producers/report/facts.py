@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from headrace.storage.store import Store
-from producers.fold import fold
-from producers.receipts import parts_of, receipt_of_part
+from producers.records.manifest import fold
+from producers.records.receipts import parts_of, receipt_of_part
 from producers.report.from_parts import ErrorClass, ReadText, RowSample, read_errors, sample_rows
 from producers.report.from_traces import (
     FailedAttempt,

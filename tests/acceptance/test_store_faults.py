@@ -18,7 +18,7 @@ import pytest
 
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
-from producers.snapshot import take_snapshot
+from producers.records.snapshot import take_snapshot
 from schemas.names import output_layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.fleet_harness import attempts, lines, parts

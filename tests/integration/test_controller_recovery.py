@@ -22,8 +22,8 @@ from headrace.coordination.leases import (
 )
 from headrace.queue.redis_queue import message_in, read_queue
 from headrace.tracing.trace_file import read_spans
-from producers.receipts import parts_of, read_receipts
-from producers.snapshot import take_snapshot
+from producers.records.receipts import parts_of, read_receipts
+from producers.records.snapshot import take_snapshot
 from schemas.names import output_layout, redis_keys
 from schemas.names import telemetry as names
 from schemas.records.manifest import Attempt, Parked

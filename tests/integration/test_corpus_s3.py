@@ -14,7 +14,7 @@ from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.tasks.model_digest import folder_digest
 from producers.create_job import check_plan, create_job
-from producers.registry import open_registry
+from producers.records.job_registry import open_registry
 from producers.submission import Prepared
 from producers.verify import verify
 from schemas.errors import InputNotFound, InputUnreadable, OutputConflict

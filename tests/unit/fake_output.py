@@ -19,7 +19,7 @@ from headrace.tracing.chunk_trace import ChunkObservation
 from headrace.tracing.job_trace import JobTrace
 from headrace.tracing.stages import Clock
 from headrace.tracing.trace_file import spans_to_parquet
-from producers.fold import fold
+from producers.records.manifest import fold
 from schemas.names import output_layout
 from schemas.names import telemetry as names
 from schemas.records import part_schema

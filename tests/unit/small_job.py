@@ -20,8 +20,8 @@ from headrace.storage.store import Store
 from headrace.tasks.contract import LoadRequest
 from producers.capacity.device_hint import DeviceHint
 from producers.create_job import create_job
-from producers.fold import fold
-from producers.receipts import parts_of, receipt_of_part
+from producers.records.manifest import fold
+from producers.records.receipts import parts_of, receipt_of_part
 from producers.submission import Prepared, prepare
 from schemas.names import output_layout
 from schemas.records.job import Job

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.fold import fold, is_hopeless
+from producers.records.manifest import fold, is_hopeless
 from schemas.records.job import Job
 from schemas.records.manifest import (
     Manifest,

@@ -19,9 +19,9 @@ from headrace.tasks.model_digest import folder_digest
 from headrace.tasks.registry import load_task
 from producers.commands.run import flags_of
 from producers.create_job import create_job, read_job
-from producers.fold import fold
 from producers.planning.id_check import open_by_uri
 from producers.precision import NotChecked, ask_engine, check, decide, question
+from producers.records.manifest import fold
 from producers.show_precision import render_precision
 from schemas.errors import ConfigError, ExitCode, ModelError, PrecisionRefused
 from schemas.records.precision import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headrace.storage.local import LocalStore
-from producers.registry import Registry, open_registry
+from producers.records.job_registry import Registry, open_registry
 from schemas.errors import JobNotFound
 from schemas.records.job import Job
 from tests.unit.small_job import fake_settings, submit, write_input

@@ -11,8 +11,8 @@ from typing import Any
 import redis
 
 from headrace.storage.store import Store
-from producers.fold import stages_of
-from producers.receipts import parts_of, read_receipts
+from producers.records.manifest import stages_of
+from producers.records.receipts import parts_of, read_receipts
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import (
