@@ -1,6 +1,6 @@
 """Nights, and how three scalers get through them: python -m benchmarks.scaling_sim [--plot FILE]
 
-Drives the product's own pure function (`producers.scaling.decide`) against two rules that are in
+Drives the product's own pure function (`producers.scaling.decision.decide`) against two rules that are in
 use elsewhere: one pod for every so many waiting messages (an HPA on the queue's length, with its
 usual five minutes of stabilization), and Celery's `--autoscale` (as many processes as there is
 work, shrunk after 30 s). Most nights are made up; those under `nights/` were recorded from real
@@ -20,7 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from producers.scaling import CHUNK_S, Demand, Fleet, Limits, Wanted, decide
+from producers.scaling.decision import (
+    CHUNK_S,
+    Demand,
+    Fleet,
+    Limits,
+    Wanted,
+    decide,
+)
 
 TICK_S = 10.0
 TOKENS_PER_S = 1_000.0

@@ -35,7 +35,7 @@ from headrace.tracing.job_trace import JobTrace
 from producers.finishing import finish, tell
 from producers.reconcile import Following
 from producers.records.manifest import is_hopeless
-from producers.scaling_facts import Teller
+from producers.scaling.facts import Teller
 from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, to_wait, window_size
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.names import output_layout, redis_keys

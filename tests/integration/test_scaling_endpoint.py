@@ -25,10 +25,14 @@ from producers.commands.status import list_workers
 from producers.controller import Controller
 from producers.reconcile import Following
 from producers.records.snapshot import take_snapshot
-from producers.scaling import Fleet, decide
-from producers.scaling_endpoint import Pulse, limits_of, serve_scaling
-from producers.scaling_facts import Teller, read_facts
-from producers.scaling_metrics import METRICS
+from producers.scaling.decision import Fleet, decide
+from producers.scaling.endpoint import (
+    Pulse,
+    limits_of,
+    serve_scaling,
+)
+from producers.scaling.facts import Teller, read_facts
+from producers.scaling.metrics import METRICS
 from producers.workers_seen import read_workers
 from schemas.names import redis_keys
 from schemas.records.model_key import speed_field

@@ -15,7 +15,7 @@ import yaml
 
 from headrace.settings import Settings
 from producers.cli import app as producer_app
-from producers.scaling_metrics import METRICS as CONTROLLER_METRICS
+from producers.scaling.metrics import METRICS as CONTROLLER_METRICS
 from schemas.names.telemetry import METRICS, prometheus_series
 from workers.cli import app as worker_app
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.scaling import (
+from producers.scaling.decision import (
     UNMEASURED_WORKERS,
     Demand,
     Fleet,

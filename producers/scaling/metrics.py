@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from headrace.telemetry.provider import Sample
-from producers.scaling import Wanted
-from producers.scaling_facts import Facts, JobFacts
+from producers.scaling.decision import Wanted
+from producers.scaling.facts import Facts, JobFacts
 from schemas.errors import MissingExtra
 from schemas.names import telemetry as names
 

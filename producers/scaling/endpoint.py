@@ -35,9 +35,19 @@ from headrace.telemetry.prometheus import (
 )
 from headrace.telemetry.prometheus import exposition as exposition_of
 from headrace.telemetry.provider import Sample, Telemetry
-from producers.scaling import Host, Limits, Wanted, decide, share_out
-from producers.scaling_facts import Facts, read_facts
-from producers.scaling_metrics import GAUGES, exposition, gauges
+from producers.scaling.decision import (
+    Host,
+    Limits,
+    Wanted,
+    decide,
+    share_out,
+)
+from producers.scaling.facts import Facts, read_facts
+from producers.scaling.metrics import (
+    GAUGES,
+    exposition,
+    gauges,
+)
 from schemas.errors import ConfigError, MissingExtra
 from schemas.names import redis_keys
 

@@ -16,7 +16,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from producers.reconcile import DONE, Following
-from producers.scaling import CHUNK_S, Demand, Fleet
+from producers.scaling.decision import (
+    CHUNK_S,
+    Demand,
+    Fleet,
+)
 from producers.window import LOAD_S, Claim
 from producers.workers_seen import WorkerSeen, read_workers
 from schemas.names import redis_keys
