@@ -30,13 +30,13 @@ from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from producers.capacity.device_hint import DeviceHint
 from producers.controller import Controller
-from producers.create_job import create_job
 from producers.planning.chunking import (
     FileRows,
     RowGroup,
     Target,
 )
-from producers.submission import Prepared, prepare
+from producers.submission.create import create_job
+from producers.submission.prepare import Prepared, prepare
 from schemas.names import redis_keys
 from schemas.records.chunk import InputFile
 from schemas.records.job import Job

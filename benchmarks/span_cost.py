@@ -184,8 +184,8 @@ class _Side:
         from headrace.storage.open import open_store
         from headrace.telemetry.provider import start_telemetry
         from producers.capacity.device_hint import DeviceHint
-        from producers.create_job import create_job
-        from producers.submission import prepare
+        from producers.submission.create import create_job
+        from producers.submission.prepare import prepare
         from workers.execution.runtime import Identity, Runtime
 
         settings = load_settings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.process.numbers import plural
-from producers.estimate import Estimate, TokenCounts
+from producers.submission.estimate import Estimate, TokenCounts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -18,10 +18,10 @@ from producers.commands.submission import (
     prepare_job,
     speed_here,
 )
-from producers.precision import GATED
 from producers.show_plan import render_plan
 from producers.show_precision import render_precision
-from producers.submission import Prepared
+from producers.submission.precision import GATED
+from producers.submission.prepare import Prepared
 from schemas.errors import ConfigError, ExitCode
 from schemas.records.precision import PrecisionCheck
 

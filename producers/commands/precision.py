@@ -7,10 +7,16 @@ from functools import partial
 from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store
 from producers.commands.session import err
-from producers.create_job import read_job
 from producers.planning.id_check import open_by_uri
-from producers.precision import GATED, ask_engine, check, decide, question
-from producers.submission import Prepared
+from producers.submission.create import read_job
+from producers.submission.precision import (
+    GATED,
+    ask_engine,
+    check,
+    decide,
+    question,
+)
+from producers.submission.prepare import Prepared
 from schemas.records.precision import PrecisionCheck
 
 

@@ -47,8 +47,8 @@ from producers.commands.tracing import job_trace
 from producers.controller import Controller
 from producers.local.broker_note import told_nearby
 from producers.local.fleet import Here
-from producers.submission import PARAMS
-from producers.unchanged import check_unchanged
+from producers.submission.prepare import PARAMS
+from producers.submission.unchanged import check_unchanged
 from schemas.errors import ConfigError, ExitCode, OutputConflict
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job

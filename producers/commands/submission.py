@@ -22,11 +22,15 @@ from producers.capacity.device_hint import DeviceHint, guess_device
 from producers.capacity.speed_history import of_this_machine, shape_of
 from producers.commands.precision import check_before_job
 from producers.commands.session import err, registry_of
-from producers.create_job import create_job
-from producers.estimate import Estimate, estimate
 from producers.planning.id_check import open_by_uri
-from producers.reuse import store_index
-from producers.submission import Prepared, masked_command, prepare
+from producers.submission.create import create_job
+from producers.submission.estimate import Estimate, estimate
+from producers.submission.prepare import (
+    Prepared,
+    masked_command,
+    prepare,
+)
+from producers.submission.reuse import store_index
 from schemas.errors import HeadraceError, InputNotFound
 from schemas.records.job import Job
 

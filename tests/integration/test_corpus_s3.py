@@ -13,9 +13,9 @@ from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.tasks.model_digest import folder_digest
-from producers.create_job import check_plan, create_job
 from producers.records.job_registry import open_registry
-from producers.submission import Prepared
+from producers.submission.create import check_plan, create_job
+from producers.submission.prepare import Prepared
 from producers.verify import verify
 from schemas.errors import InputNotFound, InputUnreadable, OutputConflict
 from tests.conftest import S3Server

@@ -19,10 +19,10 @@ from headrace.storage.open import open_store, split_uri
 from headrace.storage.store import Store
 from headrace.tasks.contract import LoadRequest
 from producers.capacity.device_hint import DeviceHint
-from producers.create_job import create_job
 from producers.records.manifest import fold
 from producers.records.receipts import parts_of, receipt_of_part
-from producers.submission import Prepared, prepare
+from producers.submission.create import create_job
+from producers.submission.prepare import Prepared, prepare
 from schemas.names import output_layout
 from schemas.records.job import Job
 from workers.batching.packing import Budget

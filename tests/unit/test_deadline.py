@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from producers.deadline import deadline_of
+from producers.submission.deadline import deadline_of
 from schemas.errors import ConfigError
 
 NOW = datetime(2026, 11, 24, 22, 30, tzinfo=UTC)

@@ -14,10 +14,14 @@ from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from producers.doctor import examine, render_report
-from producers.estimate import count_tokens, estimate, summarise
 from producers.planning.id_check import open_by_uri
 from producers.show_plan import duration, render_plan, size
 from producers.show_verdict import render_verdict
+from producers.submission.estimate import (
+    count_tokens,
+    estimate,
+    summarise,
+)
 from producers.verify import verify
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, submit, write_input
 

@@ -16,10 +16,10 @@ from producers.capacity.speed_history import (
     of_this_machine,
     shape_of,
 )
-from producers.create_job import create_job
 from producers.report import build_report
 from producers.report.expectation import compare, off
 from producers.report.facts import read_facts
+from producers.submission.create import create_job
 from schemas.records.job import (
     Job,
     Predicted,

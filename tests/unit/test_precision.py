@@ -18,11 +18,17 @@ from headrace.tasks.contract import Answers, Comparable
 from headrace.tasks.model_digest import folder_digest
 from headrace.tasks.registry import load_task
 from producers.commands.run import flags_of
-from producers.create_job import create_job, read_job
 from producers.planning.id_check import open_by_uri
-from producers.precision import NotChecked, ask_engine, check, decide, question
 from producers.records.manifest import fold
 from producers.show_precision import render_precision
+from producers.submission.create import create_job, read_job
+from producers.submission.precision import (
+    NotChecked,
+    ask_engine,
+    check,
+    decide,
+    question,
+)
 from schemas.errors import ConfigError, ExitCode, ModelError, PrecisionRefused
 from schemas.records.precision import (
     Agreement,

@@ -14,9 +14,18 @@ import pytest
 from headrace.output.plan_file import PlanTable, write_plan
 from headrace.storage.local import LocalStore
 from producers.capacity.device_hint import DeviceHint
-from producers.conflict import differences, option_differences
-from producers.create_job import check_plan, create_job, read_job
-from producers.submission import masked_command, resolve_dtype, task_names, task_params
+from producers.submission.conflict import differences, option_differences
+from producers.submission.create import (
+    check_plan,
+    create_job,
+    read_job,
+)
+from producers.submission.prepare import (
+    masked_command,
+    resolve_dtype,
+    task_names,
+    task_params,
+)
 from schemas.errors import ConfigError, OutputConflict
 from schemas.names import output_layout
 from schemas.records.chunk import Chunk

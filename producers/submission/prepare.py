@@ -15,7 +15,6 @@ from headrace.settings import WITHOUT_MODEL, Settings
 from headrace.storage.store import Store
 from producers.capacity.device_hint import DeviceHint
 from producers.capacity.speed_guess import tokens_per_s
-from producers.deadline import deadline_of
 from producers.models.reference import ModelInfo, resolve_model
 from producers.planning.chunking import (
     Target,
@@ -30,7 +29,8 @@ from producers.planning.corpus import (
 )
 from producers.planning.discovery import covers, discover
 from producers.planning.id_check import check_ids, open_by_uri
-from producers.reuse import reusable
+from producers.submission.deadline import deadline_of
+from producers.submission.reuse import reusable
 from schemas.errors import ConfigError
 from schemas.records.chunk import Chunk
 from schemas.records.job import (

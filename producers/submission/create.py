@@ -25,8 +25,8 @@ from headrace.output.plan_file import (
 )
 from headrace.storage.open import probe_store
 from headrace.storage.store import Store
-from producers.conflict import differences
-from producers.submission import Prepared
+from producers.submission.conflict import differences
+from producers.submission.prepare import Prepared
 from schemas.errors import DiskFull, OutputConflict
 from schemas.names import output_layout
 from schemas.records.job import (

@@ -9,7 +9,7 @@ from typing import Any
 
 from producers.planning.chunking import BYTES_A_TOKEN, FileRows
 from producers.row_check import as_bytes, plain_column
-from producers.submission import Prepared
+from producers.submission.prepare import Prepared
 from schemas.records.job import Predicted
 
 SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then good to some five per cent

@@ -25,7 +25,7 @@ from headrace.settings import (
 )
 from producers.local.worker_command import worker_door
 from producers.planning.sample import choose, read_rows
-from producers.submission import Prepared
+from producers.submission.prepare import Prepared
 from schemas.errors import ExitCode, HeadraceError, PrecisionRefused
 from schemas.records.precision import (
     Agreement,
