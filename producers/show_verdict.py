@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from producers.show_plan import grid
-from producers.verdict import VerifyResult, problem_lines
+from producers.verification.result import VerifyResult, problem_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -13,7 +13,7 @@ from math import ceil
 from typing import Any
 
 from producers.planning.chunking import FileRows, cut
-from producers.row_check import as_bytes, plain_column
+from producers.verification.row_diff import as_bytes, plain_column
 
 PLACES = (
     16  # chosen: an object store answers that many reads in a second or two; more of small ones

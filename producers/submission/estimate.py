@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from producers.planning.chunking import BYTES_A_TOKEN, FileRows
-from producers.row_check import as_bytes, plain_column
 from producers.submission.prepare import Prepared
+from producers.verification.row_diff import as_bytes, plain_column
 from schemas.records.job import Predicted
 
 SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then good to some five per cent

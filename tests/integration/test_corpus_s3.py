@@ -16,7 +16,7 @@ from headrace.tasks.model_digest import folder_digest
 from producers.records.job_registry import open_registry
 from producers.submission.create import check_plan, create_job
 from producers.submission.prepare import Prepared
-from producers.verify import verify
+from producers.verification.verify import verify
 from schemas.errors import InputNotFound, InputUnreadable, OutputConflict
 from tests.conftest import S3Server
 from tests.unit.small_job import NOW_S, fake_settings, finish, prepare_small, score, write_input

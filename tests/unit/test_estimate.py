@@ -22,7 +22,7 @@ from producers.submission.estimate import (
     estimate,
     summarise,
 )
-from producers.verify import verify
+from producers.verification.verify import verify
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, submit, write_input
 
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.storage.local import LocalStore
-from producers.verdict import VerifyResult, problem_lines
-from producers.verify import verify
+from producers.verification.result import VerifyResult, problem_lines
+from producers.verification.verify import verify
 from schemas.errors import JobNotFound, OutputConflict, VerifyFailed
 from schemas.names import output_layout
 from tests.unit.small_job import NOW_S, fake_settings, finish, score, submit, write_input

@@ -12,7 +12,14 @@ from typing import Any
 
 from headrace.storage.store import Store
 from producers.planning.columns import ROW_NUMBER
-from producers.row_check import WINDOW_ROWS, WORDS, align, differences, input_rows, plain_column
+from producers.verification.row_diff import (
+    WINDOW_ROWS,
+    WORDS,
+    align,
+    differences,
+    input_rows,
+    plain_column,
+)
 from schemas.errors import InputUnreadable
 from schemas.names import output_layout
 from schemas.records import part_schema

@@ -16,9 +16,9 @@ from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from producers.planning.id_check import open_by_uri
-from producers.recount import ChunkCount, recount
 from producers.submission.create import check_plan, read_job
-from producers.verdict import VerifyResult
+from producers.verification.recount import ChunkCount, recount
+from producers.verification.result import VerifyResult
 from schemas.errors import InputUnreadable, JobNotFound
 from schemas.names import output_layout
 from schemas.records.chunk import Chunk, InputFile

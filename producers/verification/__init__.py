@@ -1,0 +1,1 @@
+"""An output recounted against its input."""
