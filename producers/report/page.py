@@ -12,10 +12,18 @@ from typing import Any
 from headrace.process.redact import redact
 from headrace.settings import WITHOUT_MODEL, Settings
 from headrace.storage.store import Store
-from producers.report import row_figures, time_figures
-from producers.report.drawing import Picture, count, percent, plural, rate, seconds, size
-from producers.report.expectation import compare, how_predicted
+from producers.report import plots_of_rows, plots_of_time
+from producers.report.estimate_vs_actual import compare, how_predicted
 from producers.report.facts import Facts, read_facts
+from producers.report.plot_canvas import (
+    Picture,
+    count,
+    percent,
+    plural,
+    rate,
+    seconds,
+    size,
+)
 from producers.report.texts import read_text
 from schemas.errors import MissingExtra
 
@@ -103,7 +111,7 @@ def by_what(facts: Facts) -> str:
 
 def pictures(facts: Facts) -> dict[str, Picture]:
     """Every plot there is something to show in, by its name."""
-    time, rows = time_figures, row_figures
+    time, rows = plots_of_time, plots_of_rows
     makers = (
         *(time.throughput, time.timeline, time.waterfall, time.latency),
         *(rows.labels, rows.scores, rows.lengths, rows.padding),

@@ -17,7 +17,7 @@ from producers.capacity.speed_history import (
     shape_of,
 )
 from producers.report import build_report
-from producers.report.expectation import compare, off
+from producers.report.estimate_vs_actual import compare, off
 from producers.report.facts import read_facts
 from producers.submission.create import create_job
 from schemas.records.job import (

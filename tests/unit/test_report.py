@@ -16,12 +16,19 @@ import pytest
 from headrace.settings import Settings
 from headrace.storage.local import LocalStore
 from producers.report import build_report
-from producers.report.drawing import canvas, count, percent, plural, seconds, size
 from producers.report.facts import read_facts
 from producers.report.from_parts import ErrorClass, Example
 from producers.report.from_traces import FailedAttempt, evenly
 from producers.report.page import render, short_command
-from producers.report.time_figures import rows_over_time, spread
+from producers.report.plot_canvas import (
+    canvas,
+    count,
+    percent,
+    plural,
+    seconds,
+    size,
+)
+from producers.report.plots_of_time import rows_over_time, spread
 from schemas.errors import JobNotFound
 from schemas.names import output_layout
 from schemas.records.manifest import Receipt

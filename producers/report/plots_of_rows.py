@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from producers.report.drawing import ONE, Picture, canvas, percent, plural
 from producers.report.facts import Facts
+from producers.report.plot_canvas import (
+    ONE,
+    Picture,
+    canvas,
+    percent,
+    plural,
+)
 
 
 def lengths(facts: Facts) -> Picture | None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from producers.report.drawing import (
+from producers.report.facts import Facts
+from producers.report.plot_canvas import (
     BAD,
     MUTED,
     ONE,
@@ -20,7 +21,6 @@ from producers.report.drawing import (
     seconds,
     tick,
 )
-from producers.report.facts import Facts
 from schemas.records.manifest import Receipt
 
 BINS = 120

@@ -7,8 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from headrace.settings import WITHOUT_MODEL
-from producers.report.drawing import count, rate, seconds
 from producers.report.facts import Facts
+from producers.report.plot_canvas import (
+    count,
+    rate,
+    seconds,
+)
 from schemas.records.manifest import Receipt
 
 LEAST = 0.001
