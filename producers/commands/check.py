@@ -40,7 +40,7 @@ def verify_output(output: str, *, as_json: bool) -> int:
 
 def explain_row(output: str, row_id: str, jaeger: str | None, *, as_json: bool) -> int:
     """One row: its part, attempts, stages, error, trace."""
-    from producers.explain import explain, tell
+    from producers.inspection.explain import explain, tell
 
     found = explain(_store(output, settings_of({})), row_id, jaeger=jaeger)
     if as_json:
@@ -52,7 +52,7 @@ def explain_row(output: str, row_id: str, jaeger: str | None, *, as_json: bool) 
 
 def send_to_collector(output: str, url: str) -> int:
     """The spans under `_traces/`, to an OTLP collector."""
-    from producers.replay_traces import send_traces
+    from producers.inspection.trace_export import send_traces
 
     sent = send_traces(_store(output, settings_of({})), url)
     out.print(f"sent {sent.spans:,} spans of {sent.files:,} files", highlight=False)
@@ -79,7 +79,7 @@ def write_report(output: str, to: str | None, jaeger: str | None, *, with_texts:
 
 def run_doctor(output: str | None, flags: dict[str, Any], *, as_json: bool) -> int:
     """What is installed and what answers."""
-    from producers.doctor import examine, render_report
+    from producers.inspection.doctor import examine, render_report
 
     settings = settings_of(flags)
     found = examine(settings, output)

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.tracing.trace_file import SpanRow
-from producers.replay_traces import send_traces
+from producers.inspection.trace_export import send_traces
 from schemas.names import log_events, output_layout
 from schemas.names import telemetry as names
 from tests.acceptance.night import (

@@ -9,8 +9,8 @@ import pytest
 
 from headrace.storage.local import LocalStore
 from headrace.tracing.trace_file import read_spans
-from producers import replay_traces
-from producers.replay_traces import send_traces
+from producers.inspection import trace_export
+from producers.inspection.trace_export import send_traces
 from schemas.errors import ConfigError, JobNotFound
 from schemas.names import output_layout
 from tests.unit.fake_output import write_fake_output
@@ -19,7 +19,7 @@ from tests.unit.fake_output import write_fake_output
 def test_every_span_arrives_under_its_own_ids(
     tmp_path: Path, otlp_receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_traces, "SPANS_A_REQUEST", 7)
+    monkeypatch.setattr(trace_export, "SPANS_A_REQUEST", 7)
     store = write_fake_output(tmp_path, chunks=5, rows=20)
     sent = send_traces(store, otlp_receiver.endpoint)
     rows = [
@@ -54,7 +54,7 @@ def test_the_whole_endpoint_may_be_given_too(tmp_path: Path, otlp_receiver: Any)
 def test_a_collector_that_is_not_there_is_named(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_traces, "TRIES", 1)
+    monkeypatch.setattr(trace_export, "TRIES", 1)
     store = write_fake_output(tmp_path, chunks=1, rows=10)
     with pytest.raises(ConfigError, match=url.removeprefix("http://")):
         send_traces(store, url)

@@ -13,7 +13,7 @@ from rich.console import Console
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
-from producers.doctor import examine, render_report
+from producers.inspection.doctor import examine, render_report
 from producers.planning.id_check import open_by_uri
 from producers.show_plan import duration, render_plan, size
 from producers.show_verdict import render_verdict

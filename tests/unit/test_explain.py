@@ -12,7 +12,7 @@ from headrace.coordination.leases import FORWARD, Mark
 from headrace.storage.local import LocalStore
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.crash_trace import record_death
-from producers.explain import explain, tell
+from producers.inspection.explain import explain, tell
 from schemas.errors import ColumnError, JobNotFound
 from schemas.names import output_layout
 from schemas.records.job import parse_job

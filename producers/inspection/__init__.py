@@ -1,0 +1,1 @@
+"""Questions about a machine or an output: doctor, explain, export of traces."""
