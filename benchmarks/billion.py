@@ -29,7 +29,7 @@ from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from producers.capacity.device_hint import DeviceHint
-from producers.controller import Controller
+from producers.control.controller import Controller
 from producers.planning.chunking import (
     FileRows,
     RowGroup,

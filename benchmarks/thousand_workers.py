@@ -34,7 +34,7 @@ from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 from headrace.queue.redis_queue import message_in
 from headrace.settings import load_settings
-from producers.controller import Controller
+from producers.control.controller import Controller
 from producers.scaling.endpoint import Pulse, serve_scaling
 from schemas.names import output_layout, redis_keys
 from tests.fake_jobs import FakeJob, make_job

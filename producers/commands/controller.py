@@ -14,7 +14,7 @@ from headrace.telemetry.provider import start_telemetry
 from producers.commands.follow import interruptible
 from producers.commands.session import job_in, needed_broker, registry_of, settings_of
 from producers.commands.status import remember
-from producers.controller import Controller
+from producers.control.controller import Controller
 from producers.scaling.endpoint import Pulse, serve_scaling
 from schemas.errors import ExitCode, HeadraceError, error_type_of
 from schemas.names import redis_keys

@@ -15,8 +15,8 @@ from headrace.process.logs import get_logger
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from producers.commands.session import Broker, err, out
-from producers.controller import Controller
-from producers.finishing import tell
+from producers.control.controller import Controller
+from producers.control.finish import tell
 from producers.progress import duration, show_progress
 from producers.records.snapshot import Snapshot, take_snapshot
 from schemas.errors import ExitCode, HeadraceError

@@ -44,7 +44,7 @@ from producers.commands.submission import (
 )
 from producers.commands.submit import already_over, drive, submit_job
 from producers.commands.tracing import job_trace
-from producers.controller import Controller
+from producers.control.controller import Controller
 from producers.local.broker_note import told_nearby
 from producers.local.fleet import Here
 from producers.submission.prepare import PARAMS

@@ -26,7 +26,7 @@ from producers.commands.session import Broker, err, needed_broker, out, settings
 from producers.commands.status import remember
 from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
 from producers.commands.tracing import job_trace
-from producers.controller import Controller
+from producers.control.controller import Controller
 from producers.records.snapshot import take_snapshot
 from producers.workers_seen import hint_of, read_workers
 from schemas.errors import ConfigError, ExitCode

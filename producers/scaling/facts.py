@@ -15,13 +15,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from producers.reconcile import DONE, Following
+from producers.control.dispatch_window import LOAD_S, Claim
+from producers.control.reconcile import DONE, Following
 from producers.scaling.decision import (
     CHUNK_S,
     Demand,
     Fleet,
 )
-from producers.window import LOAD_S, Claim
 from producers.workers_seen import WorkerSeen, read_workers
 from schemas.names import redis_keys
 from schemas.records.job import Job

@@ -22,7 +22,7 @@ from headrace.coordination.leases import LeaseBook
 from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
-from producers.controller import Controller
+from producers.control.controller import Controller
 from schemas.names import output_layout, redis_keys
 from schemas.records.manifest import Attempt, Manifest
 from tests.acceptance.wire import Wire

@@ -24,7 +24,7 @@ import redis
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
 from headrace.settings import load_settings
-from producers.controller import Controller
+from producers.control.controller import Controller
 from producers.scaling.endpoint import Pulse, serve_scaling
 from producers.workers_seen import read_workers
 from schemas.errors import ExitCode

@@ -13,7 +13,7 @@ from headrace.queue.redis_queue import message_in, read_queue
 from headrace.settings import load_settings
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.trace_file import SpanRow
-from producers.controller import Controller
+from producers.control.controller import Controller
 from schemas.names import redis_keys
 from schemas.records.message import ScoreChunk
 from tests.fake_jobs import FakeJob

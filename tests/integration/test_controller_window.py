@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.queue.redis_queue import message_in, read_queue
-from producers.window import MIN_MESSAGES, window_size
+from producers.control.dispatch_window import MIN_MESSAGES, window_size
 from schemas.names import redis_keys
 from schemas.records.model_key import speed_field
 from tests.fake_jobs import make_job

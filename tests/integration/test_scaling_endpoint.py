@@ -22,8 +22,8 @@ from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url
 from headrace.settings import Settings, load_settings
 from producers.commands.status import list_workers
-from producers.controller import Controller
-from producers.reconcile import Following
+from producers.control.controller import Controller
+from producers.control.reconcile import Following
 from producers.records.snapshot import take_snapshot
 from producers.scaling.decision import Fleet, decide
 from producers.scaling.endpoint import (

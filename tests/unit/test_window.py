@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.window import (
+from producers.control.dispatch_window import (
     LOADS_A_TURN,
     Claim,
     Run,

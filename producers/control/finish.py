@@ -16,7 +16,7 @@ import redis
 from headrace.process.logs import get_logger
 from headrace.queue.redis_queue import forget_unacked, purge
 from headrace.settings import process_environment
-from producers.reconcile import Following
+from producers.control.reconcile import Following
 from producers.records.manifest import fold
 from schemas.errors import StorageError
 from schemas.names import output_layout, redis_keys

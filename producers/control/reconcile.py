@@ -34,8 +34,8 @@ from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_death
+from producers.control.dispatch_window import Claim
 from producers.records.receipts import ReceiptBook, parts_of
-from producers.window import Claim
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import (

@@ -32,11 +32,19 @@ from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.job_trace import JobTrace
-from producers.finishing import finish, tell
-from producers.reconcile import Following
+from producers.control.dispatch_window import (
+    LOAD_S,
+    Claim,
+    Turn,
+    choose,
+    to_be_passed,
+    to_wait,
+    window_size,
+)
+from producers.control.finish import finish, tell
+from producers.control.reconcile import Following
 from producers.records.manifest import is_hopeless
 from producers.scaling.facts import Teller
-from producers.window import LOAD_S, Claim, Turn, choose, to_be_passed, to_wait, window_size
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job

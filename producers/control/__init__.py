@@ -1,0 +1,1 @@
+"""The controller: what to send, what is done, how a job ends."""
