@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace.process.entrypoint import open_door
-from producers.options import (
+from producers.cli_options import (
     AnyJob,
     AnyOutput,
     Broker,
