@@ -9,8 +9,12 @@ from typing import Any
 from headrace.settings import Settings
 from headrace.storage.open import normalise_uri, open_store
 from headrace.storage.store import Store
-from producers.commands.session import err, out, settings_of
-from producers.show_verdict import render_verdict
+from producers.terminal.context import (
+    err,
+    out,
+    settings_of,
+)
+from producers.terminal.verification import render_verdict
 from producers.verification.verify import verify
 from schemas.errors import ExitCode
 from schemas.names import output_layout

@@ -9,8 +9,14 @@ from typing import Any, Literal
 import redis
 
 from headrace.process.numbers import plural
-from producers.commands.session import broker_if_any, find_job, job_in, out, settings_of
 from producers.commands.status import remember
+from producers.terminal.context import (
+    broker_if_any,
+    find_job,
+    job_in,
+    out,
+    settings_of,
+)
 from schemas.errors import ExitCode, OutputConflict
 from schemas.names import output_layout, redis_keys
 

@@ -12,10 +12,15 @@ from headrace.queue.redis_connection import server_warnings
 from headrace.settings import Settings
 from headrace.telemetry.provider import start_telemetry
 from producers.commands.follow import interruptible
-from producers.commands.session import job_in, needed_broker, registry_of, settings_of
 from producers.commands.status import remember
 from producers.control.controller import Controller
 from producers.scaling.endpoint import Pulse, serve_scaling
+from producers.terminal.context import (
+    job_in,
+    needed_broker,
+    registry_of,
+    settings_of,
+)
 from schemas.errors import ExitCode, HeadraceError, error_type_of
 from schemas.names import redis_keys
 from schemas.names import telemetry as names

@@ -12,7 +12,6 @@ from typing import Any
 
 from headrace.settings import cache_folder
 from producers.commands.run import run_job
-from producers.commands.session import err, out
 from producers.demo.corpus import (
     CORPUS_ROWS,
     CORPUS_SEED,
@@ -22,6 +21,7 @@ from producers.demo.corpus import (
     write_corpus,
 )
 from producers.demo.score import accuracy
+from producers.terminal.context import err, out
 from schemas.errors import ExitCode, HeadraceError, MissingExtra
 
 

@@ -14,11 +14,15 @@ from headrace.process.fast_imports import importing
 from headrace.process.logs import get_logger
 from headrace.settings import Settings
 from headrace.storage.store import Store
-from producers.commands.session import Broker, err, out
 from producers.control.controller import Controller
 from producers.control.finish import tell
-from producers.progress import duration, show_progress
 from producers.records.snapshot import Snapshot, take_snapshot
+from producers.terminal.context import (
+    Broker,
+    err,
+    out,
+)
+from producers.terminal.progress import duration, show_progress
 from schemas.errors import ExitCode, HeadraceError
 from schemas.names import output_layout
 from schemas.records.job import Job

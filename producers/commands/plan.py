@@ -11,17 +11,17 @@ from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store, probe_store
 from producers.capacity.device_hint import guess_device
 from producers.commands.precision import check_precision
-from producers.commands.session import out, settings_of
 from producers.commands.submission import (
     estimate_job,
     local_workers,
     prepare_job,
     speed_here,
 )
-from producers.show_plan import render_plan
-from producers.show_precision import render_precision
 from producers.submission.precision import GATED
 from producers.submission.prepare import Prepared
+from producers.terminal.context import out, settings_of
+from producers.terminal.plan import render_plan
+from producers.terminal.precision import render_precision
 from schemas.errors import ConfigError, ExitCode
 from schemas.records.precision import PrecisionCheck
 

@@ -6,7 +6,6 @@ from functools import partial
 
 from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store
-from producers.commands.session import err
 from producers.planning.id_check import open_by_uri
 from producers.submission.create import read_job
 from producers.submission.precision import (
@@ -17,6 +16,7 @@ from producers.submission.precision import (
     question,
 )
 from producers.submission.prepare import Prepared
+from producers.terminal.context import err
 from schemas.records.precision import PrecisionCheck
 
 

@@ -31,7 +31,6 @@ from producers.commands.follow import (
     tell_if_ended_elsewhere,
     write_report_if_able,
 )
-from producers.commands.session import Broker, broker_of, err, job_in, registry_of, settings_of
 from producers.commands.status import remember
 from producers.commands.submission import (
     index_reused,
@@ -49,6 +48,14 @@ from producers.local.broker_note import told_nearby
 from producers.local.fleet import Here
 from producers.submission.prepare import PARAMS
 from producers.submission.unchanged import check_unchanged
+from producers.terminal.context import (
+    Broker,
+    broker_of,
+    err,
+    job_in,
+    registry_of,
+    settings_of,
+)
 from schemas.errors import ConfigError, ExitCode, OutputConflict
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from headrace.settings import Settings
 from producers.commands.follow import Interrupted, conclude, follow
-from producers.commands.session import (
+from producers.records.snapshot import Snapshot, take_snapshot
+from producers.terminal.context import (
     broker_if_any,
     err,
     find_job,
@@ -19,8 +20,7 @@ from producers.commands.session import (
     registry_of,
     settings_of,
 )  # fmt: skip
-from producers.progress import duration, stage_shares
-from producers.records.snapshot import Snapshot, take_snapshot
+from producers.terminal.progress import duration, stage_shares
 from producers.workers_seen import read_workers
 from schemas.errors import ExitCode, HeadraceError
 from schemas.records.job import Job

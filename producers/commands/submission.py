@@ -21,7 +21,6 @@ from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import DeviceHint, guess_device
 from producers.capacity.speed_history import of_this_machine, shape_of
 from producers.commands.precision import check_before_job
-from producers.commands.session import err, registry_of
 from producers.planning.id_check import open_by_uri
 from producers.submission.create import create_job
 from producers.submission.estimate import Estimate, estimate
@@ -31,6 +30,7 @@ from producers.submission.prepare import (
     prepare,
 )
 from producers.submission.reuse import store_index
+from producers.terminal.context import err, registry_of
 from schemas.errors import HeadraceError, InputNotFound
 from schemas.records.job import Job
 

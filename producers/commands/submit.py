@@ -22,12 +22,18 @@ from producers.commands.follow import (
     tell_if_ended_elsewhere,
     write_report_if_able,
 )
-from producers.commands.session import Broker, err, needed_broker, out, settings_of
 from producers.commands.status import remember
 from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
 from producers.commands.tracing import job_trace
 from producers.control.controller import Controller
 from producers.records.snapshot import take_snapshot
+from producers.terminal.context import (
+    Broker,
+    err,
+    needed_broker,
+    out,
+    settings_of,
+)
 from producers.workers_seen import hint_of, read_workers
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import redis_keys

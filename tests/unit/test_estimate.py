@@ -15,13 +15,17 @@ from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from producers.inspection.doctor import examine, render_report
 from producers.planning.id_check import open_by_uri
-from producers.show_plan import duration, render_plan, size
-from producers.show_verdict import render_verdict
 from producers.submission.estimate import (
     count_tokens,
     estimate,
     summarise,
 )
+from producers.terminal.plan import (
+    duration,
+    render_plan,
+    size,
+)
+from producers.terminal.verification import render_verdict
 from producers.verification.verify import verify
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, submit, write_input
 

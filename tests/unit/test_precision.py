@@ -20,7 +20,6 @@ from headrace.tasks.registry import load_task
 from producers.commands.run import flags_of
 from producers.planning.id_check import open_by_uri
 from producers.records.manifest import fold
-from producers.show_precision import render_precision
 from producers.submission.create import create_job, read_job
 from producers.submission.precision import (
     NotChecked,
@@ -29,6 +28,7 @@ from producers.submission.precision import (
     decide,
     question,
 )
+from producers.terminal.precision import render_precision
 from schemas.errors import ConfigError, ExitCode, ModelError, PrecisionRefused
 from schemas.records.precision import (
     Agreement,

@@ -15,8 +15,16 @@ from rich.console import Console
 from headrace.process.numbers import plural, short_time
 from producers.commands.follow import FILES_S, TICK_S, pause_s
 from producers.commands.status import lines_of
-from producers.progress import Rate, at_work, pace, show_progress, stage_shares, tell, trouble
 from producers.records.snapshot import Snapshot
+from producers.terminal.progress import (
+    Rate,
+    at_work,
+    pace,
+    show_progress,
+    stage_shares,
+    tell,
+    trouble,
+)
 from schemas.names import redis_keys
 from schemas.records.manifest import Receipt
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from producers.show_plan import grid
+from producers.terminal.plan import grid
 from producers.verification.result import VerifyResult, problem_lines
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from producers.show_plan import grid
 from producers.submission.precision import GATED
+from producers.terminal.plan import grid
 from schemas.records.precision import (
     Agreement,
     PrecisionCheck,
