@@ -11,9 +11,9 @@ from headrace.process.logs import get_logger
 from headrace.queue.redis_connection import server_warnings
 from headrace.settings import Settings
 from headrace.telemetry.provider import start_telemetry
-from producers.commands.follow import interruptible
 from producers.commands.status import remember
 from producers.control.controller import Controller
+from producers.driver.follow import interruptible
 from producers.scaling.endpoint import Pulse, serve_scaling
 from producers.terminal.context import (
     job_in,

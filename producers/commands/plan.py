@@ -10,13 +10,13 @@ from typing import Any
 from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store, probe_store
 from producers.capacity.device_hint import guess_device
-from producers.commands.precision import check_precision
-from producers.commands.submission import (
+from producers.driver.job_setup import (
     estimate_job,
     local_workers,
     prepare_job,
     speed_here,
 )
+from producers.driver.precision_gate import check_precision
 from producers.submission.precision import GATED
 from producers.submission.prepare import Prepared
 from producers.terminal.context import out, settings_of

@@ -23,7 +23,10 @@ from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import guess_device
 from producers.capacity.speed_history import learn
-from producers.commands.follow import (
+from producers.commands.status import remember
+from producers.commands.submit import already_over, drive, submit_job
+from producers.control.controller import Controller
+from producers.driver.follow import (
     Interrupted,
     conclude,
     follow,
@@ -31,8 +34,7 @@ from producers.commands.follow import (
     tell_if_ended_elsewhere,
     write_report_if_able,
 )
-from producers.commands.status import remember
-from producers.commands.submission import (
+from producers.driver.job_setup import (
     index_reused,
     local_shape,
     local_workers,
@@ -41,9 +43,7 @@ from producers.commands.submission import (
     store_job,
     wait_for_input,
 )
-from producers.commands.submit import already_over, drive, submit_job
-from producers.commands.tracing import job_trace
-from producers.control.controller import Controller
+from producers.driver.traced import job_trace
 from producers.local.broker_note import told_nearby
 from producers.local.fleet import Here
 from producers.submission.prepare import PARAMS

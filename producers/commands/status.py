@@ -9,7 +9,11 @@ from typing import Any
 from rich.table import Table
 
 from headrace.settings import Settings
-from producers.commands.follow import Interrupted, conclude, follow
+from producers.driver.follow import (
+    Interrupted,
+    conclude,
+    follow,
+)
 from producers.records.snapshot import Snapshot, take_snapshot
 from producers.terminal.context import (
     broker_if_any,

@@ -15,17 +15,22 @@ from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import guess_device
 from producers.capacity.speed_history import of_fleet
-from producers.commands.follow import (
+from producers.commands.status import remember
+from producers.control.controller import Controller
+from producers.driver.follow import (
     Interrupted,
     conclude,
     follow,
     tell_if_ended_elsewhere,
     write_report_if_able,
 )
-from producers.commands.status import remember
-from producers.commands.submission import local_workers, prepare_job, store_job, wait_for_input
-from producers.commands.tracing import job_trace
-from producers.control.controller import Controller
+from producers.driver.job_setup import (
+    local_workers,
+    prepare_job,
+    store_job,
+    wait_for_input,
+)
+from producers.driver.traced import job_trace
 from producers.records.snapshot import take_snapshot
 from producers.terminal.context import (
     Broker,

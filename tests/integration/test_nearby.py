@@ -67,7 +67,7 @@ def test_a_job_is_watched_to_its_end_by_its_files_alone(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from producers.commands import follow
+    from producers.driver import follow
 
     finished = write_fake_output(tmp_path / "copy", chunks=4, rows=10).read(output_layout.MANIFEST)
     monkeypatch.setattr(follow, "FILES_S", 0.01)

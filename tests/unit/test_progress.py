@@ -13,8 +13,12 @@ import pytest
 from rich.console import Console
 
 from headrace.process.numbers import plural, short_time
-from producers.commands.follow import FILES_S, TICK_S, pause_s
 from producers.commands.status import lines_of
+from producers.driver.follow import (
+    FILES_S,
+    TICK_S,
+    pause_s,
+)
 from producers.records.snapshot import Snapshot
 from producers.terminal.progress import (
     Rate,

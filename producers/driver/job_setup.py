@@ -20,7 +20,7 @@ from headrace.storage.store import Store
 from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import DeviceHint, guess_device
 from producers.capacity.speed_history import of_this_machine, shape_of
-from producers.commands.precision import check_before_job
+from producers.driver.precision_gate import check_before_job
 from producers.planning.id_check import open_by_uri
 from producers.submission.create import create_job
 from producers.submission.estimate import Estimate, estimate

@@ -1,0 +1,1 @@
+"""Drives a job from a command: set up, follow, ask for a precision check."""
