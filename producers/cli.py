@@ -132,7 +132,7 @@ def watch(where: Where, broker: Broker = None, registry: Registry = None) -> Non
 @app.command()
 def cancel(where: Where, broker: Broker = None, registry: Registry = None) -> None:
     """Stop a job between two batches; what is committed stays, `resume` goes on from there."""
-    from producers.commands.control import cancel_job
+    from producers.commands.cancel import cancel_job
 
     raise typer.Exit(cancel_job(where, {"broker_url": broker, "registry": registry}))
 
@@ -140,7 +140,7 @@ def cancel(where: Where, broker: Broker = None, registry: Registry = None) -> No
 @app.command()
 def pause(where: Where, broker: Broker = None, registry: Registry = None) -> None:
     """Let a job rest between two batches until `resume`."""
-    from producers.commands.control import pause_job
+    from producers.commands.cancel import pause_job
 
     raise typer.Exit(pause_job(where, {"broker_url": broker, "registry": registry}))
 
@@ -193,7 +193,7 @@ def clean(
     force: Annotated[bool, typer.Option("--force", help="nobody works on it, I am sure")] = False,
 ) -> None:
     """Remove what unfinished writes left in an output whose job has ended."""
-    from producers.commands.control import clean_output
+    from producers.commands.cancel import clean_output
 
     raise typer.Exit(clean_output(output, {}, force=force))
 
@@ -201,7 +201,7 @@ def clean(
 @app.command()
 def verify(output: OutputAt, json: Json = False) -> None:
     """Recount a job from its input and output alone: every row there once, in order, unchanged."""
-    from producers.commands.check import verify_output
+    from producers.commands.inspect import verify_output
 
     raise typer.Exit(verify_output(output, as_json=json))
 
@@ -214,7 +214,7 @@ def explain(
     json: Json = False,
 ) -> None:
     """What happened to one row: part, chunk, attempts, stages, error, trace."""
-    from producers.commands.check import explain_row
+    from producers.commands.inspect import explain_row
 
     raise typer.Exit(explain_row(output, row_id, jaeger, as_json=json))
 
@@ -225,7 +225,7 @@ def traces(
     send: Annotated[str, typer.Option("--send", help="OTLP/HTTP, e.g. http://localhost:4318")],
 ) -> None:
     """Send the spans kept in an output to a collector, later, under the ids they have."""
-    from producers.commands.check import send_to_collector
+    from producers.commands.inspect import send_to_collector
 
     raise typer.Exit(send_to_collector(output, send))
 
@@ -240,7 +240,7 @@ def report(
     jaeger: Annotated[str | None, typer.Option(help="a Jaeger's address, for links")] = None,
 ) -> None:
     """The job as one HTML page that opens from disk, with no network."""
-    from producers.commands.check import write_report
+    from producers.commands.inspect import write_report
 
     raise typer.Exit(write_report(output, to, jaeger, with_texts=with_texts))
 
@@ -266,7 +266,7 @@ def controller(
 @app.command()
 def doctor(output: AnyOutput = None, broker: Broker = None, json: Json = False) -> None:
     """Versions, broker, devices, store, and where packages were loaded from; secrets masked."""
-    from producers.commands.check import run_doctor
+    from producers.commands.inspect import run_doctor
 
     raise typer.Exit(run_doctor(output, {"broker_url": broker}, as_json=json))
 
