@@ -29,6 +29,6 @@ def load_task(name: str, points: Iterable[EntryPoint] | None = None) -> Task:
         ) from error
     if not isinstance(task, Task):
         raise ConfigError(
-            f"task {name!r} ({known[name].value}) lacks a verb of workers.tasks.base.Task"
+            f"task {name!r} ({known[name].value}) lacks a verb of headrace.tasks.contract.Task"
         )
     return task

@@ -45,7 +45,7 @@ class Worker:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers.consumer.__main__"],
+                [sys.executable, "-m", "workers.consumer"],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

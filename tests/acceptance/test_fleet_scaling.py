@@ -92,7 +92,7 @@ class HostFleet:
             return 0, {}
 
     def workers(self) -> list[psutil.Process]:
-        """The processes of `workers.consumer.__main__` that are alive."""
+        """The processes of `workers.consumer` that are alive."""
         found = psutil.Process(self.process.pid).children()
         return [p for p in found if _is_alive(p)]
 

@@ -77,7 +77,7 @@ def test_nothing_planted_is_seen_anywhere(seen: Night, what: str) -> None:
         "status --json.log",
     ):
         assert places[needed], needed
-    assert "workers.consumer.__main__" in places["process list"]
+    assert "workers.consumer" in places["process list"]
     assert "headrace_rows_total" in places["/metrics of second host"]
     if what == "text":  # whoever asks for one row is told what stands in it
         del places["explain.log"]

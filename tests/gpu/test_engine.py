@@ -125,7 +125,7 @@ def test_a_full_gpu_halves_the_budget_and_loses_no_row(tiny: TinyModels) -> None
 
 LOST = """
 import sys, numpy as np
-from workers.tasks.base import Encodings, LoadRequest
+from headrace.tasks.contract import Encodings, LoadRequest
 from workers.tasks.feature_extraction import FeatureExtraction
 task = FeatureExtraction()
 task.load(LoadRequest(sys.argv[1], "cuda:0", "bfloat16", 512, {}))

@@ -300,7 +300,7 @@ def test_what_was_written_outlives_a_kill_only_with_persist(tmp_path: Path, pers
 def test_it_dies_with_a_parent_that_is_killed(wait_until: Callable[..., Any]) -> None:
     code = """
 import sys, threading
-from schemas.embedded_redis import EmbeddedRedis
+from headrace.queue.embedded_redis import EmbeddedRedis
 server = EmbeddedRedis().start()
 print(server.pid, flush=True)
 threading.Event().wait()

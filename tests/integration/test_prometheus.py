@@ -25,8 +25,8 @@ from schemas.names import telemetry as names
 WORKER = """
 import sys
 from pathlib import Path
-from schemas.telemetry import names
-from schemas.telemetry.prometheus import metrics_in_files
+from schemas.names import telemetry as names
+from headrace.telemetry.prometheus import metrics_in_files
 it = metrics_in_files(Path(sys.argv[1]), sys.argv[2])
 for line in sys.stdin:
     rows = float(line)

@@ -162,7 +162,7 @@ def test_out_of_memory_is_known_by_its_name_and_words(error: Exception, expected
 
 def test_listing_devices_does_not_import_torch() -> None:
     code = (
-        "import sys; from workers.engine.device import list_devices; list_devices('cpu'); "
+        "import sys; from workers.devices.device import list_devices; list_devices('cpu'); "
         "print('torch' in sys.modules)"
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

@@ -122,7 +122,7 @@ def test_a_doctor_says_what_is_there_and_hides_secrets(tmp_path: Path) -> None:
     for words in ("NVIDIA H200", "pyarrow", "creates a name only once", "run` starts its own"):
         assert words in text
     assert {row.name for row in report.rows if row.section == "headrace"} == {
-        "schemas", "producers", "workers",
+        "schemas", "headrace", "producers", "workers",
     }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def test_slow_rows_take_the_time_they_say() -> None:
 
 
 def test_it_needs_no_torch() -> None:
-    code = "import sys, workers.tasks.fake, workers.tasks.registry; print('torch' in sys.modules)"
+    code = "import sys, workers.tasks.fake, headrace.tasks.registry; print('torch' in sys.modules)"
     env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert done.stdout.strip() == "False"

@@ -190,7 +190,7 @@ def test_the_grace_of_a_pod_fits_the_drain(overlay: str) -> None:
     settings = one(docs, "ConfigMap", "headrace-settings")["data"]
     grace_s = float(environment(pod).get("HEADRACE_GRACE_S", settings["HEADRACE_GRACE_S"]))
     pause_s = float(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-    # after the grace the fleet waits, says it again, waits, and kills: workers.fleet
+    # after the grace the fleet waits, says it again, waits, and kills: workers.fleet.supervisor
     assert pod["terminationGracePeriodSeconds"] > grace_s + pause_s + 2 * LEAVE_S
     assert overlay != "spot" or pod["terminationGracePeriodSeconds"] <= 30
 

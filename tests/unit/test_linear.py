@@ -107,7 +107,7 @@ def _mapped_bytes(folder: Path) -> int:
 
 GROWTH = """
 import torch
-from workers.engine.linear import lay_out
+from workers.engines.packed.linear import lay_out
 def resident_mb():
     with open("/proc/self/statm") as file: return int(file.read().split()[1]) / 256
 model = torch.nn.Sequential(torch.nn.Linear(1536, 384)).eval()

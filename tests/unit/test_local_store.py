@@ -57,7 +57,7 @@ def test_a_file_system_limit_is_disk_full_and_leaves_nothing(store: LocalStore) 
     code = """
 import resource, sys
 from schemas.errors import DiskFull
-from schemas.storage.local import LocalStore
+from headrace.storage.local import LocalStore
 store = LocalStore(sys.argv[1])
 store.create("before", b"1")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -79,7 +79,7 @@ def test_a_really_full_disk_is_disk_full(tmp_path: Path) -> None:
     code = """
 import subprocess, sys
 from schemas.errors import DiskFull
-from schemas.storage.local import LocalStore
+from headrace.storage.local import LocalStore
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", sys.argv[1]], check=True)
 store = LocalStore(sys.argv[1])
 try:
@@ -107,7 +107,7 @@ def test_a_kill_in_the_middle_leaves_no_half_file(store: LocalStore, fault: str)
     """Killed on entering the step: the name is not there, and the next writer gets it."""
     code = f"""
 import os, signal, sys
-from schemas.storage.local import LocalStore
+from headrace.storage.local import LocalStore
 store = LocalStore(sys.argv[1])
 os.{fault} = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
 store.{"replace" if fault == "replace" else "create"}("part", b"x" * 100_000)
@@ -152,10 +152,10 @@ def test_missing_rights_are_said(tmp_path: Path) -> None:
     code = """
 import os, sys
 if os.getuid() == 0:
-    import schemas.storage.local, pyarrow.fs  # what nobody may not be able to import
+    import headrace.storage.local, pyarrow.fs  # what nobody may not be able to import
     os.setuid(65534)
 from schemas.errors import InputUnreadable, OutputNotWritable
-from schemas.storage.local import LocalStore
+from headrace.storage.local import LocalStore
 store = LocalStore(sys.argv[1])
 for call, error in (
     (lambda: store.read("file"), InputUnreadable),

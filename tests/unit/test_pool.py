@@ -17,7 +17,7 @@ from workers.consumer.celery_pool import wait_until_read
 LEAVE = """
 import os
 from types import SimpleNamespace
-from workers.pool import Worker
+from workers.consumer.celery_pool import Worker
 
 out, into = os.pipe()
 worker = object.__new__(Worker)

@@ -132,7 +132,7 @@ def test_a_worker_whose_fleet_is_gone_already_does_not_begin() -> None:
     command = [
         sys.executable,
         "-m",
-        "workers.consumer.__main__",
+        "workers.consumer",
         "--parent=1",
         "0",
     ]  # we are its parent

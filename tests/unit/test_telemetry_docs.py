@@ -110,7 +110,7 @@ def test_each_query_runs_and_finds_something(title: str, query: str, output: Pat
 
 def _calls() -> Iterator[tuple[str, str, list[str]]]:
     """Every `log.x("event", field=…)` of the product: where, event, fields."""
-    for room in ("schemas", "producers", "workers"):
+    for room in ("schemas", "headrace", "producers", "workers"):
         for path in sorted((ROOT / room).rglob("*.py")):
             if "get_logger" not in path.read_text():
                 continue
@@ -157,7 +157,7 @@ def test_every_event_and_field_that_is_listed_is_logged_somewhere() -> None:
 
 def test_every_metric_that_is_recorded_has_a_name() -> None:
     recorded = re.compile(r'\.record\(\s*"([^"]+)"')
-    for room in ("schemas", "producers", "workers"):
+    for room in ("schemas", "headrace", "producers", "workers"):
         for path in (ROOT / room).rglob("*.py"):
             for name in recorded.findall(path.read_text()):
                 assert name in names.METRICS, f"{path}: {name}"

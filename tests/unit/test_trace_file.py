@@ -86,7 +86,7 @@ def test_a_parquet_file_of_something_else_is_refused() -> None:
 def test_a_process_that_has_read_traces_ends_in_peace() -> None:
     """pyarrow 26.0.1: 29 of 40 processes that used `read_table` were aborted at their exit."""
     code = (
-        "from schemas.telemetry.trace_file import *\n"
+        "from headrace.tracing.trace_file import *\n"
         "row = SpanRow('a' * 32, 'b' * 16, None, 'read', 'INTERNAL', 1, 2)\n"
         "assert read_spans(spans_to_parquet([row])) == [row]"
     )

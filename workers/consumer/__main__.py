@@ -1,4 +1,4 @@
-"""`python -m workers.consumer.__main__ [--parent=PID] [CORE …]`: one worker process, the fleet's child.
+"""`python -m workers.consumer [--parent=PID] [CORE …]`: one worker process, the fleet's child.
 
 Its settings are in the environment; its arguments are whose child it is, and the cores it is to
 keep to.

@@ -110,7 +110,7 @@ def _how(code: int | None) -> str:
 def serve_command(slot: Slot) -> list[str]:
     """What runs in a slot."""
     parent = f"--parent={os.getpid()}"
-    return [sys.executable, "-m", "workers.consumer.__main__", parent, *map(str, slot.cores)]
+    return [sys.executable, "-m", "workers.consumer", parent, *map(str, slot.cores)]
 
 
 @dataclass(slots=True)
