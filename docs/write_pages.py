@@ -1,4 +1,4 @@
-"""Writes docs/commands.md and the tables of docs/configuration.md: `python docs/write_pages.py`."""
+"""Writes reference/commands.md and the tables of reference/configuration.md: `python docs/write_pages.py`."""
 
 from __future__ import annotations
 
@@ -66,6 +66,6 @@ def _row(name: str) -> str:
 
 
 if __name__ == "__main__":
-    (HERE / "commands.md").write_text(commands_page())
-    page = HERE / "configuration.md"
+    (HERE / "reference" / "commands.md").write_text(commands_page())
+    page = HERE / "reference" / "configuration.md"
     page.write_text(with_settings(page.read_text()))

@@ -37,7 +37,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a door of headrace returns to the shell. Documented in docs/exit-codes.md."""
+    """What a door of headrace returns to the shell. Documented in docs/reference/exit-codes.md."""
 
     OK = 0
     UNEXPECTED = 1

@@ -1,6 +1,6 @@
 """How both sides speak to Celery: one configuration, one way to send.
 
-Reasons for the settings stand in docs/decisions/0002-delivery.md. Celery is imported inside the
+Reasons for the settings stand in docs/about/decisions/0002-delivery.md. Celery is imported inside the
 functions: a `--help` must not pay for it.
 """
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from schemas.records.message import MAX_RUN
 
-# Chosen: enough messages that no worker waits a tick, see docs/decisions/0002-delivery.md.
+# Chosen: enough messages that no worker waits a tick, see docs/about/decisions/0002-delivery.md.
 MESSAGES_A_WORKER = 4
 MIN_MESSAGES = 64
 # Chosen: a worker's time with one model, over the time to load it, before the next one's turn.

@@ -28,7 +28,7 @@ TROUBLE_S = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A job in numbers; `--json` prints exactly these fields (docs/status.md)."""
+    """A job in numbers; `--json` prints exactly these fields (docs/reference/status.md)."""
 
     job: str
     output: str

@@ -5,7 +5,7 @@ one worker was measured to do. A worker costs the same whether it works now or l
 worker-hours are those of the *fewest workers that still meet every deadline*, started now: each
 one more pays its start-up again. Once started a worker stays while there is a chunk for it, for to
 send it away would save nothing. So the number rises when it must, falls when hands are empty, and
-does nothing in between (docs/autoscaling.md, docs/decisions/0006-scaling.md).
+does nothing in between (docs/operations/autoscaling.md, docs/about/decisions/0006-scaling.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The controller's metrics: backlog, workers, deadlines, Redis; for Prometheus and for OTLP.
 
 No label but the queue and words of a fixed list: a job's id would make a new series each night.
-The list stands in `schemas/names/telemetry.py`; docs/autoscaling.md repeats it.
+The list stands in `schemas/names/telemetry.py`; docs/operations/autoscaling.md repeats it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The events that logs tell of, and the fields they carry; `docs/telemetry.md` repeats them."""
+"""The events that logs tell of, and the fields they carry; `docs/reference/telemetry.md` repeats them."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_a_client_without_tls_is_refused(tls_redis: TlsRedis) -> None:
         ping(f"redis://:{tls_redis.password}@127.0.0.1:{tls_redis.port}/0")
 
 
-# docs/security.md has the same line, and a test holds both together
+# docs/operations/security.md has the same line, and a test holds both together
 ACL = (
     "~headrace:* resetchannels -@all +@connection +@read +@write +@transaction +@scripting "
     "-@dangerous +client|setname +config|get +info"
@@ -103,7 +103,7 @@ def as_user(tls_redis: TlsRedis) -> str:
 def test_a_whole_job_runs_behind_tls_as_the_user_of_the_docs(
     tls_redis: TlsRedis, acl_user: Any, tmp_path: Path, repo_root: Path
 ) -> None:
-    assert ACL in (repo_root / "docs" / "security.md").read_text()
+    assert ACL in (repo_root / "docs" / "operations" / "security.md").read_text()
     corpus, output = tmp_path / "corpus.parquet", tmp_path / "out"
     pq.write_table(pa.table({"text": [f"row {i}" for i in range(400)]}), corpus, row_group_size=50)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "OTEL_"))}

@@ -194,7 +194,10 @@ def test_what_is_on_no_dashboard_wakes_somebody() -> None:
 
 
 def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
-    pages = {f"docs/runbooks/{p.name}" for p in (ROOT / "docs" / "runbooks").glob("*.md")}
+    pages = {
+        f"docs/operations/runbooks/{p.name}"
+        for p in (ROOT / "docs" / "operations" / "runbooks").glob("*.md")
+    }
     assert {rule["annotations"]["runbook"] for rule in ALERTS} == pages
     for rule in ALERTS:
         page = (ROOT / rule["annotations"]["runbook"]).read_text()
@@ -232,7 +235,7 @@ def test_the_collector_uses_only_what_it_defines() -> None:
 
 
 def test_the_page_on_scaling_names_every_metric_of_the_controller() -> None:
-    page = (ROOT / "docs" / "autoscaling.md").read_text()
+    page = (ROOT / "docs" / "operations" / "autoscaling.md").read_text()
     for name, metric in CONTROLLER_METRICS.items():
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         assert f"| `{name}` | {labels} | {metric.text} |" in page

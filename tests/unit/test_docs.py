@@ -41,18 +41,20 @@ def commands() -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_every_setting_stands_in_the_configuration_page(name: str) -> None:
-    page = text_of("docs/configuration.md")
+    page = text_of("docs/reference/configuration.md")
     assert f"| `{name}` | `HEADRACE_{name.upper()}` |" in page
     assert (Settings.model_fields[name].description or "") in page
 
 
 def test_the_configuration_page_names_no_setting_that_is_not_there() -> None:
-    named = re.findall(r"^\| `(\w+)` \| `HEADRACE_", text_of("docs/configuration.md"), re.M)
+    named = re.findall(
+        r"^\| `(\w+)` \| `HEADRACE_", text_of("docs/reference/configuration.md"), re.M
+    )
     assert set(named) == set(Settings.model_fields)
 
 
 def test_every_exit_code_stands_in_its_page_once() -> None:
-    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", text_of("docs/exit-codes.md"), re.M)
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", text_of("docs/reference/exit-codes.md"), re.M)
     assert rows == [(str(code.value), code.name) for code in ExitCode]
 
 
@@ -60,7 +62,7 @@ def test_every_exit_code_stands_in_its_page_once() -> None:
     ("name", "command"), commands(), ids=lambda v: v if isinstance(v, str) else ""
 )
 def test_every_command_and_option_is_documented(name: str, command: Any) -> None:
-    page = text_of("docs/commands.md")
+    page = text_of("docs/reference/commands.md")
     assert f"## {name}" in page
     section = page.split(f"## {name}\n", 1)[1].split("\n## ", 1)[0]
     for parameter in command.params:
@@ -69,13 +71,13 @@ def test_every_command_and_option_is_documented(name: str, command: Any) -> None
 
 
 def test_every_column_of_a_part_is_documented() -> None:
-    page = text_of("docs/output.md")
+    page = text_of("docs/reference/output.md")
     for name in [f.name for f in TAIL] + [c for columns in TASK_COLUMNS.values() for c in columns]:
         assert f"`{name}`" in page, name
 
 
 def test_every_object_of_an_output_is_documented() -> None:
-    page = text_of("docs/output.md")
+    page = text_of("docs/reference/output.md")
     for name in (
         output_layout.JOB,
         output_layout.PLAN,

@@ -1,4 +1,4 @@
-"""docs/telemetry.md names everything that can be seen, and its queries run."""
+"""docs/reference/telemetry.md names everything that can be seen, and its queries run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schemas.names import log_events
 from schemas.names import telemetry as names
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "telemetry.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "telemetry.md").read_text()
 
 
 def table(*rows: tuple[str, ...]) -> str:
@@ -60,7 +60,7 @@ TABLES: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("name", TABLES)
 def test_the_page_holds_each_name_with_its_line(name: str) -> None:
     expected = TABLES[name]()
-    assert expected in PAGE, f"docs/telemetry.md, table of {name}, should be:\n{expected}"
+    assert expected in PAGE, f"docs/reference/telemetry.md, table of {name}, should be:\n{expected}"
     head, line = PAGE[: PAGE.index(expected)].split("\n")[-3:-1]
     assert line.startswith("| --- |"), f"the table of {name} has lost its head"
     assert head.count(" | ") == expected.split("\n")[0].count(" | ")
@@ -143,7 +143,7 @@ def test_every_line_that_is_logged_has_a_known_event_and_known_fields() -> None:
         for where, event, fields in _calls()
         if event not in log_events.LOG_EVENTS or set(fields) - set(log_events.LOG_FIELDS)
     ]
-    assert not strange, "add them to schemas/names/log_events.py and docs/telemetry.md"
+    assert not strange, "add them to schemas/names/log_events.py and docs/reference/telemetry.md"
 
 
 def test_every_event_and_field_that_is_listed_is_logged_somewhere() -> None:

@@ -152,7 +152,7 @@ def device_inside(device: str) -> str:
 
 # Each operation of torch gives Python's lock away. Where another thread takes ids from the tokenizer
 # meanwhile, the one that launches waits Python's 5 ms for its turn, some 120 times a batch, and the
-# device with it. Chosen among 5, 0.5, 0.1 and 0.03 ms: see the log in docs/performance.md.
+# device with it. Chosen among 5, 0.5, 0.1 and 0.03 ms: see the log in docs/development/experiments.md.
 SWITCH_S = 1e-4
 
 

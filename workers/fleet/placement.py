@@ -1,7 +1,7 @@
 """Which slot of a host serves which queue. Pure: the answers, the clock and the processes stand outside.
 
 A queue is a model and a device class, so to give a worker another queue is to drain it, start it
-anew and load another model. It is done for two reasons only (docs/decisions/0007-moving.md):
+anew and load another model. It is done for two reasons only (docs/about/decisions/0007-moving.md):
 
 - the worker's own queue is dry, it has waited for as long as the change costs, and it would then
   work there for at least `PAYS` times as long as it changed. Who waits first for what a change
