@@ -28,7 +28,7 @@ from headrace.tasks.registry import load_task
 from workers.batching.budget_cache import BudgetBook
 from workers.batching.packing import Budget
 from workers.devices.device import in_flight_of, set_threads
-from workers.pipeline.forward import Engine
+from workers.pipeline.loaded_task import Engine
 from workers.pipeline.read import (
     FIRST_ROWS,
     WINDOW_ROWS,

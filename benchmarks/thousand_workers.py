@@ -29,6 +29,7 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
+from headrace.coordination.live_workers import sign_presence
 from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
@@ -38,7 +39,6 @@ from producers.control.controller import Controller
 from producers.scaling.endpoint import Pulse, serve_scaling
 from schemas.names import output_layout, redis_keys
 from tests.fake_jobs import FakeJob, make_job
-from workers.execution.presence import sign_presence
 
 LEASE_S = 30.0
 BATCH_S = 0.5

@@ -11,6 +11,7 @@ import psutil
 
 from headrace.process.logs import get_logger
 from headrace.settings import Settings, cache_folder
+from headrace.storage.input_opener import open_by_uri
 from headrace.storage.open import (
     normalise_uri,
     open_store,
@@ -21,7 +22,6 @@ from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import DeviceHint, guess_device
 from producers.capacity.speed_history import of_this_machine, shape_of
 from producers.driver.precision_gate import check_before_job
-from producers.planning.id_check import open_by_uri
 from producers.submission.create import create_job
 from producers.submission.estimate import Estimate, estimate
 from producers.submission.prepare import (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from headrace.output.job_record import read_job
 from headrace.settings import Settings, cache_folder
+from headrace.storage.input_opener import open_by_uri
 from headrace.storage.open import open_store
-from producers.planning.id_check import open_by_uri
-from producers.submission.create import read_job
 from producers.submission.precision import (
     GATED,
     ask_engine,

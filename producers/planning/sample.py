@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from headrace.formats.text_column import as_bytes, plain_column
 from producers.planning.chunking import FileRows, cut
-from producers.verification.row_diff import as_bytes, plain_column
 
 PLACES = (
     16  # chosen: an object store answers that many reads in a second or two; more of small ones

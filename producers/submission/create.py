@@ -18,6 +18,7 @@ import errno
 import shutil
 from collections.abc import Iterator
 
+from headrace.output.job_record import check_plan, read_job
 from headrace.output.plan_file import (
     PlanTable,
     PlanTotals,
@@ -32,7 +33,6 @@ from schemas.names import output_layout
 from schemas.records.job import (
     Job,
     Predicted,
-    parse_job,
 )
 from schemas.records.precision import PrecisionCheck
 from schemas.versions import versions
@@ -89,29 +89,6 @@ def create_job(
             f"{store.uri}/{output_layout.JOB} went away while the job was submitted"
         )
     return _adopt(store, existing, prepared), False
-
-
-def read_job(store: Store) -> Job | None:
-    """The job in an output; None when there is none.
-
-    Raises:
-        OutputConflict: there is a record that cannot be read.
-    """
-    data = store.read(output_layout.JOB)
-    return None if data is None else parse_job(data, f"{store.uri}/{output_layout.JOB}")
-
-
-def check_plan(job: Job, stored: PlanTable, where: str) -> None:
-    """Nothing, when the plan is the one that the job was made with.
-
-    Raises:
-        OutputConflict: chunks, rows or files differ.
-    """
-    same = (len(stored), stored.total_rows) == (job.chunks, job.rows)
-    if not same or stored.inputs_digest() != job.spec.inputs_digest:
-        raise OutputConflict(
-            f"{where}/{output_layout.PLAN} was changed by hand: it does not belong to job {job.id}"
-        )
 
 
 def _adopt(store: Store, existing: Job, prepared: Prepared) -> Job:

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from headrace.formats.text_column import as_bytes, plain_column
 from producers.planning.chunking import BYTES_A_TOKEN, FileRows
 from producers.submission.prepare import Prepared
-from producers.verification.row_diff import as_bytes, plain_column
 from schemas.records.job import Predicted
 
 SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then good to some five per cent
@@ -105,7 +105,7 @@ def estimate(
 ) -> Estimate:
     """The estimate of a prepared job; reads a sample of its text, from a few places.
 
-    `open_file` opens an input file by its URI (`producers.planning.id_check.open_by_uri`). A speed that was
+    `open_file` opens an input file by its URI (`headrace.storage.input_opener.open_by_uri`). A speed that was
     measured (by `headrace-worker`) comes before the guess.
 
     Raises:

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, cast, get_args
 
 from headrace.settings import WITHOUT_MODEL, Settings
+from headrace.storage.input_opener import open_by_uri
 from headrace.storage.store import Store
 from producers.capacity.device_hint import DeviceHint
 from producers.capacity.speed_guess import tokens_per_s
@@ -28,7 +29,7 @@ from producers.planning.corpus import (
     read_corpus,
 )
 from producers.planning.discovery import covers, discover
-from producers.planning.id_check import check_ids, open_by_uri
+from producers.planning.id_check import check_ids
 from producers.submission.deadline import deadline_of
 from producers.submission.reuse import reusable
 from schemas.errors import ConfigError

@@ -10,16 +10,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from headrace.formats.text_column import plain_column
 from headrace.storage.store import Store
 from producers.planning.columns import ROW_NUMBER
-from producers.verification.row_diff import (
-    WINDOW_ROWS,
-    WORDS,
-    align,
-    differences,
-    input_rows,
-    plain_column,
-)
+from producers.verification.row_diff import WINDOW_ROWS, WORDS, align, differences, input_rows
 from schemas.errors import InputUnreadable
 from schemas.names import output_layout
 from schemas.records import part_schema

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from headrace.formats.text_column import as_bytes, plain_column
 from producers.planning.columns import ROW_NUMBER
 from schemas.records import part_schema
 from schemas.records.chunk import Chunk
@@ -117,18 +118,6 @@ def expected_hashes(source: Any, text: str, pair: str | None) -> list[bytes | No
     ]
 
 
-def as_bytes(column: Any) -> list[bytes | None]:
-    """A text column's values as they lie in the file, valid UTF-8 or not."""
-    import pyarrow as pa
-
-    if column.type == pa.string_view():
-        column = column.cast(pa.binary_view())
-    elif column.type in (pa.string(), pa.large_string()):
-        column = column.cast(pa.large_binary())
-    values: list[bytes | None] = column.to_pylist()
-    return values
-
-
 def _unfit(value: bytes | None) -> bool:
     if value is None:
         return True
@@ -137,10 +126,3 @@ def _unfit(value: bytes | None) -> bool:
     except UnicodeDecodeError:
         return True
     return False
-
-
-def plain_column(batch: Any, name: str) -> Any:
-    import pyarrow as pa
-
-    column = batch.column(batch.schema.get_field_index(name))
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from headrace.formats.input_identity import etag_of
+from headrace.output.job_record import check_plan, read_job
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
+from headrace.storage.input_opener import open_by_uri
 from headrace.storage.store import Store
-from producers.planning.id_check import open_by_uri
-from producers.submission.create import check_plan, read_job
 from producers.verification.recount import ChunkCount, recount
 from producers.verification.result import VerifyResult
 from schemas.errors import InputUnreadable, JobNotFound

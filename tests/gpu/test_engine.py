@@ -15,7 +15,8 @@ from headrace.tasks.contract import LoadRequest
 from tests.unit.tiny_models import CONFIGS, TEXTS, TinyModels
 from workers.batching.budget_cache import BudgetBook
 from workers.batching.packing import Budget
-from workers.pipeline.forward import Engine, score
+from workers.pipeline.forward import score
+from workers.pipeline.loaded_task import Engine
 from workers.pipeline.rows import ChunkStats
 from workers.tasks.feature_extraction import FeatureExtraction
 from workers.tasks.text_classification import TextClassification

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from headrace.coordination.live_workers import sign_presence
 from headrace.queue.redis_queue import message_in, read_queue
 from producers.control.dispatch_window import MIN_MESSAGES, window_size
 from schemas.names import redis_keys
 from schemas.records.model_key import speed_field
 from tests.fake_jobs import make_job
 from tests.integration.controller_house import QUEUE, House
-from workers.execution.presence import sign_presence
 
 Wait = Callable[..., Any]
 

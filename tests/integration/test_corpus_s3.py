@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from headrace.formats.input_identity import etag_of
+from headrace.output.job_record import check_plan
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.tasks.model_digest import folder_digest
 from producers.records.job_registry import open_registry
-from producers.submission.create import check_plan, create_job
+from producers.submission.create import create_job
 from producers.submission.prepare import Prepared
 from producers.verification.verify import verify
 from schemas.errors import InputNotFound, InputUnreadable, OutputConflict

@@ -18,11 +18,8 @@ from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 from schemas.errors import Stopped
 from schemas.names import redis_keys
-from workers.execution.lease_keeper import (
-    Drain,
-    Held,
-    Terms,
-)
+from workers.execution.drain import Drain, Terms
+from workers.execution.lease_keeper import Held
 
 JOB = "0123456789abcdef"
 Wait = Callable[..., object]

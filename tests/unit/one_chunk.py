@@ -15,7 +15,7 @@ from schemas.errors import DiskFull, Stopped
 from schemas.records import part_schema
 from schemas.records.text_hash import text_hash
 from workers.batching.packing import Budget
-from workers.pipeline.forward import Engine
+from workers.pipeline.loaded_task import Engine
 from workers.pipeline.rows import (
     ChunkStats,
     RowFault,

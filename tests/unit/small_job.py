@@ -26,7 +26,7 @@ from producers.submission.prepare import Prepared, prepare
 from schemas.names import output_layout
 from schemas.records.job import Job
 from workers.batching.packing import Budget
-from workers.pipeline.forward import Engine
+from workers.pipeline.loaded_task import Engine
 from workers.pipeline.read import read_windows
 from workers.pipeline.run import run_chunk
 from workers.pipeline.write import PartSink

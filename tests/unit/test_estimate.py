@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from headrace.settings import load_settings
+from headrace.storage.input_opener import open_by_uri
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from producers.inspection.doctor import examine, render_report
-from producers.planning.id_check import open_by_uri
 from producers.submission.estimate import (
     count_tokens,
     estimate,

@@ -9,13 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from headrace.storage.input_opener import open_by_uri
 from headrace.storage.open import open_store
 from producers.planning.chunking import FileRows, RowGroup
-from producers.planning.id_check import (
-    IdReport,
-    check_ids,
-    open_by_uri,
-)
+from producers.planning.id_check import IdReport, check_ids
 from schemas.errors import InputUnreadable
 from schemas.records.chunk import InputFile
 from tests.unit.small_job import fake_settings, write_input

@@ -28,7 +28,7 @@ from tests.unit.one_chunk import (
     window,
 )
 from workers.batching.packing import Budget
-from workers.pipeline.forward import Engine
+from workers.pipeline.loaded_task import Engine
 from workers.pipeline.rows import (
     INVALID_TEXT,
     NULL_TEXT,

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from headrace.output.job_record import read_job
 from headrace.settings import load_settings
+from headrace.storage.input_opener import open_by_uri
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from headrace.tasks.contract import Answers, Comparable
 from headrace.tasks.model_digest import folder_digest
 from headrace.tasks.registry import load_task
 from producers.commands.run import flags_of
-from producers.planning.id_check import open_by_uri
 from producers.records.manifest import fold
-from producers.submission.create import create_job, read_job
+from producers.submission.create import create_job
 from producers.submission.precision import (
     NotChecked,
     ask_engine,

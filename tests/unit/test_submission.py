@@ -11,15 +11,12 @@ from typing import Any
 
 import pytest
 
+from headrace.output.job_record import check_plan, read_job
 from headrace.output.plan_file import PlanTable, write_plan
 from headrace.storage.local import LocalStore
 from producers.capacity.device_hint import DeviceHint
 from producers.submission.conflict import differences, option_differences
-from producers.submission.create import (
-    check_plan,
-    create_job,
-    read_job,
-)
+from producers.submission.create import create_job
 from producers.submission.prepare import (
     masked_command,
     resolve_dtype,

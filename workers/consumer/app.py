@@ -17,6 +17,7 @@ from typing import Any
 import redis
 from celery import Celery, shared_task, signals
 
+from headrace.coordination.live_workers import PRESENCE_S, sign_presence
 from headrace.process.fast_imports import importing
 from headrace.process.logs import configure_logging, get_logger
 from headrace.queue.celery_config import config_for, ledger_of
@@ -25,11 +26,7 @@ from headrace.settings import Settings, load_settings
 from schemas.errors import ConfigError
 from schemas.records.message import SCORE_CHUNK
 from workers.execution.fault_injection import fault_hook
-from workers.execution.presence import (
-    PRESENCE_S,
-    facts_of,
-    sign_presence,
-)
+from workers.execution.presence import facts_of
 
 log = get_logger(__name__)
 
@@ -129,7 +126,8 @@ def _child_begins(**_: Any) -> None:
     """
     with importing():
         import workers.execution.handler  # noqa: F401
-        from workers.devices.device import device_inside, warm_up
+        from workers.devices.device import device_inside
+        from workers.engines.packed.kernels import warm_up
         from workers.models.preload import Preload
     settings = load_settings()
     _Process.preload = Preload(then=partial(warm_up, device_inside(_device(settings))))

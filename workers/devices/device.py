@@ -21,7 +21,6 @@ from workers.devices.gpus import (
     list_gpus,
     nvidia_smi,
 )
-from workers.engines.packed.kernels import kernels
 
 CPU = "cpu"
 
@@ -170,20 +169,6 @@ def threads_of(device: str) -> int:
     import torch
 
     return int(torch.get_num_threads()) if device == CPU else 1
-
-
-def warm_up(device: str) -> None:
-    """Let a GPU's driver and libraries load: the first use of a process waits for them.
-
-    Raises RuntimeError where there is no such GPU.
-    """
-    if device == CPU:
-        return
-    import torch
-
-    kernels()
-    one = torch.ones(16, 16, device=device)
-    torch.mm(one, one)  # cuBLAS
 
 
 def name_of(device: str) -> str:

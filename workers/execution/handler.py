@@ -59,7 +59,7 @@ from workers.execution.job_cache import Work
 from workers.execution.lease_keeper import ChunkControl, Held
 from workers.execution.presence import facts_of
 from workers.execution.runtime import Runtime
-from workers.pipeline.forward import Engine
+from workers.pipeline.loaded_task import Engine
 from workers.pipeline.read import (
     FIRST_ROWS,
     open_input,

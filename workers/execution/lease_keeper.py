@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -26,39 +25,10 @@ from headrace.coordination.leases import (
 )
 from schemas.errors import HeadraceError, LeaseLost, Stopped
 from schemas.names import redis_keys
+from workers.execution.drain import Drain, Terms
 
 _LOOK_S = 5.0  # chosen: as often as the controller looks for cancel and pause in the store
 _BEAT_S = 1.0  # chosen: progress is for people, and a second is soon enough
-
-# Chosen: a SIGTERM to a process group comes twice, from the sender and from our own parent.
-ONE_WORD_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How long things may take on this worker, in seconds."""
-
-    lease_s: float
-    batch_timeout_s: float
-    grace_s: float
-
-
-@dataclass(slots=True)
-class Drain:
-    """The process-wide word that this worker is to go."""
-
-    asked: threading.Event = field(default_factory=threading.Event)
-    deadline_s: float = 0.0
-    _first_s: float = 0.0
-
-    def ask(self, grace_s: float) -> None:
-        """Go within the grace time; asked again, a moment later, go now."""
-        now = time.time()
-        if not self.asked.is_set():
-            self.deadline_s, self._first_s = now + grace_s, now
-            self.asked.set()
-        elif now - self._first_s > ONE_WORD_S:
-            self.deadline_s = now
 
 
 class ChunkControl:

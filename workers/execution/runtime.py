@@ -42,12 +42,12 @@ from workers.devices.device import (
     not_served,
     set_threads,
 )
+from workers.execution.drain import Drain, Terms
 from workers.execution.job_cache import WorkBook
-from workers.execution.lease_keeper import Drain, Terms
 from workers.execution.metrics import DeviceUse
 from workers.models.fetch import local_model
 from workers.models.preload import Preload
-from workers.pipeline.forward import Engine
+from workers.pipeline.loaded_task import Engine
 from workers.tasks.transformer import TransformerTask
 
 log = get_logger(__name__)

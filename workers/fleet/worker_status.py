@@ -11,8 +11,8 @@ from typing import Any
 
 import redis
 
+from headrace.coordination.live_workers import forget_workers
 from schemas.names import redis_keys
-from workers.execution.presence import forget_workers
 
 LOOK_S = 1.0  # chosen: a worker's heartbeat comes once a second
 

@@ -11,9 +11,9 @@ they are decoded and while Redis is told which rows are in hand.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,6 @@ import pyarrow as pa
 from headrace.tasks.contract import (
     Encodings,
     Launching,
-    Task,
 )
 from schemas.errors import (
     DeviceLost,
@@ -36,45 +35,9 @@ from workers.batching.packing import (
     halves,
     pack,
 )
+from workers.pipeline.loaded_task import Engine
+from workers.pipeline.ports import Control, Observe
 from workers.pipeline.rows import ChunkStats, RowFault
-
-
-class Observe(Protocol):
-    """Times a stage: `with observe("forward", rows=…, tokens=…): …`."""
-
-    def __call__(self, stage: str, **counters: float) -> Any: ...
-
-
-class Control(Protocol):
-    """What the pipeline asks and tells between batches."""
-
-    def check(self) -> None:
-        """Raises Stopped or LeaseLost when the work should end here."""
-
-    def forwarding(self, rows: Sequence[int]) -> None:
-        """These rows of the chunk go to the model now."""
-
-    def encoding(self, start: int, stop: int) -> None:
-        """These rows of the chunk go to the tokenizer now; `(0, 0)`: none."""
-
-
-@dataclass(slots=True)
-class Engine:
-    """A loaded task and what its device has taught about batch sizes."""
-
-    task: Task
-    budget: Budget
-    padded: bool
-    device: str = "cpu"
-    on_halved: Callable[[Budget], None] = lambda budget: None
-    """Told when out-of-memory has taught something, so that the next start begins with it."""
-    in_flight: int = 1
-    """Batches handed to the device before the answers of the first are asked for; 1: none ahead."""
-
-    def is_lost(self, error: BaseException) -> bool:
-        """True when nothing more can be computed in this process."""
-        told = getattr(self.task, "is_device_lost", None)
-        return bool(told is not None and told(error))
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from schemas.errors import InputChanged, InputUnreadable
 from schemas.records.chunk import Chunk, InputFile
 from schemas.records.job import Spec
 from schemas.records.text_hash import text_hash
-from workers.pipeline.forward import Observe
+from workers.pipeline.ports import Observe
 from workers.pipeline.rows import (
     INVALID_TEXT,
     NULL_TEXT,

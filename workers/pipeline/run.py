@@ -9,53 +9,27 @@ control are passed in, so that a unit test runs a chunk with lists and the fake 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from headrace.coordination.attempts import Suspicion
 from headrace.tasks.contract import Task
 from workers.pipeline.assemble import assemble
-from workers.pipeline.forward import (
-    Control,
-    Engine,
-    Observe,
-    Predictions,
-    score,
-    score_windows,
-)
+from workers.pipeline.forward import Predictions, score_windows
+from workers.pipeline.loaded_task import Engine
+from workers.pipeline.ports import Control, Observe, Sink, Source
 from workers.pipeline.prefetch import Ahead, Behind
 from workers.pipeline.reuse import Reuse
 from workers.pipeline.rows import (
     ChunkStats,
     Late,
     Prepared,
-    RowFault,
     Window,
 )
-from workers.pipeline.tokenize import encode_rows, prepare_window
-
-Source = Callable[[], Iterable[Window]]
-"""Reads the chunk's windows; may be called more than once."""
-
-
-class Sink(Protocol):
-    """Takes the rows of a part, in order; whoever calls it commits or discards afterwards."""
-
-    def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema: ...
-    def write(self, rows: pa.RecordBatch) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """What earlier deaths say, as text hashes, so that copies of a text share its fate."""
-
-    condemned: dict[bytes, RowFault] = field(default_factory=dict)
-    groups: tuple[tuple[int, ...], ...] = ()
-    suspects: frozenset[bytes] = frozenset()
+from workers.pipeline.suspects import SuspectTexts, find_suspects, score_suspects
+from workers.pipeline.tokenize import prepare_window
 
 
 @dataclass(slots=True)
@@ -63,7 +37,7 @@ class Begun:
     """A chunk whose first windows are being read and tokenized."""
 
     prepared: Ahead[Prepared]
-    doubt: Doubt
+    suspects: SuspectTexts
     windows: dict[int, Window]
     """Windows with suspects, by their first row; empty without suspects."""
 
@@ -100,10 +74,10 @@ def begin(
     reuse: Reuse | None = None,
 ) -> Begun:
     """Start to read and tokenize, on a thread, while the device is busy with another chunk."""
-    doubt = _doubt(source, suspicion, observe)
+    suspects = find_suspects(source, suspicion)
     windows: dict[int, Window] = {}
-    stream = _prepare(source, task, observe, control, doubt, windows, reuse)
-    return Begun(Ahead(stream, depth=2, name="headrace-prepare"), doubt, windows)
+    stream = _prepare(source, task, observe, control, suspects, windows, reuse)
+    return Begun(Ahead(stream, depth=2, name="headrace-prepare"), suspects, windows)
 
 
 def finish(
@@ -140,7 +114,7 @@ def _prepare(
     task: Task,
     observe: Observe,
     control: Control,
-    doubt: Doubt,
+    suspects: SuspectTexts,
     windows: dict[int, Window],
     reuse: Reuse | None,
 ) -> Iterator[Prepared]:
@@ -150,14 +124,14 @@ def _prepare(
             prepared = prepare_window(
                 window,
                 task,
-                condemned=doubt.condemned,
-                suspects=doubt.suspects,
+                condemned=suspects.condemned,
+                suspects=suspects.suspects,
                 reuse=reuse,
             )
             if prepared.encodings is not None:
                 stage.add(tokens=int(prepared.encodings.offsets[-1]))
         control.encoding(0, 0)
-        if doubt.suspects and prepared.held_back:
+        if suspects.suspects and prepared.held_back:
             windows[window.start] = window
         yield prepared
 
@@ -174,98 +148,12 @@ def _scored(
     ready = begun.prepared.is_ready
     scored = score_windows(windows, engine, control, observe, stats, is_ready=ready)
     for prepared, predictions in scored:
-        if begun.doubt.groups:
+        if begun.suspects.groups:
             waiting.append((prepared, predictions))
         else:
             yield prepared, predictions, dict(prepared.reused)
     if waiting:
-        late = _score_suspects(begun, engine, control, observe, stats)
+        late = score_suspects(begun.suspects, begun.windows, engine, control, observe, stats)
         for prepared, predictions in waiting:
             yield prepared, predictions, {**prepared.reused, **late}
     control.forwarding(())
-
-
-def _score_suspects(
-    begun: Begun, engine: Engine, control: Control, observe: Observe, stats: ChunkStats
-) -> dict[bytes, Late]:
-    """Each group of suspects by itself: tokenized and computed with nothing else in flight."""
-    late: dict[bytes, Late] = {}
-    at = {start + i: (w, i) for start, w in begun.windows.items() for i in range(len(w))}
-    for group in begun.doubt.groups:
-        fresh: dict[bytes, int] = {}
-        for row in group:
-            window, i = at.get(row, (None, 0))
-            digest = window.hashes[i] if window is not None else None
-            if digest in begun.doubt.suspects and digest not in late:
-                fresh.setdefault(digest, row)
-        if fresh:
-            late.update(_score_group(list(fresh.items()), at, engine, control, observe, stats))
-    return late
-
-
-def _score_group(
-    group: list[tuple[bytes, int]],
-    at: dict[int, tuple[Window, int]],
-    engine: Engine,
-    control: Control,
-    observe: Observe,
-    stats: ChunkStats,
-) -> dict[bytes, Late]:
-    control.check()
-    rows = [row for _, row in group]
-    control.forwarding(rows)
-    sub = _sub_window([at[row] for row in rows])
-    encodings, bad = encode_rows(sub, range(len(rows)), engine.task)
-    late = {group[i][0]: Late(None, fault=fault) for i, fault in bad.items()}
-    kept = [i for i in range(len(rows)) if i not in bad]
-    found = score(encodings, np.array(rows)[kept], engine, control, observe, stats)
-    for place, i in enumerate(kept):
-        if place in found.faults:
-            late[group[i][0]] = Late(None, fault=found.faults[place])
-        else:
-            assert encodings is not None
-            late[group[i][0]] = Late(
-                found.values.slice(place, 1),
-                int(encodings.lengths[place]),
-                bool(encodings.truncated[place]),
-            )
-    return late
-
-
-def _sub_window(picked: list[tuple[Window, int]]) -> Window:
-    first = picked[0][0]
-    return Window(
-        start=first.start,
-        carried=first.carried.slice(0, 0),
-        texts=[w.texts[i] for w, i in picked],
-        hashes=[w.hashes[i] for w, i in picked],
-        pairs=None if first.pairs is None else [w.pairs[i] for w, i in picked if w.pairs],
-    )
-
-
-def _doubt(source: Source, suspicion: Suspicion, observe: Observe) -> Doubt:
-    """Row numbers to text hashes; reads the chunk once more, and only where there is suspicion."""
-    if not suspicion.groups and not suspicion.condemned:
-        return Doubt()
-    condemned: dict[bytes, RowFault] = {}
-    suspects: set[bytes] = set()
-    wanted = suspicion.suspects
-    for window in source():
-        for i, digest in enumerate(window.hashes):
-            row = window.start + i
-            if digest is None:
-                continue
-            if row in suspicion.condemned:
-                condemned[digest] = _verdict(suspicion.condemned[row])
-            elif row in wanted:
-                suspects.add(digest)
-    return Doubt(condemned, suspicion.groups, frozenset(suspects - condemned.keys()))
-
-
-def _verdict(cause: str) -> RowFault:
-    did = (
-        "took longer than the time limit of a batch"
-        if cause == "timeout"
-        else "ended its worker's process"
-    )
-    return RowFault(cause, f"this row, computed alone, {did} twice")

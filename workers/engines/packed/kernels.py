@@ -6,6 +6,8 @@ import logging
 from functools import cache
 from typing import Any
 
+from workers.devices.device import CPU
+
 log = logging.getLogger(__name__)
 
 
@@ -29,3 +31,17 @@ def kernels() -> Any:
         )  # fmt: skip
         return None
     return triton_kernels
+
+
+def warm_up(device: str) -> None:
+    """Let a GPU's driver and libraries load: the first use of a process waits for them.
+
+    Raises RuntimeError where there is no such GPU.
+    """
+    if device == CPU:
+        return
+    import torch
+
+    kernels()
+    one = torch.ones(16, 16, device=device)
+    torch.mm(one, one)  # cuBLAS

@@ -1,0 +1,122 @@
+"""Rows that may have killed their process: scored last and in halves, until each is cleared or found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from headrace.coordination.attempts import Suspicion
+from workers.pipeline.forward import score
+from workers.pipeline.loaded_task import Engine
+from workers.pipeline.ports import Control, Observe, Source
+from workers.pipeline.rows import (
+    ChunkStats,
+    Late,
+    RowFault,
+    Window,
+)
+from workers.pipeline.tokenize import encode_rows
+
+
+@dataclass(frozen=True, slots=True)
+class SuspectTexts:
+    """What earlier deaths say, as text hashes, so that copies of a text share its fate."""
+
+    condemned: dict[bytes, RowFault] = field(default_factory=dict)
+    groups: tuple[tuple[int, ...], ...] = ()
+    suspects: frozenset[bytes] = frozenset()
+
+
+def score_suspects(
+    suspects: SuspectTexts,
+    windows: dict[int, Window],
+    engine: Engine,
+    control: Control,
+    observe: Observe,
+    stats: ChunkStats,
+) -> dict[bytes, Late]:
+    """Each group of suspects by itself: tokenized and computed with nothing else in flight.
+
+    `windows` holds the windows that suspects are in, by their first row.
+    """
+    late: dict[bytes, Late] = {}
+    at = {start + i: (w, i) for start, w in windows.items() for i in range(len(w))}
+    for group in suspects.groups:
+        fresh: dict[bytes, int] = {}
+        for row in group:
+            window, i = at.get(row, (None, 0))
+            digest = window.hashes[i] if window is not None else None
+            if digest in suspects.suspects and digest not in late:
+                fresh.setdefault(digest, row)
+        if fresh:
+            late.update(_score_group(list(fresh.items()), at, engine, control, observe, stats))
+    return late
+
+
+def _score_group(
+    group: list[tuple[bytes, int]],
+    at: dict[int, tuple[Window, int]],
+    engine: Engine,
+    control: Control,
+    observe: Observe,
+    stats: ChunkStats,
+) -> dict[bytes, Late]:
+    control.check()
+    rows = [row for _, row in group]
+    control.forwarding(rows)
+    sub = _sub_window([at[row] for row in rows])
+    encodings, bad = encode_rows(sub, range(len(rows)), engine.task)
+    late = {group[i][0]: Late(None, fault=fault) for i, fault in bad.items()}
+    kept = [i for i in range(len(rows)) if i not in bad]
+    found = score(encodings, np.array(rows)[kept], engine, control, observe, stats)
+    for place, i in enumerate(kept):
+        if place in found.faults:
+            late[group[i][0]] = Late(None, fault=found.faults[place])
+        else:
+            assert encodings is not None
+            late[group[i][0]] = Late(
+                found.values.slice(place, 1),
+                int(encodings.lengths[place]),
+                bool(encodings.truncated[place]),
+            )
+    return late
+
+
+def _sub_window(picked: list[tuple[Window, int]]) -> Window:
+    first = picked[0][0]
+    return Window(
+        start=first.start,
+        carried=first.carried.slice(0, 0),
+        texts=[w.texts[i] for w, i in picked],
+        hashes=[w.hashes[i] for w, i in picked],
+        pairs=None if first.pairs is None else [w.pairs[i] for w, i in picked if w.pairs],
+    )
+
+
+def find_suspects(source: Source, suspicion: Suspicion) -> SuspectTexts:
+    """Row numbers to text hashes; reads the chunk once more, and only where there is suspicion."""
+    if not suspicion.groups and not suspicion.condemned:
+        return SuspectTexts()
+    condemned: dict[bytes, RowFault] = {}
+    suspects: set[bytes] = set()
+    wanted = suspicion.suspects
+    for window in source():
+        for i, digest in enumerate(window.hashes):
+            row = window.start + i
+            if digest is None:
+                continue
+            if row in suspicion.condemned:
+                condemned[digest] = _verdict(suspicion.condemned[row])
+            elif row in wanted:
+                suspects.add(digest)
+    return SuspectTexts(condemned, suspicion.groups, frozenset(suspects - condemned.keys()))
+
+
+def _verdict(cause: str) -> RowFault:
+    did = (
+        "took longer than the time limit of a batch"
+        if cause == "timeout"
+        else "ended its worker's process"
+    )
+    return RowFault(cause, f"this row, computed alone, {did} twice")
