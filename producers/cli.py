@@ -44,7 +44,7 @@ def run(
     flags: dict[str, Any],
 ) -> None:
     """Score a corpus on this machine, from start to end, with workers of its own."""
-    from producers.local.fleet import run_from_cold
+    from producers.commands.early_start import run_from_cold
 
     raise typer.Exit(run_from_cold(inputs, output, {**flags, "broker_url": broker}, as_json=json))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from headrace.coordination.live_workers import WorkerSeen
 from headrace.process.nvidia_smi import ask_nvidia_smi
 
 BF16_CAPABILITY = 8.0
@@ -64,3 +65,18 @@ def parse_gpus(text: str | None) -> list[tuple[str, float]]:
         except ValueError:
             continue
     return found
+
+
+def hint_of(workers: Iterable[WorkerSeen]) -> DeviceHint | None:
+    """The kind of device a fleet has; None where there is no worker to tell.
+
+    A fleet of both kinds is taken for CPUs: what they can do, the others can.
+    """
+    found = list(workers)
+    if not found:
+        return None
+    if not all(w.device.startswith("cuda") for w in found):
+        int8 = any("int8" in w.dtypes for w in found)
+        return DeviceHint(name="the fleet's CPUs", count=len(found), serves_int8=int8)
+    bf16 = all("bfloat16" in w.dtypes for w in found)
+    return DeviceHint("cuda", bf16, "the fleet's GPUs", len(found))

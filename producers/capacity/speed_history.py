@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from headrace.process.atomic_file import put_in_place
-from producers.scaling.facts import MEASURED_S
+from producers.capacity.measured_speed import MEASURED_S
 from schemas.names import redis_keys
 from schemas.records.job import Job, Spec
 from schemas.records.manifest import Manifest

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from headrace.coordination.live_workers import read_workers
 from headrace.settings import Settings
 from producers.driver.follow import (
     Interrupted,
@@ -25,7 +26,6 @@ from producers.terminal.context import (
     settings_of,
 )  # fmt: skip
 from producers.terminal.progress import duration, stage_shares
-from producers.workers_seen import read_workers
 from schemas.errors import ExitCode, HeadraceError
 from schemas.records.job import Job
 from schemas.records.manifest import JobState

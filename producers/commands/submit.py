@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from headrace.coordination.live_workers import read_workers
 from headrace.queue.redis_queue import tell_of_job
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
-from producers.capacity.device_hint import guess_device
+from producers.capacity.device_hint import guess_device, hint_of
 from producers.capacity.speed_history import of_fleet
 from producers.commands.status import remember
 from producers.control.controller import Controller
@@ -39,7 +40,6 @@ from producers.terminal.context import (
     out,
     settings_of,
 )
-from producers.workers_seen import hint_of, read_workers
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import redis_keys
 from schemas.records.job import Job

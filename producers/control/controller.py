@@ -32,6 +32,7 @@ from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.job_trace import JobTrace
+from producers.control.demand import Teller, claim_of
 from producers.control.dispatch_window import (
     LOAD_S,
     Claim,
@@ -41,10 +42,10 @@ from producers.control.dispatch_window import (
     to_wait,
     window_size,
 )
-from producers.control.finish import finish, tell
+from producers.control.finish import finish
+from producers.control.notify import tell
 from producers.control.reconcile import Following
 from producers.records.manifest import is_hopeless
-from producers.scaling.facts import Teller
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
@@ -229,7 +230,7 @@ class Controller:
     def _others(self, queue: str) -> list[Claim]:
         """What jobs of the queue could send that other controllers follow: the window is shared."""
         told = self._teller.others.items()
-        return [f.claim(k) for k, f in told if f.queue == queue and k not in self.following]
+        return [claim_of(f, k) for k, f in told if f.queue == queue and k not in self.following]
 
     def _make_room(self, queue: str, jobs: Sequence[Following], others: Sequence[Claim]) -> int:
         """Take back what waits in front of a more urgent job; returns how many messages."""

@@ -15,7 +15,7 @@ from headrace.process.logs import get_logger
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from producers.control.controller import Controller
-from producers.control.finish import tell
+from producers.control.notify import tell
 from producers.records.snapshot import Snapshot, take_snapshot
 from producers.terminal.context import (
     Broker,

@@ -6,24 +6,20 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from headrace.process.fast_imports import importing
 from headrace.queue.embedded_redis import EmbeddedRedis, die_with
 from headrace.settings import (
     WITHOUT_MODEL,
     Settings,
     environment_of,
-    load_settings,
     process_environment,
     state_folder,
 )
 from producers.local.worker_command import worker_door
 from schemas.errors import ExitCode, HeadraceError
-from schemas.names import output_layout
 
 # The fleet itself waits for its workers' grace and ten seconds; it is given a little more.
 _EXTRA_S = 15.0
@@ -155,25 +151,3 @@ def start_workers(settings: Settings, broker_url: str, task: str) -> LocalFleet:
             preexec_fn=die_with(os.getpid()),  # killed with -9, we leave nobody behind
         )  # fmt: skip
     return LocalFleet(process, log, settings.grace_s)
-
-
-def run_from_cold(
-    inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_json: bool
-) -> int:
-    """`run_job`, with Redis and workers started before anything else is imported and planned.
-
-    Not where the output has a job already: it may be over, and then nobody is needed.
-    """
-    with Here() as here:
-        settings = load_settings(**flags)
-        if settings.wait_for is None and _is_new(output):
-            here.start(settings)
-        with importing():
-            from producers.commands.run import run_job
-
-        return run_job(inputs, output, flags, as_json=as_json, here=here)
-
-
-def _is_new(output: str) -> bool:
-    """Whether a folder of this machine holds no job; of other places that is not asked yet."""
-    return "://" not in output and not (Path(output) / output_layout.JOB).exists()

@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from producers.models.reference import (
-    ModelInfo,
-    parse_config,
-    read_weights,
-)
+from producers.models.info import ModelInfo, parse_config
+from producers.models.safetensors_header import read_weights
 from schemas.errors import MissingExtra, ModelError
 from schemas.records.job import ModelRef
 

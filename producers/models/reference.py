@@ -12,10 +12,8 @@ A worker checks the same digest over the files that it fetched.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,8 @@ from headrace.tasks.model_digest import (
     IGNORED_NAMES,
     folder_digest,
 )
+from producers.models.info import NO_MODEL, ModelInfo, parse_config
+from producers.models.safetensors_header import read_weights, store_weights
 from schemas.errors import ModelError
 from schemas.records.job import ModelRef
 
@@ -37,32 +37,8 @@ HEADS: dict[str, str] = {
 }
 """How the name of an architecture ends that has the head a task needs; other tasks take any."""
 
-NO_MODEL = ModelRef(uri="none", revision="none")
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_MAX_CONFIG_BYTES = 16 << 20  # chosen: the longest list of labels in use is under 1 MB
-_MAX_HEADER_BYTES = 100 << 20  # required: the safetensors library's own limit
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """A model that was found, and what can be said of it without loading it."""
-
-    ref: ModelRef
-    config: Mapping[str, Any]
-    folder: Path | None = None
-    """Its files on this machine, where they are."""
-    parameters: int | None = None
-    embeddings: int = 0
-    """Of the parameters, those in tables that are looked up: they cost no time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """Parameters counted in the headers of safetensors files."""
-
-    parameters: int
-    embeddings: int
 
 
 def resolve_model(
@@ -143,21 +119,6 @@ def _from_folder(folder: Path, revision: str | None, allow_pickle: bool) -> Mode
     )
 
 
-def parse_config(data: bytes, where: str) -> Mapping[str, Any]:
-    """The object in a config.json.
-
-    Raises:
-        ModelError: it is not JSON, not an object, or absurdly large.
-    """
-    try:
-        found = json.loads(data) if len(data) <= _MAX_CONFIG_BYTES else None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"model {where}: config.json is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"model {where}: config.json holds no object")
-    return found
-
-
 def _check_weights(names: list[str], where: str, allow_pickle: bool) -> None:
     if any(name.endswith(".safetensors") for name in names):
         return
@@ -179,47 +140,6 @@ def _check_revision(revision: str | None, digest: str, where: str) -> None:
         )
 
 
-def read_weights(folder: Path) -> Weights | None:
-    """Parameters of the model's safetensors files; None when there are none or they are damaged."""
-    counted: list[Weights] = []
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            weights = count_weights(file)
-        if weights is None:
-            return None
-        counted.append(weights)
-    return _sum(counted)
-
-
-def count_weights(file: Any) -> Weights | None:
-    """Parameters in the header of one open safetensors file; None when it has no sound header.
-
-    Source: https://huggingface.co/docs/safetensors/index#format
-    """
-    length = int.from_bytes(bytes(file.read(8)), "little")
-    if not 2 <= length <= _MAX_HEADER_BYTES:
-        return None
-    total = embeddings = 0
-    try:
-        for name, tensor in json.loads(bytes(file.read(length))).items():
-            if name == "__metadata__":
-                continue
-            size = 1
-            for extent in tensor["shape"]:
-                size *= int(extent)
-            total += size
-            embeddings += size if "embed" in name and name.endswith("weight") else 0
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    return Weights(total, embeddings)
-
-
-def _sum(counted: list[Weights]) -> Weights | None:
-    if not counted:
-        return None
-    return Weights(sum(w.parameters for w in counted), sum(w.embeddings for w in counted))
-
-
 # -- an object store
 
 
@@ -233,7 +153,7 @@ def _from_store(store: Store, revision: str | None, allow_pickle: bool) -> Model
     _check_weights(top, store.uri, allow_pickle)
     digest = store_digest(store, names)
     _check_revision(revision, digest, store.uri)
-    weights = _store_weights(store, [name for name in top if name.endswith(".safetensors")])
+    weights = store_weights(store, [name for name in top if name.endswith(".safetensors")])
     return ModelInfo(
         ModelRef(uri=store.uri, revision=digest),
         config,
@@ -267,14 +187,3 @@ def _blocks(store: Store, name: str) -> Iterator[bytes]:
     with store.open(name) as file:
         while block := bytes(file.read(8 * BLOCK_BYTES)):
             yield block
-
-
-def _store_weights(store: Store, names: list[str]) -> Weights | None:
-    counted: list[Weights] = []
-    for name in names:
-        with store.open(name) as file:
-            weights = count_weights(file)
-        if weights is None:
-            return None
-        counted.append(weights)
-    return _sum(counted)

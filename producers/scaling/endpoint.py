@@ -15,12 +15,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -35,31 +33,20 @@ from headrace.telemetry.prometheus import (
 )
 from headrace.telemetry.prometheus import exposition as exposition_of
 from headrace.telemetry.provider import Sample, Telemetry
-from producers.scaling.decision import (
-    Host,
-    Limits,
-    Wanted,
-    decide,
-    share_out,
-)
 from producers.scaling.facts import Facts, read_facts
 from producers.scaling.metrics import (
     GAUGES,
     exposition,
     gauges,
 )
+from producers.scaling.scaler import Recent, Scaler, limits_of
 from schemas.errors import ConfigError, MissingExtra
-from schemas.names import redis_keys
 
 log = get_logger(__name__)
 
 STUCK_S = 120.0  # chosen: a tick that lists a million parts takes seconds
-HOST_S = 30.0  # chosen: a host asks every two seconds; one silent this long is gone
-MAX_WITHOUT_HOSTS = 8  # chosen: where neither a setting nor a host names a limit
 
 _QUEUE = re.compile(QUEUE_NAME)
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
-_WANTED = ("workers", "reason", "deadline_at_risk", "raised_s", "surplus_since_s")
 
 
 @dataclass(slots=True)
@@ -74,134 +61,6 @@ class Pulse:
     @property
     def is_alive(self) -> bool:
         return time.monotonic() - self.at_s < STUCK_S
-
-
-FACTS_S = 0.5  # chosen: a thousand hosts ask 500 times a second, of a thousand workers' hashes
-
-
-@dataclass(slots=True)
-class Recent:
-    """What Redis knows, read again when it is half a second old. Safe for threads."""
-
-    client: Any
-    _facts: Facts | None = None
-    _at_s: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def facts(self, now_s: float) -> Facts:
-        """Raises redis-py's own errors."""
-        with self._lock:
-            if self._facts is None or time.monotonic() - self._at_s > FACTS_S:
-                self._facts, self._at_s = read_facts(self.client, now_s), time.monotonic()
-            return self._facts
-
-
-@dataclass(frozen=True, slots=True)
-class Scaler:
-    """Asks the pure function with what Redis knows. Safe for threads, and for two controllers."""
-
-    client: Any
-    limits: Limits
-    max_workers: int | None = None
-    recent: Recent | None = None
-    """Facts shared by many questions; None: each is answered from what Redis knows now."""
-
-    def answer(self, queue: str, query: Mapping[str, str], now_s: float) -> dict[str, Any]:
-        """The body of `/scale`.
-
-        Raises:
-            ConfigError: a field is no number. redis-py's own errors pass.
-        """
-        host = _host_of(query)
-        if host is not None:
-            self._remember(queue, host, now_s)
-        hosts = self._hosts(queue, now_s)
-        facts = self.recent.facts(now_s) if self.recent else read_facts(self.client, now_s)
-        demands, fleet = facts.demands(queue), facts.fleet(queue)
-        wanted = self._decide(queue, facts, _limits_of(self._limits(hosts), query), now_s)
-        body = {
-            "queue": queue,
-            "workers": wanted.workers,
-            "reason": wanted.reason,
-            "deadline_at_risk": wanted.deadline_at_risk,
-            "backlog_tokens": round(sum(d.backlog_tokens for d in demands)),
-            "backlog_chunks": sum(d.chunks for d in demands),
-            "work_s": round(sum(d.work_s for d in demands), 1),
-            "load_s": facts.load_s(queue),
-            "busy": fleet.busy,
-            "idle": fleet.idle,
-        }
-        if host is not None:
-            body["share"] = share_out(wanted.workers, hosts).get(host.name, 0)
-        return body
-
-    def all_wanted(self, facts: Facts, now_s: float) -> dict[str, Wanted]:
-        """What is wanted of each queue, for the metrics: as was answered last, if that is not old.
-
-        Else it is decided here, and kept for nobody: who asks may have other limits.
-        """
-        found = {}
-        for queue in facts.queues:
-            before, at_s = self._before(queue)
-            if before is None or now_s - at_s > redis_keys.SCALE_FRESH_S:
-                limits = self._limits(self._hosts(queue, now_s))
-                before = decide(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
-            found[queue] = before
-        return found
-
-    def _decide(self, queue: str, facts: Facts, limits: Limits, now_s: float) -> Wanted:
-        before, _ = self._before(queue)
-        wanted = decide(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
-        if wanted.deadline_at_risk and not (before and before.deadline_at_risk):
-            log.warning("scaling.deadline_at_risk", queue=queue, reason=wanted.reason)
-        kept = json.dumps(asdict(wanted) | {"at_s": now_s})
-        self.client.set(redis_keys.scale(queue), kept, ex=redis_keys.SCALE_LIFE_S)
-        return wanted
-
-    def _before(self, queue: str) -> tuple[Wanted | None, float]:
-        """The last answer, and when it was given."""
-        raw = self.client.get(redis_keys.scale(queue))
-        if raw is None:
-            return None, 0.0
-        try:
-            told = json.loads(raw)
-            return Wanted(**{name: told[name] for name in _WANTED}), float(told.get("at_s", 0.0))
-        except (ValueError, KeyError, TypeError):
-            return None, 0.0
-
-    def _limits(self, hosts: list[Host]) -> Limits:
-        most = self.max_workers or sum(h.slots for h in hosts) or MAX_WITHOUT_HOSTS
-        return replace(self.limits, max_workers=most)
-
-    def _remember(self, queue: str, host: Host, now_s: float) -> None:
-        told = json.dumps({"slots": host.slots, "running": host.running, "at_s": now_s})
-        pipe = self.client.pipeline(transaction=False)
-        pipe.hset(redis_keys.hosts(queue), host.name, told)
-        pipe.expire(redis_keys.hosts(queue), redis_keys.SCALE_LIFE_S)
-        pipe.execute()
-
-    def _hosts(self, queue: str, now_s: float) -> list[Host]:
-        found = []
-        for name, raw in self.client.hgetall(redis_keys.hosts(queue)).items():
-            told = json.loads(raw)
-            if now_s - told["at_s"] < HOST_S:
-                found.append(Host(name.decode(), int(told["slots"]), int(told["running"])))
-            else:
-                self.client.hdel(redis_keys.hosts(queue), name)
-        return found
-
-
-def limits_of(settings: Settings) -> Limits:
-    """The settings as the decision takes them."""
-    return Limits(
-        min_workers=settings.min_workers,
-        max_workers=settings.max_workers or MAX_WITHOUT_HOSTS,
-        startup_s=settings.startup_s,
-        cooldown_s=settings.cooldown_s,
-        window_s=settings.window_s,
-        price_per_hour=settings.price_per_hour,
-        budget_per_hour=settings.budget_per_hour,
-    )
 
 
 @contextlib.contextmanager
@@ -277,33 +136,3 @@ def _counted(settings: Settings) -> PrometheusMetrics | None:
         return metrics_in_memory(bool(settings.label_jobs))
     except MissingExtra:
         return None  # whoever asks for /metrics is told
-
-
-def _host_of(query: Mapping[str, str]) -> Host | None:
-    name = query.get("host")
-    if name is None:
-        return None
-    if not _HOST.fullmatch(name):
-        raise ConfigError("host: letters, digits, '.', '_' and '-', at most 255")
-    return Host(name, int(_number(query, "slots", 0)), int(_number(query, "running", 0)))
-
-
-def _limits_of(limits: Limits, query: Mapping[str, str]) -> Limits:
-    """The limits, with what the query says above them."""
-    return replace(
-        limits,
-        min_workers=int(_number(query, "min", limits.min_workers)),
-        max_workers=int(_number(query, "max", limits.max_workers)),
-        startup_s=_number(query, "startup_s", limits.startup_s),
-        cooldown_s=_number(query, "cooldown_s", limits.cooldown_s),
-    )
-
-
-def _number(query: Mapping[str, str], name: str, default: float) -> float:
-    try:
-        value = float(query.get(name, default))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1e6:
-        raise ConfigError(f"{name}: a number from 0 to 1,000,000")
-    return value

@@ -6,23 +6,23 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from functools import partial
 from importlib.metadata import entry_points
-from typing import Any, cast, get_args
+from typing import Any
 
 from headrace.settings import WITHOUT_MODEL, Settings
 from headrace.storage.input_opener import open_by_uri
 from headrace.storage.store import Store
 from producers.capacity.device_hint import DeviceHint
 from producers.capacity.speed_guess import tokens_per_s
-from producers.models.reference import ModelInfo, resolve_model
+from producers.models.info import ModelInfo
+from producers.models.reference import resolve_model
 from producers.planning.chunking import (
     Target,
     plan,
     target_chunk,
 )
-from producers.planning.columns import Wanted
 from producers.planning.corpus import (
     Corpus,
     Progress,
@@ -30,15 +30,14 @@ from producers.planning.corpus import (
 )
 from producers.planning.discovery import covers, discover
 from producers.planning.id_check import check_ids
-from producers.submission.deadline import deadline_of
 from producers.submission.reuse import reusable
+from producers.submission.spec import columns_wanted, options_of, spec_of
 from schemas.errors import ConfigError
 from schemas.records.chunk import Chunk
 from schemas.records.job import (
     Column,
     Inputs,
     Options,
-    ResolvedDtype,
     Spec,
     job_id,
 )
@@ -117,7 +116,7 @@ def prepare(
     opened: Callable[[str], Store] = partial(open_store, settings=settings)
     output_uri = opened(output.replace("{date}", today.isoformat())).uri
     _check(settings, inputs, output_uri, today)
-    wanted = _wanted(settings)
+    wanted = columns_wanted(settings)
     model = resolve_model(
         settings.model,
         settings.revision,
@@ -131,8 +130,8 @@ def prepare(
     speed = tokens_per_s(
         model.parameters, model.embeddings, device_hint, settings.task not in WITHOUT_MODEL
     )
-    spec = _spec(settings, corpus, model, device_hint, extra_params or {})
-    options = _options(settings)
+    spec = spec_of(settings, corpus, model, device_hint, extra_params or {})
+    options = options_of(settings)
     if settings.reuse is not None:
         earlier, digest = reusable(settings.reuse, spec, opened)
         spec = spec.model_copy(update={"reuse": digest})
@@ -168,31 +167,6 @@ def task_names() -> list[str]:
     return sorted(point.name for point in entry_points(group="headrace.tasks"))
 
 
-def resolve_dtype(dtype: str, hint: DeviceHint) -> ResolvedDtype:
-    """What `auto` means on the device.
-
-    Raises:
-        ConfigError: the device does not serve it.
-    """
-    if dtype == "auto":
-        return "bfloat16" if hint.kind == "cuda" and hint.bf16 else "float32"
-    if dtype == "int8" and not hint.int8:
-        raise ConfigError(
-            f"--dtype int8: {hint.name or hint.kind} does not serve it. It is for CPUs with VNNI "
-            "(Intel since 2019, AMD since Zen 4): use --device cpu, or the queue of such workers"
-        )
-    for known in get_args(ResolvedDtype):
-        if dtype == known:
-            return cast(ResolvedDtype, known)
-    raise ConfigError(f"--dtype {dtype} is not one of {', '.join(get_args(ResolvedDtype))}")
-
-
-def task_params(settings: Settings, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What the task is given: its own settings, and nothing of another task's."""
-    names = PARAMS.get(settings.task, ())
-    return {name: getattr(settings, name) for name in names} | dict(extra)
-
-
 def masked_command(argv: Sequence[str]) -> str:
     """A command line that may be kept: without broker, without credentials, without hooks."""
     shown: list[str] = []
@@ -224,55 +198,6 @@ def _check(settings: Settings, inputs: Sequence[str], output: str, today: date) 
                 f"the output {output} lies inside the input {pattern}: its parts would be input of "
                 "the next job; choose a folder elsewhere"
             )
-
-
-def _wanted(settings: Settings) -> Wanted:
-    return Wanted(
-        task=settings.task,
-        text=settings.text_column,
-        pair=settings.text_pair_column,
-        id=settings.id_column,
-        carried=settings.columns,
-    )
-
-
-def _spec(
-    settings: Settings,
-    corpus: Corpus,
-    model: ModelInfo,
-    hint: DeviceHint,
-    extra: Mapping[str, Any],
-) -> Spec:
-    no_model = settings.task in WITHOUT_MODEL
-    return Spec(
-        inputs_digest=corpus.digest,
-        text_column=settings.text_column,
-        text_pair_column=settings.text_pair_column,
-        id_column=settings.id_column,
-        columns=settings.columns,
-        task=settings.task,
-        params=task_params(settings, extra),
-        model=model.ref,
-        dtype="float32" if no_model else resolve_dtype(settings.dtype, hint),
-        max_length=settings.max_length,
-        limit=settings.limit,
-    )
-
-
-def _options(settings: Settings) -> Options:
-    return Options(
-        queue=settings.queue,
-        priority=settings.priority,
-        batch_tokens=settings.batch_tokens,
-        error_threshold=settings.error_threshold,
-        max_attempts=settings.max_attempts,
-        batch_timeout_s=settings.batch_timeout_s,
-        trust_remote_code=settings.trust_remote_code,
-        allow_pickle=settings.allow_pickle,
-        deadline_s=deadline_of(
-            settings.deadline, settings.completion_window, datetime.now().astimezone()
-        ),
-    )
 
 
 def _warnings(

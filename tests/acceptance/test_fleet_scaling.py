@@ -21,12 +21,12 @@ import psutil
 import pytest
 import redis
 
+from headrace.coordination.live_workers import read_workers
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
 from headrace.settings import load_settings
 from producers.control.controller import Controller
 from producers.scaling.endpoint import Pulse, serve_scaling
-from producers.workers_seen import read_workers
 from schemas.errors import ExitCode
 from schemas.names import output_layout, redis_keys
 from schemas.records.model_key import speed_field

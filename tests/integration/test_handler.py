@@ -21,6 +21,7 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
+from headrace.coordination.live_workers import WorkerSeen, read_workers
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
 from headrace.queue.redis_queue import read_queue
@@ -29,7 +30,6 @@ from headrace.storage.local import LocalStore
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.trace_file import read_spans
-from producers.workers_seen import WorkerSeen, read_workers
 from schemas.errors import StorageError
 from schemas.names import output_layout, redis_keys
 from schemas.names import telemetry as names

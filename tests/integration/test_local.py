@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.settings import load_settings
+from producers.commands.early_start import run_from_cold
 from producers.local import fleet as local
-from producers.local.fleet import Here, run_from_cold
+from producers.local.fleet import Here
 from schemas.errors import HeadraceError
 from schemas.names import output_layout
 from tests.conftest import wait_until

@@ -8,8 +8,8 @@ import time
 import redis
 
 from headrace.coordination.leases import LeaseBook, Mark
+from headrace.coordination.live_workers import read_workers
 from headrace.queue.redis_connection import connect
-from producers.workers_seen import read_workers
 from schemas.names import redis_keys
 
 WORKERS = 200

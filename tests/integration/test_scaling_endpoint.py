@@ -17,23 +17,21 @@ from typing import Any
 import pytest
 import redis
 
+from headrace.coordination.live_workers import read_workers
 from headrace.output.plan_file import PlanTable
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url
 from headrace.settings import Settings, load_settings
 from producers.commands.status import list_workers
 from producers.control.controller import Controller
+from producers.control.demand import Teller
 from producers.control.reconcile import Following
 from producers.records.snapshot import take_snapshot
 from producers.scaling.decision import Fleet, decide
-from producers.scaling.endpoint import (
-    Pulse,
-    limits_of,
-    serve_scaling,
-)
-from producers.scaling.facts import Teller, read_facts
+from producers.scaling.endpoint import Pulse, serve_scaling
+from producers.scaling.facts import read_facts
 from producers.scaling.metrics import METRICS
-from producers.workers_seen import read_workers
+from producers.scaling.scaler import limits_of
 from schemas.names import redis_keys
 from schemas.records.model_key import speed_field
 from tests.conftest import free_port, wait_until

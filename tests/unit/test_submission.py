@@ -17,12 +17,8 @@ from headrace.storage.local import LocalStore
 from producers.capacity.device_hint import DeviceHint
 from producers.submission.conflict import differences, option_differences
 from producers.submission.create import create_job
-from producers.submission.prepare import (
-    masked_command,
-    resolve_dtype,
-    task_names,
-    task_params,
-)
+from producers.submission.prepare import masked_command, task_names
+from producers.submission.spec import resolve_dtype, task_params
 from schemas.errors import ConfigError, OutputConflict
 from schemas.names import output_layout
 from schemas.records.chunk import Chunk

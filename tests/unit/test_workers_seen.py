@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from producers.workers_seen import WorkerSeen, hint_of
+from headrace.coordination.live_workers import WorkerSeen
+from producers.capacity.device_hint import hint_of
 
 
 def worker(device: str, *dtypes: str) -> WorkerSeen:

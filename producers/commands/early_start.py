@@ -1,0 +1,36 @@
+"""Starts Redis and workers before the command's own modules are imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from headrace.process.fast_imports import importing
+from headrace.settings import (
+    load_settings,
+)
+from producers.local.fleet import Here
+from schemas.names import output_layout
+
+
+def run_from_cold(
+    inputs: Sequence[str], output: str, flags: dict[str, Any], *, as_json: bool
+) -> int:
+    """`run_job`, with Redis and workers started before anything else is imported and planned.
+
+    Not where the output has a job already: it may be over, and then nobody is needed.
+    """
+    with Here() as here:
+        settings = load_settings(**flags)
+        if settings.wait_for is None and _is_new(output):
+            here.start(settings)
+        with importing():
+            from producers.commands.run import run_job
+
+        return run_job(inputs, output, flags, as_json=as_json, here=here)
+
+
+def _is_new(output: str) -> bool:
+    """Whether a folder of this machine holds no job; of other places that is not asked yet."""
+    return "://" not in output and not (Path(output) / output_layout.JOB).exists()

@@ -1,0 +1,175 @@
+"""What each job of this controller demands of the workers, written to Redis for those who scale."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from headrace.coordination.live_workers import WorkerSeen, read_workers
+from producers.capacity.measured_speed import Speed
+from producers.control.dispatch_window import LOAD_S, Claim
+from producers.control.reconcile import DONE, Following
+from producers.scaling.facts import BYTES_A_TOKEN, JobFacts, read_jobs
+from schemas.names import redis_keys
+from schemas.records.job import Job
+from schemas.records.model_key import (
+    engine_name,
+    model_name,
+    speed_field,
+)
+
+OTHERS_S = 10.0  # the life of a controller's lock: whoever is silent longer is followed by another
+
+
+TELL_S = 1.0  # chosen: how often a job's demand is told; nobody asks oftener than every two seconds
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What was seen of a job the last time."""
+
+    at_s: float
+    tokens: float
+    progress_s: float
+    speed: Speed = field(default_factory=Speed)
+
+
+@dataclass(slots=True)
+class Teller:
+    """Tells Redis, about once a second, what the followed jobs want. Not for threads."""
+
+    client: Any
+    facts: dict[str, JobFacts] = field(default_factory=dict)
+    """What was told last, by the job's run key."""
+    others: dict[str, JobFacts] = field(default_factory=dict)
+    """The same of jobs that other controllers follow, as they told of late."""
+    _at_s: float = 0.0
+    _workers: tuple[WorkerSeen, ...] = ()
+    _workers_s: float = 0.0
+    _watched: dict[str, _Watched] = field(default_factory=dict)
+
+    def tell(
+        self,
+        jobs: Iterable[Following],
+        now_s: float | None = None,
+        rests: Callable[[str], bool] = lambda key: False,
+    ) -> None:
+        """Tell of these jobs, and hear of the others'; a job that `rests` sends nothing for now.
+
+        Raises redis-py's own errors.
+        """
+        now = time.time() if now_s is None else now_s
+        followed = list(jobs)
+        if now - self._at_s < TELL_S and all(f.job.key in self.facts for f in followed):
+            return
+        self._at_s = now
+        workers = self.workers(now)
+        self.facts = {}
+        for following in followed:
+            busy = sum(w.job == following.job.key and not w.is_loading for w in workers)
+            facts = self._facts(following, busy, now)
+            if rests(following.job.key):
+                facts = replace(facts, ready=0)
+            self.client.hset(
+                redis_keys.job(following.job.key), "demand", json.dumps(asdict(facts)).encode()
+            )
+            self.facts[following.job.key] = facts
+        self._watched = {f.job.key: self._watched[f.job.key] for f in followed}
+        told = read_jobs(self.client, now, OTHERS_S)
+        self.others = {key: facts for key, facts in told.items() if key not in self.facts}
+
+    def workers(self, now_s: float) -> tuple[WorkerSeen, ...]:
+        """The live workers, read about once a second: each is a hash of its own in Redis."""
+        if not 0 <= now_s - self._workers_s < TELL_S:
+            self._workers, self._workers_s = tuple(read_workers(self.client, now_s)), now_s
+        return self._workers
+
+    def _facts(self, following: Following, busy: int, now: float) -> JobFacts:
+        job = following.job
+        done, live_rows = self._scored(job)
+        a_row = done["tokens"] / done["done_rows"] if done["done_rows"] else 0.0
+        scored = done["tokens"] + live_rows * a_row
+        rate = self._measure(job, scored, busy, now)
+        left = following.state < DONE  # parked ones are settled
+        rows_left = int(following.plan.rows[left].sum())
+        bytes_done = int(following.plan.bytes[following.state == DONE].sum())
+        bytes_left = int(following.plan.bytes[left].sum())
+        a_byte = done["tokens"] / bytes_done if bytes_done and done["tokens"] else 1 / BYTES_A_TOKEN
+        backlog = max(0.0, bytes_left * a_byte - live_rows * a_row)
+        counts = following.counts
+        return JobFacts(
+            job=job.id,
+            queue=job.options.queue,
+            model=model_name(job),
+            chunks=0 if following.is_stopped else counts["new"] + counts["sent"],
+            backlog_tokens=0.0 if following.is_stopped else backlog,
+            backlog_rows=max(0, rows_left - live_rows),
+            tokens_per_s=rate,
+            priority=job.options.priority,
+            deadline_s=job.options.deadline_s,
+            submitted_s=job.submitted_s,
+            progress_s=self._watched[job.key].progress_s,
+            paused=following.paused,
+            counts=counts,
+            told_s=now,
+            oldest_chunk_s=following.oldest_sent_s,
+            load_s=self._load_s(job),
+            ready=len(following.claim().ready),
+            engine=engine_name(job),
+        )
+
+    def _load_s(self, job: Job) -> float | None:
+        told = self.client.hget(redis_keys.LOADS, speed_field(job))
+        return None if told is None else float(told)
+
+    def _scored(self, job: Job) -> tuple[dict[str, int], int]:
+        """Counters of committed chunks, and rows scored in chunks that are not committed yet."""
+        names = ("tokens", "done_rows")
+        pipe = self.client.pipeline(transaction=False)
+        pipe.hmget(redis_keys.job(job.key), *names)
+        pipe.hvals(redis_keys.live(job.key))
+        told, live = pipe.execute()
+        done = {n: int(v or 0) for n, v in zip(names, told, strict=True)}
+        return done, sum(_rows(v) for v in live)
+
+    def _measure(self, job: Job, scored: float, busy: int, now: float) -> float | None:
+        """Tokens a second of one worker on this job: measured, else as an earlier job left it."""
+        watched = self._watched.get(job.key)
+        if watched is None:
+            self._watched[job.key] = watched = _Watched(now, scored, now)
+        gained, elapsed_s = max(0.0, scored - watched.tokens), now - watched.at_s
+        if gained > 0:
+            watched.progress_s = now
+        watched.speed.add(gained, busy * elapsed_s, elapsed_s)
+        watched.at_s, watched.tokens = now, max(scored, watched.tokens)
+        rate, known = watched.speed.tokens_per_s, speed_field(job)
+        if rate is None:
+            stored = self.client.hget(redis_keys.SPEEDS, known)
+            return float(stored) if stored is not None else None
+        self.client.hset(redis_keys.SPEEDS, known, round(rate, 3))
+        self.client.expire(redis_keys.SPEEDS, redis_keys.SPEEDS_LIFE_S)
+        return rate
+
+
+def claim_of(facts: JobFacts, key: str) -> Claim:
+    """What another controller's job could send, with numbers standing for its chunks."""
+    return Claim(
+        key,
+        facts.priority,
+        tuple(range(facts.ready)),
+        facts.counts["sent"],
+        facts.counts["new"] + facts.counts["sent"],
+        model=facts.engine,
+        load_s=LOAD_S if facts.load_s is None else facts.load_s,
+        chunk_s=facts.chunk_s,
+    )
+
+
+def _rows(live: bytes) -> int:
+    try:
+        return int(json.loads(live)["rows"])
+    except (ValueError, KeyError, TypeError):
+        return 0

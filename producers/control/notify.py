@@ -1,0 +1,66 @@
+"""The finish hook of a job: a command or an address that learns how the job ended."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import urllib.error
+import urllib.request
+from typing import Any
+
+from headrace.process.logs import get_logger
+from headrace.settings import process_environment
+from schemas.records.job import Job
+from schemas.records.manifest import Manifest
+
+log = get_logger(__name__)
+
+_HOOK_S = 60.0  # chosen: whoever is told must not hold the controller
+
+
+def tell(job: Job, manifest: Manifest, target: str | None) -> None:
+    """Run the command, or POST to the URL, that wants to know how the job ended.
+
+    It comes from the settings of the process that ends the job, never from the job: whoever may
+    write a record must not run commands here, and a hook's URL is often a secret.
+    """
+    if not target:
+        return
+    facts = {
+        "job": job.id,
+        "output": job.output,
+        "state": manifest.state,
+        "reason": manifest.reason,
+        "rows": manifest.totals.rows,
+        "ok": manifest.totals.ok,
+        "errors": manifest.totals.errors,
+        "seconds": round(manifest.finished_s - manifest.submitted_s, 3),
+    }
+    try:
+        if target.startswith(("http://", "https://")):
+            _post(target, facts)
+        else:
+            _command(target, facts)
+    except (OSError, subprocess.SubprocessError, urllib.error.URLError, ValueError) as error:
+        log.error("on_finish.failed", job=job.id, error_type=type(error).__name__)
+
+
+def _post(url: str, facts: dict[str, Any]) -> None:
+    request = urllib.request.Request(
+        url, json.dumps(facts).encode(), {"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=_HOOK_S) as reply:
+        reply.read()
+
+
+def _command(command: str, facts: dict[str, Any]) -> None:
+    """The facts come as `HEADRACE_JOB`, `HEADRACE_STATE` … and as JSON on standard input."""
+    variables = {f"HEADRACE_FINISHED_{k.upper()}": str(v) for k, v in facts.items()}
+    subprocess.run(
+        shlex.split(command),
+        input=json.dumps(facts).encode(),
+        env=process_environment(**variables),
+        timeout=_HOOK_S,
+        check=True,
+    )

@@ -1,0 +1,45 @@
+"""What a model's configuration says: its type, heads, labels and length."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ModelError
+from schemas.records.job import ModelRef
+
+NO_MODEL = ModelRef(uri="none", revision="none")
+
+
+_MAX_CONFIG_BYTES = 16 << 20  # chosen: the longest list of labels in use is under 1 MB
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that was found, and what can be said of it without loading it."""
+
+    ref: ModelRef
+    config: Mapping[str, Any]
+    folder: Path | None = None
+    """Its files on this machine, where they are."""
+    parameters: int | None = None
+    embeddings: int = 0
+    """Of the parameters, those in tables that are looked up: they cost no time."""
+
+
+def parse_config(data: bytes, where: str) -> Mapping[str, Any]:
+    """The object in a config.json.
+
+    Raises:
+        ModelError: it is not JSON, not an object, or absurdly large.
+    """
+    try:
+        found = json.loads(data) if len(data) <= _MAX_CONFIG_BYTES else None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"model {where}: config.json is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"model {where}: config.json holds no object")
+    return found

@@ -1,0 +1,97 @@
+"""What a submission asks for, as the parts of a job's record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, cast, get_args
+
+from headrace.settings import WITHOUT_MODEL, Settings
+from producers.capacity.device_hint import DeviceHint
+from producers.models.info import ModelInfo
+from producers.planning.columns import Wanted
+from producers.planning.corpus import (
+    Corpus,
+)
+from producers.submission.deadline import deadline_of
+from producers.submission.prepare import PARAMS
+from schemas.errors import ConfigError
+from schemas.records.job import (
+    Options,
+    ResolvedDtype,
+    Spec,
+)
+
+
+def resolve_dtype(dtype: str, hint: DeviceHint) -> ResolvedDtype:
+    """What `auto` means on the device.
+
+    Raises:
+        ConfigError: the device does not serve it.
+    """
+    if dtype == "auto":
+        return "bfloat16" if hint.kind == "cuda" and hint.bf16 else "float32"
+    if dtype == "int8" and not hint.int8:
+        raise ConfigError(
+            f"--dtype int8: {hint.name or hint.kind} does not serve it. It is for CPUs with VNNI "
+            "(Intel since 2019, AMD since Zen 4): use --device cpu, or the queue of such workers"
+        )
+    for known in get_args(ResolvedDtype):
+        if dtype == known:
+            return cast(ResolvedDtype, known)
+    raise ConfigError(f"--dtype {dtype} is not one of {', '.join(get_args(ResolvedDtype))}")
+
+
+def task_params(settings: Settings, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What the task is given: its own settings, and nothing of another task's."""
+    names = PARAMS.get(settings.task, ())
+    return {name: getattr(settings, name) for name in names} | dict(extra)
+
+
+def columns_wanted(settings: Settings) -> Wanted:
+    return Wanted(
+        task=settings.task,
+        text=settings.text_column,
+        pair=settings.text_pair_column,
+        id=settings.id_column,
+        carried=settings.columns,
+    )
+
+
+def spec_of(
+    settings: Settings,
+    corpus: Corpus,
+    model: ModelInfo,
+    hint: DeviceHint,
+    extra: Mapping[str, Any],
+) -> Spec:
+    no_model = settings.task in WITHOUT_MODEL
+    return Spec(
+        inputs_digest=corpus.digest,
+        text_column=settings.text_column,
+        text_pair_column=settings.text_pair_column,
+        id_column=settings.id_column,
+        columns=settings.columns,
+        task=settings.task,
+        params=task_params(settings, extra),
+        model=model.ref,
+        dtype="float32" if no_model else resolve_dtype(settings.dtype, hint),
+        max_length=settings.max_length,
+        limit=settings.limit,
+    )
+
+
+def options_of(settings: Settings) -> Options:
+    return Options(
+        queue=settings.queue,
+        priority=settings.priority,
+        batch_tokens=settings.batch_tokens,
+        error_threshold=settings.error_threshold,
+        max_attempts=settings.max_attempts,
+        batch_timeout_s=settings.batch_timeout_s,
+        trust_remote_code=settings.trust_remote_code,
+        allow_pickle=settings.allow_pickle,
+        deadline_s=deadline_of(
+            settings.deadline, settings.completion_window, datetime.now().astimezone()
+        ),
+    )
