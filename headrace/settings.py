@@ -25,8 +25,6 @@ from pydantic_settings import (
 from schemas.errors import ConfigError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
-WITHOUT_MODEL = frozenset({"fake"})
-"""Tasks that need no model."""
 
 QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 CommaList = Annotated[tuple[str, ...], NoDecode]

@@ -12,13 +12,9 @@ from typing import Any
 from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.process.numbers import plural
 from headrace.queue.redis_queue import tell_of_job
-from headrace.settings import (
-    WITHOUT_MODEL,
-    Settings,
-    cache_folder,
-    state_folder,
-)
+from headrace.settings import Settings, cache_folder, state_folder
 from headrace.storage.store import Store
+from headrace.tasks.catalog import PARAMS, WITHOUT_MODEL
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import guess_device
@@ -46,7 +42,6 @@ from producers.driver.job_setup import (
 from producers.driver.traced import job_trace
 from producers.local.broker_note import told_nearby
 from producers.local.fleet import Here
-from producers.submission.prepare import PARAMS
 from producers.submission.unchanged import check_unchanged
 from producers.terminal.context import (
     Broker,

@@ -11,13 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.queue.embedded_redis import EmbeddedRedis, die_with
-from headrace.settings import (
-    WITHOUT_MODEL,
-    Settings,
-    environment_of,
-    process_environment,
-    state_folder,
-)
+from headrace.settings import Settings, environment_of, process_environment, state_folder
+from headrace.tasks.catalog import WITHOUT_MODEL
 from producers.local.worker_command import worker_door
 from schemas.errors import ExitCode, HeadraceError
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from headrace.settings import WITHOUT_MODEL
 from headrace.storage.store import Store
+from headrace.tasks.catalog import HEADS, WITHOUT_MODEL
 from headrace.tasks.model_digest import (
     BLOCK_BYTES,
     DECIDING_SUFFIXES,
@@ -30,13 +30,6 @@ from producers.models.info import NO_MODEL, ModelInfo, parse_config
 from producers.models.safetensors_header import read_weights, store_weights
 from schemas.errors import ModelError
 from schemas.records.job import ModelRef
-
-HEADS: dict[str, str] = {
-    "text-classification": "ForSequenceClassification",
-    "token-classification": "ForTokenClassification",
-}
-"""How the name of an architecture ends that has the head a task needs; other tasks take any."""
-
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 

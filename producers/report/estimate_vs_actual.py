@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from headrace.settings import WITHOUT_MODEL
+from headrace.tasks.catalog import WITHOUT_MODEL
 from producers.report.facts import Facts
 from producers.report.plot_canvas import (
     count,

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from headrace.process.redact import redact
-from headrace.settings import WITHOUT_MODEL, Settings
+from headrace.settings import Settings
 from headrace.storage.store import Store
+from headrace.tasks.catalog import WITHOUT_MODEL
 from producers.report import plots_of_rows, plots_of_time
 from producers.report.estimate_vs_actual import compare, how_predicted
 from producers.report.facts import Facts, read_facts

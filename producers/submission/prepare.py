@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
-from importlib.metadata import entry_points
 from typing import Any
 
-from headrace.settings import WITHOUT_MODEL, Settings
+from headrace.settings import Settings
 from headrace.storage.input_opener import open_by_uri
 from headrace.storage.store import Store
+from headrace.tasks.catalog import PAIRED_TASKS, WITHOUT_MODEL, task_names
 from producers.capacity.device_hint import DeviceHint
 from producers.capacity.speed_guess import tokens_per_s
 from producers.models.info import ModelInfo
@@ -41,15 +41,6 @@ from schemas.records.job import (
     Spec,
     job_id,
 )
-
-PARAMS: dict[str, tuple[str, ...]] = {
-    "text-classification": ("scores", "multi_label"),
-    "token-classification": ("aggregation",),
-    "feature-extraction": ("pooling", "normalize"),
-}
-"""Settings that decide a task's output; no other task's stand in a job."""
-
-PAIRED_TASKS = frozenset({"text-classification", "fake"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +151,6 @@ def prepare(
         tokens_per_s=speed,
         warnings=tuple(_warnings(settings, corpus, opened)),
     )
-
-
-def task_names() -> list[str]:
-    """The tasks that are installed, by their entry points; none is imported."""
-    return sorted(point.name for point in entry_points(group="headrace.tasks"))
 
 
 def masked_command(argv: Sequence[str]) -> str:

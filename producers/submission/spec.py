@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast, get_args
 
-from headrace.settings import WITHOUT_MODEL, Settings
+from headrace.settings import Settings
+from headrace.tasks.catalog import PARAMS, WITHOUT_MODEL
 from producers.capacity.device_hint import DeviceHint
 from producers.models.info import ModelInfo
 from producers.planning.columns import Wanted
@@ -14,7 +15,6 @@ from producers.planning.corpus import (
     Corpus,
 )
 from producers.submission.deadline import deadline_of
-from producers.submission.prepare import PARAMS
 from schemas.errors import ConfigError
 from schemas.records.job import (
     Options,

@@ -14,10 +14,11 @@ import pytest
 from headrace.output.job_record import check_plan, read_job
 from headrace.output.plan_file import PlanTable, write_plan
 from headrace.storage.local import LocalStore
+from headrace.tasks.catalog import task_names
 from producers.capacity.device_hint import DeviceHint
 from producers.submission.conflict import differences, option_differences
 from producers.submission.create import create_job
-from producers.submission.prepare import masked_command, task_names
+from producers.submission.prepare import masked_command
 from producers.submission.spec import resolve_dtype, task_params
 from schemas.errors import ConfigError, OutputConflict
 from schemas.names import output_layout
