@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from headrace.formats.input_identity import etag_of, files_digest
 from headrace.output.plan_file import write_plan
 from headrace.settings import load_settings
-from headrace.storage.open import open_store, split_uri
+from headrace.storage.open import open_store
 from headrace.storage.store import Store
+from headrace.storage.uri import split_uri
 from schemas.names import output_layout
 from schemas.records.chunk import Chunk, InputFile
 from schemas.records.job import (

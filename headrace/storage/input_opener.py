@@ -26,7 +26,7 @@ class InputOpener:
 
     def place(self, uri: str) -> tuple[Store, str]:
         """The store of the file's folder, and its name there."""
-        from headrace.storage.open import split_uri
+        from headrace.storage.uri import split_uri
 
         root, name = split_uri(uri)
         if self._last is None or self._last[0] != root:

@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 from headrace.settings import Settings
-from headrace.storage.open import normalise_uri, open_store
+from headrace.storage.open import open_store
 from headrace.storage.store import Store
+from headrace.storage.uri import normalise_uri
 from producers.terminal.context import (
     err,
     out,

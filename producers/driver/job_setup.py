@@ -12,12 +12,9 @@ import psutil
 from headrace.process.logs import get_logger
 from headrace.settings import Settings, cache_folder
 from headrace.storage.input_opener import open_by_uri
-from headrace.storage.open import (
-    normalise_uri,
-    open_store,
-    split_uri,
-)
+from headrace.storage.open import open_store
 from headrace.storage.store import Store
+from headrace.storage.uri import normalise_uri, split_uri
 from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import DeviceHint, guess_device
 from producers.capacity.speed_history import of_this_machine, shape_of

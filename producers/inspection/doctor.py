@@ -169,7 +169,7 @@ def _torch(gpus: int) -> Row:
 
 def _settings(settings: Settings) -> Iterator[Row]:
     from headrace.queue.redis_connection import mask_url
-    from headrace.storage.open import mask_uri
+    from headrace.storage.uri import mask_uri
 
     for name in sorted(settings.model_fields_set):
         value = getattr(settings, name)
@@ -232,11 +232,8 @@ def _rabbitmq(redis_url: str, queue_url: str, queue: str) -> Row:
 def _store(settings: Settings, output: str | None) -> Iterator[Row]:
     if output is None:
         return
-    from headrace.storage.open import (
-        mask_uri,
-        open_store,
-        probe_store,
-    )
+    from headrace.storage.open import open_store, probe_store
+    from headrace.storage.uri import mask_uri
 
     try:
         store = open_store(output, settings)

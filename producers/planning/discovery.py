@@ -59,7 +59,7 @@ def discover(patterns: Iterable[str], today: date, open_store: OpenStore) -> Ite
 
 
 def _expand(pattern: str, open_store: OpenStore) -> Iterator[Found]:
-    from headrace.storage.open import normalise_uri
+    from headrace.storage.uri import normalise_uri
 
     uri = normalise_uri(pattern)
     if _GLOB.search(uri) and not os.path.exists(uri):
@@ -68,7 +68,7 @@ def _expand(pattern: str, open_store: OpenStore) -> Iterator[Found]:
 
 
 def _file_or_folder(uri: str, open_store: OpenStore) -> Iterator[Found]:
-    from headrace.storage.open import split_uri
+    from headrace.storage.uri import split_uri
 
     if not uri.startswith("s3://") and os.path.isfile(uri):
         uri = os.path.realpath(uri)  # the user named this link; a store follows none out of itself
@@ -152,7 +152,7 @@ def _hidden(name: str) -> bool:
 
 
 def _nothing(pattern: str, today: date) -> str:
-    from headrace.storage.open import mask_uri, normalise_uri
+    from headrace.storage.uri import mask_uri, normalise_uri
 
     uri = normalise_uri(pattern.replace("{date}", today.isoformat()))
     shown = mask_uri(uri)
@@ -167,7 +167,7 @@ def _nothing(pattern: str, today: date) -> str:
 
 def covers(pattern: str, uri: str, today: date) -> bool:
     """Whether a file at that URI would be found by the pattern."""
-    from headrace.storage.open import normalise_uri
+    from headrace.storage.uri import normalise_uri
 
     root = normalise_uri(pattern.replace("{date}", today.isoformat()))
     if uri == root:

@@ -103,7 +103,7 @@ class Registry:
         Raises:
             JobNotFound: the id belongs to jobs in several outputs; the message lists them.
         """
-        from headrace.storage.open import normalise_uri
+        from headrace.storage.uri import normalise_uri
 
         if not _JOB_ID.fullmatch(job_or_output):
             return self._read(_name(normalise_uri(job_or_output)))

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.settings import Settings
-from headrace.storage.open import open_store, split_uri
+from headrace.storage.open import open_store
+from headrace.storage.uri import split_uri
 from schemas.errors import HeadraceError
 
 MOST_CHARACTERS = 400

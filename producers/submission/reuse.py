@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace.output.reuse_index import write_index
-from headrace.storage.open import normalise_uri
 from headrace.storage.store import Store
+from headrace.storage.uri import normalise_uri
 from schemas.errors import ConfigError, JobNotFound
 from schemas.names import output_layout
 from schemas.records.job import (

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from headrace.formats.input_identity import etag_of
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
-from headrace.storage.open import open_store, split_uri
+from headrace.storage.open import open_store
 from headrace.storage.store import Store
+from headrace.storage.uri import split_uri
 from headrace.tasks.catalog import WITHOUT_MODEL
 from producers.models.reference import resolve_model
 from schemas.errors import InputChanged, ModelChanged, ModelError

@@ -19,8 +19,9 @@ from headrace.settings import (
     load_settings,
     state_folder,
 )
-from headrace.storage.open import normalise_uri, open_store
+from headrace.storage.open import open_store
 from headrace.storage.store import Store
+from headrace.storage.uri import normalise_uri
 from producers.local.broker_note import url_nearby
 from producers.records.job_registry import Registry, open_registry
 from schemas.errors import BrokerError, ConfigError, JobNotFound

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings, load_settings
-from headrace.storage.open import open_store, split_uri
+from headrace.storage.open import open_store
 from headrace.storage.store import Store
+from headrace.storage.uri import split_uri
 from headrace.tasks.contract import LoadRequest
 from producers.capacity.device_hint import DeviceHint
 from producers.records.manifest import fold

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from headrace.formats.input_identity import etag_of
 from headrace.settings import load_settings
-from headrace.storage.open import open_store, split_uri
+from headrace.storage.open import open_store
+from headrace.storage.uri import split_uri
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import InputChanged, InputUnreadable
 from schemas.records.chunk import Chunk, InputFile

@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 
 from headrace.settings import Settings
 from headrace.storage.local import LocalStore, check_name
-from headrace.storage.open import (
-    check_allowed,
-    mask_uri,
-    normalise_uri,
-    open_store,
-    split_uri,
-)
+from headrace.storage.open import check_allowed, open_store
+from headrace.storage.uri import mask_uri, normalise_uri, split_uri
 from schemas.errors import ConfigError, HeadraceError, UriNotAllowed
 
 

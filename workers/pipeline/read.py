@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.formats.input_identity import etag_of
-from headrace.storage.open import split_uri
 from headrace.storage.store import Store
+from headrace.storage.uri import split_uri
 from schemas.errors import InputChanged, InputUnreadable
 from schemas.records.chunk import Chunk, InputFile
 from schemas.records.job import Spec
