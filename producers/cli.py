@@ -155,7 +155,7 @@ def resume(
     json: Json = False,
 ) -> None:
     """Go on with a job that was cancelled, paused or interrupted: only what is missing is computed."""
-    from producers.commands.run import resume_job
+    from producers.commands.resume import resume_job
 
     flags = {"broker_url": broker, "workers": workers, "registry": registry}
     raise typer.Exit(resume_job(output, flags, wait=wait, as_json=json))
@@ -179,7 +179,7 @@ def retry(
 
     Parts that are there are never replaced: with --errors the ok rows are copied to the new output.
     """
-    from producers.commands.run import retry_errors, retry_parked
+    from producers.commands.resume import retry_errors, retry_parked
 
     flags = {"broker_url": broker, "workers": workers, "registry": registry}
     if errors:

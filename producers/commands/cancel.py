@@ -9,12 +9,12 @@ from typing import Any, Literal
 import redis
 
 from headrace.process.numbers import plural
-from producers.commands.status import remember
 from producers.terminal.context import (
     broker_if_any,
     find_job,
     job_in,
     out,
+    remember,
     settings_of,
 )
 from schemas.errors import ExitCode, OutputConflict

@@ -11,7 +11,6 @@ from headrace.process.logs import get_logger
 from headrace.queue.redis_connection import server_warnings
 from headrace.settings import Settings
 from headrace.telemetry.provider import start_telemetry
-from producers.commands.status import remember
 from producers.control.controller import Controller
 from producers.driver.follow import interruptible
 from producers.scaling.endpoint import Pulse, serve_scaling
@@ -19,6 +18,7 @@ from producers.terminal.context import (
     job_in,
     needed_broker,
     registry_of,
+    remember,
     settings_of,
 )
 from schemas.errors import ExitCode, HeadraceError, error_type_of

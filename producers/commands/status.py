@@ -9,7 +9,6 @@ from typing import Any
 from rich.table import Table
 
 from headrace.coordination.live_workers import read_workers
-from headrace.settings import Settings
 from producers.driver.follow import (
     Interrupted,
     conclude,
@@ -26,9 +25,7 @@ from producers.terminal.context import (
     settings_of,
 )  # fmt: skip
 from producers.terminal.progress import duration, stage_shares
-from schemas.errors import ExitCode, HeadraceError
-from schemas.records.job import Job
-from schemas.records.manifest import JobState
+from schemas.errors import ExitCode
 
 
 def show_status(where: str, flags: dict[str, Any], *, as_json: bool) -> int:
@@ -161,11 +158,3 @@ def watch_job(where: str, flags: dict[str, Any]) -> int:
     return conclude(
         now, store, as_json=False, seconds=(now.finished_s or time.time()) - now.submitted_s
     )
-
-
-def remember(settings: Settings, job: Job, state: JobState) -> None:
-    """Note a job's state in the registry; a registry that is away costs a note, nothing else."""
-    try:
-        registry_of(settings).update(job.output, state)
-    except HeadraceError as error:
-        err.print(f"[yellow]warning:[/] the registry was not updated: {error}", highlight=False)

@@ -10,21 +10,9 @@ from typing import Any
 
 from headrace.coordination.live_workers import read_workers
 from headrace.queue.redis_queue import tell_of_job
-from headrace.settings import Settings
-from headrace.storage.store import Store
-from headrace.telemetry.provider import Telemetry
-from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import guess_device, hint_of
 from producers.capacity.speed_history import of_fleet
-from producers.commands.status import remember
-from producers.control.controller import Controller
-from producers.driver.follow import (
-    Interrupted,
-    conclude,
-    follow,
-    tell_if_ended_elsewhere,
-    write_report_if_able,
-)
+from producers.driver.drive import drive
 from producers.driver.job_setup import (
     local_workers,
     prepare_job,
@@ -32,9 +20,7 @@ from producers.driver.job_setup import (
     wait_for_input,
 )
 from producers.driver.traced import job_trace
-from producers.records.snapshot import take_snapshot
 from producers.terminal.context import (
-    Broker,
     err,
     needed_broker,
     out,
@@ -86,42 +72,6 @@ def submit_job(
     return ExitCode.OK
 
 
-def drive(
-    job: Job,
-    store: Store,
-    broker: Broker,
-    trace: JobTrace,
-    emitter: Telemetry,
-    *,
-    as_json: bool,
-    settings: Settings,
-) -> int:
-    """Reconcile and follow the job in this process to its end."""
-    started = time.time()
-    controller = Controller(
-        broker.client,
-        broker.sender,
-        on_finish=settings.on_finish,
-        emitter=emitter,
-        keep_traces=settings.traces,
-    )
-    try:
-        with trace("follow"):
-            now = follow(job, store, broker, controller, quiet=as_json)
-    except Interrupted:
-        err.print(
-            f"no longer following; with a controller running the job goes on: headrace watch {job.id}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-        return ExitCode.INTERRUPTED
-    finally:
-        controller.close()
-    tell_if_ended_elsewhere(job, store, controller)
-    remember(settings, job, now.state)
-    write_report_if_able(store, settings)
-    return conclude(now, store, as_json=as_json, seconds=time.time() - started)
-
-
 def _say(job: Job, is_new: bool, *, as_json: bool) -> None:
     if as_json:
         out.print_json(
@@ -143,12 +93,3 @@ def _say(job: Job, is_new: bool, *, as_json: bool) -> None:
         highlight=False,
         soft_wrap=True,
     )
-
-
-def already_over(job: Job, store: Store, *, as_json: bool) -> int | None:
-    """The exit code of a job that has ended before; None when there is something left to do."""
-    now = take_snapshot(store, job, None)
-    if now.finished_s is None:
-        return None
-    err.print("this job has ended already; nothing was computed", highlight=False)
-    return conclude(now, store, as_json=as_json, seconds=now.finished_s - now.submitted_s)

@@ -24,9 +24,10 @@ from headrace.storage.store import Store
 from headrace.storage.uri import normalise_uri
 from producers.local.broker_note import url_nearby
 from producers.records.job_registry import Registry, open_registry
-from schemas.errors import BrokerError, ConfigError, JobNotFound
+from schemas.errors import BrokerError, ConfigError, HeadraceError, JobNotFound
 from schemas.names import output_layout
 from schemas.records.job import Job, parse_job
+from schemas.records.manifest import JobState
 
 err = Console(stderr=True)
 out = Console()
@@ -117,3 +118,11 @@ def find_job(where: str, settings: Settings) -> tuple[Job, Store]:
     """
     known = registry_of(settings).find(where)
     return job_in(known.output if known is not None else where, settings)
+
+
+def remember(settings: Settings, job: Job, state: JobState) -> None:
+    """Note a job's state in the registry; a registry that is away costs a note, nothing else."""
+    try:
+        registry_of(settings).update(job.output, state)
+    except HeadraceError as error:
+        err.print(f"[yellow]warning:[/] the registry was not updated: {error}", highlight=False)

@@ -19,7 +19,7 @@ from headrace.storage.open import open_store
 from headrace.tasks.contract import Answers, Comparable
 from headrace.tasks.model_digest import folder_digest
 from headrace.tasks.registry import load_task
-from producers.commands.run import flags_of
+from producers.commands.resume import flags_of
 from producers.records.manifest import fold
 from producers.submission.create import create_job
 from producers.submission.precision import (
