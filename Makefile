@@ -136,8 +136,9 @@ chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, b
 	@HEADRACE_CHAOS=long $(PYTEST) tests/acceptance
 
 fuzz: $(VENV)/.dev  ## the parsers of whatever strangers may write, 5,000 examples each
-	@HEADRACE_FUZZ=5000 $(PYTEST) --timeout 3600 $(addprefix tests/unit/test_,envelope.py messages.py \
-		plan_file.py records.py thrift_footer.py source.py uris.py trace_file.py queue_view.py)
+	@HEADRACE_FUZZ=5000 $(PYTEST) --timeout 3600 $(addprefix tests/unit/,queue/test_envelope.py \
+		queue/test_redis_queue.py records output/test_plan_file.py formats pipeline/test_read.py \
+		storage/test_uri.py tracing/test_trace_file.py)
 
 audit: $(VENV)/.pip  ## known vulnerabilities in the pinned set
 	@$(BIN)/python -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit

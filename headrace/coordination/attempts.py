@@ -21,7 +21,7 @@ DEATHS = frozenset({"worker_lost", "timeout"})
 KILLS_TO_CONDEMN = 2
 PIECES = 4
 """Chosen: a death costs a new process and the model's load, a further small batch next to nothing.
-One row of 1,000 takes 7 deaths in quarters, 12 in halves (tests/unit/test_attempts.py)."""
+One row of 1,000 takes 7 deaths in quarters, 12 in halves (tests/unit/coordination/test_attempts.py)."""
 RETRY = "retry"
 """Cause of the record that `headrace retry --parked` writes: what came before parks no longer."""
 

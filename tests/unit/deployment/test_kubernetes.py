@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from schemas.errors import ExitCode
-from tests.unit.test_deploy import parse
+from tests.unit.deployment.test_deploy import parse
 from workers.fleet.supervisor import LEAVE_S
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = {"cpu": "cpu", "gpu": "gpu", "spot": "gpu"}
 """Each overlay, and the class of its workers."""

@@ -28,7 +28,7 @@ from headrace.queue.redis_connection import (
 )
 from schemas.errors import BrokerError
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def ping(url: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.queue.envelope import MAX_ENVELOPE_BYTES, why_refused
-from tests.unit.test_messages import GOOD, json_values
+from tests.unit.records.test_message import GOOD, json_values
 
 BARE = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 

@@ -17,7 +17,7 @@ from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import parse_manifest
 from tests.unit.fake_output import write_fake_output
-from tests.unit.test_expectation import job_of
+from tests.unit.report.test_estimate_vs_actual import job_of
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.span_cost import MODES, handling_ms
 
 LIMIT_S = 290  # seconds on a quiet machine; each contestant imports torch in a process of its own
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def _bench(results: Path, *flags: str) -> subprocess.CompletedProcess[str]:

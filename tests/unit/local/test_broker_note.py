@@ -7,7 +7,7 @@ from pathlib import Path
 from headrace.storage.local import LocalStore
 from producers.local.broker_note import told_nearby, url_nearby
 from tests.unit.fake_output import write_fake_output
-from tests.unit.test_expectation import job_of
+from tests.unit.report.test_estimate_vs_actual import job_of
 
 
 def test_the_note_leads_to_the_redis_while_the_job_is_driven_and_no_longer(tmp_path: Path) -> None:

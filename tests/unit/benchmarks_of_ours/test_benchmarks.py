@@ -1,4 +1,4 @@
-"""How the benchmarks count and judge; that they run is tests/integration/test_benchmarks.py."""
+"""How the benchmarks count and judge; that they run is tests/integration/benchmarks_of_ours/test_benchmarks.py."""
 
 from __future__ import annotations
 

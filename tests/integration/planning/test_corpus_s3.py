@@ -20,8 +20,8 @@ from producers.submission.prepare import Prepared
 from producers.verification.verify import verify
 from schemas.errors import InputNotFound, InputUnreadable, OutputConflict
 from tests.conftest import S3Server
+from tests.unit.models.test_reference import write_model
 from tests.unit.small_job import NOW_S, fake_settings, finish, prepare_small, score, write_input
-from tests.unit.test_model_ref import write_model
 
 
 class Bucket:

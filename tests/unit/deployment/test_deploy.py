@@ -19,7 +19,7 @@ from producers.scaling.metrics import METRICS as CONTROLLER_METRICS
 from schemas.names.telemetry import METRICS, prometheus_series
 from workers.cli import app as worker_app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 BIN = Path(sys.executable).parent
 

@@ -18,7 +18,7 @@ from schemas.records.manifest import (
     parse_manifest,
     parse_parked,
 )
-from tests.unit.test_messages import json_values
+from tests.unit.records.test_message import json_values
 
 JUNK = st.binary(max_size=300) | json_values.map(lambda v: json.dumps(v).encode())
 WHOLE = Manifest(

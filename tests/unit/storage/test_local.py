@@ -28,7 +28,7 @@ def run(code: str, *args: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", code, *args],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parent.parent.parent,
+        cwd=Path(__file__).parents[3],
         timeout=60,
     )
 
@@ -94,7 +94,7 @@ except DiskFull:
         [*own_mounts, sys.executable, "-c", code, str(tmp_path)],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parent.parent.parent,
+        cwd=Path(__file__).parents[3],
         timeout=60,
     )
     if "unshare" in done.stderr or "mount:" in done.stderr:
