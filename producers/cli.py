@@ -25,7 +25,7 @@ from producers.cli_options import (
 
 app = typer.Typer(
     name="headrace",
-    help="Batch inference over text: a corpus in, every row scored exactly once, Parquet out.",
+    help="Batch inference over text: every row of a corpus is scored exactly once, into Parquet.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,7 +43,7 @@ def run(
     *,
     flags: dict[str, Any],
 ) -> None:
-    """Score a corpus on this machine, from start to end, with workers of its own."""
+    """Score a corpus on this machine: start workers, run the job, stop the workers."""
     from producers.commands.early_start import run_from_cold
 
     raise typer.Exit(run_from_cold(inputs, output, {**flags, "broker_url": broker}, as_json=json))
@@ -60,7 +60,7 @@ def submit(
     *,
     flags: dict[str, Any],
 ) -> None:
-    """Queue a corpus for a fleet; prints the job's id. Without --wait a controller must run."""
+    """Queue a corpus for a fleet and print the job id. Needs a running controller, or --wait."""
     from producers.commands.submit import submit_job
 
     raise typer.Exit(
@@ -76,14 +76,14 @@ def plan(
     check_precision: Annotated[
         bool,
         typer.Option(
-            "--check-precision", help="compare --dtype with float32 on rows of the corpus"
+            "--check-precision", help="compare --dtype with float32 on a sample of the corpus"
         ),
     ] = False,
     json: Json = False,
     *,
     flags: dict[str, Any],
 ) -> None:
-    """Say what a job would do: files, rows, tokens, chunks, time. Queues nothing, writes nothing."""
+    """Estimate a job: files, rows, tokens, chunks, time. Queues nothing and writes nothing."""
     from producers.commands.plan import plan_job
 
     raise typer.Exit(plan_job(inputs, output, flags, as_json=json, with_precision=check_precision))
@@ -95,14 +95,14 @@ def status(
     workers: Annotated[
         bool,
         typer.Option(
-            "--workers", help="the workers instead: device, model, chunk in hand, last progress"
+            "--workers", help="list workers instead: device, model, current chunk, last progress"
         ),
     ] = False,
     broker: Broker = None,
     registry: Registry = None,
     json: Json = False,
 ) -> None:
-    """How a job stands: rows, chunks, errors, parked chunks; or what the workers do."""
+    """Show a job's progress: rows, chunks, errors, parked chunks. Or list the workers."""
     from producers.commands.status import list_jobs, list_workers, show_status
 
     flags = {"broker_url": broker, "registry": registry}
@@ -115,7 +115,7 @@ def status(
 
 @app.command("list")
 def list_(broker: Broker = None, registry: Registry = None, json: Json = False) -> None:
-    """The jobs the registry knows, newest first."""
+    """List the jobs in the registry, newest first."""
     from producers.commands.status import list_jobs
 
     raise typer.Exit(list_jobs({"broker_url": broker, "registry": registry}, as_json=json))
@@ -123,7 +123,7 @@ def list_(broker: Broker = None, registry: Registry = None, json: Json = False) 
 
 @app.command()
 def watch(where: Where, broker: Broker = None, registry: Registry = None) -> None:
-    """Follow a job submitted elsewhere until it ends."""
+    """Follow a running job until it ends."""
     from producers.commands.status import watch_job
 
     raise typer.Exit(watch_job(where, {"broker_url": broker, "registry": registry}))
@@ -131,7 +131,7 @@ def watch(where: Where, broker: Broker = None, registry: Registry = None) -> Non
 
 @app.command()
 def cancel(where: Where, broker: Broker = None, registry: Registry = None) -> None:
-    """Stop a job between two batches; what is committed stays, `resume` goes on from there."""
+    """Stop a job after the current batch. Committed parts stay; `resume` continues."""
     from producers.commands.cancel import cancel_job
 
     raise typer.Exit(cancel_job(where, {"broker_url": broker, "registry": registry}))
@@ -139,7 +139,7 @@ def cancel(where: Where, broker: Broker = None, registry: Registry = None) -> No
 
 @app.command()
 def pause(where: Where, broker: Broker = None, registry: Registry = None) -> None:
-    """Let a job rest between two batches until `resume`."""
+    """Pause a job after the current batch, until `resume`."""
     from producers.commands.cancel import pause_job
 
     raise typer.Exit(pause_job(where, {"broker_url": broker, "registry": registry}))
@@ -154,7 +154,7 @@ def resume(
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Go on with a job that was cancelled, paused or interrupted: only what is missing is computed."""
+    """Continue a cancelled, paused or interrupted job. Only missing chunks are computed."""
     from producers.commands.resume import resume_job
 
     flags = {"broker_url": broker, "workers": workers, "registry": registry}
@@ -164,10 +164,12 @@ def resume(
 @app.command()
 def retry(
     output: OutputAt,
-    parked: Annotated[bool, typer.Option("--parked", help="the chunks that were parked")] = False,
-    errors: Annotated[bool, typer.Option("--errors", help="the error rows, into --output")] = False,
+    parked: Annotated[bool, typer.Option("--parked", help="retry parked chunks")] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="retry error rows, into a new --output")
+    ] = False,
     new: Annotated[
-        str | None, typer.Option("--output", "-o", help="with --errors: where to")
+        str | None, typer.Option("--output", "-o", help="with --errors: the new output")
     ] = None,
     broker: Broker = None,
     workers: Workers = None,
@@ -175,9 +177,9 @@ def retry(
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Publish parked chunks again, or compute error rows again into another output.
+    """Retry parked chunks, or compute error rows again into another output.
 
-    Parts that are there are never replaced: with --errors the ok rows are copied to the new output.
+    Existing parts are never replaced. With --errors the ok rows are copied to the new output.
     """
     from producers.commands.resume import retry_errors, retry_parked
 
@@ -190,9 +192,11 @@ def retry(
 @app.command()
 def clean(
     output: OutputAt,
-    force: Annotated[bool, typer.Option("--force", help="nobody works on it, I am sure")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="clean even if the job has not ended")
+    ] = False,
 ) -> None:
-    """Remove what unfinished writes left in an output whose job has ended."""
+    """Remove temporary files of unfinished writes from the output of an ended job."""
     from producers.commands.cancel import clean_output
 
     raise typer.Exit(clean_output(output, {}, force=force))
@@ -200,7 +204,7 @@ def clean(
 
 @app.command()
 def verify(output: OutputAt, json: Json = False) -> None:
-    """Recount a job from its input and output alone: every row there once, in order, unchanged."""
+    """Check an output against its input: every row once, in order, unchanged."""
     from producers.commands.inspect import verify_output
 
     raise typer.Exit(verify_output(output, as_json=json))
@@ -209,11 +213,11 @@ def verify(output: OutputAt, json: Json = False) -> None:
 @app.command()
 def explain(
     output: OutputAt,
-    row_id: Annotated[str, typer.Option("--id", help="the row's id", show_default=False)],
-    jaeger: Annotated[str | None, typer.Option(help="a Jaeger's address, for links")] = None,
+    row_id: Annotated[str, typer.Option("--id", help="id of the row", show_default=False)],
+    jaeger: Annotated[str | None, typer.Option(help="Jaeger address, for links")] = None,
     json: Json = False,
 ) -> None:
-    """What happened to one row: part, chunk, attempts, stages, error, trace."""
+    """Explain one row: part, chunk, attempts, stages, error, trace."""
     from producers.commands.inspect import explain_row
 
     raise typer.Exit(explain_row(output, row_id, jaeger, as_json=json))
@@ -222,9 +226,11 @@ def explain(
 @app.command()
 def traces(
     output: OutputAt,
-    send: Annotated[str, typer.Option("--send", help="OTLP/HTTP, e.g. http://localhost:4318")],
+    send: Annotated[
+        str, typer.Option("--send", help="OTLP/HTTP address, e.g. http://localhost:4318")
+    ],
 ) -> None:
-    """Send the spans kept in an output to a collector, later, under the ids they have."""
+    """Send the spans stored in an output to a collector, with their original ids."""
     from producers.commands.inspect import send_to_collector
 
     raise typer.Exit(send_to_collector(output, send))
@@ -233,13 +239,15 @@ def traces(
 @app.command()
 def report(
     output: OutputAt,
-    to: Annotated[str | None, typer.Option(help="a file; default: report.html in it")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="file to write; default: report.html in the output")
+    ] = None,
     with_texts: Annotated[
-        bool, typer.Option("--with-texts", help="texts of error rows too")
+        bool, typer.Option("--with-texts", help="include the texts of error rows")
     ] = False,
-    jaeger: Annotated[str | None, typer.Option(help="a Jaeger's address, for links")] = None,
+    jaeger: Annotated[str | None, typer.Option(help="Jaeger address, for links")] = None,
 ) -> None:
-    """The job as one HTML page that opens from disk, with no network."""
+    """Write the job's report: one HTML page that needs no network."""
     from producers.commands.inspect import write_report
 
     raise typer.Exit(write_report(output, to, jaeger, with_texts=with_texts))
@@ -250,13 +258,15 @@ def controller(
     broker: Broker = None,
     registry: Registry = None,
     listen: Annotated[
-        str | None, typer.Option(help="HOST:PORT for health, /scale and /metrics")
+        str | None,
+        typer.Option(help="HOST:PORT where the controller serves health, /scale and /metrics"),
     ] = None,
     max_workers: Annotated[
-        int | None, typer.Option(help="most workers of a queue; default: what its hosts can hold")
+        int | None,
+        typer.Option(help="maximum workers per queue; default: as many as its hosts have slots"),
     ] = None,
 ) -> None:
-    """Reconcile and finish jobs submitted without --wait; runs until SIGTERM."""
+    """Run the controller: publish, track and finish submitted jobs, until SIGTERM."""
     from producers.commands.controller import run_controller
 
     flags = {"broker_url": broker, "registry": registry, "listen": listen}
@@ -265,7 +275,7 @@ def controller(
 
 @app.command()
 def doctor(output: AnyOutput = None, broker: Broker = None, json: Json = False) -> None:
-    """Versions, broker, devices, store, and where packages were loaded from; secrets masked."""
+    """Check this installation: versions, broker, devices, store, packages. Secrets are masked."""
     from producers.commands.inspect import run_doctor
 
     raise typer.Exit(run_doctor(output, {"broker_url": broker}, as_json=json))
@@ -273,7 +283,7 @@ def doctor(output: AnyOutput = None, broker: Broker = None, json: Json = False) 
 
 @app.command()
 def demo(folder: Folder = None, workers: Workers = None) -> None:
-    """A corpus of 20,000 reviews, a small classifier trained here, and the real job on both."""
+    """Run a demo: make 20,000 reviews, train a small classifier, score them."""
     from producers.commands.demo import run_demo
 
     raise typer.Exit(run_demo(folder, workers))

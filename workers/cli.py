@@ -12,7 +12,7 @@ from headrace.process.fast_imports import importing
 
 app = typer.Typer(
     name="headrace-worker",
-    help="Serve a queue: tokenize, run batched inference, write parts.",
+    help="Serve a queue: tokenize text, run batched inference, write parts.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -20,22 +20,31 @@ app = typer.Typer(
 )
 
 Broker = Annotated[
-    str | None, typer.Option("--broker", help="Redis: redis://, rediss:// or redis+socket://")
+    str | None, typer.Option("--broker", help="Redis URL: redis://, rediss:// or redis+socket://")
 ]
 
 
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda, or a list such as cuda:0,cuda:1")
 ]
-Queue = Annotated[str | None, typer.Option(help="the queue to serve")]
-Threads = Annotated[int | None, typer.Option(help="threads of one CPU worker")]
-Grace = Annotated[float | None, typer.Option(help="how long a drain may finish the chunk in hand")]
-Lease = Annotated[float | None, typer.Option(help="life of a lease without a heartbeat")]
-Health = Annotated[
-    str | None, typer.Option(help="HOST:PORT for /livez, /readyz, /status and /metrics")
+Queue = Annotated[str | None, typer.Option(help="queue to serve")]
+Threads = Annotated[int | None, typer.Option(help="threads per CPU worker")]
+Grace = Annotated[
+    float | None, typer.Option(help="time a worker may take to finish its chunk after SIGTERM")
 ]
-LogFormat = Annotated[str | None, typer.Option(help="auto, json or text")]
-LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error")]
+Lease = Annotated[
+    float | None, typer.Option(help="time after which a lease without a heartbeat expires")
+]
+Health = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT where the fleet serves /livez, /readyz, /status and /metrics"),
+]
+LogFormat = Annotated[
+    str | None, typer.Option(help="auto, json or text; auto: text at a terminal, json elsewhere")
+]
+LogLevel = Annotated[
+    str | None, typer.Option(help="lowest level to log: debug, info, warning or error")
+]
 
 
 @app.command()
@@ -44,7 +53,10 @@ def start(
     device: Device = None,
     queue: Queue = None,
     workers: Annotated[
-        int | None, typer.Option(help="worker processes; default: one a GPU, or one a core")
+        int | None,
+        typer.Option(
+            help="worker processes on this machine; default: one per GPU, or one per core"
+        ),
     ] = None,
     threads: Threads = None,
     grace_s: Grace = None,
@@ -53,7 +65,7 @@ def start(
     log_format: LogFormat = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Serve a queue with one process a device until SIGTERM, which drains."""
+    """Serve a queue with one process per device. SIGTERM drains and stops it."""
     with importing():
         from workers.fleet.start import start_fleet
 
@@ -76,15 +88,20 @@ def start(
 def fleet(
     broker: Broker = None,
     controller: Annotated[
-        str | None, typer.Option(help="who says how many workers, e.g. http://host:8080")
+        str | None,
+        typer.Option(help="controller that sets the number of workers, e.g. http://host:8080"),
     ] = None,
-    least: Annotated[int | None, typer.Option("--min", help="workers that stay; default 0")] = None,
+    least: Annotated[
+        int | None, typer.Option("--min", help="minimum workers, kept even without work; default 0")
+    ] = None,
     most: Annotated[
-        str | None, typer.Option("--max", help="workers at most; auto: one a GPU, or one a core")
+        str | None,
+        typer.Option("--max", help="maximum workers; auto: one per GPU, or one per core"),
     ] = None,
     device: Device = None,
     queue: Annotated[
-        list[str] | None, typer.Option(help="a queue to serve; several: workers move between them")
+        list[str] | None,
+        typer.Option(help="queue to serve; repeat it for several, workers move between them"),
     ] = None,
     threads: Threads = None,
     grace_s: Grace = None,
@@ -93,7 +110,7 @@ def fleet(
     log_format: LogFormat = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Serve a queue with as many of this host's devices as the controller wants."""
+    """Serve a queue with as many workers as the controller asks for."""
     with importing():
         from workers.fleet.start import start_fleet
 
@@ -120,9 +137,9 @@ def check_precision(
     threads: Threads = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Compare a precision with float32 on rows from standard input, for headrace's own commands.
+    """Compare a precision with float32 on rows from standard input; used by headrace itself.
 
-    People ask with headrace plan --check-precision.
+    To run the check by hand, use headrace plan --check-precision.
     """
     from workers.precision.check import become_the_check
 
