@@ -134,7 +134,7 @@ def handling_ms(stack: ExitStack, chunks: int = 300) -> dict[str, float]:
     from headrace.settings import load_settings
     from headrace.storage.local import LocalStore
     from headrace.telemetry.provider import start_telemetry
-    from headrace.tracing.chunk_trace import ChunkObservation
+    from headrace.tracing.chunk_trace import ChunkTrace
     from headrace.tracing.trace_file import spans_to_parquet
     from schemas.names.telemetry import STAGES
 
@@ -151,7 +151,7 @@ def handling_ms(stack: ExitStack, chunks: int = 300) -> dict[str, float]:
             telemetry = start_telemetry("headrace-worker", load_settings(), worker=mode)
         began = time.process_time()
         for chunk in range(chunks):
-            observe = ChunkObservation(telemetry, job="a" * 16, chunk=chunk, attempt=f"x{chunk}")
+            observe = ChunkTrace(telemetry, job="a" * 16, chunk=chunk, attempt=f"x{chunk}")
             for stage in STAGES:
                 for _ in range(20 if stage in ("forward", "decode") else 1):  # 20 batches
                     with observe(stage, rows=10, tokens=100):

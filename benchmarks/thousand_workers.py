@@ -29,7 +29,7 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
-from headrace.coordination.live_workers import sign_presence
+from headrace.coordination.live_workers import heartbeat
 from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
@@ -266,7 +266,7 @@ def measure(told: argparse.Namespace, url: str, job: FakeJob) -> None:
     process = context.Process(target=control, args=(url, job, port, stop, tell))
     client = connect(url, name="measure")
     for n in range(told.workers):
-        sign_presence(client, f"w{n}", {"queue": "default"})
+        heartbeat(client, f"w{n}", {"queue": "default"})
     process.start()
     while client.llen(redis_keys.QUEUE_PREFIX + "default") < told.workers:
         time.sleep(0.05)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.process.entrypoint import open_door
+from headrace.process.entrypoint import run_cli
 from producers.cli_options import (
     AnyJob,
     AnyOutput,
@@ -291,4 +291,4 @@ def demo(folder: Folder = None, workers: Workers = None) -> None:
 
 def main() -> None:
     """What the console script calls."""
-    open_door(app)
+    run_cli(app)

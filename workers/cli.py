@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.process.entrypoint import open_door
-from headrace.process.fast_imports import importing
+from headrace.process.entrypoint import run_cli
+from headrace.process.fast_imports import fast_imports
 
 app = typer.Typer(
     name="headrace-worker",
@@ -66,7 +66,7 @@ def start(
     log_level: LogLevel = None,
 ) -> None:
     """Serve a queue with one process per device. SIGTERM drains and stops it."""
-    with importing():
+    with fast_imports():
         from workers.fleet.start import start_fleet
 
     flags: dict[str, Any] = {
@@ -111,7 +111,7 @@ def fleet(
     log_level: LogLevel = None,
 ) -> None:
     """Serve a queue with as many workers as the controller asks for."""
-    with importing():
+    with fast_imports():
         from workers.fleet.start import start_fleet
 
     flags: dict[str, Any] = {
@@ -156,4 +156,4 @@ def train_demo(corpus: Path, folder: Path) -> None:
 
 def main() -> None:
     """What the console script calls."""
-    open_door(app)
+    run_cli(app)

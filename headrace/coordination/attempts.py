@@ -27,7 +27,7 @@ RETRY = "retry"
 
 
 @dataclass(frozen=True, slots=True)
-class Suspicion:
+class SuspectRows:
     """What the records of a chunk say about its rows."""
 
     groups: tuple[tuple[int, ...], ...] = ()
@@ -49,7 +49,7 @@ class Decision:
     message: str = ""
 
 
-def suspicion(attempts: Sequence[Attempt], rows: int) -> Suspicion:
+def suspect_rows(attempts: Sequence[Attempt], rows: int) -> SuspectRows:
     """Fold the records of a chunk of that many rows."""
     kills: dict[int, list[str]] = {}
     sets: set[frozenset[int]] = set()
@@ -63,7 +63,7 @@ def suspicion(attempts: Sequence[Attempt], rows: int) -> Suspicion:
     condemned = {
         row: causes[-1] for row, causes in kills.items() if len(causes) >= KILLS_TO_CONDEMN
     }
-    return Suspicion(_groups(sets, condemned.keys()), condemned)
+    return SuspectRows(_groups(sets, condemned.keys()), condemned)
 
 
 def _sets_of(attempt: Attempt, rows: int) -> list[frozenset[int]]:
@@ -94,7 +94,9 @@ def _groups(
     return (*wide, *narrow)
 
 
-def decide(attempts: Sequence[Attempt], rows: int, max_attempts: int, jitter: float) -> Decision:
+def retry_decision(
+    attempts: Sequence[Attempt], rows: int, max_attempts: int, jitter: float
+) -> Decision:
     """Whether a chunk with these failed attempts is tried again; `jitter` is between 0 and 1.
 
     A death that narrows the search is progress. Past `max_attempts` failures in a row without

@@ -35,7 +35,7 @@ return 1
 """
 
 
-def begin_counting(
+def reset_counters(
     client: Any, job: str, epoch: str, facts: Mapping[str, Any], *, anew: bool = False
 ) -> None:
     """Take over the counters of the job, or begin at zero where Redis does not know it.
@@ -66,7 +66,7 @@ def counted(client: Any, job: str) -> set[int]:
     return set(found)
 
 
-def tell(client: Any, job: str, receipt: Receipt) -> None:
+def count_committed_chunk(client: Any, job: str, receipt: Receipt) -> None:
     """A worker's word: count its chunk, if it is not counted yet, and leave the receipt."""
     _each(client, job, [(receipt, receipt.model_dump_json().encode())])
 

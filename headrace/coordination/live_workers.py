@@ -17,7 +17,7 @@ SEEN_S = 15.0  # three signs of an idle worker; past it a worker counts as gone
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSeen:
+class LiveWorker:
     """One worker; times in seconds since the epoch."""
 
     name: str
@@ -46,7 +46,7 @@ class WorkerSeen:
         return asdict(self)
 
 
-def read_workers(client: Any, now_s: float, within_s: float = SEEN_S) -> Iterator[WorkerSeen]:
+def read_workers(client: Any, now_s: float, within_s: float = SEEN_S) -> Iterator[LiveWorker]:
     """Workers seen within that time, by name. Raises redis-py's own errors."""
     names = sorted(
         n.decode() for n in client.zrangebyscore(redis_keys.WORKERS, now_s - within_s, "+inf")
@@ -59,9 +59,9 @@ def read_workers(client: Any, now_s: float, within_s: float = SEEN_S) -> Iterato
             yield _worker(name, {k.decode(): v.decode(errors="replace") for k, v in raw.items()})
 
 
-def _worker(name: str, told: dict[str, str]) -> WorkerSeen:
+def _worker(name: str, told: dict[str, str]) -> LiveWorker:
     job, chunks = _hand(told.get("hand", ""))
-    return WorkerSeen(
+    return LiveWorker(
         name=name,
         queue=told.get("queue", ""),
         device=told.get("device", ""),
@@ -86,7 +86,7 @@ def _hand(text: str) -> tuple[str, tuple[int, ...]]:
         return "", ()
 
 
-def sign_presence(client: Any, worker: str, facts: dict[str, str]) -> None:
+def heartbeat(client: Any, worker: str, facts: dict[str, str]) -> None:
     """Say that the worker lives; a Redis that is away hears it the next time."""
     now = time.time()
     try:

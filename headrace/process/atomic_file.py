@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 
-def put_in_place(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write the file, with its folder; whoever reads meanwhile sees the old one or the new.
 
     Not synced: what a cache loses is found again.

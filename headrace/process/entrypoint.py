@@ -8,7 +8,7 @@ from collections.abc import Callable
 from schemas.errors import ExitCode, HeadraceError
 
 
-def open_door(app: Callable[[], object]) -> None:
+def run_cli(app: Callable[[], object]) -> None:
     """Run the command line; ends the process where something is wrong."""
     try:
         app()

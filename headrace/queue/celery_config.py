@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from headrace.queue.rabbitmq_ledger import Ledger
+from headrace.queue.rabbitmq_ledger import Outbox
 from headrace.queue.redis_connection import (
     ANSWER_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
@@ -103,14 +103,14 @@ def make_sender(redis_url: str, queue_url: str | None = None) -> Any:
     return app
 
 
-def ledger_of(app: Any) -> Ledger | None:
+def ledger_of(app: Any) -> Outbox | None:
     """Where the app's messages are noted; None where the queue itself can be read."""
     url = app.conf.get(LEDGER)
     if url is None:
         return None
     if not hasattr(app, "headrace_ledger"):
-        app.headrace_ledger = Ledger(connect(url, name="headrace-ledger"))
-    ledger: Ledger = app.headrace_ledger
+        app.headrace_ledger = Outbox(connect(url, name="headrace-ledger"))
+    ledger: Outbox = app.headrace_ledger
     return ledger
 
 

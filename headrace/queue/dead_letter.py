@@ -11,7 +11,7 @@ from schemas.names import redis_keys
 KEPT = 1_000  # chosen: enough to see what somebody sends, little enough for Redis
 
 
-def put_aside(client: Any, body: Any, why: str) -> None:
+def dead_letter(client: Any, body: Any, why: str) -> None:
     """Keep the message, cut short. Raises redis-py's own errors."""
     kept = json.dumps({"at_s": time.time(), "why": why, "body": body}, default=repr)[:4096]
     pipe = client.pipeline()

@@ -30,7 +30,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class Outbox:
     """The entries of all queues; safe for threads. Errors are redis-py's own."""
 
     client: Any

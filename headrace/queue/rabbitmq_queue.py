@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.process.logs import get_logger
 from headrace.queue.celery_config import ledger_of
-from headrace.queue.rabbitmq_ledger import Ledger
+from headrace.queue.rabbitmq_ledger import Outbox
 from headrace.queue.redis_queue import (
     FRESH_S,
     ListedQueue,
@@ -26,7 +26,7 @@ COUNT_S = 5.0  # chosen: how often RabbitMQ is asked for its depth while an entr
 class LedgerQueue:
     """The waiting messages of RabbitMQ's queues. Not for threads."""
 
-    ledger: Ledger
+    ledger: Outbox
     app: Any
     fresh_s: float = FRESH_S
     """How old an entry must be before an empty queue speaks against it."""

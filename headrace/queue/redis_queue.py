@@ -37,8 +37,8 @@ class ListedQueue:
     def read(self, queue: str) -> QueueView:
         return read_queue(self.client, queue)
 
-    def take_back(self, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
-        return take_back(self.client, queue, jobs)
+    def withdraw_messages(self, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
+        return withdraw_messages(self.client, queue, jobs)
 
     def purge(self, queue: str, job: str) -> int:
         return purge(self.client, queue, job)
@@ -65,7 +65,7 @@ def keep_alive(client: Any, queue: str) -> None:
     pipe.execute()
 
 
-def tell_of_job(client: Any, key: str, output: str) -> None:
+def announce_job(client: Any, key: str, output: str) -> None:
     """Put a job where controllers look."""
     pipe = client.pipeline(transaction=False)
     pipe.hset(redis_keys.JOBS, key, output)
@@ -84,7 +84,7 @@ def purge(client: Any, queue: str, job: str) -> int:
     return gone
 
 
-def take_back(client: Any, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
+def withdraw_messages(client: Any, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
     """Take the waiting messages of these jobs out of the queue; returns those that we really got."""
     key = redis_keys.QUEUE_PREFIX + queue
     found: list[ScoreChunk] = []

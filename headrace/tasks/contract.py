@@ -105,7 +105,7 @@ class Task(Protocol):
 
 
 @runtime_checkable
-class Probed(Protocol):
+class SupportsBudgetSearch(Protocol):
     """What a task may have beside its verbs: a budget found by trying, and kept for the next start."""
 
     def probe_batch(self, tokens: int, row_tokens: int | None) -> Encodings:
@@ -119,7 +119,7 @@ class Probed(Protocol):
 
 
 @runtime_checkable
-class Launching(Protocol):
+class SupportsAsyncForward(Protocol):
     """What a task on a device with a queue of its own may have beside its verbs."""
 
     def launch(self, batch: Encodings) -> Callable[[], Any]:
@@ -133,7 +133,7 @@ class Launching(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ComparableOutput:
     """A task's numbers, float32 `[n, width]`, one line for each row or token.
 
     `labels`: scores of labels of which the largest wins; `independent`: scores of labels that
@@ -147,8 +147,8 @@ class Answers:
 
 
 @runtime_checkable
-class Comparable(Protocol):
+class SupportsComparison(Protocol):
     """A further verb, for tasks whose precision can be checked against float32."""
 
-    def answers(self, batch: Encodings, output: Any) -> Answers:
+    def answers(self, batch: Encodings, output: Any) -> ComparableOutput:
         """What `forward` gave for the batch, as numbers to be compared."""

@@ -62,7 +62,7 @@ class Emitter(Protocol):
         """A context in which logs carry these ids."""
 
 
-class ChunkObservation:
+class ChunkTrace:
     """Call it as `observe(stage, **counters)` from any thread; `finish` it once.
 
     As a context, logs written within carry its ids, and an exception that leaves it finishes it.

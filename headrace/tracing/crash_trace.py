@@ -11,7 +11,7 @@ from headrace.coordination.attempts import record_attempt
 from headrace.coordination.leases import Mark
 from headrace.process.logs import get_logger
 from headrace.storage.store import Store
-from headrace.tracing.chunk_trace import ChunkObservation, Emitter
+from headrace.tracing.chunk_trace import ChunkTrace, Emitter
 from headrace.tracing.spans import safe_message, traceparent
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
 from schemas.errors import HeadraceError
@@ -22,7 +22,7 @@ from schemas.records.manifest import Attempt
 log = get_logger(__name__)
 
 
-def record_death(
+def record_crash(
     job: Job, store: Store, death: Attempt, mark: Mark, emitter: Emitter, *, keep: bool = True
 ) -> Attempt:
     """Record the attempt; whoever is first to do so sends its span too, and keeps it.
@@ -31,7 +31,7 @@ def record_death(
     """
     recorded = record_attempt(store, death)
     if (recorded.seen_by, recorded.at_s) == (death.seen_by, death.at_s):
-        spans = spans_of_death(job, recorded, mark, emitter)
+        spans = spans_of_crash(job, recorded, mark, emitter)
         if keep:
             _keep(job, store, recorded, spans)
     return recorded
@@ -46,11 +46,11 @@ def _keep(job: Job, store: Store, attempt: Attempt, spans: list[SpanRow]) -> Non
         )
 
 
-def spans_of_death(job: Job, attempt: Attempt, mark: Mark, emitter: Emitter) -> list[SpanRow]:
+def spans_of_crash(job: Job, attempt: Attempt, mark: Mark, emitter: Emitter) -> list[SpanRow]:
     """One span `process {queue}` with the outcome `worker_lost`."""
     parent = traceparent(job.trace_id, job.span_id) if job.trace_id and job.span_id else None
     begun_s = mark.begun_s or mark.since_s or attempt.at_s
-    observe = ChunkObservation(
+    observe = ChunkTrace(
         emitter,
         job=job.id,
         chunk=attempt.chunk,

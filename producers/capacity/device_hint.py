@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from headrace.coordination.live_workers import WorkerSeen
+from headrace.coordination.live_workers import LiveWorker
 from headrace.process.nvidia_smi import ask_nvidia_smi
 
 BF16_CAPABILITY = 8.0
@@ -67,7 +67,7 @@ def parse_gpus(text: str | None) -> list[tuple[str, float]]:
     return found
 
 
-def hint_of(workers: Iterable[WorkerSeen]) -> DeviceHint | None:
+def hint_of(workers: Iterable[LiveWorker]) -> DeviceHint | None:
     """The kind of device a fleet has; None where there is no worker to tell.
 
     A fleet of both kinds is taken for CPUs: what they can do, the others can.

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from headrace.process.atomic_file import put_in_place
+from headrace.process.atomic_file import write_atomically
 from producers.capacity.measured_speed import MEASURED_S
 from schemas.names import redis_keys
 from schemas.records.job import Job, Spec
@@ -74,4 +74,4 @@ def _read(folder: Path) -> dict[str, float]:
 
 
 def _write(folder: Path, known: Mapping[str, float]) -> None:
-    put_in_place(_file(folder), json.dumps(known, indent=1))
+    write_atomically(_file(folder), json.dumps(known, indent=1))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headrace.process.fast_imports import importing
+from headrace.process.fast_imports import fast_imports
 from headrace.settings import (
     load_settings,
 )
@@ -25,7 +25,7 @@ def run_from_cold(
         settings = load_settings(**flags)
         if settings.wait_for is None and _is_new(output):
             here.start(settings)
-        with importing():
+        with fast_imports():
             from producers.commands.run import run_job
 
         return run_job(inputs, output, flags, as_json=as_json, here=here)

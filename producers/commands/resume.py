@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.process.numbers import plural
-from headrace.queue.redis_queue import tell_of_job
+from headrace.queue.redis_queue import announce_job
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from headrace.tasks.catalog import PARAMS, WITHOUT_MODEL
@@ -137,7 +137,7 @@ def _on_fleet_or_here(
         return drive_here(job, store, settings, trace, telemetry, time.time(), as_json=as_json)
     broker = broker_of(settings.broker_url.get_secret_value(), settings, warn=True)
     broker.client.hdel(redis_keys.job(job.key), "cancelled", "paused", "epoch")
-    tell_of_job(broker.client, job.key, job.output)
+    announce_job(broker.client, job.key, job.output)
     if wait or not broker.client.exists(redis_keys.CONTROLLER):
         return drive(job, store, broker, trace, telemetry, as_json=as_json, settings=settings)
     err.print(f"handed to the controller: headrace watch {job.id}", highlight=False)

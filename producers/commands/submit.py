@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.coordination.live_workers import read_workers
-from headrace.queue.redis_queue import tell_of_job
+from headrace.queue.redis_queue import announce_job
 from producers.capacity.device_hint import guess_device, hint_of
 from producers.capacity.speed_history import of_fleet
 from producers.driver.drive import drive
@@ -58,7 +58,7 @@ def submit_job(
             prepared = prepare_job(settings, inputs, output, workers, hint_of(seen))
             speed = of_fleet(broker.client, settings.queue, prepared.spec)
             job, store, is_new = store_job(settings, prepared, trace, workers, speed)
-        tell_of_job(broker.client, job.key, job.output)
+        announce_job(broker.client, job.key, job.output)
         if not (wait and as_json):  # then the end of the job is the one object
             _say(job, is_new, as_json=as_json)
         if wait:

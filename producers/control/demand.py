@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from headrace.coordination.live_workers import WorkerSeen, read_workers
+from headrace.coordination.live_workers import LiveWorker, read_workers
 from producers.capacity.measured_speed import Speed
 from producers.control.dispatch_window import LOAD_S, Claim
 from producers.control.reconcile import DONE, Following
@@ -47,7 +47,7 @@ class Teller:
     others: dict[str, JobFacts] = field(default_factory=dict)
     """The same of jobs that other controllers follow, as they told of late."""
     _at_s: float = 0.0
-    _workers: tuple[WorkerSeen, ...] = ()
+    _workers: tuple[LiveWorker, ...] = ()
     _workers_s: float = 0.0
     _watched: dict[str, _Watched] = field(default_factory=dict)
 
@@ -81,7 +81,7 @@ class Teller:
         told = read_jobs(self.client, now, OTHERS_S)
         self.others = {key: facts for key, facts in told.items() if key not in self.facts}
 
-    def workers(self, now_s: float) -> tuple[WorkerSeen, ...]:
+    def workers(self, now_s: float) -> tuple[LiveWorker, ...]:
         """The live workers, read about once a second: each is a hash of its own in Redis."""
         if not 0 <= now_s - self._workers_s < TELL_S:
             self._workers, self._workers_s = tuple(read_workers(self.client, now_s)), now_s

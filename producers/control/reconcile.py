@@ -18,22 +18,22 @@ import numpy as np
 from headrace.coordination.attempts import (
     DEATHS,
     attempt_of_death,
-    decide,
     read_attempts,
+    retry_decision,
 )
 from headrace.coordination.job_counters import (
-    begin_counting,
     count_in,
     counted,
+    reset_counters,
 )
 from headrace.coordination.leases import LeaseBook
 from headrace.output.plan_file import PlanTable
 from headrace.process.logs import get_logger
-from headrace.queue.redis_queue import QueueView, tell_of_job
+from headrace.queue.redis_queue import QueueView, announce_job
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
-from headrace.tracing.crash_trace import record_death
+from headrace.tracing.crash_trace import record_crash
 from producers.control.dispatch_window import Claim
 from producers.records.receipts import ReceiptBook, parts_of
 from schemas.names import output_layout, redis_keys
@@ -170,7 +170,7 @@ class Following:
                 else:
                     death = attempt_of_death(chunk, mark, time.time(), self.controller)
                     if death is not None:
-                        record_death(
+                        record_crash(
                             self.job, self.store, death, mark, self.emitter, keep=self.keep_traces
                         )
                         self._alone.add(chunk)
@@ -212,7 +212,7 @@ class Following:
         if any(a.cause in DEATHS for a in attempts):
             self._alone.add(chunk)
         rows = self.plan.chunk(chunk).rows
-        decision = decide(attempts, rows, self.job.options.max_attempts, random.random())
+        decision = retry_decision(attempts, rows, self.job.options.max_attempts, random.random())
         if decision.parked is None:
             self.state[chunk] = NEW
             self._not_before[chunk] = time.monotonic() + decision.wait_s
@@ -325,7 +325,7 @@ class Following:
         """Put into Redis what workers and watchers read there; each part is counted once."""
         key = redis_keys.job(self.job.key)
         self.client.hdel(key, "refused", "refused_why")
-        begin_counting(self.client, self.job.key, self.controller, self._facts())
+        reset_counters(self.client, self.job.key, self.controller, self._facts())
         told, done = counted(self.client, self.job.key), set(self.done_chunks())
         gone = []
         for chunk in sorted(told - done):  # committed since the listing, or of an earlier life
@@ -337,7 +337,7 @@ class Following:
             self._count_anew(gone)
         else:
             self._count(sorted(done - told))
-        tell_of_job(self.client, self.job.key, self.job.output)
+        announce_job(self.client, self.job.key, self.job.output)
 
     def _facts(self) -> dict[str, Any]:
         return {"output": self.job.output, "chunks": self.job.chunks, "rows": self.job.rows}
@@ -350,7 +350,7 @@ class Following:
     def _count_anew(self, gone: Sequence[int]) -> None:
         """The same for all parts there are, since these were counted and are there no more."""
         self.book.forget(gone)
-        begin_counting(self.client, self.job.key, self.controller, self._facts(), anew=True)
+        reset_counters(self.client, self.job.key, self.controller, self._facts(), anew=True)
         self._count(self.done_chunks())
 
     def done_chunks(self) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from headrace.process.fast_imports import importing
+from headrace.process.fast_imports import fast_imports
 from headrace.process.logs import get_logger
 from headrace.settings import Settings
 from headrace.storage.store import Store
@@ -151,7 +151,7 @@ def write_report_if_able(store: Store, settings: Settings) -> None:
 
 def load_report() -> None:
     """Import what a report is made with, where it is installed: half a second."""
-    with contextlib.suppress(ImportError), importing():
+    with contextlib.suppress(ImportError), fast_imports():
         import jinja2  # noqa: F401
         import matplotlib.backends.backend_svg
         import matplotlib.figure  # noqa: F401

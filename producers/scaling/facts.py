@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from headrace.coordination.live_workers import WorkerSeen, read_workers
+from headrace.coordination.live_workers import LiveWorker, read_workers
 from producers.scaling.decision import (
     CHUNK_S,
     Demand,
@@ -75,7 +75,7 @@ class Facts:
     """Everything a decision needs, at one moment."""
 
     jobs: tuple[JobFacts, ...]
-    workers: tuple[WorkerSeen, ...]
+    workers: tuple[LiveWorker, ...]
 
     def demands(self, queue: str) -> list[Demand]:
         return [j.demand for j in self.jobs if j.queue == queue]

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from headrace.process.atomic_file import put_in_place
+from headrace.process.atomic_file import write_atomically
 from headrace.queue.embedded_redis import die_with
 from headrace.settings import (
     Settings,
@@ -168,7 +168,7 @@ def _remembered(file: Path) -> Agreement | None:
 def _remember(file: Path, found: Agreement) -> None:
     """Keep it, and let the oldest go; a cache that cannot be written costs the next check."""
     with suppress(OSError):
-        put_in_place(file, found.model_dump_json())
+        write_atomically(file, found.model_dump_json())
         kept = sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for old in kept[:-KEPT]:
             old.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from headrace.storage.local import LocalStore
 from headrace.telemetry.provider import Telemetry
-from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.chunk_trace import ChunkTrace
 from headrace.tracing.job_trace import JobTrace
 from headrace.tracing.stages import Clock
 from headrace.tracing.trace_file import spans_to_parquet
@@ -129,8 +129,8 @@ def write_fake_output(
     return store
 
 
-def _observation(job: Job, chunk: int, worker: str, hands: Hands, number: int) -> ChunkObservation:
-    return ChunkObservation(
+def _observation(job: Job, chunk: int, worker: str, hands: Hands, number: int) -> ChunkTrace:
+    return ChunkTrace(
         WORKER,
         job=job.id,
         chunk=chunk,

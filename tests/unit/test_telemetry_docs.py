@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from headrace.telemetry.provider import Telemetry
-from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.chunk_trace import ChunkTrace
 from headrace.tracing.trace_file import (
     COLUMNS,
     TRACES,
@@ -81,7 +81,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
     (folder / "_traces").mkdir()
     for number, (chunk, outcome) in enumerate([(0, "ok"), (1, "error"), (1, "ok"), (2, "ok")]):
-        observe = ChunkObservation(
+        observe = ChunkTrace(
             Telemetry(), job="a" * 16, chunk=chunk, attempt=f"t{number}", worker=f"w{chunk}",
             device="cpu", attempt_number=1 + (number == 2),
         )  # fmt: skip

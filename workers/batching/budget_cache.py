@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from headrace.process.atomic_file import put_in_place
+from headrace.process.atomic_file import write_atomically
 from headrace.process.logs import get_logger
-from headrace.tasks.contract import Probed, Task
+from headrace.tasks.contract import SupportsBudgetSearch, Task
 from schemas.records.job import Job
 from schemas.versions import versions
 from workers.batching.budget_search import (
@@ -74,7 +74,7 @@ class BudgetBook:
         self._now_s = now_s
         self._path: Path | None = None
         self._known = Known()
-        if isinstance(task, Probed):
+        if isinstance(task, SupportsBudgetSearch):
             key = json.dumps({**facts, **task.budget_facts()}, sort_keys=True)
             self._key = key
             self._path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
@@ -103,7 +103,7 @@ class BudgetBook:
 
     def _search(self) -> None:
         task = self._task
-        if not isinstance(task, Probed):
+        if not isinstance(task, SupportsBudgetSearch):
             self._known = replace(self._known, tokens=task.default_batch_tokens())
             return
         failed = self._known.failed_at
@@ -143,7 +143,7 @@ class BudgetBook:
             return
         text = json.dumps({"key": self._key, "at_s": self._now_s(), **asdict(known)})
         try:
-            put_in_place(self._path, text)
+            write_atomically(self._path, text)
         except OSError as error:  # a read-only home: it is found again at the next start
             log.warning("budget.not_kept", error_type=type(error).__name__)
 
@@ -151,7 +151,7 @@ class BudgetBook:
 class _Probe:
     """Runs made-up batches and times them."""
 
-    def __init__(self, task: Task, probed: Probed, device: str) -> None:
+    def __init__(self, task: Task, probed: SupportsBudgetSearch, device: str) -> None:
         self.failure: str | None = None
         """Class of an error that is not out-of-memory; None: there was none."""
         self._task = task

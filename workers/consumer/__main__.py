@@ -12,7 +12,7 @@ import signal
 import sys
 import warnings
 
-from headrace.process.fast_imports import importing
+from headrace.process.fast_imports import fast_imports
 from headrace.settings import load_settings
 
 PARENT = "--parent="
@@ -26,7 +26,7 @@ def main() -> None:
     _keep_to(
         [a for a in sys.argv[1:] if a not in words]
     )  # before anything counts the cores to size its pool of threads
-    with importing():
+    with fast_imports():
         from celery.platforms import SecurityWarning
 
         from workers.consumer.app import serve

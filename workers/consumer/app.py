@@ -17,8 +17,8 @@ from typing import Any
 import redis
 from celery import Celery, shared_task, signals
 
-from headrace.coordination.live_workers import PRESENCE_S, sign_presence
-from headrace.process.fast_imports import importing
+from headrace.coordination.live_workers import PRESENCE_S, heartbeat
+from headrace.process.fast_imports import fast_imports
 from headrace.process.logs import configure_logging, get_logger
 from headrace.queue.celery_config import config_for, ledger_of
 from headrace.queue.redis_connection import connect
@@ -124,7 +124,7 @@ def _child_begins(**_: Any) -> None:
 
     Celery gives a child two minutes until it answers, which torch on a slow disk may well take.
     """
-    with importing():
+    with fast_imports():
         import workers.execution.handler  # noqa: F401
         from workers.devices.device import device_inside
         from workers.engines.packed.kernels import warm_up
@@ -169,8 +169,8 @@ def _watch_child(sender: Any = None, **_: Any) -> None:
     client = connect(settings.broker_url.get_secret_value(), name="headrace-parent")
     facts = facts_of(settings)
     sender.timer.call_repeatedly(0.5, sender.pool.maintain_pool)
-    sender.timer.call_repeatedly(PRESENCE_S, lambda: sign_presence(client, worker_name(), facts))
-    sign_presence(client, worker_name(), facts)
+    sender.timer.call_repeatedly(PRESENCE_S, lambda: heartbeat(client, worker_name(), facts))
+    heartbeat(client, worker_name(), facts)
 
 
 @signals.task_failure.connect

@@ -9,7 +9,7 @@ import redis
 from kombu.transport import redis as kombu_redis
 
 from headrace.process.logs import get_logger
-from headrace.queue.dead_letter import put_aside
+from headrace.queue.dead_letter import dead_letter
 from headrace.queue.envelope import why_refused
 from headrace.queue.redis_connection import connect
 from headrace.settings import load_settings
@@ -53,6 +53,6 @@ def _refuse(raw: bytes | str, why: str) -> None:
     text = shown.decode(errors="replace") if isinstance(shown, bytes) else shown
     try:
         with connect(settings.broker_url.get_secret_value(), name="headrace-door") as client:
-            put_aside(client, text, why)
+            dead_letter(client, text, why)
     except redis.RedisError as error:
         log.warning("broker.unreachable", error_type=type(error).__name__)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import redis
 
-from headrace.coordination.job_counters import tell
+from headrace.coordination.job_counters import count_committed_chunk
 from headrace.process.logs import get_logger
-from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.chunk_trace import ChunkTrace
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
 from schemas.errors import HeadraceError, error_type_of
 from schemas.names import output_layout
@@ -36,7 +36,7 @@ class Finished:
 
     chunk: Chunk
     control: ChunkControl
-    observe: ChunkObservation
+    observe: ChunkTrace
     sink: PartSink
     stats: ChunkStats
     started_s: float
@@ -144,7 +144,7 @@ def _tell(receipt: Receipt, work: Work, runtime: Runtime) -> None:
     data = receipt.model_dump_json().encode()
     _best_effort(lambda: work.store.replace(output_layout.receipt(receipt.chunk), data))
     try:
-        tell(runtime.client, work.job.key, receipt)
+        count_committed_chunk(runtime.client, work.job.key, receipt)
     except redis.RedisError as error:
         runtime.redis_away(error)
 

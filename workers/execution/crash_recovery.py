@@ -13,15 +13,15 @@ from typing import Any
 
 from headrace.coordination.attempts import (
     attempt_of_death,
-    decide,
     read_attempts,
+    retry_decision,
 )
 from headrace.coordination.leases import LeaseBook, Mark
 from headrace.process.logs import get_logger
 from headrace.queue.celery_config import send
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
-from headrace.tracing.crash_trace import record_death
+from headrace.tracing.crash_trace import record_crash
 from schemas.errors import error_type_of
 from schemas.names import output_layout, redis_keys
 from schemas.records.manifest import Attempt
@@ -52,7 +52,7 @@ def bury(
         book = LeaseBook(client, message.key, lease_s)
         held = {c: m for c, m in book.marks().items() if c in message.chunks and m.worker == worker}
         again = []
-        tell = partial(record_death, emitter=emitter or Telemetry(), keep=keep_traces)
+        tell = partial(record_crash, emitter=emitter or Telemetry(), keep=keep_traces)
         for chunk, mark in held.items():
             if _tries_again(work, chunk, mark, worker, tell):
                 again.append(chunk)
@@ -80,5 +80,5 @@ def _tries_again(
             "attempt.recorded", job=work.job.id, chunk=chunk, cause=attempt.cause, worker=worker
         )
     attempts = read_attempts(work.store, chunk)
-    decision = decide(attempts, work.chunk(chunk).rows, work.job.options.max_attempts, 0.0)
+    decision = retry_decision(attempts, work.chunk(chunk).rows, work.job.options.max_attempts, 0.0)
     return decision.parked is None and decision.wait_s == 0.0

@@ -16,17 +16,17 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from headrace.coordination.attempts import (
-    Suspicion,
+    SuspectRows,
     attempt_of_death,
     read_attempts,
     record_attempt,
-    suspicion,
+    suspect_rows,
 )
 from headrace.coordination.leases import Mark
 from headrace.process.logs import get_logger
 from headrace.storage.store import Store
-from headrace.tracing.chunk_trace import ChunkObservation
-from headrace.tracing.crash_trace import record_death
+from headrace.tracing.chunk_trace import ChunkTrace
+from headrace.tracing.crash_trace import record_crash
 from schemas.errors import (
     DeviceLost,
     HeadraceError,
@@ -82,7 +82,7 @@ class Started:
 
     chunk: Chunk
     control: ChunkControl
-    observe: ChunkObservation
+    observe: ChunkTrace
     begun: Begun
     started_s: float
 
@@ -203,7 +203,7 @@ class Run:
     def _record_death(self, death: Attempt, mark: Mark) -> None:
         work, runtime = self._work, self._runtime
         keep = runtime.settings.traces
-        record_death(work.job, work.store, death, mark, runtime.telemetry, keep=keep)
+        record_crash(work.job, work.store, death, mark, runtime.telemetry, keep=keep)
 
     def _each(self, engine: Engine, committer: ThreadPoolExecutor) -> None:
         commits: list[Future[None]] = []
@@ -250,7 +250,7 @@ class Run:
     def _begin(self, chunk: Chunk, control: ChunkControl, engine: Engine) -> Started:
         job, store, runtime = self._work.job, self._work.store, self._runtime
         attempts = read_attempts(store, chunk.number)
-        observe = ChunkObservation(
+        observe = ChunkTrace(
             runtime.telemetry,
             job=job.id,
             chunk=chunk.number,
@@ -268,7 +268,7 @@ class Run:
         )
         observe.set(**{names.MESSAGING_MESSAGE_ID: self._message_id})
         control.begin(observe.trace_id)
-        doubt = suspicion(attempts, chunk.rows)
+        doubt = suspect_rows(attempts, chunk.rows)
         self._say_begun(observe, chunk, len(attempts) + 1, doubt)
         file = open_input(chunk.file, runtime.open_store)
         first = FIRST_ROWS if engine.in_flight > 1 else None
@@ -284,7 +284,7 @@ class Run:
         return Started(chunk, control, observe, begun, time.time())
 
     def _say_begun(
-        self, observe: ChunkObservation, chunk: Chunk, number: int, doubt: Suspicion
+        self, observe: ChunkTrace, chunk: Chunk, number: int, doubt: SuspectRows
     ) -> None:
         job = self._work.job.id
         with self._runtime.telemetry.in_trace(observe.trace_id, observe.span_id):

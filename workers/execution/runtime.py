@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 import redis
 
-from headrace.process.fast_imports import no_collection
+from headrace.process.fast_imports import gc_paused
 from headrace.process.logs import get_logger
 from headrace.queue.celery_config import send
-from headrace.queue.dead_letter import put_aside
+from headrace.queue.dead_letter import dead_letter
 from headrace.queue.redis_connection import connect
 from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store
@@ -122,7 +122,7 @@ class Runtime:
         wanted = engine_name(job)
         if self._engine is None or self._engine[0] != wanted:
             self._engine = None  # the old model leaves before the new one comes
-            with no_collection():
+            with gc_paused():
                 self._engine = (wanted, *self._load(job))
         _, engine, book = self._engine
         engine.budget = book.start(job.options.batch_tokens)
@@ -137,7 +137,7 @@ class Runtime:
         """Put a message aside that is not ours to execute."""
         log.warning("message.rejected", reason=why)
         try:
-            put_aside(self.client, body, why)
+            dead_letter(self.client, body, why)
         except redis.RedisError as error:
             self.redis_away(error)
 

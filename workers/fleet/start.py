@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from headrace.process.fast_imports import importing
+from headrace.process.fast_imports import fast_imports
 from headrace.process.logs import configure_logging, get_logger
 from headrace.queue.redis_connection import (
     connect,
@@ -75,7 +75,7 @@ def _keep(
     follows: bool,
 ) -> int:
     """Watch the fleet until it ends; returns the exit code."""
-    with importing():
+    with fast_imports():
         from headrace.telemetry.prometheus import forget_gauges
         from workers.fleet.health import serve_health
         from workers.fleet.worker_status import Watch

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from importlib import import_module
 
-from headrace.process.fast_imports import importing
+from headrace.process.fast_imports import fast_imports
 
 # What every task on a transformers model imports, the slowest of it by far: 2.2 s of processor
 # time (measured), of which the last, with what it needs of torch, takes 0.8.
@@ -57,7 +57,7 @@ class Preload:
 
     def _run(self) -> None:
         self._began_s = self._now_s()
-        with importing():
+        with fast_imports():
             for name in self._modules:
                 with contextlib.suppress(Exception):  # told by the load that needs it
                     self._load(name)

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from headrace.tasks.contract import (
     Encodings,
-    Launching,
+    SupportsAsyncForward,
 )
 from schemas.errors import (
     DeviceLost,
@@ -238,7 +238,7 @@ class _Flight:
 
     def launch(self, engine: Engine, observe: Observe) -> None:
         """Hand it to the device; where the task cannot, it is computed when it lands."""
-        if engine.in_flight > 1 and isinstance(engine.task, Launching):
+        if engine.in_flight > 1 and isinstance(engine.task, SupportsAsyncForward):
             self._wait = engine.task.launch(self.batch)
 
     def land(self, engine: Engine, observe: Observe) -> pa.RecordBatch:

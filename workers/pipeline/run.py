@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from headrace.coordination.attempts import Suspicion
+from headrace.coordination.attempts import SuspectRows
 from headrace.tasks.contract import Task
 from workers.pipeline.assemble import assemble
 from workers.pipeline.forward import Predictions, score_windows
@@ -52,7 +52,7 @@ def run_chunk(
     observe: Observe,
     control: Control,
     *,
-    suspicion: Suspicion | None = None,
+    suspicion: SuspectRows | None = None,
     trace_id: str | None = None,
     reuse: Reuse | None = None,
 ) -> ChunkStats:
@@ -61,7 +61,7 @@ def run_chunk(
     Raises:
         Stopped, LeaseLost: between two batches; the sink's rows are to be discarded.
     """
-    begun = begin(source, engine.task, observe, control, suspicion or Suspicion(), reuse)
+    begun = begin(source, engine.task, observe, control, suspicion or SuspectRows(), reuse)
     return finish(begun, engine, sink, observe, control, trace_id=trace_id)
 
 
@@ -70,7 +70,7 @@ def begin(
     task: Task,
     observe: Observe,
     control: Control,
-    suspicion: Suspicion,
+    suspicion: SuspectRows,
     reuse: Reuse | None = None,
 ) -> Begun:
     """Start to read and tokenize, on a thread, while the device is busy with another chunk."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from headrace.coordination.attempts import Suspicion
+from headrace.coordination.attempts import SuspectRows
 from workers.pipeline.forward import score
 from workers.pipeline.loaded_task import Engine
 from workers.pipeline.ports import Control, Observe, Source
@@ -94,7 +94,7 @@ def _sub_window(picked: list[tuple[Window, int]]) -> Window:
     )
 
 
-def find_suspects(source: Source, suspicion: Suspicion) -> SuspectTexts:
+def find_suspects(source: Source, suspicion: SuspectRows) -> SuspectTexts:
     """Row numbers to text hashes; reads the chunk once more, and only where there is suspicion."""
     if not suspicion.groups and not suspicion.condemned:
         return SuspectTexts()

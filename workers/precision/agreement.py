@@ -1,6 +1,6 @@
 """How near a model's answers in one precision are to those in another. Pure: arrays in, numbers out.
 
-A task says what its numbers are (`Answers`); which of them decides is said here.
+A task says what its numbers are (`ComparableOutput`); which of them decides is said here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.tasks.contract import Answers
+from headrace.tasks.contract import ComparableOutput
 from schemas.records.precision import Measure
 
 DECISION = 0.5
@@ -30,7 +30,7 @@ class Comparison:
     entities: float | None = None
 
 
-def compare(exact: Answers, rounded: Answers) -> Comparison:
+def compare(exact: ComparableOutput, rounded: ComparableOutput) -> Comparison:
     """How near the rounded answers are; both are of the same rows, in the same order.
 
     A number that is not finite is taken for 0 among vectors and values, and for another label.
@@ -50,7 +50,7 @@ def compare(exact: Answers, rounded: Answers) -> Comparison:
     return _by_labels(exact, rounded)
 
 
-def _by_labels(exact: Answers, rounded: Answers) -> Comparison:
+def _by_labels(exact: ComparableOutput, rounded: ComparableOutput) -> Comparison:
     one, two = exact.numbers, rounded.numbers
     best = one.argmax(axis=1), two.argmax(axis=1)
     same = (best[0] == best[1]) & np.isfinite(two).all(axis=1)

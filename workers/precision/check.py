@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from headrace.process.entrypoint import open_door
+from headrace.process.entrypoint import run_cli
 from headrace.process.logs import configure_logging
 from headrace.settings import (
     Settings,
@@ -29,10 +29,10 @@ from headrace.settings import (
 )
 from headrace.storage.open import open_store
 from headrace.tasks.contract import (
-    Answers,
-    Comparable,
+    ComparableOutput,
     Encodings,
     LoadRequest,
+    SupportsComparison,
     Task,
 )
 from headrace.tasks.registry import load_task
@@ -134,7 +134,7 @@ def check(
 
 def _load(request: PrecisionRequest, settings: Settings, device: str, dtype: str) -> Any:
     task = load_task(request.task)
-    if not isinstance(task, Comparable):
+    if not isinstance(task, SupportsComparison):
         raise ConfigError(f"the task {request.task} does not say how its answers are compared")
     pickle = request.allow_pickle and settings.allow_pickle
     remote_code = request.trust_remote_code and settings.trust_remote_code
@@ -165,9 +165,11 @@ def _batches(exact: Task, rounded: Task, encoded: Encodings) -> list[np.ndarray]
     return pack(encoded.lengths, exact.default_batch_tokens(), padded=padded)
 
 
-def _answers(task: Any, batches: list[Encodings]) -> Answers:
+def _answers(task: Any, batches: list[Encodings]) -> ComparableOutput:
     found = [task.answers(batch, task.forward(batch)) for batch in batches]
-    return Answers(found[0].kind, np.concatenate([f.numbers for f in found]), found[0].quiet)
+    return ComparableOutput(
+        found[0].kind, np.concatenate([f.numbers for f in found]), found[0].quiet
+    )
 
 
 def _some(batches: list[Encodings]) -> list[Encodings]:
@@ -199,4 +201,4 @@ def _times(
 
 
 if __name__ == "__main__":
-    open_door(main)
+    run_cli(main)

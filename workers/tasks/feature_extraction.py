@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.tasks.contract import (
-    Answers,
+    ComparableOutput,
     Encodings,
     LoadRequest,
 )
@@ -71,9 +71,9 @@ class FeatureExtraction(TransformerTask):
         column = pa.FixedSizeListArray.from_arrays(flat, self.config.hidden_size)
         return pa.record_batch([column], schema=pa.schema(self.columns()))
 
-    def answers(self, batch: Encodings, output: Any) -> Answers:
+    def answers(self, batch: Encodings, output: Any) -> ComparableOutput:
         """See `Comparable.answers`."""
-        return Answers("vectors", np.asarray(output, dtype=np.float32))
+        return ComparableOutput("vectors", np.asarray(output, dtype=np.float32))
 
 
 def recipe_of(request: LoadRequest) -> Recipe:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.tasks.contract import (
-    Answers,
+    ComparableOutput,
     Encodings,
     LoadRequest,
 )
@@ -72,11 +72,11 @@ class TextClassification(TransformerTask):
             arrays.append(_score_lists(scores, self.labels))
         return pa.record_batch(arrays, schema=pa.schema(self.columns()))
 
-    def answers(self, batch: Encodings, output: Any) -> Answers:
+    def answers(self, batch: Encodings, output: Any) -> ComparableOutput:
         """See `Comparable.answers`."""
         kind: dict[Activation, Any] = {"none": "values", "softmax": "labels"}
         numbers = activate(np.asarray(output, dtype=np.float32), self.activation)
-        return Answers(kind.get(self.activation, "independent"), numbers)
+        return ComparableOutput(kind.get(self.activation, "independent"), numbers)
 
 
 def activation_of(config: Any, multi_label: bool | None) -> Activation:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.tasks.contract import (
-    Answers,
+    ComparableOutput,
     Encodings,
     LoadRequest,
 )
@@ -96,11 +96,11 @@ class TokenClassification(TransformerTask):
         arrays = [pa.array(entities, pa.list_(ENTITY)), pa.array(cut, pa.bool_())]
         return pa.record_batch(arrays, schema=pa.schema(self.columns()))
 
-    def answers(self, batch: Encodings, output: Any) -> Answers:
+    def answers(self, batch: Encodings, output: Any) -> ComparableOutput:
         """See `Comparable.answers`; tokens that stand for no text (`[CLS]`) are left out."""
         special = np.concatenate([np.asarray(s.special, dtype=bool) for s in batch.extra or ()])
         scores = _softmax(np.asarray(output, dtype=np.float32))
-        return Answers("labels", scores[~special], quiet=self._ignored)
+        return ComparableOutput("labels", scores[~special], quiet=self._ignored)
 
     def _entities(
         self, spans: TokenSpans, ids: np.ndarray, scores: np.ndarray

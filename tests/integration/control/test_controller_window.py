@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from headrace.coordination.live_workers import sign_presence
+from headrace.coordination.live_workers import heartbeat
 from headrace.queue.redis_queue import message_in, read_queue
 from producers.control.dispatch_window import MIN_MESSAGES, window_size
 from schemas.names import redis_keys
@@ -146,8 +146,8 @@ def test_two_models_on_one_queue_are_not_loaded_anew_for_each_message(
 def test_the_window_counts_the_workers_of_its_own_queue(house: House, tmp_path: Path) -> None:
     facts = {"device": "cpu", "queue": "elsewhere"}
     for n in range(40):
-        sign_presence(house.client, f"other-{n}", facts)
+        heartbeat(house.client, f"other-{n}", facts)
     for n in range(20):
-        sign_presence(house.client, f"own-{n}", {**facts, "queue": "default"})
+        heartbeat(house.client, f"own-{n}", {**facts, "queue": "default"})
     house.follow(make_job(tmp_path, ["x"] * 1_000, chunk_rows=1))
     assert house.client.llen(QUEUE) == window_size(20)

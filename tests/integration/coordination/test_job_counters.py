@@ -8,9 +8,9 @@ import pytest
 import redis
 
 from headrace.coordination.job_counters import (
-    begin_counting,
+    count_committed_chunk,
     count_in,
-    tell,
+    reset_counters,
 )
 from headrace.coordination.job_counters import counted as counted_chunks
 from schemas.names import redis_keys
@@ -44,7 +44,7 @@ def sums(chunks: set[int]) -> dict[str, int]:
 
 
 def test_telling_twice_counts_once(redis_client: redis.Redis) -> None:
-    begin_counting(redis_client, JOB, "c1", {"rows": 30})
+    reset_counters(redis_client, JOB, "c1", {"rows": 30})
     assert count_in(redis_client, JOB, [receipt(0), receipt(1)]) == 2
     assert count_in(redis_client, JOB, [receipt(1), receipt(2)]) == 1
     assert counted(redis_client) == sums({0, 1, 2})
@@ -52,10 +52,10 @@ def test_telling_twice_counts_once(redis_client: redis.Redis) -> None:
 
 
 def test_a_worker_leaves_its_receipt_and_a_controller_none(redis_client: redis.Redis) -> None:
-    begin_counting(redis_client, JOB, "c1", {"rows": 30})
-    tell(redis_client, JOB, receipt(0))
+    reset_counters(redis_client, JOB, "c1", {"rows": 30})
+    count_committed_chunk(redis_client, JOB, receipt(0))
     count_in(redis_client, JOB, [receipt(0), receipt(1)])
-    tell(redis_client, JOB, receipt(1))  # late: whoever counted it knows it
+    count_committed_chunk(redis_client, JOB, receipt(1))  # late: whoever counted it knows it
     assert redis_client.hkeys(redis_keys.done(JOB)) == [b"0"]
     assert counted(redis_client) == sums({0, 1})
 
@@ -70,22 +70,22 @@ def test_nothing_is_counted_before_a_controller_begins_or_after_the_end(
 def test_a_controller_that_takes_over_goes_on_and_one_after_a_loss_begins_anew(
     redis_client: redis.Redis,
 ) -> None:
-    begin_counting(redis_client, JOB, "c1", {"rows": 30})
+    reset_counters(redis_client, JOB, "c1", {"rows": 30})
     count_in(redis_client, JOB, [receipt(0)])
-    begin_counting(redis_client, JOB, "c2", {"rows": 30})
+    reset_counters(redis_client, JOB, "c2", {"rows": 30})
     assert counted(redis_client) == sums({0})
     assert redis_client.hget(redis_keys.job(JOB), "epoch") == b"c2"
     redis_client.hdel(redis_keys.job(JOB), "epoch")  # as `resume` asks for it
-    begin_counting(redis_client, JOB, "c3", {"rows": 30})
+    reset_counters(redis_client, JOB, "c3", {"rows": 30})
     assert counted(redis_client) == sums(set())
     count_in(redis_client, JOB, [receipt(0), receipt(1)])
     assert counted(redis_client) == sums({0, 1})
 
 
 def test_every_key_has_a_life(redis_client: redis.Redis) -> None:
-    begin_counting(redis_client, JOB, "c1", {"rows": 30})
+    reset_counters(redis_client, JOB, "c1", {"rows": 30})
     count_in(redis_client, JOB, [receipt(0)])
-    tell(redis_client, JOB, receipt(1))
+    count_committed_chunk(redis_client, JOB, receipt(1))
     for key in (
         redis_keys.job(JOB),
         redis_keys.done(JOB),
@@ -96,9 +96,9 @@ def test_every_key_has_a_life(redis_client: redis.Redis) -> None:
 
 
 def test_a_part_that_is_gone_has_all_counted_anew(redis_client: redis.Redis) -> None:
-    begin_counting(redis_client, JOB, "c1", {"rows": 30})
+    reset_counters(redis_client, JOB, "c1", {"rows": 30})
     count_in(redis_client, JOB, [receipt(0), receipt(9)])
-    begin_counting(redis_client, JOB, "c1", {"rows": 30}, anew=True)
+    reset_counters(redis_client, JOB, "c1", {"rows": 30}, anew=True)
     assert counted(redis_client) == sums(set())
     count_in(redis_client, JOB, [receipt(9)])
     assert counted(redis_client) == sums({9})
@@ -108,21 +108,21 @@ def test_a_part_that_is_gone_has_all_counted_anew(redis_client: redis.Redis) -> 
 @pytest.mark.parametrize("seed", range(10))
 def test_workers_and_controllers_tell_in_any_order(redis_client: redis.Redis, seed: int) -> None:
     dice = random.Random(seed)
-    begin_counting(redis_client, JOB, "c", {"rows": 200})
+    reset_counters(redis_client, JOB, "c", {"rows": 200})
     there: set[int] = set()
     for step in range(120):
         chunk = dice.randrange(20)
         kind = dice.choice(["commit", "commit", "tell", "vanish", "take over"])
         if kind == "commit":
             there.add(chunk)
-            tell(redis_client, JOB, receipt(chunk))
+            count_committed_chunk(redis_client, JOB, receipt(chunk))
         elif kind == "tell":
             count_in(redis_client, JOB, [receipt(c) for c in there if dice.random() < 0.5])
         elif kind == "vanish":
             there.discard(chunk)
-            begin_counting(redis_client, JOB, f"c{step}", {"rows": 200}, anew=True)
+            reset_counters(redis_client, JOB, f"c{step}", {"rows": 200}, anew=True)
             count_in(redis_client, JOB, map(receipt, there))
         else:
-            begin_counting(redis_client, JOB, f"c{step}", {"rows": 200})
+            reset_counters(redis_client, JOB, f"c{step}", {"rows": 200})
     found = {k: n for k, n in counted(redis_client).items() if n}
     assert found == {k: n for k, n in sums(there).items() if n}

@@ -21,7 +21,7 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
-from headrace.coordination.live_workers import WorkerSeen, read_workers
+from headrace.coordination.live_workers import LiveWorker, read_workers
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
 from headrace.queue.redis_queue import read_queue
@@ -108,7 +108,7 @@ def test_a_worker_says_what_it_has_in_hand_before_it_begins(
     job: FakeJob, runtime: Runtime, redis_client: redis.Redis
 ) -> None:
     """Who is busy is counted once a second: a message shorter than that must not look like rest."""
-    seen: dict[str, list[WorkerSeen]] = {}
+    seen: dict[str, list[LiveWorker]] = {}
 
     def look(step: str) -> None:
         seen[step] = list(read_workers(redis_client, time.time()))

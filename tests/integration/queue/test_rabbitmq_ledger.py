@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 
 from headrace.queue.celery_config import ledger_of, make_sender
-from headrace.queue.rabbitmq_ledger import Ledger
+from headrace.queue.rabbitmq_ledger import Outbox
 from headrace.queue.rabbitmq_queue import LedgerQueue, queue_of
 from headrace.queue.redis_queue import ListedQueue
 from schemas.names import redis_keys
@@ -15,7 +15,7 @@ A, B = (ScoreChunk(job=c * 16, output="s3://b/o", chunks=(1, 2)) for c in "ab")
 
 
 def test_an_entry_stands_until_a_worker_takes_it_once(redis_client: redis.Redis) -> None:
-    ledger = Ledger(redis_client)
+    ledger = Outbox(redis_client)
     ledger.add("q", "tag", A)
     assert ledger.read("q")["tag"].message == A
     assert ledger.take("q", "tag")
@@ -24,7 +24,7 @@ def test_an_entry_stands_until_a_worker_takes_it_once(redis_client: redis.Redis)
 
 
 def test_what_is_taken_back_is_not_wanted_any_more(redis_client: redis.Redis) -> None:
-    ledger = Ledger(redis_client)
+    ledger = Outbox(redis_client)
     queue = LedgerQueue(ledger, None)
     ledger.add("q", "1", A)
     ledger.add("q", "2", B)
@@ -38,7 +38,7 @@ def test_what_is_taken_back_is_not_wanted_any_more(redis_client: redis.Redis) ->
 
 def test_an_entry_of_another_version_is_not_counted(redis_client: redis.Redis) -> None:
     redis_client.hset(redis_keys.sent("q"), mapping={"1": "{}", "2": "nonsense"})
-    assert Ledger(redis_client).read("q") == {}
+    assert Outbox(redis_client).read("q") == {}
 
 
 def test_there_is_a_ledger_only_where_redis_has_not_the_messages(

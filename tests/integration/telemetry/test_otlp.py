@@ -16,7 +16,7 @@ import pytest
 from headrace.process.logs import configure_logging
 from headrace.settings import Settings
 from headrace.telemetry.provider import Telemetry, start_telemetry
-from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.chunk_trace import ChunkTrace
 from headrace.tracing.trace_file import (
     SpanRow,
     read_spans,
@@ -56,7 +56,7 @@ def start(monkeypatch: pytest.MonkeyPatch, endpoint: str, **env: str) -> Telemet
 
 
 def one_attempt(telemetry: Telemetry, chunk: int = 0) -> list[SpanRow]:
-    observe = ChunkObservation(
+    observe = ChunkTrace(
         telemetry,
         job="a" * 16,
         chunk=chunk,

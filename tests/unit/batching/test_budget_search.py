@@ -13,7 +13,7 @@ import pytest
 from headrace.tasks.contract import (
     Encodings,
     LoadRequest,
-    Probed,
+    SupportsBudgetSearch,
 )
 from tests.unit.tiny_models import TinyModels
 from workers.batching.budget_cache import KEPT_S, BudgetBook
@@ -209,7 +209,7 @@ def test_a_real_model_is_tried_with_batches_of_the_asked_size(
     task = TextClassification()
     path = tiny(family, "SequenceClassification", num_labels=3)
     task.load(LoadRequest(str(path), "cpu", "float32", 128, {}))
-    assert isinstance(task, Probed)
+    assert isinstance(task, SupportsBudgetSearch)
     assert task.probe_batch(512, 64).lengths.tolist() == [64] * 8
     assert task.probe_batch(512, None).lengths.tolist() == [128] * 4
     found = book(tmp_path, task, device="cpu").start(None)

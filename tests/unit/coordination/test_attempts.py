@@ -1,4 +1,4 @@
-"""Bisection finds the rows that kill, and no others; `decide` tells bad chunks from bad nights."""
+"""Bisection finds the rows that kill, and no others; `retry_decision` tells bad chunks from bad nights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from headrace.coordination.attempts import (
     attempt_of_death,
-    decide,
     read_attempts,
     record_attempt,
-    suspicion,
+    retry_decision,
+    suspect_rows,
 )
 from headrace.coordination.leases import (
     ENCODING,
@@ -43,41 +43,41 @@ def failure(cause: str = "storage_error", **more: object) -> Attempt:
 
 
 def test_no_attempts_put_no_row_under_suspicion() -> None:
-    assert suspicion([], 10).groups == ()
+    assert suspect_rows([], 10).groups == ()
 
 
 def test_the_rows_of_a_death_are_split() -> None:
-    groups = suspicion([death(*range(100, 200))], 1_000).groups
+    groups = suspect_rows([death(*range(100, 200))], 1_000).groups
     assert len(groups) > 1
     assert sorted(r for g in groups for r in g) == list(range(100, 200))
 
 
 def test_a_death_whose_mark_is_gone_suspects_the_whole_chunk() -> None:
     gone = Attempt(chunk=0, number=1, attempt="a", cause="worker_lost", rows=None)
-    assert suspicion([gone], 7).suspects == frozenset(range(7))
+    assert suspect_rows([gone], 7).suspects == frozenset(range(7))
 
 
 def test_rows_with_the_tokenizer_are_suspected_too() -> None:
-    assert suspicion([death(1, 2, encoding=(5, 8))], 10).suspects == {1, 2, 5, 6, 7}
+    assert suspect_rows([death(1, 2, encoding=(5, 8))], 10).suspects == {1, 2, 5, 6, 7}
 
 
 def test_a_storage_failure_says_nothing_about_rows() -> None:
-    assert suspicion([failure(rows=(3,))], 10).suspects == frozenset()
+    assert suspect_rows([failure(rows=(3,))], 10).suspects == frozenset()
 
 
 def test_one_lone_kill_suspects_and_the_second_condemns_with_its_own_cause() -> None:
-    once = suspicion([death(4)], 10)
+    once = suspect_rows([death(4)], 10)
     assert (once.groups, once.condemned) == (((4,),), {})
-    twice = suspicion([death(4), death(4, cause="timeout")], 10)
+    twice = suspect_rows([death(4), death(4, cause="timeout")], 10)
     assert (twice.groups, twice.condemned) == ((), {4: "timeout"})
 
 
 def test_two_rows_that_killed_together_are_not_condemned_for_one_another() -> None:
-    assert suspicion([death(4, 5), death(4, 5), death(4, 5)], 10).condemned == {}
+    assert suspect_rows([death(4, 5), death(4, 5), death(4, 5)], 10).condemned == {}
 
 
 def test_what_is_left_of_a_wide_set_runs_before_the_narrow_one() -> None:
-    groups = suspicion([death(*range(8)), death(0, 1)], 10).groups
+    groups = suspect_rows([death(*range(8)), death(0, 1)], 10).groups
     assert groups[0] == (2, 3, 4, 5, 6, 7)
     assert set(groups[1:]) == {(0,), (1,)}
 
@@ -94,7 +94,7 @@ def try_once(
     records: list[Attempt], rows: int, poison: set[int], size: int, dies: Callable[[int], bool]
 ) -> Attempt | None:
     """One attempt on a chunk: its death, or None when every row that is left was computed."""
-    s = suspicion(records, rows)
+    s = suspect_rows(records, rows)
     apart = s.suspects | s.condemned.keys()
     calm = [r for r in range(rows) if r not in apart]
     work = [*batches(calm, size), *(b for g in s.groups for b in batches(g, size))]
@@ -110,9 +110,9 @@ def search(
     records: list[Attempt] = []
     while (found := try_once(records, rows, poison, size, dies)) is not None:
         records.append(found)
-        assert decide(records, rows, 4, 0.0).parked is None
+        assert retry_decision(records, rows, 4, 0.0).parked is None
         assert len(records) < 12 * len(poison) + 40
-    return records, set(suspicion(records, rows).condemned)
+    return records, set(suspect_rows(records, rows).condemned)
 
 
 def never(rows: int) -> bool:
@@ -169,44 +169,44 @@ def a_bad_night(rng: random.Random, kills: int) -> Callable[[int], bool]:
 
 
 def test_a_chunk_without_failures_goes_at_once() -> None:
-    assert decide([], 10, 4, 0.5).wait_s == 0
+    assert retry_decision([], 10, 4, 0.5).wait_s == 0
 
 
 def test_a_death_waits_for_nothing() -> None:
-    assert decide([failure(), death(1)], 10, 4, 0.5).wait_s == 0
+    assert retry_decision([failure(), death(1)], 10, 4, 0.5).wait_s == 0
 
 
 def test_errors_wait_longer_and_longer_up_to_a_minute() -> None:
-    waits = [decide([failure()] * n, 10, 100, 1.0).wait_s for n in range(1, 9)]
+    waits = [retry_decision([failure()] * n, 10, 100, 1.0).wait_s for n in range(1, 9)]
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert decide([failure()] * 3, 10, 100, 0.0).wait_s == 2
+    assert retry_decision([failure()] * 3, 10, 100, 0.0).wait_s == 2
 
 
 def test_failures_without_progress_park_with_the_last_reason() -> None:
-    decision = decide([failure(message=f"no {n}") for n in range(4)], 10, 4, 0.0)
+    decision = retry_decision([failure(message=f"no {n}") for n in range(4)], 10, 4, 0.0)
     assert (decision.parked, decision.message) == ("storage_error", "no 3")
 
 
 def test_three_failures_do_not_park() -> None:
-    assert decide([failure()] * 3, 10, 4, 0.0).parked is None
+    assert retry_decision([failure()] * 3, 10, 4, 0.0).parked is None
 
 
 def test_a_death_that_narrows_starts_the_count_again() -> None:
     tries = [failure(), failure(), failure(), death(*range(5)), failure(), failure(), failure()]
-    assert decide(tries, 10, 4, 0.0).parked is None
+    assert retry_decision(tries, 10, 4, 0.0).parked is None
 
 
 def test_deaths_that_tell_nothing_new_park() -> None:
-    assert decide([death(1, 2)] * 5, 10, 4, 0.0).parked == "worker_lost"
+    assert retry_decision([death(1, 2)] * 5, 10, 4, 0.0).parked == "worker_lost"
 
 
 def test_a_chunk_that_kills_before_any_row_is_with_the_model_parks() -> None:
-    assert decide([death(stage=READING)] * 4, 10, 4, 0.0).parked == "worker_lost"
+    assert retry_decision([death(stage=READING)] * 4, 10, 4, 0.0).parked == "worker_lost"
 
 
 def test_what_cannot_be_retried_parks_at_once() -> None:
     tries = [failure("input_changed", retryable=False, message="gone"), death(1)]
-    decision = decide(tries, 10, 4, 0.0)
+    decision = retry_decision(tries, 10, 4, 0.0)
     assert (decision.parked, decision.message) == ("input_changed", "gone")
 
 

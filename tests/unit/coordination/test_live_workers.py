@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.coordination.live_workers import WorkerSeen
+from headrace.coordination.live_workers import LiveWorker
 from producers.capacity.device_hint import hint_of
 
 
-def worker(device: str, *dtypes: str) -> WorkerSeen:
-    return WorkerSeen(
+def worker(device: str, *dtypes: str) -> LiveWorker:
+    return LiveWorker(
         name=device,
         queue="q",
         device=device,
@@ -40,7 +40,7 @@ def test_without_a_worker_nothing_is_known() -> None:
         ([CPU], "cpu", False),
     ],
 )
-def test_a_precision_is_for_all_of_them(fleet: list[WorkerSeen], kind: str, bf16: bool) -> None:
+def test_a_precision_is_for_all_of_them(fleet: list[LiveWorker], kind: str, bf16: bool) -> None:
     hint = hint_of(fleet)
     assert hint is not None
     assert (hint.kind, hint.bf16, hint.count) == (kind, bf16, len(fleet))

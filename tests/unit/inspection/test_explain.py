@@ -11,7 +11,7 @@ from headrace.coordination.attempts import attempt_of_death
 from headrace.coordination.leases import FORWARD, Mark
 from headrace.storage.local import LocalStore
 from headrace.telemetry.provider import Telemetry
-from headrace.tracing.crash_trace import record_death
+from headrace.tracing.crash_trace import record_crash
 from producers.inspection.explain import explain, tell
 from schemas.errors import ColumnError, JobNotFound
 from schemas.names import output_layout
@@ -95,8 +95,8 @@ def test_an_attempt_whose_worker_was_killed_says_what_it_was_at_and_who_saw_it(
     mark = Mark("dead", "w9", FORWARD, rows=(3,), since_s=9.0, begun_s=5.0, trace_id="e" * 32)
     death = attempt_of_death(0, mark, 12.0, "controller-1")
     assert death is not None
-    record_death(job, store, death, mark, Telemetry())
-    record_death(job, store, death, mark, Telemetry())  # two may see one death
+    record_crash(job, store, death, mark, Telemetry())
+    record_crash(job, store, death, mark, Telemetry())  # two may see one death
     told = tell(explain(store, "5"))
     assert "worker_lost on w9, 7.00 s\n    was at forward, seen by controller-1" in told
     assert told.count("worker_lost") == 1

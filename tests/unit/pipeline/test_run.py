@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.coordination.attempts import Suspicion, suspicion
+from headrace.coordination.attempts import SuspectRows, suspect_rows
 from headrace.tasks.contract import LoadRequest
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import DiskFull, Stopped
@@ -197,10 +197,15 @@ def survive(texts: Sequence[Text], tokens: int, limit: int) -> tuple[list[Any], 
     records: list[Attempt] = []
     while len(records) < limit:
         sink, control = ListSink(), Marks()
-        doubt = suspicion(records, len(texts))
+        doubt = suspect_rows(records, len(texts))
         try:
             run_chunk(
-                source(texts, 300), engine(tokens), sink, observe_nothing, control, suspicion=doubt
+                source(texts, 300),
+                engine(tokens),
+                sink,
+                observe_nothing,
+                control,
+                suspect_rows=doubt,
             )
         except Died:
             records.append(record(control))
@@ -250,7 +255,7 @@ def test_suspects_run_after_all_others_and_each_group_by_itself() -> None:
         sink := ListSink(),
         observe_nothing,
         control,
-        suspicion=Suspicion(groups=((10, 60), (11,))),
+        suspect_rows=SuspectRows(groups=((10, 60), (11,))),
     )
     check(sink.rows, texts, {})
     assert control.batches[-4:] == [(10, 60), (10, 60), (11,), (11,)]
@@ -259,6 +264,6 @@ def test_suspects_run_after_all_others_and_each_group_by_itself() -> None:
 
 def test_a_condemned_row_is_not_computed_again() -> None:
     texts = ["die __kill__", "fine"]
-    rows, _ = run(texts, suspicion=Suspicion(condemned={0: "timeout"}))
+    rows, _ = run(texts, suspect_rows=SuspectRows(condemned={0: "timeout"}))
     check(rows, texts, {0: "timeout"})
     assert "time limit" in rows[0]["error_message"]

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from headrace.tasks.contract import Answers
+from headrace.tasks.contract import ComparableOutput
 from workers.precision.agreement import compare
 
 KINDS = ("labels", "independent", "values", "vectors")
 
 
-def answers(kind: Any, lines: Any, quiet: int | None = None) -> Answers:
-    return Answers(kind, np.asarray(lines, dtype=np.float32), quiet)
+def answers(kind: Any, lines: Any, quiet: int | None = None) -> ComparableOutput:
+    return ComparableOutput(kind, np.asarray(lines, dtype=np.float32), quiet)
 
 
 def test_labels_are_those_with_the_largest_score() -> None:
@@ -89,7 +89,9 @@ def test_what_is_not_a_number_agrees_with_nothing(kind: str) -> None:
         (answers("labels", np.zeros((0, 2))), answers("labels", np.zeros((0, 2)))),
     ],
 )
-def test_what_does_not_belong_together_is_not_compared(exact: Answers, rounded: Answers) -> None:
+def test_what_does_not_belong_together_is_not_compared(
+    exact: ComparableOutput, rounded: ComparableOutput
+) -> None:
     with pytest.raises(ValueError, match="cannot be compared"):
         compare(exact, rounded)
 

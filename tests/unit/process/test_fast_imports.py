@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 
-from headrace.process.fast_imports import importing, no_collection
+from headrace.process.fast_imports import fast_imports, gc_paused
 
 
 def test_imports_are_not_collected_and_not_looked_at_again() -> None:
-    with importing():
+    with fast_imports():
         assert not gc.isenabled()
         kept = [[] for _ in range(1000)]
     assert gc.isenabled()
@@ -16,8 +16,8 @@ def test_imports_are_not_collected_and_not_looked_at_again() -> None:
 
 
 def test_whoever_began_the_block_ends_it() -> None:
-    with no_collection():
-        with no_collection():
+    with gc_paused():
+        with gc_paused():
             pass
         assert not gc.isenabled()
     assert gc.isenabled()

@@ -10,7 +10,7 @@ from headrace.settings import Settings
 from headrace.storage.local import LocalStore
 from headrace.storage.retry_count import count_retry
 from headrace.telemetry.provider import Telemetry
-from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.chunk_trace import ChunkTrace
 from producers.capacity.speed_history import (
     learn,
     of_this_machine,
@@ -138,7 +138,7 @@ def test_the_shape_of_a_local_worker_is_its_threads_or_its_gpu() -> None:
 
 
 def test_calls_made_again_are_counted_in_the_stage_that_made_them() -> None:
-    observe = ChunkObservation(Telemetry(), job="a" * 16, chunk=0, attempt="x")
+    observe = ChunkTrace(Telemetry(), job="a" * 16, chunk=0, attempt="x")
     with observe("read"):
         count_retry()
         count_retry()

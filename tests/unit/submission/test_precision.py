@@ -16,7 +16,7 @@ from headrace.settings import load_settings
 from headrace.storage.input_opener import open_by_uri
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
-from headrace.tasks.contract import Answers, Comparable
+from headrace.tasks.contract import ComparableOutput, SupportsComparison
 from headrace.tasks.model_digest import folder_digest
 from headrace.tasks.registry import load_task
 from producers.commands.resume import flags_of
@@ -247,7 +247,7 @@ def test_what_cannot_be_compared_is_said(
 
 
 def test_a_task_that_gives_no_numbers_is_not_compared() -> None:
-    assert not isinstance(load_task("fake"), Comparable)
+    assert not isinstance(load_task("fake"), SupportsComparison)
     with pytest.raises(ConfigError, match="fake does not say how"):
         check_here(request(task="fake"), SETTINGS, "cpu", 1, lambda device: ("int8",))
 
@@ -263,7 +263,7 @@ def test_tokens_that_stand_for_no_text_are_not_counted(tiny: TinyModels) -> None
     )
     batch = task.encode(["the film", "good"])
     found = task.answers(batch, task.forward(batch))
-    assert isinstance(found, Answers)
+    assert isinstance(found, ComparableOutput)
     assert found.quiet == 0
     assert len(found.numbers) == int(batch.offsets[-1]) - 2 * 2 == 3
     assert np.allclose(found.numbers.sum(axis=1), 1, atol=1e-5)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace.tracing.chunk_trace import ChunkObservation, observe_nothing
+from headrace.tracing.chunk_trace import ChunkTrace, observe_nothing
 from headrace.tracing.stages import SAMPLES, Clock
 from headrace.tracing.trace_file import SpanRow
 from schemas.errors import LeaseLost, OutOfMemory, Stopped, StorageError
@@ -51,8 +51,8 @@ class Hands:
         self.now_ns += int(seconds * SECOND)
 
 
-def observation(emitter: Emitted | None = None, **more: Any) -> ChunkObservation:
-    return ChunkObservation(
+def observation(emitter: Emitted | None = None, **more: Any) -> ChunkTrace:
+    return ChunkTrace(
         emitter or Emitted(),
         **{"job": "a" * 16, "chunk": 7, "attempt": "att", "queue": "q", **more},
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headrace.storage.local import LocalStore
 from headrace.telemetry.provider import Telemetry
-from headrace.tracing.chunk_trace import ChunkObservation
+from headrace.tracing.chunk_trace import ChunkTrace
 from headrace.tracing.job_trace import JobTrace
 from headrace.tracing.trace_file import read_spans
 from schemas.errors import DiskFull
@@ -107,7 +107,7 @@ def test_a_job_of_a_thousand_chunks_makes_small_traces() -> None:
         with trace(stage):
             pass
     assert len(trace.end("finished")) <= 50
-    observe = ChunkObservation(Telemetry(), job="a" * 16, chunk=0, attempt="x", received_ns=1)
+    observe = ChunkTrace(Telemetry(), job="a" * 16, chunk=0, attempt="x", received_ns=1)
     for stage in names.STAGES:
         for _ in range(1_000):
             with observe(stage, rows=1):
