@@ -36,7 +36,7 @@ from producers.planning.chunking import (
     Target,
 )
 from producers.submission.create import create_job
-from producers.submission.prepare import Prepared, prepare
+from producers.submission.prepare import PreparedJob, prepare
 from schemas.names import redis_keys
 from schemas.records.chunk import InputFile
 from schemas.records.job import Job
@@ -77,7 +77,7 @@ def main(rows: int) -> dict[str, Any]:
         }  # fmt: skip
 
 
-def _prepared(folder: Path, rows: int) -> Prepared:
+def _prepared(folder: Path, rows: int) -> PreparedJob:
     """A small job made by the ordinary way, with the corpus of a large one put into it."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,6 +1,6 @@
 """Nights, and how three scalers get through them: python -m benchmarks.scaling_sim [--plot FILE]
 
-Drives the product's own pure function (`producers.scaling.decision.decide`) against two rules that are in
+Drives the product's own pure function (`producers.scaling.decision.decide_workers`) against two rules that are in
 use elsewhere: one pod for every so many waiting messages (an HPA on the queue's length, with its
 usual five minutes of stabilization), and Celery's `--autoscale` (as many processes as there is
 work, shrunk after 30 s). Most nights are made up; those under `nights/` were recorded from real
@@ -23,10 +23,10 @@ from typing import Any
 from producers.scaling.decision import (
     CHUNK_S,
     Demand,
-    Fleet,
     Limits,
-    Wanted,
-    decide,
+    ScalingDecision,
+    WorkerCounts,
+    decide_workers,
 )
 
 TICK_S = 10.0
@@ -132,10 +132,10 @@ class State:
     def queued(self) -> int:
         return sum(self.waiting)
 
-    def fleet(self) -> Fleet:
+    def fleet(self) -> WorkerCounts:
         live = self.live()
         busy = sum(w.left_s > 0 for w in live)
-        return Fleet(busy, len(live) - busy)
+        return WorkerCounts(busy, len(live) - busy)
 
 
 Scaler = Callable[[State], int]
@@ -144,7 +144,7 @@ Scaler = Callable[[State], int]
 def headrace(night: Night) -> Scaler:
     """The product's function, with the speed of the night before."""
     limits = Limits(0, night.max_workers, night.startup_s, cooldown_s=120, window_s=3600)
-    memory: list[Wanted | None] = [None]
+    memory: list[ScalingDecision | None] = [None]
     measured = [TOKENS_PER_S]
 
     def scale(state: State) -> int:
@@ -164,7 +164,7 @@ def headrace(night: Night) -> Scaler:
             )
             for n, job in enumerate(night.jobs)
         ]  # fmt: skip
-        memory[0] = decide(demands, state.fleet(), limits, state.now_s, memory[0])
+        memory[0] = decide_workers(demands, state.fleet(), limits, state.now_s, memory[0])
         return memory[0].workers
 
     return scale

@@ -36,7 +36,7 @@ from headrace.queue.redis_connection import connect
 from headrace.queue.redis_queue import message_in
 from headrace.settings import load_settings
 from producers.control.controller import Controller
-from producers.scaling.endpoint import Pulse, serve_scaling
+from producers.scaling.endpoint import Liveness, serve_scaling
 from schemas.names import output_layout, redis_keys
 from tests.fake_jobs import FakeJob, make_job
 
@@ -215,7 +215,7 @@ def control(url: str, job: FakeJob, port: int, stop: Any, tell: Any) -> None:
     controller = Controller(client, sender)
     controller.add(job.job, job.store)
     settings = load_settings(listen=f"127.0.0.1:{port}")
-    with serve_scaling(settings, client, Pulse()):
+    with serve_scaling(settings, client, Liveness()):
         began_s = time.process_time()
         while not stop.is_set():
             began = time.monotonic()

@@ -24,7 +24,7 @@ from schemas.records.model_key import speed_name
 _KEPT = 200  # chosen: models and shapes one person alternates between
 
 
-def of_fleet(client: Any, queue: str, spec: Spec) -> float | None:
+def fleet_speed(client: Any, queue: str, spec: Spec) -> float | None:
     """Tokens a second of one worker of the queue; None where no job has measured it."""
     try:
         found = client.hget(redis_keys.SPEEDS, f"{queue} {speed_name(spec)}")
@@ -38,7 +38,7 @@ def of_this_machine(folder: Path, shape: str, spec: Spec) -> float | None:
     return _read(folder).get(f"{shape} {speed_name(spec)}")
 
 
-def learn(folder: Path, shape: str, workers: int, job: Job, manifest: Manifest) -> None:
+def record_speed(folder: Path, shape: str, workers: int, job: Job, manifest: Manifest) -> None:
     """Keep what a finished job says of this machine; a cache that cannot be written costs a guess."""
     began_s = manifest.started_s
     if began_s is None or manifest.state != "finished" or manifest.totals.tokens == 0:

@@ -13,7 +13,7 @@ from headrace.settings import Settings
 from headrace.telemetry.provider import start_telemetry
 from producers.control.controller import Controller
 from producers.driver.follow import interruptible
-from producers.scaling.endpoint import Pulse, serve_scaling
+from producers.scaling.endpoint import Liveness, serve_scaling
 from producers.terminal.context import (
     job_in,
     needed_broker,
@@ -54,7 +54,7 @@ def run_controller(flags: dict[str, Any]) -> int:
     log.info("controller.started", name=controller.name)
     looked = -LOOK_S
     unreadable: set[str] = set()
-    pulse = Pulse()
+    pulse = Liveness()
     with (
         interruptible() as stop,
         serve_scaling(settings, broker.client, pulse, telemetry) as port,

@@ -10,7 +10,7 @@ from headrace.process.fast_imports import fast_imports
 from headrace.settings import (
     load_settings,
 )
-from producers.local.fleet import Here
+from producers.local.fleet import LocalStack
 from schemas.names import output_layout
 
 
@@ -21,7 +21,7 @@ def run_from_cold(
 
     Not where the output has a job already: it may be over, and then nobody is needed.
     """
-    with Here() as here:
+    with LocalStack() as here:
         settings = load_settings(**flags)
         if settings.wait_for is None and _is_new(output):
             here.start(settings)

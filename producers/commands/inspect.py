@@ -45,13 +45,13 @@ def verify_output(output: str, *, as_json: bool) -> int:
 
 def explain_row(output: str, row_id: str, jaeger: str | None, *, as_json: bool) -> int:
     """One row: its part, attempts, stages, error, trace."""
-    from producers.inspection.explain import explain, tell
+    from producers.inspection.explain import explain, render_explanation
 
     found = explain(_store(output, settings_of({})), row_id, jaeger=jaeger)
     if as_json:
         out.print_json(json.dumps(found, default=str))
     else:
-        out.print(tell(found), highlight=False, markup=False, soft_wrap=True)
+        out.print(render_explanation(found), highlight=False, markup=False, soft_wrap=True)
     return ExitCode.OK if found["rows"] else ExitCode.JOB_NOT_FOUND
 
 

@@ -18,7 +18,7 @@ from producers.driver.job_setup import (
 )
 from producers.driver.precision_gate import check_precision
 from producers.submission.precision import GATED
-from producers.submission.prepare import Prepared
+from producers.submission.prepare import PreparedJob
 from producers.terminal.context import out, settings_of
 from producers.terminal.plan import render_plan
 from producers.terminal.precision import render_precision
@@ -67,7 +67,7 @@ def plan_job(
     return ExitCode.PRECISION if prepared.spec.dtype in GATED else ExitCode.OK
 
 
-def _checked(settings: Settings, prepared: Prepared) -> PrecisionCheck:
+def _checked(settings: Settings, prepared: PreparedJob) -> PrecisionCheck:
     if prepared.spec.dtype == "float32":
         raise ConfigError(
             "--check-precision compares with float32, and this job has that already: say --dtype "

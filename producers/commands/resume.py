@@ -21,7 +21,7 @@ from producers.driver.job_setup import (
     index_reused,
 )
 from producers.driver.traced import job_trace
-from producers.submission.unchanged import check_unchanged
+from producers.submission.unchanged import verify_inputs_unchanged
 from producers.terminal.context import (
     broker_of,
     err,
@@ -39,7 +39,7 @@ def resume_job(output: str, flags: dict[str, Any], *, wait: bool, as_json: bool)
     """Go on with the job of an output."""
     settings = settings_of(flags)
     job, store = job_in(output, settings)
-    check_unchanged(job, store, settings)
+    verify_inputs_unchanged(job, store, settings)
     snapshot = already_over(job, store, as_json=as_json) if is_finished(store) else None
     if snapshot is not None:
         return snapshot
@@ -55,7 +55,7 @@ def retry_errors(
         raise ConfigError("say where to: headrace retry --errors OUTPUT --output NEW; parts stay")
     settings = settings_of(flags)
     job, store = job_in(output, settings)
-    check_unchanged(job, store, settings)
+    verify_inputs_unchanged(job, store, settings)
     again = {**flags, **flags_of(job), "reuse": store.uri}
     if settings.broker_url is None:
         return run_job(job.inputs.patterns, new, again, as_json=as_json)
@@ -97,7 +97,7 @@ def retry_parked(
         raise ConfigError("say what to retry: --parked, or --errors with --output NEW")
     settings = settings_of(flags)
     job, store = job_in(output, settings)
-    check_unchanged(job, store, settings)
+    verify_inputs_unchanged(job, store, settings)
     count = 0
     for info in list(store.list(output_layout.PARKED)):
         chunk = output_layout.chunk_of_record(info.name)

@@ -18,7 +18,7 @@ from producers.driver.job_setup import (
     wait_for_input,
 )
 from producers.driver.traced import job_trace
-from producers.local.fleet import Here
+from producers.local.fleet import LocalStack
 from producers.terminal.context import (
     err,
     settings_of,
@@ -31,7 +31,7 @@ def run_job(
     flags: dict[str, Any],
     *,
     as_json: bool,
-    here: Here | None = None,
+    here: LocalStack | None = None,
 ) -> int:
     """Plan, start Redis and workers, drive the job to its end; returns the exit code.
 

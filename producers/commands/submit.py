@@ -11,7 +11,7 @@ from typing import Any
 from headrace.coordination.live_workers import read_workers
 from headrace.queue.redis_queue import announce_job
 from producers.capacity.device_hint import guess_device, hint_of
-from producers.capacity.speed_history import of_fleet
+from producers.capacity.speed_history import fleet_speed
 from producers.driver.drive import drive
 from producers.driver.job_setup import (
     local_workers,
@@ -56,7 +56,7 @@ def submit_job(
             ]
             workers = len(seen) or local_workers(settings, guess_device("cpu"))
             prepared = prepare_job(settings, inputs, output, workers, hint_of(seen))
-            speed = of_fleet(broker.client, settings.queue, prepared.spec)
+            speed = fleet_speed(broker.client, settings.queue, prepared.spec)
             job, store, is_new = store_job(settings, prepared, trace, workers, speed)
         announce_job(broker.client, job.key, job.output)
         if not (wait and as_json):  # then the end of the job is the one object

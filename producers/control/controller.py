@@ -32,19 +32,19 @@ from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.job_trace import JobTrace
-from producers.control.demand import Teller, claim_of
+from producers.control.demand import DemandReporter, claim_of
 from producers.control.dispatch_window import (
     LOAD_S,
-    Claim,
-    Turn,
-    choose,
-    to_be_passed,
-    to_wait,
+    JobDemand,
+    ModelTurn,
+    preempted,
+    select_runs,
     window_size,
+    yielding,
 )
 from producers.control.finish import finish
-from producers.control.notify import tell
-from producers.control.reconcile import Following
+from producers.control.notify import run_finish_hook
+from producers.control.reconcile import TrackedJob
 from producers.records.manifest import is_hopeless
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.names import output_layout, redis_keys
@@ -80,22 +80,22 @@ class Controller:
     """Where the job's own spans go: publish, finish, and the job itself when it ends here."""
     keep_traces: bool = True
     """Whether spans stand under `_traces/` too."""
-    following: dict[str, Following] = field(default_factory=dict)
+    following: dict[str, TrackedJob] = field(default_factory=dict)
     ended: dict[str, Manifest] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _keeper: threading.Thread | None = None
     _away_s: float | None = None
     _known: dict[str, tuple[Job, Store]] = field(default_factory=dict)
     _traces: dict[str, JobTrace] = field(default_factory=dict)
-    _turns: dict[str, Turn | None] = field(default_factory=dict)
+    _turns: dict[str, ModelTurn | None] = field(default_factory=dict)
     """By queue: whose model is being sent."""
     queue: ListedQueue | LedgerQueue = field(init=False)
     """What waits to be taken by a worker."""
     _rest_until_s: dict[str, float] = field(default_factory=dict)
-    _teller: Teller = field(init=False)
+    _teller: DemandReporter = field(init=False)
 
     def __post_init__(self) -> None:
-        self._teller = Teller(self.client)
+        self._teller = DemandReporter(self.client)
         self.queue = queue_of(self.client, self.sender)
 
     def add(self, job: Job, store: Store) -> None:
@@ -157,14 +157,16 @@ class Controller:
     def _begin(self, job: Job, store: Store) -> None:
         telemetry = self.emitter or Telemetry()
         plan = PlanTable.load(store)
-        following = Following(job, store, plan, self.client, self.name, telemetry, self.keep_traces)
+        following = TrackedJob(
+            job, store, plan, self.client, self.name, telemetry, self.keep_traces
+        )
         following.load()
         self.following[job.key] = following
         self._traces[job.key] = JobTrace.of(job, telemetry)
 
-    def _reconcile(self, queue: str, jobs: Iterable[Following]) -> None:
+    def _reconcile(self, queue: str, jobs: Iterable[TrackedJob]) -> None:
         view = self.queue.read(queue)
-        left: list[Following] = []
+        left: list[TrackedJob] = []
         for following in list(jobs):
             if not self._holds(following.job.key):
                 del self.following[following.job.key]
@@ -178,9 +180,9 @@ class Controller:
         others = self._others(queue)
         free = window_size(workers) - view.messages + self._make_room(queue, left, others)
         own = [self._claim(f) for f in left]
-        waiting = to_wait(own, others)
+        waiting = yielding(own, others)
         claims = [replace(c, ready=()) if c.job in waiting else c for c in own] + others
-        runs, turn = choose(claims, max(0, free), workers, self._turns.get(queue))
+        runs, turn = select_runs(claims, max(0, free), workers, self._turns.get(queue))
         self._turns[queue] = turn
         runs = [r for r in runs if r.job in self.following]  # the others' are their controllers'
         for run in runs:
@@ -198,7 +200,7 @@ class Controller:
             log.info("chunk.published", job=job.id, chunks=chunks, published=published, queue=queue)
         keep_alive(self.client, queue)
 
-    def _look_after(self, following: Following, view: QueueView) -> None:
+    def _look_after(self, following: TrackedJob, view: QueueView) -> None:
         if not following.knows_redis():
             log.warning("job.resumed", job=following.job.id, reason="Redis lost what it knew")
             following.load()
@@ -227,14 +229,16 @@ class Controller:
     def _rests(self, key: str) -> bool:
         return time.monotonic() < self._rest_until_s.get(key, 0.0)
 
-    def _others(self, queue: str) -> list[Claim]:
+    def _others(self, queue: str) -> list[JobDemand]:
         """What jobs of the queue could send that other controllers follow: the window is shared."""
         told = self._teller.others.items()
         return [claim_of(f, k) for k, f in told if f.queue == queue and k not in self.following]
 
-    def _make_room(self, queue: str, jobs: Sequence[Following], others: Sequence[Claim]) -> int:
+    def _make_room(
+        self, queue: str, jobs: Sequence[TrackedJob], others: Sequence[JobDemand]
+    ) -> int:
         """Take back what waits in front of a more urgent job; returns how many messages."""
-        passed = to_be_passed([*(f.claim() for f in jobs), *others])
+        passed = preempted([*(f.claim() for f in jobs), *others])
         passed &= frozenset(f.job.key for f in jobs)  # each controller takes back its own
         if not passed:
             return 0
@@ -243,7 +247,7 @@ class Controller:
             self.following[message.key].taken_back(message.chunks)
         return len(found)
 
-    def _claim(self, following: Following) -> Claim:
+    def _claim(self, following: TrackedJob) -> JobDemand:
         """What the job could send, with what its model was measured to cost."""
         claim = replace(following.claim(), model=engine_name(following.job))
         facts = self._teller.facts.get(following.job.key)
@@ -259,7 +263,7 @@ class Controller:
 
     # -- ends
 
-    def _end_if_over(self, following: Following) -> None:
+    def _end_if_over(self, following: TrackedJob) -> None:
         job = following.job
         if (
             following.cancelled is None
@@ -272,7 +276,7 @@ class Controller:
         elif following.is_settled and following.recount():
             self._end(following, None)
 
-    def _stop(self, following: Following) -> None:
+    def _stop(self, following: TrackedJob) -> None:
         """Let what is on a device end or be given back, then write how far it came."""
         job = following.job
         self.queue.purge(job.options.queue, job.key)
@@ -284,7 +288,7 @@ class Controller:
         state: JobState = "failed" if following.fatal is not None else "cancelled"
         self._end(following, (state, following.fatal or following.cancelled or ""))
 
-    def _end(self, following: Following, stopped: tuple[JobState, str] | None) -> None:
+    def _end(self, following: TrackedJob, stopped: tuple[JobState, str] | None) -> None:
         job = following.job
         trace = self._traces[job.key]
         with trace("finish"):
@@ -304,7 +308,7 @@ class Controller:
         self._known.pop(job.key, None)
         self.ended[job.key] = manifest
         self.on_end(job, manifest)
-        tell(job, manifest, self.on_finish)
+        run_finish_hook(job, manifest, self.on_finish)
 
     def _let_go(self, key: str) -> None:
         """Send and keep what was done here for a job that another will end."""

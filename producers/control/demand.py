@@ -10,8 +10,8 @@ from typing import Any
 
 from headrace.coordination.live_workers import LiveWorker, read_workers
 from producers.capacity.measured_speed import Speed
-from producers.control.dispatch_window import LOAD_S, Claim
-from producers.control.reconcile import DONE, Following
+from producers.control.dispatch_window import LOAD_S, JobDemand
+from producers.control.reconcile import DONE, TrackedJob
 from producers.scaling.facts import BYTES_A_TOKEN, JobFacts, read_jobs
 from schemas.names import redis_keys
 from schemas.records.job import Job
@@ -38,7 +38,7 @@ class _Watched:
 
 
 @dataclass(slots=True)
-class Teller:
+class DemandReporter:
     """Tells Redis, about once a second, what the followed jobs want. Not for threads."""
 
     client: Any
@@ -53,7 +53,7 @@ class Teller:
 
     def tell(
         self,
-        jobs: Iterable[Following],
+        jobs: Iterable[TrackedJob],
         now_s: float | None = None,
         rests: Callable[[str], bool] = lambda key: False,
     ) -> None:
@@ -87,7 +87,7 @@ class Teller:
             self._workers, self._workers_s = tuple(read_workers(self.client, now_s)), now_s
         return self._workers
 
-    def _facts(self, following: Following, busy: int, now: float) -> JobFacts:
+    def _facts(self, following: TrackedJob, busy: int, now: float) -> JobFacts:
         job = following.job
         done, live_rows = self._scored(job)
         a_row = done["tokens"] / done["done_rows"] if done["done_rows"] else 0.0
@@ -154,9 +154,9 @@ class Teller:
         return rate
 
 
-def claim_of(facts: JobFacts, key: str) -> Claim:
+def claim_of(facts: JobFacts, key: str) -> JobDemand:
     """What another controller's job could send, with numbers standing for its chunks."""
-    return Claim(
+    return JobDemand(
         key,
         facts.priority,
         tuple(range(facts.ready)),

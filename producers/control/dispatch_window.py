@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from schemas.records.message import MAX_RUN
 
 # Chosen: enough messages that no worker waits a tick, see docs/about/decisions/0002-delivery.md.
-MESSAGES_A_WORKER = 4
+MESSAGES_PER_WORKER = 4
 MIN_MESSAGES = 64
 # Chosen: a worker's time with one model, over the time to load it, before the next one's turn.
-LOADS_A_TURN = 10
+LOADS_PER_TURN = 10
 LOAD_S, CHUNK_S = 15.0, 30.0  # until they were measured: a base model on a CPU, a chunk as planned
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class JobDemand:
     """What one job could send now."""
 
     job: str
@@ -43,7 +43,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ChunkRun:
     """One message: neighbouring chunks of one job."""
 
     job: str
@@ -51,7 +51,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ModelTurn:
     """Whose model goes to the queue, where equals have different ones, and for how many messages."""
 
     model: str
@@ -62,7 +62,7 @@ class Turn:
 
 def window_size(workers: int) -> int:
     """How many messages may stand in a queue."""
-    return max(MIN_MESSAGES, MESSAGES_A_WORKER * workers)
+    return max(MIN_MESSAGES, MESSAGES_PER_WORKER * workers)
 
 
 def run_length(unsent: int, workers: int) -> int:
@@ -75,7 +75,7 @@ def run_length(unsent: int, workers: int) -> int:
     return max(1, min(MAX_RUN, unsent // (4 * max(1, workers))))
 
 
-def to_be_passed(claims: Sequence[Claim]) -> frozenset[str]:
+def preempted(claims: Sequence[JobDemand]) -> frozenset[str]:
     """Jobs whose waiting messages make room: for a higher priority, or an equal that has none yet.
 
     What stands in the queue is a bounded number of messages, but each is up to eight chunks of
@@ -91,7 +91,7 @@ def to_be_passed(claims: Sequence[Claim]) -> frozenset[str]:
     )
 
 
-def to_wait(own: Sequence[Claim], others: Sequence[Claim]) -> frozenset[str]:
+def yielding(own: Sequence[JobDemand], others: Sequence[JobDemand]) -> frozenset[str]:
     """Own jobs that send nothing until those of other controllers that go first have sent.
 
     The queue is a list: what is sent now would stand in front. Two that both have nothing in
@@ -107,9 +107,9 @@ def to_wait(own: Sequence[Claim], others: Sequence[Claim]) -> frozenset[str]:
     )
 
 
-def choose(
-    claims: Sequence[Claim], messages: int, workers: int, turn: Turn | None = None
-) -> tuple[list[Run], Turn | None]:
+def select_runs(
+    claims: Sequence[JobDemand], messages: int, workers: int, turn: ModelTurn | None = None
+) -> tuple[list[ChunkRun], ModelTurn | None]:
     """At most that many messages, highest priority first, and the turn to give back the next time.
 
     Equals take turns, fewest in flight first. Where they have different models, a turn is so many
@@ -118,7 +118,7 @@ def choose(
     ready = {c.job: list(c.ready) for c in claims}
     flying = {c.job: c.in_flight for c in claims}
     unsent = {c.job: c.remaining - c.in_flight for c in claims}
-    runs: list[Run] = []
+    runs: list[ChunkRun] = []
     turn = turn and _interrupted(turn, claims)
     while len(runs) < messages:
         able = [c for c in claims if ready[c.job]]
@@ -139,24 +139,24 @@ def choose(
         unsent[up.job] -= len(run)
         flying[up.job] += len(run)
         turn = replace(turn, messages=turn.messages - 1)
-        runs.append(Run(up.job, run))
+        runs.append(ChunkRun(up.job, run))
     return runs, turn
 
 
 def turn_of(
-    claim: Claim, run_chunks: int, workers: int, models: int, past: tuple[str, ...] = ()
-) -> Turn:
+    claim: JobDemand, run_chunks: int, workers: int, models: int, past: tuple[str, ...] = ()
+) -> ModelTurn:
     """A turn for this claim's model.
 
-    Each worker is to be with a model for `LOADS_A_TURN` times its load. Less where the window
+    Each worker is to be with a model for `LOADS_PER_TURN` times its load. Less where the window
     could not hold a turn of each: a job with nothing in flight passes its equals.
     """
-    messages = LOADS_A_TURN * claim.load_s / max(1e-9, run_chunks * claim.chunk_s)
+    messages = LOADS_PER_TURN * claim.load_s / max(1e-9, run_chunks * claim.chunk_s)
     most = window_size(workers) // max(1, models)
-    return Turn(claim.model, max(1, min(most, math.ceil(workers * max(1.0, messages)))), past)
+    return ModelTurn(claim.model, max(1, min(most, math.ceil(workers * max(1.0, messages)))), past)
 
 
-def _interrupted(turn: Turn, claims: Sequence[Claim]) -> Turn:
+def _interrupted(turn: ModelTurn, claims: Sequence[JobDemand]) -> ModelTurn:
     """The turn, cut short where a job of another model has come and has nothing in flight."""
     able = [c for c in claims if c.ready]
     top = max((c.priority for c in able), default=0)
@@ -164,12 +164,14 @@ def _interrupted(turn: Turn, claims: Sequence[Claim]) -> Turn:
     return replace(turn, messages=0) if comers else turn
 
 
-def _is_over(turn: Turn | None, equals: Sequence[Claim]) -> bool:
+def _is_over(turn: ModelTurn | None, equals: Sequence[JobDemand]) -> bool:
     """Whether another model may come: the turn is used up, or nobody is there to use it."""
     return turn is None or turn.messages <= 0 or all(c.model != turn.model for c in equals)
 
 
-def _next_model(equals: Sequence[Claim], flying: Mapping[str, int], turn: Turn | None) -> Claim:
+def _next_model(
+    equals: Sequence[JobDemand], flying: Mapping[str, int], turn: ModelTurn | None
+) -> JobDemand:
     """Who has nothing in flight; else whose model's last turn lies longest back."""
     past = (*turn.past, turn.model) if turn is not None else ()
     had = {model: n for n, model in enumerate(past)}
@@ -179,7 +181,7 @@ def _next_model(equals: Sequence[Claim], flying: Mapping[str, int], turn: Turn |
     )
 
 
-def _past(turn: Turn | None, model: str, models: AbstractSet[str]) -> tuple[str, ...]:
+def _past(turn: ModelTurn | None, model: str, models: AbstractSet[str]) -> tuple[str, ...]:
     """The models that had a turn before this one, as far as there is still work for them."""
     before = (*turn.past, turn.model) if turn is not None else ()
     return tuple(m for m in dict.fromkeys(reversed(before)) if m in models - {model})[::-1]

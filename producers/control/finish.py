@@ -11,8 +11,8 @@ import redis
 
 from headrace.process.logs import get_logger
 from headrace.queue.redis_queue import forget_unacked, purge
-from producers.control.reconcile import Following
-from producers.records.manifest import fold
+from producers.control.reconcile import TrackedJob
+from producers.records.manifest import build_manifest
 from schemas.errors import StorageError
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
@@ -22,14 +22,14 @@ from schemas.versions import versions
 log = get_logger(__name__)
 
 
-def finish(following: Following, stopped: tuple[JobState, str] | None = None) -> Manifest:
+def finish(following: TrackedJob, stopped: tuple[JobState, str] | None = None) -> Manifest:
     """Write how the job ended, once everything in flight has settled.
 
     Safe to call twice: the manifest is replaced by an equal one and `_SUCCESS` is created once.
     Raises StorageError when the store does not take it.
     """
     job, store = following.job, following.store
-    manifest = fold(
+    manifest = build_manifest(
         job,
         following.receipts(),
         following.parked(),
@@ -48,7 +48,7 @@ def finish(following: Following, stopped: tuple[JobState, str] | None = None) ->
     return manifest
 
 
-def _succeed(following: Following, digest: str) -> None:
+def _succeed(following: TrackedJob, digest: str) -> None:
     mark = json.dumps({"job": following.job.id, "manifest_sha256": digest}).encode()
     if following.store.create(output_layout.SUCCESS, mark):
         return

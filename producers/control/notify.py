@@ -19,7 +19,7 @@ log = get_logger(__name__)
 _HOOK_S = 60.0  # chosen: whoever is told must not hold the controller
 
 
-def tell(job: Job, manifest: Manifest, target: str | None) -> None:
+def run_finish_hook(job: Job, manifest: Manifest, target: str | None) -> None:
     """Run the command, or POST to the URL, that wants to know how the job ended.
 
     It comes from the settings of the process that ends the job, never from the job: whoever may

@@ -34,7 +34,7 @@ from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_crash
-from producers.control.dispatch_window import Claim
+from producers.control.dispatch_window import JobDemand
 from producers.records.receipts import ReceiptBook, parts_of
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
@@ -58,7 +58,7 @@ NEW, SENT, DONE, PARKED = 0, 1, 2, 3
 
 
 @dataclass(slots=True)
-class Following:
+class TrackedJob:
     """A job and what is known of each of its chunks. Not for threads."""
 
     job: Job
@@ -239,12 +239,12 @@ class Following:
 
     # -- publishing
 
-    def claim(self) -> Claim:
+    def claim(self) -> JobDemand:
         """What the job could send now."""
         ready = () if self.is_stopped else tuple(self._ready())
         counts = self.counts
         left = counts["new"] + counts["sent"]
-        return Claim(
+        return JobDemand(
             self.job.key,
             self.job.options.priority,
             ready,

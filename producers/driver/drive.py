@@ -11,7 +11,7 @@ from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import guess_device
-from producers.capacity.speed_history import learn
+from producers.capacity.speed_history import record_speed
 from producers.control.controller import Controller
 from producers.driver.follow import (
     Interrupted,
@@ -25,8 +25,8 @@ from producers.driver.job_setup import (
     local_shape,
     local_workers,
 )
-from producers.local.broker_note import told_nearby
-from producers.local.fleet import Here
+from producers.local.broker_note import advertise_local_broker
+from producers.local.fleet import LocalStack
 from producers.records.snapshot import take_snapshot
 from producers.terminal.context import (
     Broker,
@@ -94,10 +94,10 @@ def drive_here(
     started: float,
     *,
     as_json: bool,
-    here: Here | None = None,
+    here: LocalStack | None = None,
 ) -> int:
     """Workers of our own for as long as the job takes."""
-    with here or Here() as here, _started(here, settings, job) as broker:
+    with here or LocalStack() as here, _started(here, settings, job) as broker:
         controller = Controller(
             broker.client,
             broker.sender,
@@ -119,13 +119,13 @@ def drive_here(
         hint = guess_device(settings.device)
         workers = local_workers(settings, hint)
         shape = local_shape(hint, workers)
-        learn(cache_folder(), shape, workers, job, controller.ended[job.key])
+        record_speed(cache_folder(), shape, workers, job, controller.ended[job.key])
     write_report_if_able(store, settings)
     return conclude(now, store, as_json=as_json, seconds=time.time() - started)
 
 
 @contextmanager
-def _started(here: Here, settings: Settings, job: Job) -> Iterator[Broker]:
+def _started(here: LocalStack, settings: Settings, job: Job) -> Iterator[Broker]:
     """Redis and workers, started by now, and the connection to Redis."""
     here.start(settings, job.spec.task)
     here.fleet.name_log(job.id)
@@ -135,7 +135,9 @@ def _started(here: Here, settings: Settings, job: Job) -> Iterator[Broker]:
 
 def _told_nearby(settings: Settings, job: Job, url: str) -> AbstractContextManager[None]:
     """Other terminals find the Redis of our own; one that was named they have to be told, as we were."""
-    return nullcontext() if settings.broker_url else told_nearby(state_folder(), job, url)
+    return (
+        nullcontext() if settings.broker_url else advertise_local_broker(state_folder(), job, url)
+    )
 
 
 def _interrupted(job: Job, *, as_json: bool) -> int:

@@ -15,7 +15,7 @@ from headrace.process.logs import get_logger
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from producers.control.controller import Controller
-from producers.control.notify import tell
+from producers.control.notify import run_finish_hook
 from producers.records.snapshot import Snapshot, take_snapshot
 from producers.terminal.context import (
     Broker,
@@ -136,7 +136,7 @@ def tell_if_ended_elsewhere(job: Job, store: Store, controller: Controller) -> N
     """Tell `--on-finish` of a job that another controller ended: that one knows no hook of ours."""
     data = store.read(output_layout.MANIFEST)
     if job.key not in controller.ended and data is not None:
-        tell(job, parse_manifest(data, store.uri), controller.on_finish)
+        run_finish_hook(job, parse_manifest(data, store.uri), controller.on_finish)
 
 
 def write_report_if_able(store: Store, settings: Settings) -> None:

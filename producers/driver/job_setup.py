@@ -22,7 +22,7 @@ from producers.driver.precision_gate import check_before_job
 from producers.submission.create import create_job
 from producers.submission.estimate import Estimate, estimate
 from producers.submission.prepare import (
-    Prepared,
+    PreparedJob,
     masked_command,
     prepare,
 )
@@ -53,7 +53,7 @@ def prepare_job(
     output: str,
     workers: int,
     hint: DeviceHint | None = None,
-) -> Prepared:
+) -> PreparedJob:
     """The job, checked; its warnings are printed. Without a hint it is for this machine."""
     hint = hint or guess_device(settings.device, workers=workers)
     prepared = prepare(
@@ -70,7 +70,7 @@ def prepare_job(
 
 
 def estimate_job(
-    settings: Settings, prepared: Prepared, workers: int, tokens_per_s: float | None
+    settings: Settings, prepared: PreparedJob, workers: int, tokens_per_s: float | None
 ) -> Estimate:
     """What the job would take; `tokens_per_s` of one worker, where an earlier job measured it.
 
@@ -86,7 +86,7 @@ def estimate_job(
     )
 
 
-def speed_here(prepared: Prepared, hint: DeviceHint, workers: int) -> float | None:
+def speed_here(prepared: PreparedJob, hint: DeviceHint, workers: int) -> float | None:
     """Tokens a second of one worker of this machine, where an earlier job measured them."""
     return of_this_machine(cache_folder(), local_shape(hint, workers), prepared.spec)
 
@@ -97,7 +97,7 @@ def local_shape(hint: DeviceHint, workers: int) -> str:
 
 def store_job(
     settings: Settings,
-    prepared: Prepared,
+    prepared: PreparedJob,
     trace: JobTrace,
     workers: int,
     tokens_per_s: float | None,

@@ -12,15 +12,15 @@ from producers.submission.precision import (
     GATED,
     ask_engine,
     check,
-    decide,
+    precision_verdict,
     question,
 )
-from producers.submission.prepare import Prepared
+from producers.submission.prepare import PreparedJob
 from producers.terminal.context import err
 from schemas.records.precision import PrecisionCheck
 
 
-def check_precision(settings: Settings, prepared: Prepared) -> PrecisionCheck:
+def check_precision(settings: Settings, prepared: PreparedJob) -> PrecisionCheck:
     """How near the job's precision is to float32 on a sample of its rows.
 
     Raises:
@@ -36,7 +36,7 @@ def check_precision(settings: Settings, prepared: Prepared) -> PrecisionCheck:
     )
 
 
-def check_before_job(settings: Settings, prepared: Prepared) -> PrecisionCheck | None:
+def check_before_job(settings: Settings, prepared: PreparedJob) -> PrecisionCheck | None:
     """The check that a job's precision needs; None for float32, and for a job that is there already.
 
     Raises:
@@ -48,7 +48,7 @@ def check_before_job(settings: Settings, prepared: Prepared) -> PrecisionCheck |
     if read_job(open_store(prepared.output, settings)) is not None:
         return None  # checked when it was made, or another job, which is refused with its reason
     checked = check_precision(settings, prepared)
-    warning = decide(checked, prepared.spec.dtype)
+    warning = precision_verdict(checked, prepared.spec.dtype)
     if warning is not None:
         err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
     return checked

@@ -56,7 +56,7 @@ def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str
     }
 
 
-def tell(explanation: dict[str, Any]) -> str:
+def render_explanation(explanation: dict[str, Any]) -> str:
     """The explanation for people."""
     rows = explanation["rows"]
     if not rows:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-SPANS_A_REQUEST = 512
+SPANS_PER_REQUEST = 512
 """The batch size of OpenTelemetry's SDK: collectors are set up for it."""
 TRIES = 5
 FIRST_WAIT_S = 0.2
@@ -34,14 +34,14 @@ TRY_AGAIN = frozenset({408, 429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class ExportResult:
     """What reached the collector."""
 
     files: int
     spans: int
 
 
-def send_traces(store: Store, url: str, *, timeout_s: float = 10.0) -> Sent:
+def send_traces(store: Store, url: str, *, timeout_s: float = 10.0) -> ExportResult:
     """Send every span under `_traces/` to an OTLP/HTTP collector, `http://localhost:4318` say.
 
     Safe to repeat: ids are the same, so a collector's store replaces or ignores what it has.
@@ -61,15 +61,15 @@ def send_traces(store: Store, url: str, *, timeout_s: float = 10.0) -> Sent:
     for info in store.list(output_layout.TRACES):
         files += 1
         waiting += read_spans(store.read(info.name) or b"")
-        while len(waiting) >= SPANS_A_REQUEST:
-            batch, waiting = waiting[:SPANS_A_REQUEST], waiting[SPANS_A_REQUEST:]
+        while len(waiting) >= SPANS_PER_REQUEST:
+            batch, waiting = waiting[:SPANS_PER_REQUEST], waiting[SPANS_PER_REQUEST:]
             _post(endpoint, encode(batch), headers, timeout_s)
             spans += len(batch)
     if waiting:
         _post(endpoint, encode(waiting), headers, timeout_s)
     if not files:
         raise JobNotFound(f"{store.uri} has no traces: nothing under {output_layout.TRACES}")
-    return Sent(files, spans + len(waiting))
+    return ExportResult(files, spans + len(waiting))
 
 
 def encode(rows: Iterable[SpanRow]) -> bytes:

@@ -15,7 +15,7 @@ from schemas.records.job import Job
 
 
 @contextlib.contextmanager
-def told_nearby(folder: Path, job: Job, url: str) -> Iterator[None]:
+def advertise_local_broker(folder: Path, job: Job, url: str) -> Iterator[None]:
     """Leave the note for the block's life; where it cannot be written, nothing else is lost."""
     note = _note(folder, job)
     with contextlib.suppress(OSError):
@@ -30,7 +30,7 @@ def told_nearby(folder: Path, job: Job, url: str) -> Iterator[None]:
             note.unlink(missing_ok=True)
 
 
-def url_nearby(folder: Path, job: Job) -> str | None:
+def find_local_broker(folder: Path, job: Job) -> str | None:
     """The Redis of whoever drives this job on this machine, for this user; None: nobody does."""
     try:
         url = _note(folder, job).read_text()

@@ -13,7 +13,7 @@ from pathlib import Path
 from headrace.queue.embedded_redis import EmbeddedRedis, die_with
 from headrace.settings import Settings, environment_of, process_environment, state_folder
 from headrace.tasks.catalog import WITHOUT_MODEL
-from producers.local.worker_command import worker_door
+from producers.local.worker_command import find_worker_executable
 from schemas.errors import ExitCode, HeadraceError
 
 # The fleet itself waits for its workers' grace and ten seconds; it is given a little more.
@@ -65,7 +65,7 @@ class LocalFleet:
         self.process.wait()
 
 
-class Here:
+class LocalStack:
     """Redis and workers on this machine for the life of a block; started once, when asked.
 
     Leaving the block ends what runs, workers at once: `draining` lets them end in order first.
@@ -111,7 +111,7 @@ class Here:
             raise
         self.fleet.stop(meanwhile)
 
-    def __enter__(self) -> Here:
+    def __enter__(self) -> LocalStack:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -131,7 +131,7 @@ def start_workers(settings: Settings, broker_url: str, task: str) -> LocalFleet:
     Raises:
         MissingExtra: the workers' side is not installed here.
     """
-    door = worker_door()
+    door = find_worker_executable()
     log = state_folder() / "logs" / f"workers-of-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = process_environment(

@@ -11,7 +11,7 @@ from schemas.errors import MissingExtra
 NAME = "headrace-worker"
 
 
-def worker_door() -> str:
+def find_worker_executable() -> str:
     """The command beside this Python, else the one on the path.
 
     Raises:

@@ -15,7 +15,7 @@ ROW_NUMBER = "id"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ColumnRequest:
     """The columns that a job was asked to use."""
 
     task: str
@@ -40,7 +40,7 @@ class ColumnTypes:
     carried: tuple[Column, ...]
 
 
-def check_names(wanted: Wanted) -> None:
+def check_names(wanted: ColumnRequest) -> None:
     """Nothing, when the names can stand side by side in an output.
 
     Raises:
@@ -72,7 +72,7 @@ def check_names(wanted: Wanted) -> None:
 
 
 def check_columns(
-    schema: Any, partitions: dict[str, str], wanted: Wanted, where: str
+    schema: Any, partitions: dict[str, str], wanted: ColumnRequest, where: str
 ) -> ColumnTypes:
     """The types of the wanted columns in a file.
 
@@ -101,7 +101,7 @@ def check_columns(
     )
 
 
-def check_same(first: Any, first_where: str, other: Any, where: str, wanted: Wanted) -> None:
+def check_same(first: Any, first_where: str, other: Any, where: str, wanted: ColumnRequest) -> None:
     """Nothing, when both files have the wanted columns with the same types.
 
     Two kinds of text column agree, since only the text is read of them. `first` and `other` are
@@ -154,7 +154,9 @@ def _partition(partitions: dict[str, str], name: str) -> str:
     return "a partition" if name in partitions else "missing"
 
 
-def _missing(name: str, schema: Any, partitions: dict[str, str], wanted: Wanted, where: str) -> str:
+def _missing(
+    name: str, schema: Any, partitions: dict[str, str], wanted: ColumnRequest, where: str
+) -> str:
     flags = {
         wanted.text: "--text-column",
         wanted.pair: "--text-pair-column",

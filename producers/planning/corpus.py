@@ -21,8 +21,8 @@ from producers.planning.chunking import (
     cut,
 )
 from producers.planning.columns import (
+    ColumnRequest,
     ColumnTypes,
-    Wanted,
     check_columns,
     check_names,
     check_same,
@@ -84,7 +84,7 @@ class Corpus:
 def read_corpus(
     patterns: tuple[str, ...],
     found: Iterable[Found],
-    wanted: Wanted,
+    wanted: ColumnRequest,
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Corpus:

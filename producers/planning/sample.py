@@ -28,7 +28,7 @@ Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SampledRowGroup:
     """Rows to take of one row group: their numbers in it, rising."""
 
     uri: str
@@ -36,9 +36,9 @@ class Place:
     rows: tuple[int, ...]
 
 
-def choose(
+def choose_rows(
     files: Iterable[FileRows], total: int, wanted: int, seed: str, limit: int | None = None
-) -> Iterator[Place]:
+) -> Iterator[SampledRowGroup]:
     """Where to take about `wanted` rows of `total`: evenly over the corpus, by chance in a place.
 
     `files` is read twice. `limit` cuts the corpus as the job's does. Pure: the same arguments
@@ -62,11 +62,11 @@ def choose(
                 spots = spots[here:]
                 span = min(group.rows, READ_ROWS * here // count)
                 rows = chance.sample(range(span), min(span, ceil(wanted * here / count)))
-                yield Place(found.file.uri, number, tuple(sorted(rows)))
+                yield SampledRowGroup(found.file.uri, number, tuple(sorted(rows)))
 
 
 def read_rows(
-    places: Iterable[Place], columns: Sequence[str], open_file: Callable[[str], Any]
+    places: Iterable[SampledRowGroup], columns: Sequence[str], open_file: Callable[[str], Any]
 ) -> Iterator[Row]:
     """The texts at these places; rows with a text that is null or not UTF-8 are left out.
 

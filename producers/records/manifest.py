@@ -18,7 +18,7 @@ from schemas.records.manifest import (
 )
 
 
-def fold(
+def build_manifest(
     job: Job,
     receipts: Iterable[Receipt],
     parked: Sequence[Parked],

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from headrace.storage.store import Store
-from producers.records.manifest import fold
+from producers.records.manifest import build_manifest
 from producers.records.receipts import parts_of, receipt_of_part
 from producers.report.from_parts import ErrorClass, ReadText, RowSample, read_errors, sample_rows
 from producers.report.from_traces import (
@@ -62,7 +62,7 @@ def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts
         raise JobNotFound(f"{store.uri} holds no job: there is no {output_layout.JOB}")
     job = parse_job(data, f"{store.uri}/{output_layout.JOB}")
     receipts = _receipts(store, job)
-    manifest = _manifest(store) or fold(
+    manifest = _manifest(store) or build_manifest(
         job, receipts, [], finished_s=now_s, versions=job.versions, stopped=("running", "")
     )
     traces = read_traces(store)

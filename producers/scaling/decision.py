@@ -51,7 +51,7 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class WorkerCounts:
     """The workers of a queue that show signs of life."""
 
     busy: int = 0
@@ -88,7 +88,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ScalingDecision:
     """The answer. Give it back as `before` the next time: it is the decision's only memory."""
 
     workers: int
@@ -100,17 +100,17 @@ class Wanted:
     """Since when there has been less to do than hands."""
 
 
-def decide(
+def decide_workers(
     demands: Sequence[Demand],
-    fleet: Fleet,
+    fleet: WorkerCounts,
     limits: Limits,
     now_s: float,
-    before: Wanted | None = None,
-) -> Wanted:
+    before: ScalingDecision | None = None,
+) -> ScalingDecision:
     """Wanted workers for the demands of one queue. The same input gives the same answer again."""
     left = [d for d in demands if d.chunks > 0]
     most = limits.most
-    last = before or Wanted(fleet.live, "")
+    last = before or ScalingDecision(fleet.live, "")
     current = min(most, max(limits.min_workers, last.workers))
     supply = _Supply(fleet.live, current, _on_the_way_s(last, limits, now_s), limits.startup_s)
     work_s = sum(d.work_s for d in left)
@@ -128,7 +128,7 @@ def decide(
         if now_s - surplus_since_s >= limits.cooldown_s:
             workers = max(limits.min_workers, min(workers, max(chunks, fleet.busy)))
             surplus_since_s = now_s if workers > max(chunks, limits.min_workers) else None
-    wanted = Wanted(workers, "", at_risk, raised_s, surplus_since_s)
+    wanted = ScalingDecision(workers, "", at_risk, raised_s, surplus_since_s)
     return replace(wanted, reason=_reason(wanted, left, work_s, limits, now_s))
 
 
@@ -170,7 +170,7 @@ def _workers(work_s: float, time_s: float) -> int:
     return math.ceil(min(MOST_WORKERS, work_s / time_s))
 
 
-def _on_the_way_s(last: Wanted, limits: Limits, now_s: float) -> float:
+def _on_the_way_s(last: ScalingDecision, limits: Limits, now_s: float) -> float:
     """Seconds until the workers that were asked for last are there."""
     if last.raised_s is None:
         return limits.startup_s
@@ -227,7 +227,7 @@ def _ahead_s(demand: Demand, left: Sequence[Demand]) -> float:
 
 
 def _reason(
-    wanted: Wanted, left: Sequence[Demand], work_s: float, limits: Limits, now_s: float
+    wanted: ScalingDecision, left: Sequence[Demand], work_s: float, limits: Limits, now_s: float
 ) -> str:
     if not left:
         if wanted.surplus_since_s is None:

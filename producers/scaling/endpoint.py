@@ -33,7 +33,7 @@ from headrace.telemetry.prometheus import (
 )
 from headrace.telemetry.prometheus import exposition as exposition_of
 from headrace.telemetry.provider import Sample, Telemetry
-from producers.scaling.facts import Facts, read_facts
+from producers.scaling.facts import ScalingInputs, read_facts
 from producers.scaling.metrics import (
     GAUGES,
     exposition,
@@ -50,7 +50,7 @@ _QUEUE = re.compile(QUEUE_NAME)
 
 
 @dataclass(slots=True)
-class Pulse:
+class Liveness:
     """When the controller's loop last turned."""
 
     at_s: float = field(default_factory=time.monotonic)
@@ -65,7 +65,7 @@ class Pulse:
 
 @contextlib.contextmanager
 def serve_scaling(
-    settings: Settings, client: Any, pulse: Pulse, telemetry: Telemetry | None = None
+    settings: Settings, client: Any, pulse: Liveness, telemetry: Telemetry | None = None
 ) -> Iterator[int | None]:
     """Answer on `settings.listen` for the block's life; yields the port, None where it is not set.
 
@@ -91,11 +91,11 @@ def serve_scaling(
         yield port
 
 
-def _health(pulse: Pulse) -> Reply:
+def _health(pulse: Liveness) -> Reply:
     return Reply({"alive": pulse.is_alive}, 200 if pulse.is_alive else 503)
 
 
-def _ready(pulse: Pulse, client: Any) -> Reply:
+def _ready(pulse: Liveness, client: Any) -> Reply:
     try:
         answers = bool(client.ping())
     except redis.RedisError:
@@ -128,7 +128,7 @@ def _gauges(scaler: Scaler, client: Any) -> list[Sample]:
         facts = read_facts(client, now_s)
         return gauges(facts, scaler.all_wanted(facts, now_s), client.info("memory"), now_s)
     except redis.RedisError:
-        return gauges(Facts((), ()), {}, None, now_s)
+        return gauges(ScalingInputs((), ()), {}, None, now_s)
 
 
 def _counted(settings: Settings) -> PrometheusMetrics | None:

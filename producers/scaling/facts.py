@@ -16,7 +16,7 @@ from headrace.coordination.live_workers import LiveWorker, read_workers
 from producers.scaling.decision import (
     CHUNK_S,
     Demand,
-    Fleet,
+    WorkerCounts,
 )
 from schemas.names import redis_keys
 
@@ -71,7 +71,7 @@ _JOB_FACTS = TypeAdapter(JobFacts)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ScalingInputs:
     """Everything a decision needs, at one moment."""
 
     jobs: tuple[JobFacts, ...]
@@ -80,10 +80,10 @@ class Facts:
     def demands(self, queue: str) -> list[Demand]:
         return [j.demand for j in self.jobs if j.queue == queue]
 
-    def fleet(self, queue: str) -> Fleet:
+    def fleet(self, queue: str) -> WorkerCounts:
         own = [w for w in self.workers if w.queue == queue]
         busy = sum(w.is_busy for w in own)
-        return Fleet(busy, len(own) - busy)
+        return WorkerCounts(busy, len(own) - busy)
 
     def load_s(self, queue: str) -> float | None:
         """Seconds to load what the queue's jobs want, the slowest of them; None: not measured."""
@@ -95,10 +95,10 @@ class Facts:
         return sorted({j.queue for j in self.jobs} | {w.queue for w in self.workers})
 
 
-def read_facts(client: Any, now_s: float) -> Facts:
+def read_facts(client: Any, now_s: float) -> ScalingInputs:
     """What Redis was told of all jobs and workers. Raises redis-py's own errors."""
     jobs = read_jobs(client, now_s, TOLD_S)
-    return Facts(tuple(jobs.values()), tuple(read_workers(client, now_s)))
+    return ScalingInputs(tuple(jobs.values()), tuple(read_workers(client, now_s)))
 
 
 def read_jobs(client: Any, now_s: float, within_s: float) -> dict[str, JobFacts]:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from headrace.telemetry.provider import Sample
-from producers.scaling.decision import Wanted
-from producers.scaling.facts import Facts, JobFacts
+from producers.scaling.decision import ScalingDecision
+from producers.scaling.facts import JobFacts, ScalingInputs
 from schemas.errors import MissingExtra
 from schemas.names import telemetry as names
 
@@ -31,7 +31,10 @@ METRICS: dict[str, Gauge] = {
 
 
 def gauges(
-    facts: Facts, wanted: Mapping[str, Wanted], memory: Mapping[str, Any] | None, now_s: float
+    facts: ScalingInputs,
+    wanted: Mapping[str, ScalingDecision],
+    memory: Mapping[str, Any] | None,
+    now_s: float,
 ) -> list[Sample]:
     """What the controller knows, by OpenTelemetry names; `memory` is None while Redis is away."""
     return [*_of_redis(memory), *_of_queues(facts, wanted, now_s)]
@@ -67,7 +70,9 @@ def _of_redis(memory: Mapping[str, Any] | None) -> Iterator[Sample]:
         yield "headrace.redis.memory.limit", (), float(memory.get("maxmemory", 0))
 
 
-def _of_queues(facts: Facts, wanted: Mapping[str, Wanted], now_s: float) -> Iterator[Sample]:
+def _of_queues(
+    facts: ScalingInputs, wanted: Mapping[str, ScalingDecision], now_s: float
+) -> Iterator[Sample]:
     for queue in facts.queues:
         jobs = [j for j in facts.jobs if j.queue == queue]
         fleet = facts.fleet(queue)

@@ -15,11 +15,11 @@ from headrace.settings import Settings
 from producers.scaling.decision import (
     Host,
     Limits,
-    Wanted,
-    decide,
+    ScalingDecision,
+    decide_workers,
     share_out,
 )
-from producers.scaling.facts import Facts, read_facts
+from producers.scaling.facts import ScalingInputs, read_facts
 from schemas.errors import ConfigError
 from schemas.names import redis_keys
 
@@ -45,11 +45,11 @@ class Recent:
     """What Redis knows, read again when it is half a second old. Safe for threads."""
 
     client: Any
-    _facts: Facts | None = None
+    _facts: ScalingInputs | None = None
     _at_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def facts(self, now_s: float) -> Facts:
+    def facts(self, now_s: float) -> ScalingInputs:
         """Raises redis-py's own errors."""
         with self._lock:
             if self._facts is None or time.monotonic() - self._at_s > FACTS_S:
@@ -96,7 +96,7 @@ class Scaler:
             body["share"] = share_out(wanted.workers, hosts).get(host.name, 0)
         return body
 
-    def all_wanted(self, facts: Facts, now_s: float) -> dict[str, Wanted]:
+    def all_wanted(self, facts: ScalingInputs, now_s: float) -> dict[str, ScalingDecision]:
         """What is wanted of each queue, for the metrics: as was answered last, if that is not old.
 
         Else it is decided here, and kept for nobody: who asks may have other limits.
@@ -106,27 +106,33 @@ class Scaler:
             before, at_s = self._before(queue)
             if before is None or now_s - at_s > redis_keys.SCALE_FRESH_S:
                 limits = self._limits(self._hosts(queue, now_s))
-                before = decide(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
+                before = decide_workers(
+                    facts.demands(queue), facts.fleet(queue), limits, now_s, before
+                )
             found[queue] = before
         return found
 
-    def _decide(self, queue: str, facts: Facts, limits: Limits, now_s: float) -> Wanted:
+    def _decide(
+        self, queue: str, facts: ScalingInputs, limits: Limits, now_s: float
+    ) -> ScalingDecision:
         before, _ = self._before(queue)
-        wanted = decide(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
+        wanted = decide_workers(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
         if wanted.deadline_at_risk and not (before and before.deadline_at_risk):
             log.warning("scaling.deadline_at_risk", queue=queue, reason=wanted.reason)
         kept = json.dumps(asdict(wanted) | {"at_s": now_s})
         self.client.set(redis_keys.scale(queue), kept, ex=redis_keys.SCALE_LIFE_S)
         return wanted
 
-    def _before(self, queue: str) -> tuple[Wanted | None, float]:
+    def _before(self, queue: str) -> tuple[ScalingDecision | None, float]:
         """The last answer, and when it was given."""
         raw = self.client.get(redis_keys.scale(queue))
         if raw is None:
             return None, 0.0
         try:
             told = json.loads(raw)
-            return Wanted(**{name: told[name] for name in _WANTED}), float(told.get("at_s", 0.0))
+            return ScalingDecision(**{name: told[name] for name in _WANTED}), float(
+                told.get("at_s", 0.0)
+            )
         except (ValueError, KeyError, TypeError):
             return None, 0.0
 

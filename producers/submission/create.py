@@ -27,7 +27,7 @@ from headrace.output.plan_file import (
 from headrace.storage.open import probe_store
 from headrace.storage.store import Store
 from producers.submission.conflict import differences
-from producers.submission.prepare import Prepared
+from producers.submission.prepare import PreparedJob
 from schemas.errors import DiskFull, OutputConflict
 from schemas.names import output_layout
 from schemas.records.job import (
@@ -40,7 +40,7 @@ from schemas.versions import versions
 
 def create_job(
     store: Store,
-    prepared: Prepared,
+    prepared: PreparedJob,
     *,
     now_s: float,
     command: str = "",
@@ -91,7 +91,7 @@ def create_job(
     return _adopt(store, existing, prepared), False
 
 
-def _adopt(store: Store, existing: Job, prepared: Prepared) -> Job:
+def _adopt(store: Store, existing: Job, prepared: PreparedJob) -> Job:
     if existing.id != prepared.id:
         what = "; ".join(differences(existing, prepared.spec, prepared.inputs))
         raise OutputConflict(
@@ -102,7 +102,7 @@ def _adopt(store: Store, existing: Job, prepared: Prepared) -> Job:
     return existing
 
 
-def _refuse_leftovers(store: Store, prepared: Prepared) -> None:
+def _refuse_leftovers(store: Store, prepared: PreparedJob) -> None:
     """Parts without a record would be taken for this job's own."""
     found = next(iter(store.list(output_layout.DATA)), None)
     if found is None:
@@ -118,7 +118,7 @@ def _refuse_leftovers(store: Store, prepared: Prepared) -> None:
     _adopt(store, existing, prepared)
 
 
-def _store_plan(store: Store, prepared: Prepared) -> PlanTotals:
+def _store_plan(store: Store, prepared: PreparedJob) -> PlanTotals:
     """Totals of the plan that stands in the output: ours, or the one that was there before."""
     scratch = store.scratch()
     try:
@@ -140,7 +140,7 @@ def _store_plan(store: Store, prepared: Prepared) -> PlanTotals:
     return PlanTotals(len(stored), stored.total_rows, int(stored.bytes.sum()))
 
 
-def _fits(stored: PlanTable, prepared: Prepared) -> bool:
+def _fits(stored: PlanTable, prepared: PreparedJob) -> bool:
     """Whether a plan of unknown origin covers the same rows; its chunks may be of another size."""
     if stored.inputs_digest() != prepared.spec.inputs_digest:
         return False

@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.formats.text_column import as_bytes, plain_column
 from producers.planning.chunking import BYTES_A_TOKEN, FileRows
-from producers.submission.prepare import Prepared
+from producers.submission.prepare import PreparedJob
 from schemas.records.job import Predicted
 
 SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then good to some five per cent
@@ -95,7 +95,7 @@ class Estimate:
 
 
 def estimate(
-    prepared: Prepared,
+    prepared: PreparedJob,
     open_file: Callable[[str], Any],
     *,
     workers: int,
@@ -259,7 +259,7 @@ def _from_file(
         raise InputUnreadable(f"{found.file.uri}: column {column!r}: {error}") from error
 
 
-def _chunks(prepared: Prepared) -> tuple[int, int]:
+def _chunks(prepared: PreparedJob) -> tuple[int, int]:
     """How many chunks, and the rows of the largest."""
     count = largest = 0
     for chunk in prepared.chunks():

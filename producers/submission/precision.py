@@ -23,9 +23,9 @@ from headrace.settings import (
     environment_of,
     process_environment,
 )
-from producers.local.worker_command import worker_door
-from producers.planning.sample import choose, read_rows
-from producers.submission.prepare import Prepared
+from producers.local.worker_command import find_worker_executable
+from producers.planning.sample import choose_rows, read_rows
+from producers.submission.prepare import PreparedJob
 from schemas.errors import ExitCode, HeadraceError, PrecisionRefused
 from schemas.records.precision import (
     Agreement,
@@ -47,7 +47,7 @@ class NotChecked(Exception):
     """Nobody could compare; its message says why."""
 
 
-def question(prepared: Prepared, settings: Settings, open_file: Callable[[str], Any]) -> Any:
+def question(prepared: PreparedJob, settings: Settings, open_file: Callable[[str], Any]) -> Any:
     """The request for this job: rows drawn from all over its corpus.
 
     Raises:
@@ -55,7 +55,7 @@ def question(prepared: Prepared, settings: Settings, open_file: Callable[[str], 
     """
     spec, corpus = prepared.spec, prepared.corpus
     columns = [spec.text_column, *([spec.text_pair_column] if spec.text_pair_column else [])]
-    places = choose(
+    places = choose_rows(
         corpus.files, corpus.rows, settings.precision_rows, spec.inputs_digest, spec.limit
     )
     rows = list(read_rows(places, columns, open_file))[: settings.precision_rows]
@@ -92,7 +92,7 @@ def check(request: PrecisionRequest, settings: Settings, folder: Path, ask: Ask)
     )
 
 
-def decide(checked: PrecisionCheck, dtype: str) -> str | None:
+def precision_verdict(checked: PrecisionCheck, dtype: str) -> str | None:
     """A warning for a job that goes on, None where there is nothing to warn of. Pure.
 
     Raises:
@@ -131,7 +131,7 @@ def ask_engine(request: PrecisionRequest, settings: Settings) -> Agreement:
         NotChecked: it is not installed, has not the device, fails, or takes too long.
     """
     try:
-        command = [worker_door(), "check-precision"]
+        command = [find_worker_executable(), "check-precision"]
         done = subprocess.run(
             command,
             input=request.model_dump_json().encode(),

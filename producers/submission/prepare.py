@@ -44,7 +44,7 @@ from schemas.records.job import (
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedJob:
     """A job that is ready to be created; nothing is written yet."""
 
     output: str
@@ -89,7 +89,7 @@ def prepare(
     today: date | None = None,
     extra_params: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> Prepared:
+) -> PreparedJob:
     """Everything that decides a job, found out and checked; reads footers and the model's files.
 
     `extra_params` go to the task beside those from the settings (the fake task's faults).
@@ -127,7 +127,7 @@ def prepare(
         earlier, digest = reusable(settings.reuse, spec, opened)
         spec = spec.model_copy(update={"reuse": digest})
         options = options.model_copy(update={"reuse_output": earlier})
-    return Prepared(
+    return PreparedJob(
         output=output_uri,
         spec=spec,
         options=options,

@@ -10,7 +10,7 @@ from headrace.settings import Settings
 from headrace.tasks.catalog import PARAMS, WITHOUT_MODEL
 from producers.capacity.device_hint import DeviceHint
 from producers.models.info import ModelInfo
-from producers.planning.columns import Wanted
+from producers.planning.columns import ColumnRequest
 from producers.planning.corpus import (
     Corpus,
 )
@@ -48,8 +48,8 @@ def task_params(settings: Settings, extra: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names} | dict(extra)
 
 
-def columns_wanted(settings: Settings) -> Wanted:
-    return Wanted(
+def columns_wanted(settings: Settings) -> ColumnRequest:
+    return ColumnRequest(
         task=settings.task,
         text=settings.text_column,
         pair=settings.text_pair_column,

@@ -20,7 +20,7 @@ from schemas.records.job import Job
 _THREADS = 16  # chosen: a HEAD waits for the network, not for the CPU
 
 
-def check_unchanged(job: Job, store: Store, settings: Settings) -> None:
+def verify_inputs_unchanged(job: Job, store: Store, settings: Settings) -> None:
     """Nothing, when nothing changed.
 
     Raises:

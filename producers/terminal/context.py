@@ -22,7 +22,7 @@ from headrace.settings import (
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.storage.uri import normalise_uri
-from producers.local.broker_note import url_nearby
+from producers.local.broker_note import find_local_broker
 from producers.records.job_registry import Registry, open_registry
 from schemas.errors import BrokerError, ConfigError, HeadraceError, JobNotFound
 from schemas.names import output_layout
@@ -70,7 +70,7 @@ def broker_of(url: str, settings: Settings, *, warn: bool = False) -> Broker:
 def broker_if_any(settings: Settings, job: Job) -> Broker | None:
     """The broker of the settings, or of a `headrace run` of this job here; None: none answers."""
     url = (
-        url_nearby(state_folder(), job)
+        find_local_broker(state_folder(), job)
         if settings.broker_url is None
         else settings.broker_url.get_secret_value()
     )

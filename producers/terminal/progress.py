@@ -124,7 +124,7 @@ def _elsewhere(
         told = now.reason
 
 
-def tell(now: Snapshot, rate: Rate) -> str:
+def progress_line(now: Snapshot, rate: Rate) -> str:
     """Rows, rate, time left, workers, stages and errors, in one line."""
     return " · ".join(part for part in (pace(now, rate), at_work(now), trouble(now)) if part)
 

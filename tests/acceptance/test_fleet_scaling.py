@@ -26,7 +26,7 @@ from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
 from headrace.settings import load_settings
 from producers.control.controller import Controller
-from producers.scaling.endpoint import Pulse, serve_scaling
+from producers.scaling.endpoint import Liveness, serve_scaling
 from schemas.errors import ExitCode
 from schemas.names import output_layout, redis_keys
 from schemas.records.model_key import speed_field
@@ -58,7 +58,7 @@ def house(redis_url: str, redis_client: redis.Redis) -> Iterator[House]:
     controller = Controller(client, sender)
     stop = threading.Event()
     settings = load_settings(listen="127.0.0.1:0", window_s=10, startup_s=1, cooldown_s=2)
-    with serve_scaling(settings, client, Pulse()) as port:
+    with serve_scaling(settings, client, Liveness()) as port:
         assert port is not None
         loop = threading.Thread(target=controller.run, args=(stop, 0.2))
         loop.start()
@@ -279,7 +279,7 @@ def _two_queues(redis_url: str) -> Iterator[tuple[Fleet, Watch]]:
     )
     settings = load_settings(listen="127.0.0.1:0", window_s=2, startup_s=1, cooldown_s=120)
     watch = Watch(client, fleet.running)
-    with serve_scaling(settings, client, Pulse()) as port:
+    with serve_scaling(settings, client, Liveness()) as port:
         answers = Answers(
             f"http://127.0.0.1:{port}", ["small", "large"], 2, 0,
             lambda queue: len(fleet.running(queue)), start_s=1.0,

@@ -19,7 +19,7 @@ from headrace.tracing.chunk_trace import ChunkTrace
 from headrace.tracing.job_trace import JobTrace
 from headrace.tracing.stages import Clock
 from headrace.tracing.trace_file import spans_to_parquet
-from producers.records.manifest import fold
+from producers.records.manifest import build_manifest
 from schemas.names import output_layout
 from schemas.names import telemetry as names
 from schemas.records import part_schema
@@ -123,7 +123,7 @@ def write_fake_output(
         )
         receipts.append(receipt)
     end_s = max(free.values()) + 1
-    manifest = fold(job, receipts, [], finished_s=end_s, versions=job.versions)
+    manifest = build_manifest(job, receipts, [], finished_s=end_s, versions=job.versions)
     store.replace(output_layout.MANIFEST, manifest.model_dump_json().encode())
     _trace_job(store, job, end_s, manifest.totals.rows)
     return store

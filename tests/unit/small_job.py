@@ -20,10 +20,10 @@ from headrace.storage.store import Store
 from headrace.storage.uri import split_uri
 from headrace.tasks.contract import LoadRequest
 from producers.capacity.device_hint import DeviceHint
-from producers.records.manifest import fold
+from producers.records.manifest import build_manifest
 from producers.records.receipts import parts_of, receipt_of_part
 from producers.submission.create import create_job
-from producers.submission.prepare import Prepared, prepare
+from producers.submission.prepare import PreparedJob, prepare
 from schemas.names import output_layout
 from schemas.records.job import Job
 from workers.batching.packing import Budget
@@ -50,7 +50,7 @@ def fake_settings(**flags: Any) -> Settings:
     return load_settings(**{"task": "fake", **flags})
 
 
-def prepare_small(inputs: Sequence[Any], output: Any, settings: Settings) -> Prepared:
+def prepare_small(inputs: Sequence[Any], output: Any, settings: Settings) -> PreparedJob:
     return prepare(settings, [str(i) for i in inputs], str(output), device_hint=CPU, workers_hint=2)
 
 
@@ -95,7 +95,7 @@ def score(store: Store, job: Job, skip: Sequence[int] = ()) -> None:
 def finish(store: Store, job: Job) -> None:
     """Manifest and `_SUCCESS`, as the controller writes them."""
     receipts = [receipt_of_part(store, job, chunk) for chunk in parts_of(store)]
-    manifest = fold(job, receipts, [], finished_s=NOW_S, versions={}, stopped=None)
+    manifest = build_manifest(job, receipts, [], finished_s=NOW_S, versions={}, stopped=None)
     data = manifest.model_dump_json(indent=1).encode()
     store.replace(output_layout.MANIFEST, data)
     if manifest.state == "finished":

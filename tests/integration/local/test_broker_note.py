@@ -12,7 +12,7 @@ import redis
 from headrace.settings import state_folder
 from headrace.storage.local import LocalStore
 from producers.commands.status import show_status, watch_job
-from producers.local.broker_note import told_nearby
+from producers.local.broker_note import advertise_local_broker
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import parse_manifest
@@ -47,7 +47,7 @@ def test_a_run_on_this_machine_is_seen_with_its_workers_and_rows_on_their_way(
     )
     redis_client.hset(redis_keys.live(job.key), "a", json.dumps({"rows": 7}))
     redis_client.zadd(redis_keys.WORKERS, {"w-0": time.time()})
-    with told_nearby(state_folder(), job, redis_url):
+    with advertise_local_broker(state_folder(), job, redis_url):
         told = status(store, capsys)
     assert (told["reason"], told["rows_done"], told["rows_live"]) == ("", 20, 7)
     assert told["workers"] == 1

@@ -12,7 +12,7 @@ import pytest
 from headrace.settings import load_settings
 from producers.commands.early_start import run_from_cold
 from producers.local import fleet as local
-from producers.local.fleet import Here
+from producers.local.fleet import LocalStack
 from schemas.errors import HeadraceError
 from schemas.names import output_layout
 from tests.conftest import wait_until
@@ -50,7 +50,7 @@ def test_workers_are_there_before_the_plan_unless_the_output_has_a_job(tmp_path:
 
 def test_started_twice_is_started_once_and_ended_once(tmp_path: Path) -> None:
     before = children()
-    with Here() as here:
+    with LocalStack() as here:
         here.start(load_settings(workers=1))
         url, process = here.url, here.fleet.process
         here.start(load_settings(workers=1))
@@ -75,14 +75,14 @@ def test_a_job_that_ended_starts_nobody(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_worker_imports_torch_before_there_is_a_message(tmp_path: Path) -> None:
-    with Here() as here:
+    with LocalStack() as here:
         here.start(load_settings(workers=1, device="cpu"))
         fleet = psutil.Process(here.fleet.process.pid)
         wait_until(lambda: any(map(has_torch, fleet.children(recursive=True))))
 
 
 def test_a_worker_of_a_task_without_a_model_does_not(tmp_path: Path) -> None:
-    with Here() as here:
+    with LocalStack() as here:
         here.start(load_settings(workers=1, device="cpu"), "fake")
         fleet = psutil.Process(here.fleet.process.pid)
         wait_until(lambda: "HEADRACE_PRELOAD" in fleet.environ())  # it has become the fleet

@@ -16,7 +16,7 @@ from headrace.storage.open import open_store
 from headrace.tasks.model_digest import folder_digest
 from producers.records.job_registry import open_registry
 from producers.submission.create import create_job
-from producers.submission.prepare import Prepared
+from producers.submission.prepare import PreparedJob
 from producers.verification.verify import verify
 from schemas.errors import InputNotFound, InputUnreadable, OutputConflict
 from tests.conftest import S3Server
@@ -39,7 +39,7 @@ class Bucket:
     def put(self, key: str, path: Path) -> None:
         self.client.put_object(Bucket=self.name, Key=key, Body=path.read_bytes())
 
-    def prepare(self, pattern: str, output: str = "out", **flags: Any) -> Prepared:
+    def prepare(self, pattern: str, output: str = "out", **flags: Any) -> PreparedJob:
         return prepare_small(
             [f"{self.uri}/{pattern}"], f"{self.uri}/{output}", self.settings(**flags)
         )

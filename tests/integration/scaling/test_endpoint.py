@@ -24,11 +24,11 @@ from headrace.queue.redis_connection import celery_url
 from headrace.settings import Settings, load_settings
 from producers.commands.status import list_workers
 from producers.control.controller import Controller
-from producers.control.demand import Teller
-from producers.control.reconcile import Following
+from producers.control.demand import DemandReporter
+from producers.control.reconcile import TrackedJob
 from producers.records.snapshot import take_snapshot
-from producers.scaling.decision import Fleet, decide
-from producers.scaling.endpoint import Pulse, serve_scaling
+from producers.scaling.decision import WorkerCounts, decide_workers
+from producers.scaling.endpoint import Liveness, serve_scaling
 from producers.scaling.facts import read_facts
 from producers.scaling.metrics import METRICS
 from producers.scaling.scaler import limits_of
@@ -47,12 +47,12 @@ def settings(redis_url: str) -> Settings:
 
 
 @pytest.fixture
-def pulse() -> Pulse:
-    return Pulse()
+def pulse() -> Liveness:
+    return Liveness()
 
 
 @pytest.fixture
-def port(settings: Settings, redis_client: redis.Redis, pulse: Pulse) -> Iterator[int]:
+def port(settings: Settings, redis_client: redis.Redis, pulse: Liveness) -> Iterator[int]:
     with serve_scaling(settings, redis_client, pulse) as port:
         assert port is not None
         yield port
@@ -64,9 +64,9 @@ def job(tmp_path: Path) -> FakeJob:
 
 
 @pytest.fixture
-def followed(job: FakeJob, redis_client: redis.Redis) -> Following:
+def followed(job: FakeJob, redis_client: redis.Redis) -> TrackedJob:
     plan = PlanTable.load(job.store)
-    following = Following(job.job, job.store, plan, redis_client, "test")
+    following = TrackedJob(job.job, job.store, plan, redis_client, "test")
     following.load()
     return following
 
@@ -99,15 +99,17 @@ def test_an_empty_house_wants_nobody(port: int) -> None:
 
 
 def test_the_answer_is_the_functions(
-    port: int, settings: Settings, followed: Following, redis_client: redis.Redis
+    port: int, settings: Settings, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
     worker(redis_client, "w1", followed.job.key)
     worker(redis_client, "w2")
     worker(redis_client, "elsewhere", queue="gpu")
-    Teller(redis_client).tell([followed])
+    DemandReporter(redis_client).tell([followed])
     _, body = get(port, "/scale?queue=default")
     facts = read_facts(redis_client, time.time())
-    expected = decide(facts.demands("default"), Fleet(1, 1), limits_of(settings), time.time())
+    expected = decide_workers(
+        facts.demands("default"), WorkerCounts(1, 1), limits_of(settings), time.time()
+    )
     assert (body["workers"], body["reason"]) == (expected.workers, expected.reason)
     assert (body["busy"], body["idle"]) == (1, 1)
     assert body["backlog_chunks"] == 100
@@ -120,9 +122,9 @@ def test_a_deadline_in_danger_is_said_once_and_shown_by_status(
 ) -> None:
     due = make_job(tmp_path, ["x"] * 500, chunk_rows=1, deadline_s=time.time() + 60)
     redis_client.hset(redis_keys.SPEEDS, speed_field(due.job), 0.5)  # of the night before
-    followed = Following(due.job, due.store, PlanTable.load(due.store), redis_client, "test")
+    followed = TrackedJob(due.job, due.store, PlanTable.load(due.store), redis_client, "test")
     followed.load()
-    Teller(redis_client).tell([followed])
+    DemandReporter(redis_client).tell([followed])
     assert not take_snapshot(due.store, due.job, redis_client).deadline_at_risk
     with caplog.at_level(logging.WARNING):
         assert [get(port, "/scale")[1]["deadline_at_risk"] for _ in range(3)] == [True] * 3
@@ -138,9 +140,9 @@ def test_a_deadline_in_danger_is_said_once_and_shown_by_status(
 
 
 def test_metrics_do_not_repeat_the_answer_of_another_night(
-    port: int, followed: Following, redis_client: redis.Redis
+    port: int, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
-    Teller(redis_client).tell([followed])
+    DemandReporter(redis_client).tell([followed])
     danger = {"workers": 19, "reason": "x", "deadline_at_risk": True}
     for at_s, shown in ((time.time(), ("19.0", "1.0")), (time.time() - 600, ("19.0", "0.0"))):
         kept = {**danger, "raised_s": None, "surplus_since_s": None, "at_s": at_s}
@@ -151,17 +153,17 @@ def test_metrics_do_not_repeat_the_answer_of_another_night(
 
 
 def test_a_paused_job_wants_nobody(
-    port: int, followed: Following, redis_client: redis.Redis
+    port: int, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
     followed.paused = True
-    Teller(redis_client).tell([followed])
+    DemandReporter(redis_client).tell([followed])
     assert get(port, "/scale")[1]["workers"] == 0
 
 
 def test_speed_is_measured_and_remembered_for_the_next_job(
-    followed: Following, redis_client: redis.Redis
+    followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
-    key, teller, now = followed.job.key, Teller(redis_client), time.time()
+    key, teller, now = followed.job.key, DemandReporter(redis_client), time.time()
     worker(redis_client, "w1", key)
     worker(redis_client, "w2", key)
     for second in range(12):
@@ -172,16 +174,16 @@ def test_speed_is_measured_and_remembered_for_the_next_job(
     (facts,) = read_facts(redis_client, now).jobs
     assert facts.tokens_per_s == pytest.approx(1_000, rel=0.02)
     assert facts.progress_s == now + 11
-    Teller(redis_client).tell([followed], now + 20)
+    DemandReporter(redis_client).tell([followed], now + 20)
     (facts,) = read_facts(redis_client, now).jobs
     assert facts.tokens_per_s == pytest.approx(1_000, rel=0.02)
 
 
 def test_the_time_that_a_model_takes_to_load_is_no_work(
-    followed: Following, redis_client: redis.Redis
+    followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
     """Else the first figure is far too low: more workers than needed, and a deadline in danger."""
-    key, teller, now = followed.job.key, Teller(redis_client), time.time()
+    key, teller, now = followed.job.key, DemandReporter(redis_client), time.time()
     for name in ("w1", "w2"):
         worker(redis_client, name, key)
         redis_client.hset(redis_keys.worker(name), "model", "")
@@ -199,10 +201,10 @@ def test_the_time_that_a_model_takes_to_load_is_no_work(
 
 
 def test_a_job_that_nobody_follows_wants_nobody(
-    followed: Following, redis_client: redis.Redis
+    followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
     now = time.time()
-    Teller(redis_client).tell([followed], now)
+    DemandReporter(redis_client).tell([followed], now)
     assert len(read_facts(redis_client, now + 200).jobs) == 1
     assert read_facts(redis_client, now + 400).jobs == ()
 
@@ -219,8 +221,10 @@ def test_a_controller_tells_what_its_jobs_want(
     sender.close()
 
 
-def test_hosts_share_the_workers(port: int, followed: Following, redis_client: redis.Redis) -> None:
-    Teller(redis_client).tell([followed])
+def test_hosts_share_the_workers(
+    port: int, followed: TrackedJob, redis_client: redis.Redis
+) -> None:
+    DemandReporter(redis_client).tell([followed])
     get(port, "/scale?host=a&slots=3&running=0")
     _, b = get(port, "/scale?host=b&slots=3&running=0")
     _, a = get(port, "/scale?host=a&slots=3&running=0")
@@ -245,7 +249,7 @@ def test_another_path_is_a_404_that_lists_the_paths(port: int) -> None:
     assert "/scale" in body["error"]
 
 
-def test_health_follows_the_loop(port: int, pulse: Pulse) -> None:
+def test_health_follows_the_loop(port: int, pulse: Liveness) -> None:
     assert get(port, "/healthz") == (200, {"alive": True})
     assert get(port, "/readyz") == (200, {"ready": True, "redis": True})
     pulse.at_s -= 1_000
@@ -253,7 +257,7 @@ def test_health_follows_the_loop(port: int, pulse: Pulse) -> None:
     assert get(port, "/readyz")[0] == 503
 
 
-def test_without_redis_it_says_so_and_never_zero(settings: Settings, pulse: Pulse) -> None:
+def test_without_redis_it_says_so_and_never_zero(settings: Settings, pulse: Liveness) -> None:
     client = redis.Redis.from_url(BROKEN)
     with serve_scaling(settings, client, pulse) as port:
         assert port is not None
@@ -265,10 +269,10 @@ def test_without_redis_it_says_so_and_never_zero(settings: Settings, pulse: Puls
 
 
 def test_metrics_are_those_of_the_list_and_name_no_job(
-    port: int, followed: Following, redis_client: redis.Redis
+    port: int, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
     worker(redis_client, "w1", followed.job.key)
-    Teller(redis_client).tell([followed])
+    DemandReporter(redis_client).tell([followed])
     get(port, "/scale")
     _, text = get(port, "/metrics")
     families = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
@@ -305,10 +309,10 @@ def test_a_worker_that_ended_is_counted_no_longer(redis_client: redis.Redis) -> 
 
 
 def test_two_controllers_give_one_answer(
-    port: int, settings: Settings, followed: Following, redis_client: redis.Redis
+    port: int, settings: Settings, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
-    Teller(redis_client).tell([followed])
-    with serve_scaling(settings, redis_client, Pulse()) as other:
+    DemandReporter(redis_client).tell([followed])
+    with serve_scaling(settings, redis_client, Liveness()) as other:
         assert other is not None
         answers = [get(p, "/scale")[1] for p in (port, other, port, other)]
     assert len({a["workers"] for a in answers}) == 1

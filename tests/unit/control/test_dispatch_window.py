@@ -9,22 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.control.dispatch_window import (
-    LOADS_A_TURN,
-    Claim,
-    Run,
-    Turn,
-    choose,
+    LOADS_PER_TURN,
+    ChunkRun,
+    JobDemand,
+    ModelTurn,
+    preempted,
     run_length,
-    to_be_passed,
-    to_wait,
+    select_runs,
     turn_of,
     window_size,
+    yielding,
 )
 from schemas.records.message import MAX_RUN
 
 
-def claim(job: str, *ready: int, priority: int = 0, flying: int = 0, left: int = 0) -> Claim:
-    return Claim(job, priority, ready, flying, left or len(ready))
+def claim(job: str, *ready: int, priority: int = 0, flying: int = 0, left: int = 0) -> JobDemand:
+    return JobDemand(job, priority, ready, flying, left or len(ready))
 
 
 @pytest.mark.parametrize(("workers", "messages"), [(0, 64), (16, 64), (17, 68), (100, 400)])
@@ -43,38 +43,40 @@ def test_runs_are_long_in_the_middle_and_short_at_the_end(
 
 
 def test_higher_priority_goes_first_and_alone() -> None:
-    runs = choose([claim("a", 0, 1), claim("b", 0, 1, priority=5)], 3, workers=4)[0]
+    runs = select_runs([claim("a", 0, 1), claim("b", 0, 1, priority=5)], 3, workers=4)[0]
     assert [r.job for r in runs] == ["b", "b", "a"]
 
 
 def test_equals_take_turns() -> None:
-    runs = choose([claim("a", *range(9)), claim("b", *range(9))], 6, workers=9)[0]
+    runs = select_runs([claim("a", *range(9)), claim("b", *range(9))], 6, workers=9)[0]
     assert [r.job for r in runs] == ["a", "b", "a", "b", "a", "b"]
 
 
 def test_a_newcomer_catches_up_with_who_has_most_in_flight() -> None:
-    runs = choose([claim("old", *range(9), flying=3), claim("new", *range(9))], 4, workers=9)[0]
+    runs = select_runs([claim("old", *range(9), flying=3), claim("new", *range(9))], 4, workers=9)[
+        0
+    ]
     assert [r.job for r in runs] == ["new", "new", "new", "new"]
 
 
 def test_a_run_stops_at_a_gap() -> None:
-    runs = choose([claim("a", 0, 1, 2, 7, 8, left=1_000)], 9, workers=1)[0]
+    runs = select_runs([claim("a", 0, 1, 2, 7, 8, left=1_000)], 9, workers=1)[0]
     assert [r.chunks for r in runs] == [(0, 1, 2), (7, 8)]
 
 
 def test_a_chunk_that_died_before_goes_alone() -> None:
-    lone = Claim("a", 0, (0, 1, 2, 3), 0, 1_000, alone=frozenset({1}))
-    runs = choose([lone], 9, workers=1)[0]
+    lone = JobDemand("a", 0, (0, 1, 2, 3), 0, 1_000, alone=frozenset({1}))
+    runs = select_runs([lone], 9, workers=1)[0]
     assert [r.chunks for r in runs] == [(0,), (1,), (2, 3)]
 
 
 def test_nothing_ready_sends_nothing() -> None:
-    assert choose([claim("a"), claim("b")], 64, 1) == ([], None)
+    assert select_runs([claim("a"), claim("b")], 64, 1) == ([], None)
 
 
 claims = st.lists(
     st.builds(
-        lambda job, priority, ready, flying, more, model: Claim(
+        lambda job, priority, ready, flying, more, model: JobDemand(
             job, priority, tuple(sorted(ready)), flying, flying + len(ready) + more, model=model
         ),
         st.sampled_from("abcdef"),
@@ -91,9 +93,9 @@ claims = st.lists(
 
 @given(claims, st.integers(0, 80), st.integers(1, 30))
 def test_what_is_chosen_was_ready_once_and_never_more_than_fits(
-    found: list[Claim], messages: int, workers: int
+    found: list[JobDemand], messages: int, workers: int
 ) -> None:
-    runs = choose(found, messages, workers)[0]
+    runs = select_runs(found, messages, workers)[0]
     assert len(runs) <= messages
     assert all(1 <= len(r.chunks) <= MAX_RUN for r in runs)
     assert all(list(r.chunks) == list(range(r.chunks[0], r.chunks[-1] + 1)) for r in runs)
@@ -105,19 +107,21 @@ def test_what_is_chosen_was_ready_once_and_never_more_than_fits(
 
 
 @given(claims, st.integers(1, 80))
-def test_no_lower_priority_while_a_higher_one_is_ready(found: list[Claim], messages: int) -> None:
+def test_no_lower_priority_while_a_higher_one_is_ready(
+    found: list[JobDemand], messages: int
+) -> None:
     by_job = {c.job: c.priority for c in found}
-    order = [by_job[r.job] for r in choose(found, messages, 4)[0]]
+    order = [by_job[r.job] for r in select_runs(found, messages, 4)[0]]
     assert order == sorted(order, reverse=True)
 
 
 def test_a_run_is_a_value() -> None:
-    assert Run("a", (1,)) == Run("a", (1,))
+    assert ChunkRun("a", (1,)) == ChunkRun("a", (1,))
 
 
 def test_runs_grow_shorter_towards_the_end_of_a_job() -> None:
-    claim = Claim("a", 0, tuple(range(35)), in_flight=0, remaining=35)
-    lengths = [len(run.chunks) for run in choose([claim], messages=64, workers=2)[0]]
+    claim = JobDemand("a", 0, tuple(range(35)), in_flight=0, remaining=35)
+    lengths = [len(run.chunks) for run in select_runs([claim], messages=64, workers=2)[0]]
     assert sum(lengths) == 35
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] == 4
@@ -136,8 +140,8 @@ def test_runs_grow_shorter_towards_the_end_of_a_job() -> None:
     ],
     ids=["alone", "urgent", "nothing ready", "equal newcomer", "equal that has some", "lower"],
 )
-def test_who_makes_room_for_whom(claims: list[Claim], passed: set[str]) -> None:
-    assert to_be_passed(claims) - {"new"} == passed
+def test_who_makes_room_for_whom(claims: list[JobDemand], passed: set[str]) -> None:
+    assert preempted(claims) - {"new"} == passed
 
 
 @pytest.mark.parametrize(
@@ -151,21 +155,21 @@ def test_who_makes_room_for_whom(claims: list[Claim], passed: set[str]) -> None:
         (claim("new", 0, priority=-1), False),
     ],
 )
-def test_who_goes_first_at_another_controller_is_waited_for(other: Claim, waits: bool) -> None:
-    assert to_wait([claim("old", 1, flying=2)], [other]) == ({"old"} if waits else set())
+def test_who_goes_first_at_another_controller_is_waited_for(other: JobDemand, waits: bool) -> None:
+    assert yielding([claim("old", 1, flying=2)], [other]) == ({"old"} if waits else set())
 
 
 def test_two_controllers_with_new_equals_do_not_wait_for_one_another() -> None:
     a, b = claim("a", 0), claim("b", 0)
-    assert to_wait([a], [b]) == to_wait([b], [a]) == frozenset()
+    assert yielding([a], [b]) == yielding([b], [a]) == frozenset()
 
 
 # -- jobs with different models
 
 
-def large(job: str, model: str, flying: int = 1, **more: Any) -> Claim:
+def large(job: str, model: str, flying: int = 1, **more: Any) -> JobDemand:
     """A night's corpus: more ready than any window takes."""
-    return Claim(job, 0, tuple(range(900)), flying, 10_000, model=model, **more)
+    return JobDemand(job, 0, tuple(range(900)), flying, 10_000, model=model, **more)
 
 
 @pytest.mark.parametrize(
@@ -182,36 +186,36 @@ def test_a_turn_is_ten_loads_of_work_for_each_worker(
     load_s: float, chunk_s: float, run: int, workers: int, models: int, messages: int
 ) -> None:
     claim = large("a", "m", load_s=load_s, chunk_s=chunk_s)
-    assert turn_of(claim, run, workers, models) == Turn("m", messages)
+    assert turn_of(claim, run, workers, models) == ModelTurn("m", messages)
 
 
 def test_equals_of_different_models_take_turns_of_many_messages() -> None:
     both = [large("a", "m"), large("b", "n", flying=2)]
-    runs, turn = choose(both, 6, workers=2)
+    runs, turn = select_runs(both, 6, workers=2)
     assert [r.job for r in runs] == ["a", "a", "b", "b", "a", "a"]
-    assert turn == Turn("m", 0, ("n",))
+    assert turn == ModelTurn("m", 0, ("n",))
 
 
 def test_a_turn_goes_on_where_the_last_tick_left_it() -> None:
     both = [large("a", "m", flying=9), large("b", "n")]
-    runs, turn = choose(both, 3, workers=2, turn=Turn("m", 2))
+    runs, turn = select_runs(both, 3, workers=2, turn=ModelTurn("m", 2))
     assert [r.job for r in runs] == ["a", "a", "b"]
-    assert turn == Turn("n", 1, ("m",))
+    assert turn == ModelTurn("n", 1, ("m",))
 
 
 def test_a_newcomer_does_not_wait_for_the_end_of_a_turn() -> None:
-    runs, _ = choose([large("a", "m"), large("b", "n", flying=0)], 1, 2, Turn("m", 30))
+    runs, _ = select_runs([large("a", "m"), large("b", "n", flying=0)], 1, 2, ModelTurn("m", 30))
     assert [r.job for r in runs] == ["b"]
 
 
 def test_a_higher_priority_does_not_wait_either() -> None:
-    urgent = Claim("u", 5, (0,), 1, 2, model="n")
-    runs, _ = choose([large("a", "m"), urgent], 2, 2, Turn("m", 30))
+    urgent = JobDemand("u", 5, (0,), 1, 2, model="n")
+    runs, _ = select_runs([large("a", "m"), urgent], 2, 2, ModelTurn("m", 30))
     assert [r.job for r in runs] == ["u", "a"]
 
 
 def test_jobs_of_one_model_share_its_turn() -> None:
-    runs, _ = choose([large("a", "m"), large("b", "m")], 4, workers=2)
+    runs, _ = select_runs([large("a", "m"), large("b", "m")], 4, workers=2)
     assert [r.job for r in runs] == ["a", "b", "a", "b"]
 
 
@@ -224,7 +228,7 @@ def test_workers_hardly_ever_load_and_every_job_moves_on(workers: int, models: i
     while night.done < 800 * workers:
         night.step()
     share = night.loads * load_s / (night.done * chunk_s + night.loads * load_s)
-    assert share < 1.5 / LOADS_A_TURN
+    assert share < 1.5 / LOADS_PER_TURN
     assert min(night.sent) > 0.7 * max(night.sent)
 
 
@@ -234,21 +238,21 @@ class Night:
     def __init__(self, models: int, workers: int, load_s: float, chunk_s: float) -> None:
         self.cost = {"load_s": load_s, "chunk_s": chunk_s}
         self.workers = [("", 0.0)] * workers
-        self.queue: list[Run] = []
+        self.queue: list[ChunkRun] = []
         self.sent = [0] * models
         self.ended = [0] * models
-        self.turn: Turn | None = None
+        self.turn: ModelTurn | None = None
         self.loads = self.done = 0
 
     def step(self) -> None:
         """Top the window up, and let the worker that is free first take a message."""
         claims = [
-            Claim(str(n), 0, tuple(range(s, s + 900)), s - e, 10**6, model=f"m{n}", **self.cost)
+            JobDemand(str(n), 0, tuple(range(s, s + 900)), s - e, 10**6, model=f"m{n}", **self.cost)
             for n, (s, e) in enumerate(zip(self.sent, self.ended, strict=True))
         ]
-        assert len(to_be_passed(claims)) == (len(claims) if not self.queue else 0)
+        assert len(preempted(claims)) == (len(claims) if not self.queue else 0)
         free = window_size(len(self.workers)) - len(self.queue)
-        runs, self.turn = choose(claims, free, len(self.workers), self.turn)
+        runs, self.turn = select_runs(claims, free, len(self.workers), self.turn)
         for run in runs:
             self.sent[int(run.job)] += len(run.chunks)
         self.queue += runs

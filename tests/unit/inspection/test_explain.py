@@ -12,7 +12,7 @@ from headrace.coordination.leases import FORWARD, Mark
 from headrace.storage.local import LocalStore
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.crash_trace import record_crash
-from producers.inspection.explain import explain, tell
+from producers.inspection.explain import explain, render_explanation
 from schemas.errors import ColumnError, JobNotFound
 from schemas.names import output_layout
 from schemas.records.job import parse_job
@@ -59,13 +59,13 @@ def test_an_error_row_says_why(store: LocalStore) -> None:
     ]
     found = explain(store, str(rows[0]["id"]))
     assert found["rows"][0]["error_type"] == rows[0]["error_type"]
-    assert rows[0]["error_type"] in tell(found)
+    assert rows[0]["error_type"] in render_explanation(found)
 
 
 def test_an_id_that_is_nowhere_is_said_to_be_nowhere(store: LocalStore) -> None:
     found = explain(store, "123456")
     assert found["rows"] == []
-    assert "no row with id 123456 in the 4 parts" in tell(found)
+    assert "no row with id 123456 in the 4 parts" in render_explanation(found)
 
 
 def test_an_id_of_the_wrong_type_names_the_column(store: LocalStore) -> None:
@@ -97,6 +97,6 @@ def test_an_attempt_whose_worker_was_killed_says_what_it_was_at_and_who_saw_it(
     assert death is not None
     record_crash(job, store, death, mark, Telemetry())
     record_crash(job, store, death, mark, Telemetry())  # two may see one death
-    told = tell(explain(store, "5"))
+    told = render_explanation(explain(store, "5"))
     assert "worker_lost on w9, 7.00 s\n    was at forward, seen by controller-1" in told
     assert told.count("worker_lost") == 1

@@ -19,7 +19,7 @@ from headrace.formats.input_identity import etag_of, files_digest
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
-from producers.planning.columns import Wanted
+from producers.planning.columns import ColumnRequest
 from producers.planning.corpus import Corpus, read_corpus
 from producers.planning.discovery import (
     covers,
@@ -41,7 +41,7 @@ def found(*patterns: Any) -> list[str]:
 
 def read(patterns: Sequence[Any], limit: int | None = None, **wanted: Any) -> Corpus:
     names = tuple(str(p) for p in patterns)
-    wish = Wanted(**{"task": "fake", "text": "text", **wanted})
+    wish = ColumnRequest(**{"task": "fake", "text": "text", **wanted})
     return read_corpus(names, discover(names, TODAY, open_here), wish, limit)
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from producers.planning import sample
 from producers.planning.chunking import FileRows, RowGroup
 from producers.planning.sample import (
-    Place,
-    choose,
+    SampledRowGroup,
+    choose_rows,
     read_rows,
 )
 from schemas.errors import InputUnreadable
@@ -31,9 +31,9 @@ def corpus(*files: list[int]) -> list[FileRows]:
 
 def draw(
     files: list[FileRows], wanted: int, seed: str = "s", limit: int | None = None
-) -> list[Place]:
+) -> list[SampledRowGroup]:
     total = sum(g.rows for f in files for g in f.row_groups)
-    return list(choose(files, min(total, limit or total), wanted, seed, limit))
+    return list(choose_rows(files, min(total, limit or total), wanted, seed, limit))
 
 
 def test_every_part_of_a_corpus_gives_its_share() -> None:
@@ -103,7 +103,10 @@ def test_rows_are_read_where_they_were_chosen(tmp_path: Path) -> None:
     texts = [f"t{i}" for i in range(10_000)]
     table = pa.table({"text": texts, "other": [t.upper() for t in texts]})
     pq.write_table(table, path, row_group_size=6_000)
-    places = [Place(str(path), 0, (0, 4_095, 4_096, 5_999)), Place(str(path), 1, (1,))]
+    places = [
+        SampledRowGroup(str(path), 0, (0, 4_095, 4_096, 5_999)),
+        SampledRowGroup(str(path), 1, (1,)),
+    ]
     found = list(read_rows(places, ["text", "other"], opened))
     assert found == [(f"t{i}", f"T{i}") for i in (0, 4_095, 4_096, 5_999, 6_001)]
 
@@ -112,7 +115,7 @@ def test_rows_without_a_valid_text_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     texts = pa.array([b"good", None, b"\xff\xfe", b"x" * 60_000], pa.binary())
     pq.write_table(pa.table({"text": texts}), path)
-    places = [Place(str(path), 0, (0, 1, 2, 3))]
+    places = [SampledRowGroup(str(path), 0, (0, 1, 2, 3))]
     found = list(read_rows(places, ["text"], opened))
     assert [row[0][:4] for row in found] == ["good", "xxxx"]
     assert len(found[1][0]) == sample.LONGEST_TEXT
@@ -122,4 +125,4 @@ def test_a_file_that_is_not_what_it_was_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(InputUnreadable, match=r"a\.parquet"):
-        list(read_rows([Place(str(path), 0, (0,))], ["text"], opened))
+        list(read_rows([SampledRowGroup(str(path), 0, (0,))], ["text"], opened))

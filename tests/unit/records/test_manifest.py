@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.records.manifest import fold, is_hopeless
+from producers.records.manifest import build_manifest, is_hopeless
 from schemas.records.job import Job
 from schemas.records.manifest import (
     Manifest,
@@ -44,7 +44,7 @@ def parked(chunk: int) -> Parked:
 
 
 def end(job: Job, receipts: list[Receipt], *left: Parked, **more: object) -> Manifest:
-    return fold(job, receipts, left, finished_s=9.0, versions={}, **more)  # type: ignore[arg-type]
+    return build_manifest(job, receipts, left, finished_s=9.0, versions={}, **more)  # type: ignore[arg-type]
 
 
 def test_all_parts_make_a_finished_job_in_the_order_of_its_chunks(job: Job) -> None:

@@ -12,8 +12,8 @@ from headrace.storage.retry_count import count_retry
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import ChunkTrace
 from producers.capacity.speed_history import (
-    learn,
     of_this_machine,
+    record_speed,
     shape_of,
 )
 from producers.report import build_report
@@ -98,7 +98,7 @@ def test_a_finished_job_teaches_the_next_estimate(tmp_path: Path) -> None:
     store = write_fake_output(tmp_path / "out", chunks=6, rows=50)
     job, manifest = job_of(store, None), manifest_of(store)
     assert of_this_machine(tmp_path, "cpu × 1", job.spec) is None
-    learn(tmp_path, "cpu × 1", 2, job, manifest)
+    record_speed(tmp_path, "cpu × 1", 2, job, manifest)
     began_s = manifest.started_s
     assert began_s is not None
     expected = manifest.totals.tokens / (2 * (manifest.finished_s - began_s))
@@ -111,11 +111,11 @@ def test_a_finished_job_teaches_the_next_estimate(tmp_path: Path) -> None:
 def test_a_job_that_failed_or_was_too_short_teaches_nothing(tmp_path: Path) -> None:
     store = write_fake_output(tmp_path / "out", chunks=6, rows=50)
     job, manifest = job_of(store, None), manifest_of(store)
-    learn(tmp_path, "cpu × 1", 2, job, manifest.model_copy(update={"state": "failed"}))
+    record_speed(tmp_path, "cpu × 1", 2, job, manifest.model_copy(update={"state": "failed"}))
     began_s = manifest.started_s
     assert began_s is not None
     short = manifest.model_copy(update={"finished_s": began_s + 1})
-    learn(tmp_path, "cpu × 1", 2, job, short)
+    record_speed(tmp_path, "cpu × 1", 2, job, short)
     assert of_this_machine(tmp_path, "cpu × 1", job.spec) is None
 
 
@@ -124,7 +124,7 @@ def test_a_broken_cache_is_a_guess_and_no_error(tmp_path: Path) -> None:
     job, manifest = job_of(store, None), manifest_of(store)
     (tmp_path / "speeds.json").write_text("[1, 2")
     assert of_this_machine(tmp_path, "cpu × 1", job.spec) is None
-    learn(tmp_path, "cpu × 1", 2, job, manifest)
+    record_speed(tmp_path, "cpu × 1", 2, job, manifest)
     assert of_this_machine(tmp_path, "cpu × 1", job.spec)
 
 

@@ -20,13 +20,13 @@ from headrace.tasks.contract import ComparableOutput, SupportsComparison
 from headrace.tasks.model_digest import folder_digest
 from headrace.tasks.registry import load_task
 from producers.commands.resume import flags_of
-from producers.records.manifest import fold
+from producers.records.manifest import build_manifest
 from producers.submission.create import create_job
 from producers.submission.precision import (
     NotChecked,
     ask_engine,
     check,
-    decide,
+    precision_verdict,
     question,
 )
 from producers.terminal.precision import render_precision
@@ -66,7 +66,7 @@ def request(**more: Any) -> PrecisionRequest:
 
 
 def test_near_enough_says_nothing() -> None:
-    assert decide(PrecisionCheck(floor=0.99, agreement=agreement(0.99)), "int8") is None
+    assert precision_verdict(PrecisionCheck(floor=0.99, agreement=agreement(0.99)), "int8") is None
 
 
 @pytest.mark.parametrize(
@@ -81,17 +81,17 @@ def test_too_far_off_and_unchecked_are_refused_unless_accepted(
     checked: PrecisionCheck, why: str
 ) -> None:
     with pytest.raises(PrecisionRefused, match=why) as caught:
-        decide(checked, "int8")
+        precision_verdict(checked, "int8")
     assert caught.value.exit_code is ExitCode.PRECISION
     assert "--accept-precision" in str(caught.value)
-    warning = decide(checked.model_copy(update={"accepted": True}), "int8")
+    warning = precision_verdict(checked.model_copy(update={"accepted": True}), "int8")
     assert warning is not None
     assert warning.endswith("accepted (--accept-precision)")
 
 
 def test_entities_that_suffer_behind_a_good_share_are_warned_of() -> None:
     checked = PrecisionCheck(floor=0.99, agreement=agreement(0.998, entities=0.93))
-    assert "93.0% of those that name an entity" in str(decide(checked, "int8"))
+    assert "93.0% of those that name an entity" in str(precision_verdict(checked, "int8"))
 
 
 def test_nothing_short_of_everything_is_shown_as_everything() -> None:
@@ -183,7 +183,7 @@ def test_what_was_found_stands_in_the_job_and_in_its_manifest(tmp_path: Path) ->
     assert job is not None
     assert job.precision == checked
     assert job.id == prepared.id, "it is no part of the job's identity"
-    manifest = fold(job, [], [], finished_s=NOW_S, versions={})
+    manifest = build_manifest(job, [], [], finished_s=NOW_S, versions={})
     assert (manifest.precision, manifest.dtype) == (checked, "float32")
 
 

@@ -24,9 +24,9 @@ from producers.terminal.progress import (
     Rate,
     at_work,
     pace,
+    progress_line,
     show_progress,
     stage_shares,
-    tell,
     trouble,
 )
 from schemas.names import redis_keys
@@ -49,7 +49,7 @@ def rate(rows_per_s: float) -> Rate:
 
 
 def test_a_line_tells_rows_rate_time_left_workers_errors_and_stages() -> None:
-    assert tell(NOW, rate(45)) == (
+    assert progress_line(NOW, rate(45)) == (
         "750/3,000 rows · 45 rows/s · 50 s left · 2 workers · forward 97%, tokenize 2%, write 1% · "
         "10 error rows: null_text 7, invalid_text 3 · 1 chunk parked"
     )
