@@ -25,10 +25,10 @@ from benchmarks.job import (
 )
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.registry import load_task
-from workers.batching.budget_cache import BudgetBook
+from workers.batching.budget_cache import BudgetCache
 from workers.batching.packing import Budget
 from workers.devices.device import in_flight_of, set_threads
-from workers.pipeline.loaded_task import Engine
+from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.read import (
     FIRST_ROWS,
     WINDOW_ROWS,
@@ -83,7 +83,7 @@ def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:
     set_threads(job.device, job.threads)
     task, budget = _loaded(task_name, job.model, job.device, dtype or job.dtype)
     padded = bool(getattr(task, "padded", True))
-    engine = Engine(task, budget, padded, job.device, in_flight=in_flight_of(job.device))
+    engine = LoadedTask(task, budget, padded, job.device, in_flight=in_flight_of(job.device))
     forget_peak(job.device)
     sink, clock = _File(job.output), DeviceClock(job.device)
     first = FIRST_ROWS if engine.in_flight > 1 else WINDOW_ROWS
@@ -118,7 +118,7 @@ def _budget(task: Any, model: Path, device: str, dtype: str) -> Budget:
     if device == "cpu":
         return Budget(task.default_batch_tokens())
     facts = {"task": type(task).__name__, "model": model.name, "dtype": dtype}
-    return BudgetBook(task, device, facts, model.parent / "budgets").start(None)
+    return BudgetCache(task, device, facts, model.parent / "budgets").start(None)
 
 
 def headrace_int8(job: Job) -> Outcome:
@@ -167,7 +167,7 @@ def ceiling(job: Job) -> Outcome:
     """The matrix products of a layer, nothing else: the better of torch's own and oneDNN's."""
     import torch
 
-    from workers.engines.packed.linear import lay_out
+    from workers.engines.packed.linear import prepack_weights
 
     set_threads(job.device, job.threads)
     shapes, rows = layer_shapes(read_config(job.model)), job.budget
@@ -178,7 +178,7 @@ def ceiling(job: Job) -> Outcome:
     flops = 2.0 * rows * sum(a * b for a, b in shapes)
     best = _product_s(layers, inputs, job.device)
     if job.device == "cpu":
-        lay_out(layers)
+        prepack_weights(layers)
         best = min(best, _product_s(layers, inputs, job.device))
     return Outcome(best, rows, rows, rows, flops)
 

@@ -25,7 +25,6 @@
     ├── DeviceLost                 the device takes no more work from this process  (as a death)
     ├── LeaseLost                  another attempt holds the chunk                  (not an attempt)
     ├── Stopped                    drain, cancel or pause seen between batches      (not an attempt)
-    ├── JobFailed                  the job ended without every row in place
     └── VerifyFailed               the output is not what was promised
 
 Each class says whether trying again can help (`retryable`), and which exit code the doors use.
@@ -62,7 +61,6 @@ class ExitCode(IntEnum):
     URI_NOT_ALLOWED = 23
     MISSING_EXTRA = 24
     PRECISION = 25
-    ROW_TIMEOUT = 30
     CRASH_LOOP = 31
     INTERRUPTED = 130
 
@@ -179,10 +177,6 @@ class Stopped(HeadraceError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"stopped between batches: {reason}")
         self.reason = reason
-
-
-class JobFailed(HeadraceError):
-    exit_code = ExitCode.JOB_FAILED
 
 
 class VerifyFailed(HeadraceError):

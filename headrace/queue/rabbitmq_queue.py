@@ -43,7 +43,7 @@ class LedgerQueue:
         pairs = ((s.message.key, c) for s in entries.values() for c in s.message.chunks)
         return QueueView(len(entries), frozenset(pairs))
 
-    def take_back(self, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
+    def withdraw_messages(self, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
         """Take back what these jobs have waiting: the messages stay, and will be dropped."""
         entries = self.ledger.read(queue)
         found = [tag for tag, sent in entries.items() if sent.message.key in jobs]
@@ -51,7 +51,7 @@ class LedgerQueue:
 
     def purge(self, queue: str, job: str) -> int:
         """Take back what one job has waiting; how many messages there were."""
-        return len(self.take_back(queue, {job}))
+        return len(self.withdraw_messages(queue, {job}))
 
     def _is_empty(self, queue: str) -> bool:
         """Whether RabbitMQ has nothing for anybody; not known: no."""

@@ -1,4 +1,4 @@
-"""What really stands in a queue: kombu's own lists, read and never written."""
+"""A queue in Redis as kombu keeps it: its lists read, and messages of a job withdrawn or purged."""
 
 from __future__ import annotations
 

@@ -66,11 +66,6 @@ class Telemetry:
     _classes: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def is_exporting(self) -> bool:
-        """True when a collector is configured."""
-        return self._queue is not None
-
     def emit(self, rows: Sequence[SpanRow]) -> None:
         """Send finished spans, parents before their children, under the ids they have."""
         if self.tracer is not None and self._ids is not None and self._queue is not None:

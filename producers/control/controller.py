@@ -51,7 +51,7 @@ from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import JobState, Manifest
 from schemas.records.message import ScoreChunk
-from schemas.records.model_key import engine_name
+from schemas.records.model_key import engine_key
 
 log = get_logger(__name__)
 
@@ -242,14 +242,14 @@ class Controller:
         passed &= frozenset(f.job.key for f in jobs)  # each controller takes back its own
         if not passed:
             return 0
-        found = self.queue.take_back(queue, passed)
+        found = self.queue.withdraw_messages(queue, passed)
         for message in found:
             self.following[message.key].taken_back(message.chunks)
         return len(found)
 
     def _claim(self, following: TrackedJob) -> JobDemand:
         """What the job could send, with what its model was measured to cost."""
-        claim = replace(following.claim(), model=engine_name(following.job))
+        claim = replace(following.claim(), model=engine_key(following.job))
         facts = self._teller.facts.get(following.job.key)
         if facts is None:
             return claim

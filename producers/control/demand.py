@@ -16,9 +16,9 @@ from producers.scaling.facts import BYTES_A_TOKEN, JobFacts, read_jobs
 from schemas.names import redis_keys
 from schemas.records.job import Job
 from schemas.records.model_key import (
-    engine_name,
+    engine_key,
     model_name,
-    speed_field,
+    speed_key,
 )
 
 OTHERS_S = 10.0  # the life of a controller's lock: whoever is silent longer is followed by another
@@ -118,11 +118,11 @@ class DemandReporter:
             oldest_chunk_s=following.oldest_sent_s,
             load_s=self._load_s(job),
             ready=len(following.claim().ready),
-            engine=engine_name(job),
+            engine=engine_key(job),
         )
 
     def _load_s(self, job: Job) -> float | None:
-        told = self.client.hget(redis_keys.LOADS, speed_field(job))
+        told = self.client.hget(redis_keys.MODEL_LOAD_SECONDS, speed_key(job))
         return None if told is None else float(told)
 
     def _scored(self, job: Job) -> tuple[dict[str, int], int]:
@@ -145,7 +145,7 @@ class DemandReporter:
             watched.progress_s = now
         watched.speed.add(gained, busy * elapsed_s, elapsed_s)
         watched.at_s, watched.tokens = now, max(scored, watched.tokens)
-        rate, known = watched.speed.tokens_per_s, speed_field(job)
+        rate, known = watched.speed.tokens_per_s, speed_key(job)
         if rate is None:
             stored = self.client.hget(redis_keys.SPEEDS, known)
             return float(stored) if stored is not None else None

@@ -7,7 +7,6 @@ from typing import Any
 from schemas.records.job import (
     Inputs,
     Job,
-    Options,
     Spec,
 )
 
@@ -28,16 +27,6 @@ def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
         else:
             told.append(f"{name}: {_shown(before[name])} → {_shown(after[name])}")
     return told
-
-
-def option_differences(stored: Options, options: Options) -> list[str]:
-    """Options that were asked for now and that the stored job has otherwise."""
-    before, after = stored.model_dump(mode="json"), options.model_dump(mode="json")
-    return [
-        f"{name}: {_shown(before[name])} → {_shown(after[name])}"
-        for name in Options.model_fields
-        if before[name] != after[name]
-    ]
 
 
 def _inputs(before: Inputs, after: Inputs) -> str:

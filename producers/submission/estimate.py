@@ -105,8 +105,8 @@ def estimate(
 ) -> Estimate:
     """The estimate of a prepared job; reads a sample of its text, from a few places.
 
-    `open_file` opens an input file by its URI (`headrace.storage.input_opener.open_by_uri`). A speed that was
-    measured (by `headrace-worker`) comes before the guess.
+    `open_file` opens an input file by its URI (`headrace.storage.input_opener.open_by_uri`). A speed
+    that earlier jobs on this machine showed comes before the guess.
 
     Raises:
         InputUnreadable, StorageError: the sample cannot be read.

@@ -120,7 +120,7 @@ def _elsewhere(
         if clock - last >= LINE_EVERY_S or (now.reason and not told):
             last = clock
             doing = _doing(now, now.rows_done + now.rows_live)
-            console.print(f"{doing}: {tell(now, rate)}", highlight=False, soft_wrap=True)
+            console.print(f"{doing}: {progress_line(now, rate)}", highlight=False, soft_wrap=True)
         told = now.reason
 
 

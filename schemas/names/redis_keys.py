@@ -43,7 +43,7 @@ WORKERS = f"{PREFIX}workers"
 REJECTED = f"{PREFIX}rejected"
 CONTROLLER = f"{PREFIX}controller"
 SPEEDS = f"{PREFIX}speeds"
-LOADS = f"{PREFIX}loads"
+MODEL_LOAD_SECONDS = f"{PREFIX}loads"
 QUEUE_PREFIX = f"{PREFIX}queue:"
 """kombu's own keys (lists, `unacked`, bindings) stand behind this prefix."""
 

@@ -21,7 +21,6 @@ RECEIVE = "receive"
 SEND = "send"
 STAGES = ("read", "tokenize", "forward", "decode", "write", "commit")
 PUBLISH = "publish"
-JOB_STAGES = ("plan", PUBLISH, "follow", "finish")
 
 SPANS: dict[str, str] = {
     "process {queue}": "one attempt on one chunk: root of the chunk's trace, linked to the job's",

@@ -6,11 +6,11 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import OutputConflict
 from schemas.records.precision import PrecisionCheck
-from schemas.records.run_key import run_key
+from schemas.records.run_key import job_key
 
 JOB_VERSION = 1
 ResolvedDtype = Literal["float32", "bfloat16", "float16", "int8"]
@@ -81,14 +81,6 @@ class Options(_Record):
     deadline_s: float | None = None
     """Seconds since the epoch."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_hook(cls, data: Any) -> Any:
-        """0.1.0 kept `on_finish` here: what may be a secret, and is run, belongs to no record."""
-        return (
-            {k: v for k, v in data.items() if k != "on_finish"} if isinstance(data, dict) else data
-        )
-
 
 class Predicted(_Record):
     """What the job was expected to take, at its submission; for the report, and for nothing else."""
@@ -134,8 +126,8 @@ class Job(_Record):
 
     @property
     def key(self) -> str:
-        """The job in Redis, see `schemas.names.redis_keys.run_key`."""
-        return run_key(self.id, self.output)
+        """The job in Redis, see `schemas.records.run_key.job_key`."""
+        return job_key(self.id, self.output)
 
 
 def job_id(spec: Spec) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from schemas.errors import MessageRejected
-from schemas.records.run_key import run_key
+from schemas.records.run_key import job_key
 
 SCORE_CHUNK = "headrace.score_chunk.v1"
 MAX_RUN = 8
@@ -27,8 +27,8 @@ class ScoreChunk(BaseModel):
 
     @property
     def key(self) -> str:
-        """The job in Redis, see `schemas.names.redis_keys.run_key`."""
-        return run_key(self.job, self.output)
+        """The job in Redis, see `schemas.records.run_key.job_key`."""
+        return job_key(self.job, self.output)
 
     @field_validator("chunks")
     @classmethod

@@ -16,13 +16,13 @@ def speed_name(spec: Spec) -> str:
     return f"{spec.task} {spec.model.uri}@{spec.model.revision[:19]} {spec.dtype}"
 
 
-def engine_name(job: Job) -> str:
+def engine_key(job: Job) -> str:
     """What a worker must have loaded; another name is another load."""
     spec = job.spec
     wanted = [spec.task, spec.params, spec.model.model_dump(), spec.dtype, spec.max_length]
     return json.dumps(wanted, sort_keys=True)
 
 
-def speed_field(job: Job) -> str:
+def speed_key(job: Job) -> str:
     """The job's field in `headrace:speeds` and `headrace:loads`."""
     return f"{job.options.queue} {model_name(job)}"

@@ -5,6 +5,6 @@ from __future__ import annotations
 import hashlib
 
 
-def run_key(job_id: str, output: str) -> str:
+def job_key(job_id: str, output: str) -> str:
     """`{id}-{8 hex digits of the output}`."""
     return f"{job_id}-{hashlib.sha256(output.encode()).hexdigest()[:8]}"

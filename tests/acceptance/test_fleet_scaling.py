@@ -29,15 +29,15 @@ from producers.control.controller import Controller
 from producers.scaling.endpoint import Liveness, serve_scaling
 from schemas.errors import ExitCode
 from schemas.names import output_layout, redis_keys
-from schemas.records.model_key import speed_field
+from schemas.records.model_key import speed_key
 from tests.acceptance.conftest import IS_LONG
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job
-from workers.fleet.placement import Ask
-from workers.fleet.scaling_client import Answers
+from workers.fleet.placement import QueueDemand
+from workers.fleet.scaling_client import ScalingClient
 from workers.fleet.slots import Slot, cores_available
-from workers.fleet.supervisor import Fleet
-from workers.fleet.worker_status import Watch
+from workers.fleet.supervisor import Supervisor
+from workers.fleet.worker_status import WorkerStatusPoller
 
 CORES = cores_available()
 SLOTS = 8 if IS_LONG else 2
@@ -178,11 +178,11 @@ def test_scale_in_reworks_at_most_the_chunk_in_hand(
 ) -> None:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
     wanted = [2]
-    fleet = Fleet(
+    fleet = Supervisor(
         [Slot(f"scaled-{n}", "cpu", 1) for n in range(2)],
         {**kept, "HEADRACE_BROKER_URL": redis_url, "HEADRACE_GRACE_S": "0"},
         0.0,
-        lambda: [Ask("default", wanted[0])],
+        lambda: [QueueDemand("default", wanted[0])],
     )
     job = make_job(tmp_path, [f"t{i}" for i in range(900)], chunk_rows=30, params={"ms_per_row": 8})
     client = connect(redis_url, name="acceptance")
@@ -213,8 +213,10 @@ def test_a_slot_in_a_crash_loop_is_taken_out_and_the_others_go_on(tmp_path: Path
         return ["sh", "-c", "exit 3" if slot.name == "bad" else "exec sleep 60"]
 
     slots = [Slot(name, "cpu", 1) for name in ("good", "bad", "other")]
-    fleet = Fleet(slots, dict(os.environ), 1.0, lambda: [Ask("default", 3)], command=command)
-    doomed = Fleet([Slot("bad", "cpu", 1)], dict(os.environ), 1.0, command=command)
+    fleet = Supervisor(
+        slots, dict(os.environ), 1.0, lambda: [QueueDemand("default", 3)], command=command
+    )
+    doomed = Supervisor([Slot("bad", "cpu", 1)], dict(os.environ), 1.0, command=command)
     codes: dict[str, int] = {}
     threads = [
         threading.Thread(target=lambda: codes.update(fleet=fleet.run())),
@@ -248,8 +250,8 @@ def test_workers_move_to_another_queue_when_theirs_is_dry_and_it_pays(
     corpus = [f"c{i}" for i in range(1_500)]
     large = make_job(tmp_path / "large", corpus, chunk_rows=50, params=slow, queue="large")
     # of the night before; the plan's bytes make 5 tokens a row
-    redis_client.hset(redis_keys.SPEEDS, speed_field(large.job), 200.0)
-    redis_client.hset(redis_keys.LOADS, speed_field(large.job), 0.5)
+    redis_client.hset(redis_keys.SPEEDS, speed_key(large.job), 200.0)
+    redis_client.hset(redis_keys.MODEL_LOAD_SECONDS, speed_key(large.job), 0.5)
     with _two_queues(redis_url) as (fleet, watch):
         house.controller.add(small.job, small.store)
         wait_until(small.manifest, 60, "the small job to end")
@@ -268,19 +270,19 @@ def test_workers_move_to_another_queue_when_theirs_is_dry_and_it_pays(
 
 
 @contextlib.contextmanager
-def _two_queues(redis_url: str) -> Iterator[tuple[Fleet, Watch]]:
+def _two_queues(redis_url: str) -> Iterator[tuple[Supervisor, WorkerStatusPoller]]:
     """A host of two slots for two queues, as `headrace-worker fleet` puts it together."""
     client = connect(redis_url, name="acceptance")
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
-    fleet = Fleet(
+    fleet = Supervisor(
         [Slot(f"moving-{n}", "cpu", 1) for n in range(2)],
         {**kept, "HEADRACE_BROKER_URL": redis_url},
         5.0,
     )
     settings = load_settings(listen="127.0.0.1:0", window_s=2, startup_s=1, cooldown_s=120)
-    watch = Watch(client, fleet.running)
+    watch = WorkerStatusPoller(client, fleet.running)
     with serve_scaling(settings, client, Liveness()) as port:
-        answers = Answers(
+        answers = ScalingClient(
             f"http://127.0.0.1:{port}", ["small", "large"], 2, 0,
             lambda queue: len(fleet.running(queue)), start_s=1.0,
         )  # fmt: skip

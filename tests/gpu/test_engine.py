@@ -13,10 +13,10 @@ import torch
 
 from headrace.tasks.contract import LoadRequest
 from tests.unit.tiny_models import CONFIGS, TEXTS, TinyModels
-from workers.batching.budget_cache import BudgetBook
+from workers.batching.budget_cache import BudgetCache
 from workers.batching.packing import Budget
 from workers.pipeline.forward import score
-from workers.pipeline.loaded_task import Engine
+from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.rows import ChunkStats
 from workers.tasks.feature_extraction import FeatureExtraction
 from workers.tasks.text_classification import TextClassification
@@ -48,7 +48,7 @@ def load(path: str, dtype: str, device: str = GPU, kind: Any = FeatureExtraction
 
 def vectors(task: Any, texts: list[str], budget: int, in_flight: int = 2) -> np.ndarray:
     encoded = task.encode(texts)
-    engine = Engine(task, Budget(budget), task.padded, GPU, in_flight=in_flight)
+    engine = LoadedTask(task, Budget(budget), task.padded, GPU, in_flight=in_flight)
     found = score(encoded, np.arange(len(texts)), engine, Free(), observe, ChunkStats())
     assert not found.faults
     return np.array(found.values.column(0).to_pylist(), dtype=np.float32)
@@ -111,7 +111,7 @@ def test_a_full_gpu_halves_the_budget_and_loses_no_row(tiny: TinyModels) -> None
     total = torch.cuda.mem_get_info()[1]
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (1 << 30)) / total)
     halved: list[Budget] = []
-    engine = Engine(task, Budget(1 << 18), False, GPU, on_halved=halved.append, in_flight=2)
+    engine = LoadedTask(task, Budget(1 << 18), False, GPU, on_halved=halved.append, in_flight=2)
     stats = ChunkStats()
     try:
         found = score(task.encode(texts), np.arange(len(texts)), engine, Free(), observe, stats)
@@ -154,7 +154,7 @@ def test_an_ordinary_error_does_not(tiny: TinyModels) -> None:
 def test_the_search_for_a_budget_ends_and_is_remembered(tiny: TinyModels, tmp_path: Path) -> None:
     path = tiny("bert", "", hidden_size=512, intermediate_size=2_048, num_attention_heads=8)
     task = load(path, "bfloat16")
-    found = BudgetBook(task, GPU, {"model": "x"}, tmp_path).start(None)
+    found = BudgetCache(task, GPU, {"model": "x"}, tmp_path).start(None)
     assert found.tokens >= 4_096
-    again = BudgetBook(task, GPU, {"model": "x"}, tmp_path).start(None)
+    again = BudgetCache(task, GPU, {"model": "x"}, tmp_path).start(None)
     assert again == found

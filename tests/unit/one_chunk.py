@@ -15,16 +15,16 @@ from schemas.errors import DiskFull, Stopped
 from schemas.records import part_schema
 from schemas.records.text_hash import text_hash
 from workers.batching.packing import Budget
-from workers.pipeline.loaded_task import Engine
+from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.rows import (
     ChunkStats,
-    RowFault,
+    RowError,
     Window,
 )
 from workers.pipeline.run import run_chunk
 from workers.tasks.fake import FakeOutOfMemory, FakeTask, digest_of
 
-Text = str | RowFault
+Text = str | RowError
 
 
 class Died(BaseException):
@@ -75,7 +75,7 @@ class Marks:
 
 def window(texts: Sequence[Text], start: int) -> Window:
     ids = pa.array(range(start, start + len(texts)), pa.int64())
-    hashes = [None if isinstance(t, RowFault) else text_hash(t.encode()) for t in texts]
+    hashes = [None if isinstance(t, RowError) else text_hash(t.encode()) for t in texts]
     return Window(start, pa.RecordBatch.from_arrays([ids], ["id"]), texts, hashes)
 
 
@@ -115,10 +115,10 @@ def engine(
     sleep: Callable[[float], None] = time.sleep,
     in_flight: int = 1,
     **params: Any,
-) -> Engine:
+) -> LoadedTask:
     task = QueueTask(sleep=sleep, kill=die)
     task.load(LoadRequest("", "cpu", "float32", None, {"faults": True, **params}))
-    return Engine(task, Budget(tokens), padded=False, in_flight=in_flight)
+    return LoadedTask(task, Budget(tokens), padded=False, in_flight=in_flight)
 
 
 def run(

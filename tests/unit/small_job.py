@@ -27,7 +27,7 @@ from producers.submission.prepare import PreparedJob, prepare
 from schemas.names import output_layout
 from schemas.records.job import Job
 from workers.batching.packing import Budget
-from workers.pipeline.loaded_task import Engine
+from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.read import read_windows
 from workers.pipeline.run import run_chunk
 from workers.pipeline.write import PartSink
@@ -79,7 +79,7 @@ def score(store: Store, job: Job, skip: Sequence[int] = ()) -> None:
     """Commit a part for every chunk but those to skip."""
     task = FakeTask()
     task.load(LoadRequest("", "cpu", "float32", job.spec.max_length, job.spec.params))
-    engine = Engine(task, Budget(4096), padded=False)
+    engine = LoadedTask(task, Budget(4096), padded=False)
     observe = _Observe()
     for chunk in PlanTable.load(store):
         if chunk.number in skip:

@@ -55,7 +55,7 @@ class Known:
     """The smallest batch that found no memory; None: none failed."""
 
 
-class BudgetBook:
+class BudgetCache:
     """The budget of one loaded task on one device, and the file it is remembered in."""
 
     def __init__(

@@ -181,15 +181,15 @@ def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_
     if not isinstance(exception, WorkerLostError) or not args:
         return
     from headrace.storage.open import open_store
-    from workers.execution.crash_recovery import bury
-    from workers.execution.job_cache import WorkBook
+    from workers.execution.crash_recovery import recover_from_crash
+    from workers.execution.job_cache import JobCache
 
     settings = load_settings()
     assert settings.broker_url is not None
     client = connect(settings.broker_url.get_secret_value(), name="headrace-parent")
-    jobs = WorkBook(lambda uri: open_store(uri, settings))
+    jobs = JobCache(lambda uri: open_store(uri, settings))
     telemetry = _parents_telemetry(settings)
-    chunks = bury(
+    chunks = recover_from_crash(
         client, sender.app, worker_name(), args[0], jobs, settings.lease_s, telemetry,
         keep_traces=settings.traces,
     )  # fmt: skip

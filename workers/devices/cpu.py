@@ -9,7 +9,7 @@ from pathlib import Path
 
 _INFO = Path("/proc/cpuinfo")
 # Instructions that multiply bfloat16 numbers: x86's two, and ARM's. Without them a product in
-# bfloat16 is several times slower than in float32 (measured, issue 4).
+# bfloat16 is several times slower than in float32 (measured).
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 BF16_FLAGS_ARM = frozenset({"bf16"})
 # Instructions that multiply bytes and add in 32 bits. Older ones add two products in 16 bits,

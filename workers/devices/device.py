@@ -27,7 +27,7 @@ CPU = "cpu"
 MALLOC_ENVIRONMENT = {
     # glibc gives every large activation back to the kernel and faults it in again, page by page,
     # at the next layer. With these it keeps up to 1 GiB: 1.2 times the speed of a small model on
-    # two cores (measured, issue 4). Read by glibc at start: they must be set by whoever starts
+    # two cores (measured). Read by glibc at start: they must be set by whoever starts
     # the process, and setting one also stops glibc from moving the thresholds by itself.
     # Source: mallopt(3), M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD.
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),

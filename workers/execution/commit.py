@@ -20,8 +20,8 @@ from schemas.records import part_schema
 from schemas.records.chunk import Chunk
 from schemas.records.manifest import Receipt
 from schemas.versions import versions
-from workers.execution.job_cache import Work
-from workers.execution.lease_keeper import ChunkControl, Held
+from workers.execution.job_cache import JobContext
+from workers.execution.lease_keeper import ChunkControl, LeaseKeeper
 from workers.execution.metrics import record_device, record_rows
 from workers.execution.runtime import Runtime
 from workers.pipeline.rows import ChunkStats
@@ -42,7 +42,7 @@ class Finished:
     started_s: float
 
 
-def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
+def commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper) -> None:
     """Name the part, tell of it, give the lease back.
 
     Raises:
@@ -94,7 +94,7 @@ def commit(it: Finished, work: Work, runtime: Runtime, held: Held) -> None:
         )
 
 
-def _measure(it: Finished, work: Work, runtime: Runtime, *, won: bool) -> None:
+def _measure(it: Finished, work: JobContext, runtime: Runtime, *, won: bool) -> None:
     telemetry, identity = runtime.telemetry, runtime.identity
     record_rows(telemetry, it.stats, work.job.id, it.chunk.number, identity.device, won=won)
     forward_s = it.observe.stages_s().get("forward", 0.0)
@@ -102,7 +102,7 @@ def _measure(it: Finished, work: Work, runtime: Runtime, *, won: bool) -> None:
 
 
 def keep_trace(
-    work: Work, runtime: Runtime, chunk: int, attempt: str, spans: Sequence[SpanRow]
+    work: JobContext, runtime: Runtime, chunk: int, attempt: str, spans: Sequence[SpanRow]
 ) -> None:
     """Write an attempt's spans under `_traces/`, however it ended; best effort."""
     if runtime.settings.traces:
@@ -139,7 +139,7 @@ def _receipt(it: Finished, committed: Committed, runtime: Runtime) -> Receipt:
     )
 
 
-def _tell(receipt: Receipt, work: Work, runtime: Runtime) -> None:
+def _tell(receipt: Receipt, work: JobContext, runtime: Runtime) -> None:
     """Receipt and live counters: advisory, so a failure here costs nothing but speed."""
     data = receipt.model_dump_json().encode()
     _best_effort(lambda: work.store.replace(output_layout.receipt(receipt.chunk), data))

@@ -26,17 +26,17 @@ from schemas.errors import error_type_of
 from schemas.names import output_layout, redis_keys
 from schemas.records.manifest import Attempt
 from schemas.records.message import parse_message
-from workers.execution.job_cache import Work, WorkBook
+from workers.execution.job_cache import JobCache, JobContext
 
 log = get_logger(__name__)
 
 
-def bury(
+def recover_from_crash(
     client: Any,
     sender: Any,
     worker: str,
     body: Any,
-    jobs: WorkBook,
+    jobs: JobCache,
     lease_s: float,
     emitter: Emitter | None = None,
     *,
@@ -68,7 +68,7 @@ def bury(
 
 
 def _tries_again(
-    work: Work, chunk: int, mark: Mark, worker: str, record: Callable[..., Attempt]
+    work: JobContext, chunk: int, mark: Mark, worker: str, record: Callable[..., Attempt]
 ) -> bool:
     """Record the death; whether the chunk can be sent again at once."""
     if work.store.head(output_layout.part(chunk)) is not None:

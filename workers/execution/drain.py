@@ -11,7 +11,7 @@ ONE_WORD_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class WorkerLimits:
     """How long things may take on this worker, in seconds."""
 
     lease_s: float

@@ -55,11 +55,11 @@ from workers.execution.commit import (
     commit,
     keep_trace,
 )
-from workers.execution.job_cache import Work
-from workers.execution.lease_keeper import ChunkControl, Held
+from workers.execution.job_cache import JobContext
+from workers.execution.lease_keeper import ChunkControl, LeaseKeeper
 from workers.execution.presence import facts_of
 from workers.execution.runtime import Runtime
-from workers.pipeline.loaded_task import Engine
+from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.read import (
     FIRST_ROWS,
     open_input,
@@ -67,7 +67,7 @@ from workers.pipeline.read import (
 )
 from workers.pipeline.reuse import Reuse
 from workers.pipeline.run import (
-    Begun,
+    StartedChunk,
     begin,
     finish,
 )
@@ -77,13 +77,13 @@ log = get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Started:
+class ChunkInProgress:
     """A leased chunk that is being read."""
 
     chunk: Chunk
     control: ChunkControl
     observe: ChunkTrace
-    begun: Begun
+    begun: StartedChunk
     started_s: float
 
 
@@ -105,7 +105,7 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
         log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
         return
     runtime.fault("acknowledged")
-    held = Held(
+    held = LeaseKeeper(
         runtime.client,
         work.job.key,
         runtime.identity.name,
@@ -117,7 +117,7 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     )
     with held:
         try:
-            Run(message, work, runtime, held, received_ns, message_id).go()
+            MessageHandler(message, work, runtime, held, received_ns, message_id).go()
         except HeadraceError as error:  # the store again: leases go back, the controller sends it
             log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
 
@@ -139,15 +139,15 @@ def flags_in(store: Store) -> set[str]:
     return {flag for flag, name in flags.items() if store.head(name) is not None}
 
 
-class Run:
+class MessageHandler:
     """The chunks of one message, from lease to commit."""
 
     def __init__(
         self,
         message: ScoreChunk,
-        work: Work,
+        work: JobContext,
         runtime: Runtime,
-        held: Held,
+        held: LeaseKeeper,
         received_ns: int,
         message_id: str | None = None,
     ) -> None:
@@ -205,7 +205,7 @@ class Run:
         keep = runtime.settings.traces
         record_crash(work.job, work.store, death, mark, runtime.telemetry, keep=keep)
 
-    def _each(self, engine: Engine, committer: ThreadPoolExecutor) -> None:
+    def _each(self, engine: LoadedTask, committer: ThreadPoolExecutor) -> None:
         commits: list[Future[None]] = []
         current = self._next(engine)
         while current is not None:
@@ -233,7 +233,7 @@ class Run:
         for done in commits:
             done.result()
 
-    def _next(self, engine: Engine) -> Started | None:
+    def _next(self, engine: LoadedTask) -> ChunkInProgress | None:
         """Begin the next chunk that nobody has done yet."""
         while self._waiting:
             chunk, control = self._waiting.pop(0)
@@ -247,7 +247,7 @@ class Run:
                 self._failed(chunk, control, error)
         return None
 
-    def _begin(self, chunk: Chunk, control: ChunkControl, engine: Engine) -> Started:
+    def _begin(self, chunk: Chunk, control: ChunkControl, engine: LoadedTask) -> ChunkInProgress:
         job, store, runtime = self._work.job, self._work.store, self._runtime
         attempts = read_attempts(store, chunk.number)
         observe = ChunkTrace(
@@ -281,7 +281,7 @@ class Run:
             self._reuse(engine),
         )
         runtime.fault("read")
-        return Started(chunk, control, observe, begun, time.time())
+        return ChunkInProgress(chunk, control, observe, begun, time.time())
 
     def _say_begun(
         self, observe: ChunkTrace, chunk: Chunk, number: int, doubt: SuspectRows
@@ -292,12 +292,14 @@ class Run:
             for row, cause in doubt.condemned.items():
                 log.warning("row.condemned", job=job, chunk=chunk.number, row=row, cause=cause)
 
-    def _reuse(self, engine: Engine) -> Reuse | None:
+    def _reuse(self, engine: LoadedTask) -> Reuse | None:
         """The answers of an earlier output, where the job may copy them."""
         earlier = self._work.earlier
         return None if earlier is None else earlier.answers(pa.schema(engine.task.columns()))
 
-    def _compute(self, it: Started, engine: Engine, committer: ThreadPoolExecutor) -> Future[None]:
+    def _compute(
+        self, it: ChunkInProgress, engine: LoadedTask, committer: ThreadPoolExecutor
+    ) -> Future[None]:
         """The chunk through the device; its commit goes on behind."""
         runtime, work = self._runtime, self._work
         try:
@@ -333,13 +335,13 @@ class Run:
             self._failed(finished.chunk, finished.control, error)
 
     def _end(
-        self, it: Started, outcome: str, error: BaseException | None = None, **facts: Any
+        self, it: ChunkInProgress, outcome: str, error: BaseException | None = None, **facts: Any
     ) -> None:
         """Close the trace of an attempt that came to no part."""
         spans = it.observe.finish(outcome, error, **facts)
         keep_trace(self._work, self._runtime, it.chunk.number, it.control.mark.attempt, spans)
 
-    def _stop(self, current: Started, ahead: Started | None, reason: str) -> None:
+    def _stop(self, current: ChunkInProgress, ahead: ChunkInProgress | None, reason: str) -> None:
         """Give everything in hand back."""
         back = [s for s in (current, ahead) if s is not None]
         for started in back:

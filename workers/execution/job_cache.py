@@ -20,7 +20,7 @@ _JOBS_KEPT = 8  # chosen: a worker alternates between a few jobs; a plan of 100,
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class JobContext:
     """A job as a worker sees it."""
 
     job: Job
@@ -33,14 +33,14 @@ class Work:
         return self.plan.chunk(number)
 
 
-class WorkBook:
+class JobCache:
     """Jobs by address; reads each job's record and plan once."""
 
     def __init__(self, open_store: Callable[[str], Store]) -> None:
         self._open = open_store
-        self._known: OrderedDict[tuple[str, str], Work] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], JobContext] = OrderedDict()
 
-    def find(self, message: ScoreChunk) -> Work:
+    def find(self, message: ScoreChunk) -> JobContext:
         """The job of a message.
 
         Raises:
@@ -60,7 +60,7 @@ class WorkBook:
             )
         return work
 
-    def _load(self, message: ScoreChunk) -> Work:
+    def _load(self, message: ScoreChunk) -> JobContext:
         try:
             store = self._open(message.output)
         except UsageError as error:  # no place, none that is ours to touch, or an extra is missing
@@ -79,7 +79,7 @@ class WorkBook:
         same = (len(plan), plan.total_rows) == (job.chunks, job.rows)
         if not same or plan.inputs_digest() != job.spec.inputs_digest:
             raise MessageRejected(f"the plan in {store.uri} does not belong to job {job.id}")
-        return Work(job, plan, store, self._earlier(job, store))
+        return JobContext(job, plan, store, self._earlier(job, store))
 
     def _earlier(self, job: Job, store: Store) -> EarlierOutput | None:
         if job.options.reuse_output is None:

@@ -25,7 +25,7 @@ from headrace.coordination.leases import (
 )
 from schemas.errors import HeadraceError, LeaseLost, Stopped
 from schemas.names import redis_keys
-from workers.execution.drain import Drain, Terms
+from workers.execution.drain import Drain, WorkerLimits
 
 _LOOK_S = 5.0  # chosen: as often as the controller looks for cancel and pause in the store
 _BEAT_S = 1.0  # chosen: progress is for people, and a second is soon enough
@@ -34,7 +34,7 @@ _BEAT_S = 1.0  # chosen: progress is for people, and a second is soon enough
 class ChunkControl:
     """The pipeline's `Control` for one chunk."""
 
-    def __init__(self, held: Held, chunk: int, rows: int, mark: Mark) -> None:
+    def __init__(self, held: LeaseKeeper, chunk: int, rows: int, mark: Mark) -> None:
         self._held = held
         self._chunk = chunk
         self._rows = rows
@@ -104,7 +104,7 @@ class ChunkControl:
         return time.time() + a_row_s * (self._rows - self.rows_done) <= self._held.drain.deadline_s
 
 
-class Held:
+class LeaseKeeper:
     """Takes, keeps and gives back the chunks of one message; a context that ends the heartbeat."""
 
     def __init__(
@@ -112,7 +112,7 @@ class Held:
         client: Any,
         job: str,
         worker: str,
-        terms: Terms,
+        terms: WorkerLimits,
         drain: Drain,
         *,
         on_redis_away: Callable[[Exception], None] = lambda error: None,
@@ -137,7 +137,7 @@ class Held:
         self._ended = threading.Event()
         self._beat = threading.Thread(target=self._beats, name="headrace-heartbeat", daemon=True)
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> LeaseKeeper:
         self._beat.start()
         return self
 

@@ -22,7 +22,7 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(slots=True)
-class DeviceUse:
+class DeviceUtilization:
     """How much of its time and memory a worker's device is used; sampled at the end of a chunk."""
 
     _since_s: float = field(default_factory=time.monotonic)
@@ -46,7 +46,7 @@ def start_counters(telemetry: Telemetry, device: str) -> None:
 
 
 def record_device(
-    telemetry: Telemetry, use: DeviceUse, worker: str, device: str, forward_s: float
+    telemetry: Telemetry, use: DeviceUtilization, worker: str, device: str, forward_s: float
 ) -> None:
     """Memory and utilisation of the device, as gauges."""
     labels = {"worker": worker, "device": device}

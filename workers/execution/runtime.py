@@ -29,11 +29,11 @@ from schemas.names import redis_keys
 from schemas.records.job import Job
 from schemas.records.message import ScoreChunk
 from schemas.records.model_key import (
-    engine_name,
+    engine_key,
     model_name,
-    speed_field,
+    speed_key,
 )
-from workers.batching.budget_cache import BudgetBook, facts_of_job
+from workers.batching.budget_cache import BudgetCache, facts_of_job
 from workers.batching.packing import Budget
 from workers.devices.device import (
     device_inside,
@@ -42,12 +42,12 @@ from workers.devices.device import (
     not_served,
     set_threads,
 )
-from workers.execution.drain import Drain, Terms
-from workers.execution.job_cache import WorkBook
-from workers.execution.metrics import DeviceUse
+from workers.execution.drain import Drain, WorkerLimits
+from workers.execution.job_cache import JobCache
+from workers.execution.metrics import DeviceUtilization
 from workers.models.fetch import local_model
 from workers.models.preload import Preload
-from workers.pipeline.loaded_task import Engine
+from workers.pipeline.loaded_task import LoadedTask
 from workers.tasks.transformer import TransformerTask
 
 log = get_logger(__name__)
@@ -91,19 +91,19 @@ class Runtime:
     end_worker: Callable[[], None] = _tell_parent
     """Ends the parent too, after what it has in hand: the fleet starts it again, later each time."""
     drain: Drain = field(default_factory=Drain)
-    device_use: DeviceUse = field(default_factory=DeviceUse)
-    jobs: WorkBook = field(init=False)
-    _engine: tuple[str, Engine, BudgetBook] | None = None
+    device_use: DeviceUtilization = field(default_factory=DeviceUtilization)
+    jobs: JobCache = field(init=False)
+    _engine: tuple[str, LoadedTask, BudgetCache] | None = None
     _said_away_s: float = float("-inf")
     _stores: dict[str, Store] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.jobs = WorkBook(self.open_store)
+        self.jobs = JobCache(self.open_store)
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> WorkerLimits:
         s = self.settings
-        return Terms(s.lease_s, s.batch_timeout_s, s.grace_s)
+        return WorkerLimits(s.lease_s, s.batch_timeout_s, s.grace_s)
 
     def open_store(self, uri: str) -> Store:
         """The store at a URI; the last few are kept, since a client of S3 costs 0.1 s to make."""
@@ -113,13 +113,13 @@ class Runtime:
             self._stores[uri] = open_store(uri, self.settings)
         return self._stores[uri]
 
-    def engine(self, job: Job) -> Engine:
+    def engine(self, job: Job) -> LoadedTask:
         """The job's model on this worker's device; the last one is kept.
 
         Raises:
             ModelError, ModelChanged: the model cannot be loaded, or is not the one planned.
         """
-        wanted = engine_name(job)
+        wanted = engine_key(job)
         if self._engine is None or self._engine[0] != wanted:
             self._engine = None  # the old model leaves before the new one comes
             with gc_paused():
@@ -130,7 +130,7 @@ class Runtime:
 
     def loaded(self, job: Job) -> str:
         """The job's model as people know it, when it is the one on the device; else empty."""
-        is_there = self._engine is not None and self._engine[0] == engine_name(job)
+        is_there = self._engine is not None and self._engine[0] == engine_key(job)
         return model_name(job) if is_there else ""
 
     def reject(self, body: Any, why: str) -> None:
@@ -184,7 +184,7 @@ class Runtime:
             self._said_away_s = now
             log.warning("broker.unreachable", error_type=type(error).__name__)
 
-    def _load(self, job: Job) -> tuple[Engine, BudgetBook]:
+    def _load(self, job: Job) -> tuple[LoadedTask, BudgetCache]:
         device = self.identity.device
         if job.spec.dtype not in dtypes_of(device) and job.spec.task != "fake":
             raise ModelError(f"job {job.id} wants {not_served(job.spec.dtype, device)}")
@@ -209,20 +209,20 @@ class Runtime:
         seconds = round(ahead_s + time.monotonic() - started, 3)
         self._tell_load(job, seconds)
         log.info("model.loaded", task=job.spec.task, device=device, seconds=seconds)
-        book = BudgetBook(
+        book = BudgetCache(
             task, device_inside(device), facts_of_job(job), cache_folder() / "budgets"
         )
         padded = bool(getattr(task, "padded", True))
         usual = Budget(task.default_batch_tokens())
         ahead = in_flight_of(device)
-        return Engine(task, usual, padded, device, on_halved=book.learn, in_flight=ahead), book
+        return LoadedTask(task, usual, padded, device, on_halved=book.learn, in_flight=ahead), book
 
     def _tell_load(self, job: Job, seconds: float) -> None:
         """Say what the model costs to load: whoever moves workers between queues reckons with it."""
         try:
             pipe = self.client.pipeline(transaction=False)
-            pipe.hset(redis_keys.LOADS, speed_field(job), seconds)
-            pipe.expire(redis_keys.LOADS, redis_keys.SPEEDS_LIFE_S)
+            pipe.hset(redis_keys.MODEL_LOAD_SECONDS, speed_key(job), seconds)
+            pipe.expire(redis_keys.MODEL_LOAD_SECONDS, redis_keys.SPEEDS_LIFE_S)
             pipe.execute()
         except redis.RedisError as error:
             self.redis_away(error)

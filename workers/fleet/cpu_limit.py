@@ -8,7 +8,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
 
 
-def cores_granted(root: Path = _CGROUPS, own: Path = _OWN) -> float | None:
+def cgroup_cpu_limit(root: Path = _CGROUPS, own: Path = _OWN) -> float | None:
     """Cores' worth of time a second, the least of all limits above this process; None: no limit.
 
     Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (`cpu.max`, two numbers in

@@ -23,15 +23,15 @@ from typing import Any
 
 from headrace.process.http_server import Reply, serve_http
 from headrace.telemetry.prometheus import CONTENT_TYPE, exposition_of_files
-from workers.fleet.supervisor import Child, Fleet
-from workers.fleet.worker_status import Watch
+from workers.fleet.supervisor import Supervisor, WorkerProcess
+from workers.fleet.worker_status import WorkerStatusPoller
 
 STUCK_S = 30.0  # chosen: the loop turns ten times a second
 
 
 @contextlib.contextmanager
 def serve_health(
-    listen: str | None, fleet: Fleet, watch: Watch, metrics: Path | None = None
+    listen: str | None, fleet: Supervisor, watch: WorkerStatusPoller, metrics: Path | None = None
 ) -> Iterator[int | None]:
     """Answer for the block's life; yields the port, None where nobody asked for it.
 
@@ -56,12 +56,12 @@ def serve_health(
         yield port
 
 
-def _live(fleet: Fleet) -> Reply:
+def _live(fleet: Supervisor) -> Reply:
     alive = time.monotonic() - fleet.beat_s < STUCK_S or fleet.stopping.is_set()
     return Reply({"alive": alive}, 200 if alive else 503)
 
 
-def _ready(fleet: Fleet, watch: Watch) -> Reply:
+def _ready(fleet: Supervisor, watch: WorkerStatusPoller) -> Reply:
     wanted = [c for c in list(fleet.children) if c.queue is not None]
     serving = sum(c.slot.name in watch.doing for c in wanted)
     ready = watch.redis_answers and not fleet.stopping.is_set() and (serving > 0 or not wanted)
@@ -75,12 +75,12 @@ def _ready(fleet: Fleet, watch: Watch) -> Reply:
     return Reply(body, 200 if ready else 503)
 
 
-def status_of(fleet: Fleet, watch: Watch, now_s: float) -> dict[str, Any]:
+def status_of(fleet: Supervisor, watch: WorkerStatusPoller, now_s: float) -> dict[str, Any]:
     """What `/status` tells."""
     return {"workers": [_worker(c, watch, now_s) for c in list(fleet.children)]}
 
 
-def _worker(child: Child, watch: Watch, now_s: float) -> dict[str, Any]:
+def _worker(child: WorkerProcess, watch: WorkerStatusPoller, now_s: float) -> dict[str, Any]:
     doing = watch.doing.get(child.slot.name)
     told = {
         "name": child.slot.name,

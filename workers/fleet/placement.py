@@ -22,7 +22,7 @@ PATIENCE_S = 600.0  # chosen: after this long a queue without anybody gets a wor
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class QueueDemand:
     """What one queue wants of this host."""
 
     queue: str
@@ -47,7 +47,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SlotState:
     """A slot that can be used, and who is in it."""
 
     slot: str
@@ -66,7 +66,7 @@ class Place:
         return (0 if self.is_empty else 1 + self.is_busy, -self.started_s)
 
 
-def place(places: Sequence[Place], asks: Sequence[Ask]) -> dict[str, str | None]:
+def assign_slots(places: Sequence[SlotState], asks: Sequence[QueueDemand]) -> dict[str, str | None]:
     """The queue of each slot, as it should be now. Applied to its own answer it changes nothing.
 
     Asks in the order of their weight among equals; at most one worker is moved by one call.
@@ -82,7 +82,7 @@ def place(places: Sequence[Place], asks: Sequence[Ask]) -> dict[str, str | None]
 class _Plan:
     """The places while they are being given out."""
 
-    def __init__(self, places: Sequence[Place], asks: Sequence[Ask]) -> None:
+    def __init__(self, places: Sequence[SlotState], asks: Sequence[QueueDemand]) -> None:
         known = {a.queue for a in asks}
         self._places = places
         self._asks = asks
@@ -91,11 +91,11 @@ class _Plan:
     def _count(self, queue: str) -> int:
         return sum(q == queue for q in self.queue_of.values())
 
-    def _in(self, queue: str) -> list[Place]:
+    def _in(self, queue: str) -> list[SlotState]:
         """Who serves a queue, the easiest to send away first."""
         return sorted((p for p in self._places if self.queue_of[p.slot] == queue), key=_ease)
 
-    def _fed(self, ask: Ask) -> float:
+    def _fed(self, ask: QueueDemand) -> float:
         """How much of what a queue wants it has; 1 and more: it lacks nobody."""
         return self._count(ask.queue) / ask.hands if ask.hands else 1.0
 
@@ -124,7 +124,7 @@ class _Plan:
                     self.queue_of[mover.slot] = ask.queue
                     return
 
-    def _idle(self, ask: Ask) -> Iterator[Place]:
+    def _idle(self, ask: QueueDemand) -> Iterator[SlotState]:
         """Workers that have waited long enough, of queues with more of them than chunks."""
         for other in self._asks:
             if other.queue != ask.queue and self._count(other.queue) > other.hands:
@@ -132,7 +132,7 @@ class _Plan:
                     if not p.is_busy and p.idle_s >= ask.change_s:
                         yield p
 
-    def _for_nobodys(self, ask: Ask) -> Place | None:
+    def _for_nobodys(self, ask: QueueDemand) -> SlotState | None:
         """Somebody for a queue with work and nobody here, from whoever has most of several."""
         worth = self._pays(ask, 0) or ask.unserved_s >= PATIENCE_S
         if self._count(ask.queue) or not worth:
@@ -141,10 +141,10 @@ class _Plan:
         there = self._in(most.queue)
         return there[0] if len(there) > 1 else None
 
-    def _pays(self, ask: Ask, workers: int) -> bool:
+    def _pays(self, ask: QueueDemand, workers: int) -> bool:
         """Whether one worker more finds enough to do, once it is there."""
         return ask.work_s / (workers + 1) >= PAYS * ask.change_s
 
 
-def _ease(place: Place) -> tuple[int, float]:
-    return place.ease
+def _ease(state: SlotState) -> tuple[int, float]:
+    return state.ease

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from headrace.process.logs import get_logger
 from schemas.errors import ConfigError
-from workers.fleet.placement import Ask
+from workers.fleet.placement import QueueDemand
 
 log = get_logger(__name__)
 
@@ -26,7 +26,7 @@ START_S = 5.0
 
 
 @dataclass(slots=True)
-class Answers:
+class ScalingClient:
     """The controller's answers for this host; before the first one the minimum, in the first queue."""
 
     url: str
@@ -41,7 +41,7 @@ class Answers:
     """How long a worker takes to leave and come again, without a model."""
     given_up: Callable[[], int] = lambda: 0
     """Slots that were taken out: another host shall have what they could do."""
-    asks: tuple[Ask, ...] = ()
+    asks: tuple[QueueDemand, ...] = ()
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _is_away: bool = False
@@ -49,7 +49,9 @@ class Answers:
     def __post_init__(self) -> None:
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
             raise ConfigError(f"--controller {self.url!r} is not a URL such as http://host:8080")
-        self.asks = tuple(Ask(q, self._least(q), 0, least=self._least(q)) for q in self.queues)
+        self.asks = tuple(
+            QueueDemand(q, self._least(q), 0, least=self._least(q)) for q in self.queues
+        )
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="headrace-answers", daemon=True)
@@ -72,7 +74,7 @@ class Answers:
         self._is_away = False
         self.asks = found
 
-    def _one(self, queue: str) -> Ask:
+    def _one(self, queue: str) -> QueueDemand:
         slots = self.slots - self.given_up()
         facts = {
             "queue": queue,
@@ -85,7 +87,7 @@ class Answers:
             told: dict[str, Any] = json.load(answer)
         least = self._least(queue)
         load_s = told["load_s"]
-        return Ask(
+        return QueueDemand(
             queue,
             share=max(least, min(slots, int(told["share"]))),
             chunks=int(told["backlog_chunks"]),

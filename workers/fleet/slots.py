@@ -50,7 +50,7 @@ def plan_slots(
 ) -> list[Slot]:
     """One slot a device; on the CPU as many as asked for, sharing the cores between them.
 
-    Two CPU workers of one thread do more than one of two (measured, issue 4: 1.05–1.23). Each is
+    Two CPU workers of one thread do more than one of two (measured: 1.05–1.23). Each is
     kept to cores of its own, on one NUMA node where they fit; a GPU's worker to those near it.
     Where only so many cores' worth of time is `granted` (a container's limit), that is what is
     shared, and nobody is kept to any core: the neighbours' containers would choose the same.

@@ -24,13 +24,13 @@ from headrace.settings import (
     process_environment,
 )
 from schemas.errors import ConfigError
-from workers.fleet.cpu_limit import cores_granted
+from workers.fleet.cpu_limit import cgroup_cpu_limit
 from workers.fleet.slots import (
     cores_available,
     describe,
     plan_slots,
 )
-from workers.fleet.supervisor import Fleet
+from workers.fleet.supervisor import Supervisor
 
 log = get_logger(__name__)
 
@@ -48,9 +48,9 @@ def start_fleet(flags: dict[str, Any], *, follows: bool = False) -> int:
     configure_logging(settings, sys.stderr)
     url = _broker_url(settings)
     most = settings.max_workers if follows else None
-    slots = plan_slots(settings, cores_available(), most, cores_granted())
+    slots = plan_slots(settings, cores_available(), most, cgroup_cpu_limit())
     environment = process_environment(**environment_of(settings))
-    fleet = Fleet(slots, environment, settings.grace_s, queue=settings.queue)
+    fleet = Supervisor(slots, environment, settings.grace_s, queue=settings.queue)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: fleet.stop())
     queues = _queues(settings) if follows else [settings.queue]
@@ -66,7 +66,7 @@ def start_fleet(flags: dict[str, Any], *, follows: bool = False) -> int:
 
 
 def _keep(
-    fleet: Fleet,
+    fleet: Supervisor,
     settings: Settings,
     url: str,
     queues: Sequence[str],
@@ -78,9 +78,9 @@ def _keep(
     with fast_imports():
         from headrace.telemetry.prometheus import forget_gauges
         from workers.fleet.health import serve_health
-        from workers.fleet.worker_status import Watch
+        from workers.fleet.worker_status import WorkerStatusPoller
 
-    watch = Watch(_client(url), fleet.running)
+    watch = WorkerStatusPoller(_client(url), fleet.running)
     fleet.doing = lambda name: watch.doing.get(name)
 
     def ended(worker: str) -> None:
@@ -123,7 +123,7 @@ def _queues(settings: Settings) -> list[str]:
 
 
 @contextlib.contextmanager
-def _metrics_folder(settings: Settings, fleet: Fleet) -> Iterator[Path | None]:
+def _metrics_folder(settings: Settings, fleet: Supervisor) -> Iterator[Path | None]:
     """Where the workers keep what they count, for the block's life; None where nobody asks."""
     if settings.health is None:
         yield None
@@ -136,7 +136,7 @@ def _metrics_folder(settings: Settings, fleet: Fleet) -> Iterator[Path | None]:
 
 @contextlib.contextmanager
 def _answers(
-    settings: Settings, queues: Sequence[str], fleet: Fleet, follows: bool
+    settings: Settings, queues: Sequence[str], fleet: Supervisor, follows: bool
 ) -> Iterator[None]:
     """The fleet asks the controller for the block's life."""
     if not follows:
@@ -147,9 +147,9 @@ def _answers(
             "headrace-worker fleet needs --controller URL or HEADRACE_CONTROLLER_URL, e.g. "
             "http://localhost:8080 (headrace controller --listen); for a fixed number: start"
         )
-    from workers.fleet.scaling_client import Answers
+    from workers.fleet.scaling_client import ScalingClient
 
-    answers = Answers(
+    answers = ScalingClient(
         settings.controller_url,
         queues,
         len(fleet.slots),

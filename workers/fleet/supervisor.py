@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 from headrace.process.logs import get_logger
 from schemas.errors import ExitCode
 from workers.fleet.placement import (
-    Ask,
-    Place,
-    place,
+    QueueDemand,
+    SlotState,
+    assign_slots,
 )
 from workers.fleet.slots import Slot
 
 if TYPE_CHECKING:
-    from workers.fleet.worker_status import Doing
+    from workers.fleet.worker_status import WorkerStatus
 
 log = get_logger(__name__)
 
@@ -43,7 +43,7 @@ TICK_S = 0.1
 
 
 @dataclass(slots=True)
-class Child:
+class WorkerProcess:
     """A slot and the process in it, while there is one."""
 
     slot: Slot
@@ -114,17 +114,17 @@ def serve_command(slot: Slot) -> list[str]:
 
 
 @dataclass(slots=True)
-class Fleet:
+class Supervisor:
     """Starts, watches, restarts and stops worker processes. `run` blocks until told to stop."""
 
     slots: Sequence[Slot]
     environment: Mapping[str, str]
     grace_s: float
-    wanted: Callable[[], Sequence[Ask]] | None = None
+    wanted: Callable[[], Sequence[QueueDemand]] | None = None
     """Asked ten times a second: how many workers of each queue; None: one for each slot."""
     queue: str = "default"
     """What all slots serve where nobody is asked."""
-    doing: Callable[[str], Doing | None] = lambda name: None
+    doing: Callable[[str], WorkerStatus | None] = lambda name: None
     """What the worker of this name told last; None: nothing yet."""
     on_end: Callable[[str], None] = lambda name: None
     """Told the name of each worker that has ended, however."""
@@ -132,7 +132,7 @@ class Fleet:
     stopping: threading.Event = field(default_factory=threading.Event)
     beat_s: float = field(default_factory=time.monotonic)
     """When the loop last turned."""
-    children: list[Child] = field(default_factory=list)
+    children: list[WorkerProcess] = field(default_factory=list)
     _followed: dict[str, int] = field(default_factory=dict)
     _unserved_s: dict[str, float] = field(default_factory=dict)
     _hurry: bool = False
@@ -155,7 +155,7 @@ class Fleet:
 
     def begin(self) -> None:
         """Start what is wanted now; `run` goes on from there."""
-        self.children = [Child(slot) for slot in self.slots]
+        self.children = [WorkerProcess(slot) for slot in self.slots]
         self._adjust()
         for child in self.children:
             self._tend(child)
@@ -188,13 +188,13 @@ class Fleet:
         asks = [self._timed(a) for a in self._asks()]
         able = {c.slot.name: c for c in self.children if not c.given_up}
         self._tell(asks)
-        for name, queue in place([self._seen(c) for c in able.values()], asks).items():
+        for name, queue in assign_slots([self._seen(c) for c in able.values()], asks).items():
             self._assign(able[name], queue)
 
-    def _asks(self) -> Sequence[Ask]:
-        return [Ask(self.queue, len(self.slots))] if self.wanted is None else self.wanted()
+    def _asks(self) -> Sequence[QueueDemand]:
+        return [QueueDemand(self.queue, len(self.slots))] if self.wanted is None else self.wanted()
 
-    def _timed(self, ask: Ask) -> Ask:
+    def _timed(self, ask: QueueDemand) -> QueueDemand:
         """The ask, with how long it has had work and nobody here."""
         is_served = any(c.queue == ask.queue for c in self.children)
         if is_served or not ask.hands:
@@ -203,24 +203,24 @@ class Fleet:
         since_s = self._unserved_s.setdefault(ask.queue, time.monotonic())
         return replace(ask, unserved_s=time.monotonic() - since_s)
 
-    def _seen(self, child: Child) -> Place:
+    def _seen(self, child: WorkerProcess) -> SlotState:
         doing = self.doing(child.slot.name)
-        place = Place(
+        state = SlotState(
             child.slot.name, child.queue, child.process is None, started_s=child.started_s
         )
         if doing is None or child.state != "running" or doing.seen_s < child.began_s:
-            return place  # what it told in an earlier life is not about this one
+            return state  # what it told in an earlier life is not about this one
         idle_s = time.time() - max(doing.progress_s, child.began_s)
-        return replace(place, is_busy=bool(doing.hand), idle_s=0.0 if doing.hand else idle_s)
+        return replace(state, is_busy=bool(doing.hand), idle_s=0.0 if doing.hand else idle_s)
 
-    def _tell(self, asks: Sequence[Ask]) -> None:
+    def _tell(self, asks: Sequence[QueueDemand]) -> None:
         for ask in asks if self.wanted is not None else ():
             if ask.share != self._followed.get(ask.queue, -1):
                 count = sum(c.queue == ask.queue for c in self.children)
                 log.info("scaling.changed", queue=ask.queue, workers=ask.share, count=count)
                 self._followed[ask.queue] = ask.share
 
-    def _assign(self, child: Child, queue: str | None) -> None:
+    def _assign(self, child: WorkerProcess, queue: str | None) -> None:
         """Let a slot serve another queue, or none: who is in it finishes its chunk or gives it back."""
         if child.queue == queue:
             return
@@ -236,7 +236,7 @@ class Fleet:
 
     # -- one child
 
-    def _tend(self, child: Child) -> None:
+    def _tend(self, child: WorkerProcess) -> None:
         if child.process is None:
             if child.queue is not None and time.monotonic() >= child.not_before_s:
                 self._start(child, child.queue)
@@ -247,7 +247,7 @@ class Fleet:
         elif child.leave_by_s is not None and time.monotonic() > child.leave_by_s:
             os.killpg(child.process.pid, signal.SIGKILL)
 
-    def _ended(self, child: Child, code: int) -> None:
+    def _ended(self, child: WorkerProcess, code: int) -> None:
         lived = time.monotonic() - child.started_s
         child.process = None
         self.on_end(child.slot.name)
@@ -264,7 +264,7 @@ class Fleet:
             name, why = child.slot.name, child.reason
             log.error("worker.stopped", worker=name, reason=why, exit_code=code)
 
-    def _start(self, child: Child, queue: str) -> None:
+    def _start(self, child: WorkerProcess, queue: str) -> None:
         slot = child.slot
         child.process = subprocess.Popen(
             self.command(slot),

@@ -18,7 +18,7 @@ LOOK_S = 1.0  # chosen: a worker's heartbeat comes once a second
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
+class WorkerStatus:
     """One worker: it has told Redis that it serves, and perhaps what it has in hand."""
 
     seen_s: float
@@ -31,12 +31,12 @@ class Doing:
 
 
 @dataclass(slots=True)
-class Watch:
+class WorkerStatusPoller:
     """Looks once a second, in a thread; with Redis away the last that was seen holds."""
 
     client: Any
     names: Callable[[], Sequence[str]]
-    doing: dict[str, Doing] = field(default_factory=dict)
+    doing: dict[str, WorkerStatus] = field(default_factory=dict)
     redis_answers: bool = False
     _gone: list[str] = field(default_factory=list)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -83,11 +83,11 @@ class Watch:
             if seen is not None
         }
 
-    def _seen(self, name: str, seen_s: float, hand: str, rows: str, model: str) -> Doing:
+    def _seen(self, name: str, seen_s: float, hand: str, rows: str, model: str) -> WorkerStatus:
         before = self.doing.get(name)
         if before is not None and (before.hand, before.rows) == (hand, rows):
-            return Doing(seen_s, hand, rows, before.progress_s, model)
-        return Doing(seen_s, hand, rows, time.time(), model)
+            return WorkerStatus(seen_s, hand, rows, before.progress_s, model)
+        return WorkerStatus(seen_s, hand, rows, time.time(), model)
 
     def _rows(self, hands: Sequence[str]) -> list[str]:
         """What each worker's attempts have scored so far, as it stands in `headrace:live`."""

@@ -12,16 +12,16 @@ from schemas.records import part_schema
 from workers.pipeline.forward import Predictions
 from workers.pipeline.rows import (
     ChunkStats,
-    Late,
-    Prepared,
-    RowFault,
+    HeldBackResult,
+    RowError,
+    TokenizedWindow,
 )
 
 
-def assemble(
-    prepared: Prepared,
+def assemble_rows(
+    prepared: TokenizedWindow,
     predictions: Predictions,
-    late: Mapping[bytes, Late],
+    late: Mapping[bytes, HeldBackResult],
     schema: pa.Schema,
     trace_id: str | None,
     stats: ChunkStats,
@@ -48,8 +48,8 @@ def assemble(
 
 
 def _faults(
-    prepared: Prepared, predictions: Predictions, late: Mapping[bytes, Late]
-) -> dict[int, RowFault]:
+    prepared: TokenizedWindow, predictions: Predictions, late: Mapping[bytes, HeldBackResult]
+) -> dict[int, RowError]:
     """Row within the window → fault, whichever stage found it."""
     faults = dict(prepared.faults)
     if predictions.faults:
@@ -64,7 +64,7 @@ def _faults(
 
 
 def _values(
-    prepared: Prepared, predictions: Predictions, late: Mapping[bytes, Late]
+    prepared: TokenizedWindow, predictions: Predictions, late: Mapping[bytes, HeldBackResult]
 ) -> tuple[pa.RecordBatch, np.ndarray, np.ndarray, np.ndarray]:
     """Values `[k]`, each row's place in them `[rows]`, token counts `[k]` and cuts `[k]`."""
     where = prepared.copy_of.copy()
@@ -94,8 +94,8 @@ def _tail(
     where: np.ndarray,
     n_tokens: np.ndarray,
     truncated: np.ndarray,
-    faults: Mapping[int, RowFault],
-    prepared: Prepared,
+    faults: Mapping[int, RowError],
+    prepared: TokenizedWindow,
     trace_id: str | None,
 ) -> dict[str, pa.Array]:
     safe = np.where(ok, where, 0)
@@ -118,7 +118,7 @@ def _tail(
     }
 
 
-def _count(stats: ChunkStats, rows: int, faults: Mapping[int, RowFault], truncated: int) -> None:
+def _count(stats: ChunkStats, rows: int, faults: Mapping[int, RowError], truncated: int) -> None:
     stats.rows += rows
     stats.ok += rows - len(faults)
     stats.truncated += truncated

@@ -35,9 +35,9 @@ from workers.batching.packing import (
     halves,
     pack,
 )
-from workers.pipeline.loaded_task import Engine
+from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.ports import Control, Observe
-from workers.pipeline.rows import ChunkStats, RowFault
+from workers.pipeline.rows import ChunkStats, RowError
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Predictions:
 
     values: pa.RecordBatch
     computed: np.ndarray
-    faults: dict[int, RowFault] = field(default_factory=dict)
+    faults: dict[int, RowError] = field(default_factory=dict)
 
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ Window = tuple[T, Encodings | None, np.ndarray]
 def score(
     encodings: Encodings | None,
     rows: np.ndarray,
-    engine: Engine,
+    engine: LoadedTask,
     control: Control,
     observe: Observe,
     stats: ChunkStats,
@@ -70,7 +70,7 @@ def score(
 
 def score_windows(
     windows: Iterable[Window[T]],
-    engine: Engine,
+    engine: LoadedTask,
     control: Control,
     observe: Observe,
     stats: ChunkStats,
@@ -85,8 +85,8 @@ def score_windows(
     """
     schema = pa.schema(engine.task.columns())
     source = iter(windows)
-    open_: deque[_Open[T]] = deque()
-    flying: deque[_Flight] = deque()
+    open_: deque[_OpenWindow[T]] = deque()
+    flying: deque[_InFlightBatch] = deque()
     more = True
     while more or open_:
         while open_ and open_[0].is_done():
@@ -105,20 +105,20 @@ def score_windows(
             found = next(source, None)
             more = found is not None
             if found is not None:
-                open_.append(_Open.of(*found, engine))
+                open_.append(_OpenWindow.of(*found, engine))
         elif flying:
             flight = flying.popleft()
             flight.next = flying[0] if flying else None
-            flight.attempt(flight.land, engine, observe, stats)
+            flight.attempt(flight.collect, engine, observe, stats)
 
 
-def _has_room(engine: Engine, flying: Sized, open_: Sized) -> bool:
+def _has_room(engine: LoadedTask, flying: Sized, open_: Sized) -> bool:
     """For one more window: those without a batch of their own are bounded too."""
     return len(flying) < engine.in_flight and len(open_) <= engine.in_flight
 
 
 @dataclass(slots=True)
-class _Open(Generic[T]):
+class _OpenWindow(Generic[T]):
     """A window whose batches are on their way."""
 
     what: T
@@ -131,12 +131,12 @@ class _Open(Generic[T]):
     """Batches begun and not come back."""
     pieces: list[pa.RecordBatch] = field(default_factory=list)
     order: list[np.ndarray] = field(default_factory=list)
-    faults: dict[int, RowFault] = field(default_factory=dict)
+    faults: dict[int, RowError] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, what: T, encodings: Encodings | None, numbers: np.ndarray, engine: Engine
-    ) -> _Open[T]:
+        cls, what: T, encodings: Encodings | None, numbers: np.ndarray, engine: LoadedTask
+    ) -> _OpenWindow[T]:
         lengths = np.zeros(0, dtype=np.int64) if encodings is None else encodings.lengths
         todo = pack(lengths, engine.budget.tokens, padded=engine.padded)[::-1]
         return cls(what, encodings, numbers, todo)
@@ -144,7 +144,7 @@ class _Open(Generic[T]):
     def is_done(self) -> bool:
         return not self.todo and not self.away
 
-    def next_flight(self, engine: Engine, control: Control) -> _Flight | None:
+    def next_flight(self, engine: LoadedTask, control: Control) -> _InFlightBatch | None:
         """The next batch; None where it was cut in two instead, since the budget has fallen."""
         assert self.encodings is not None
         rows = self.todo.pop()
@@ -154,7 +154,7 @@ class _Open(Generic[T]):
             self.todo += halves(rows)[::-1]
             return None
         self.away += 1
-        return _Flight(self, rows, self.numbers[rows], self.encodings.take(rows), cost)
+        return _InFlightBatch(self, rows, self.numbers[rows], self.encodings.take(rows), cost)
 
     def predictions(self, schema: pa.Schema) -> Predictions:
         if self.encodings is None or len(self.encodings) == 0:
@@ -163,10 +163,10 @@ class _Open(Generic[T]):
 
 
 @dataclass(slots=True)
-class _Flight:
+class _InFlightBatch:
     """A batch on its way: launched, then landed."""
 
-    window: _Open[Any]
+    window: _OpenWindow[Any]
     rows: np.ndarray
     """Which rows of the window's encodings, int64 `[rows]`."""
     numbers: np.ndarray
@@ -174,7 +174,7 @@ class _Flight:
     batch: Encodings
     cost: int
     """Tokens that the device computes, padding included."""
-    next: _Flight | None = None
+    next: _InFlightBatch | None = None
     """Launched, too: the device is at it when this one has come back."""
     _wait: Callable[[], Any] | None = None
     _call: Any = None
@@ -210,8 +210,8 @@ class _Flight:
 
     def attempt(
         self,
-        step: Callable[[Engine, Observe], pa.RecordBatch | None],
-        engine: Engine,
+        step: Callable[[LoadedTask, Observe], pa.RecordBatch | None],
+        engine: LoadedTask,
         observe: Observe,
         stats: ChunkStats,
     ) -> bool:
@@ -236,12 +236,12 @@ class _Flight:
             self.count(stats, engine.budget)
         return True
 
-    def launch(self, engine: Engine, observe: Observe) -> None:
+    def launch(self, engine: LoadedTask, observe: Observe) -> None:
         """Hand it to the device; where the task cannot, it is computed when it lands."""
         if engine.in_flight > 1 and isinstance(engine.task, SupportsAsyncForward):
             self._wait = engine.task.launch(self.batch)
 
-    def land(self, engine: Engine, observe: Observe) -> pa.RecordBatch:
+    def collect(self, engine: LoadedTask, observe: Observe) -> pa.RecordBatch:
         """Its predictions."""
         output = self._wait() if self._wait else engine.task.forward(self.batch)
         self._end(observe)
@@ -271,8 +271,8 @@ def _smaller(
     batch: np.ndarray,
     tokens: int,
     error: Exception,
-    engine: Engine,
-    faults: dict[int, RowFault],
+    engine: LoadedTask,
+    faults: dict[int, RowError],
     stats: ChunkStats,
 ) -> list[np.ndarray]:
     """What is left to try of a batch that failed: its halves, or nothing for a single row."""
@@ -286,7 +286,7 @@ def _smaller(
         return halves(batch)
     if full:
         error = OutOfMemory(f"the device has no memory for this one row of {tokens} tokens")
-    faults[int(batch[0])] = RowFault(error_type_of(error), _message(error))
+    faults[int(batch[0])] = RowError(error_type_of(error), _message(error))
     return []
 
 
@@ -301,7 +301,7 @@ def _in_order(
     order: list[np.ndarray],
     rows: int,
     schema: pa.Schema,
-    faults: dict[int, RowFault],
+    faults: dict[int, RowError],
 ) -> Predictions:
     """Batches put back into the order of the encodings; a fault leaves nulls."""
     computed = np.zeros(rows, dtype=bool)

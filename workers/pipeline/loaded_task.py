@@ -14,7 +14,7 @@ from workers.batching.packing import (
 
 
 @dataclass(slots=True)
-class Engine:
+class LoadedTask:
     """A loaded task and what its device has taught about batch sizes."""
 
     task: Task

@@ -18,7 +18,7 @@ class _End:
         self.error = error
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """An iterator whose items are made on a thread of their own, at most `depth` ahead.
 
     The thread starts at once. `close` ends it after the item in hand; iterating to the end, or to
@@ -69,7 +69,7 @@ class Ahead(Generic[T]):
         return False
 
 
-class Behind(Generic[T]):
+class BackgroundWriter(Generic[T]):
     """A consumer on a thread of its own, at most `depth` items behind: `with Behind(...) as put`.
 
     Leaving the block waits for the last item; an error of the consumer is raised by the next

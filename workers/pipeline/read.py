@@ -19,7 +19,7 @@ from workers.pipeline.ports import Observe
 from workers.pipeline.rows import (
     INVALID_TEXT,
     NULL_TEXT,
-    RowFault,
+    RowError,
     Window,
 )
 
@@ -162,12 +162,12 @@ def make_window(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> 
         raw_pairs = _as_bytes(batch.column(batch.schema.get_field_index(spec.text_pair_column)))
         texts, pairs = _paired(texts, _decode(raw_pairs))
         hashes = [
-            None if isinstance(t, RowFault) else text_hash(a or b"", b or b"")
+            None if isinstance(t, RowError) else text_hash(a or b"", b or b"")
             for t, a, b in zip(texts, raw, raw_pairs, strict=True)
         ]
     else:
         hashes = [
-            None if isinstance(t, RowFault) else text_hash(a or b"")
+            None if isinstance(t, RowError) else text_hash(a or b"")
             for t, a in zip(texts, raw, strict=True)
         ]
     return Window(start, _carried(batch, start, chunk, spec), texts, hashes, pairs)
@@ -187,8 +187,8 @@ def _as_bytes(column: pa.Array) -> list[bytes | None]:
     return values
 
 
-def _decode(raw: Sequence[bytes | None]) -> list[str | RowFault]:
-    texts: list[str | RowFault] = []
+def _decode(raw: Sequence[bytes | None]) -> list[str | RowError]:
+    texts: list[str | RowError] = []
     for value in raw:
         if value is None:
             texts.append(NULL_TEXT)
@@ -201,13 +201,13 @@ def _decode(raw: Sequence[bytes | None]) -> list[str | RowFault]:
 
 
 def _paired(
-    texts: list[str | RowFault], pairs: list[str | RowFault]
-) -> tuple[list[str | RowFault], list[str]]:
+    texts: list[str | RowError], pairs: list[str | RowError]
+) -> tuple[list[str | RowError], list[str]]:
     """A pair is as good as its worse half."""
-    both: list[str | RowFault] = [
-        p if isinstance(p, RowFault) else t for t, p in zip(texts, pairs, strict=True)
+    both: list[str | RowError] = [
+        p if isinstance(p, RowError) else t for t, p in zip(texts, pairs, strict=True)
     ]
-    return both, ["" if isinstance(p, RowFault) else p for p in pairs]
+    return both, ["" if isinstance(p, RowError) else p for p in pairs]
 
 
 def _carried(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> pa.RecordBatch:

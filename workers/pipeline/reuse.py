@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from headrace.output.reuse_index import ReuseIndex
 from headrace.storage.store import Store
 from schemas.names import output_layout
-from workers.pipeline.rows import Late
+from workers.pipeline.rows import HeldBackResult
 
-Reuse = Callable[[Collection[bytes]], Mapping[bytes, Late]]
+Reuse = Callable[[Collection[bytes]], Mapping[bytes, HeldBackResult]]
 """From text hashes to the answers there are."""
 
 _PARTS_KEPT = 2  # chosen: a nightly corpus meets its earlier parts in order
@@ -32,11 +32,11 @@ class EarlierOutput:
     def answers(self, schema: pa.Schema) -> Reuse:
         """A look-up that gives values under the task's schema."""
 
-        def look_up(hashes: Collection[bytes]) -> dict[bytes, Late]:
+        def look_up(hashes: Collection[bytes]) -> dict[bytes, HeldBackResult]:
             by_part: dict[int, list[tuple[int, bytes]]] = {}
             for digest, (part, row) in self._index.find(hashes).items():
                 by_part.setdefault(part, []).append((row, digest))
-            found: dict[bytes, Late] = {}
+            found: dict[bytes, HeldBackResult] = {}
             for part, rows in sorted(by_part.items()):
                 found |= self._copy(part, sorted(rows), schema)
             return found
@@ -45,7 +45,7 @@ class EarlierOutput:
 
     def _copy(
         self, part: int, rows: list[tuple[int, bytes]], schema: pa.Schema
-    ) -> dict[bytes, Late]:
+    ) -> dict[bytes, HeldBackResult]:
         with self._lock:
             table = self._part(part, schema)
         picked = (
@@ -55,7 +55,7 @@ class EarlierOutput:
         values = pa.RecordBatch.from_arrays(columns, schema=schema)
         tokens, cuts = picked["n_tokens"].to_pylist(), picked["truncated"].to_pylist()
         return {
-            digest: Late(values.slice(i, 1), int(tokens[i]), bool(cuts[i]))
+            digest: HeldBackResult(values.slice(i, 1), int(tokens[i]), bool(cuts[i]))
             for i, (_, digest) in enumerate(rows)
         }
 

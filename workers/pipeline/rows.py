@@ -12,15 +12,15 @@ from headrace.tasks.contract import Encodings
 
 
 @dataclass(frozen=True, slots=True)
-class RowFault:
+class RowError:
     """Why a row has no prediction."""
 
     error_type: str
     message: str
 
 
-NULL_TEXT = RowFault("null_text", "the text is null")
-INVALID_TEXT = RowFault("invalid_text", "the text is not valid UTF-8")
+NULL_TEXT = RowError("null_text", "the text is null")
+INVALID_TEXT = RowError("invalid_text", "the text is not valid UTF-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Window:
     start: int
     """Row number of the first row within the chunk."""
     carried: pa.RecordBatch
-    texts: Sequence[str | RowFault]
+    texts: Sequence[str | RowError]
     hashes: Sequence[bytes | None]
     pairs: Sequence[str] | None = None
 
@@ -43,17 +43,17 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
+class HeldBackResult:
     """Results of texts that were held back: one value row, token count and cut, or a fault."""
 
     value: pa.RecordBatch | None
     n_tokens: int = 0
     truncated: bool = False
-    fault: RowFault | None = None
+    fault: RowError | None = None
 
 
 @dataclass(slots=True)
-class Prepared:
+class TokenizedWindow:
     """A window whose distinct texts are token ids.
 
     `unique` holds the row (within the window) that stands for each distinct text, `copy_of`
@@ -64,24 +64,12 @@ class Prepared:
     unique: np.ndarray
     copy_of: np.ndarray
     encodings: Encodings | None
-    faults: dict[int, RowFault] = field(default_factory=dict)
+    faults: dict[int, RowError] = field(default_factory=dict)
     """Row within the window → fault."""
     held_back: dict[int, bytes] = field(default_factory=dict)
     """Suspects and texts whose answers are copied: row within the window → text hash."""
-    reused: Mapping[bytes, Late] = field(default_factory=dict)
+    reused: Mapping[bytes, HeldBackResult] = field(default_factory=dict)
     """Answers of an earlier output, by text hash."""
-
-
-@dataclass(slots=True)
-class Scored:
-    """A window with its predictions: `values` one row for each row of `unique`, where computed."""
-
-    prepared: Prepared
-    values: pa.RecordBatch
-    computed: np.ndarray
-    """Bool `[unique]`: False where the model failed for that text."""
-    faults: dict[int, RowFault]
-    """Position in `unique` → fault."""
 
 
 @dataclass(slots=True)

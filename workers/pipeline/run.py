@@ -16,27 +16,27 @@ import pyarrow as pa
 
 from headrace.coordination.attempts import SuspectRows
 from headrace.tasks.contract import Task
-from workers.pipeline.assemble import assemble
+from workers.pipeline.assemble import assemble_rows
 from workers.pipeline.forward import Predictions, score_windows
-from workers.pipeline.loaded_task import Engine
+from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.ports import Control, Observe, Sink, Source
-from workers.pipeline.prefetch import Ahead, Behind
+from workers.pipeline.prefetch import BackgroundWriter, Prefetcher
 from workers.pipeline.reuse import Reuse
 from workers.pipeline.rows import (
     ChunkStats,
-    Late,
-    Prepared,
+    HeldBackResult,
+    TokenizedWindow,
     Window,
 )
 from workers.pipeline.suspects import SuspectTexts, find_suspects, score_suspects
-from workers.pipeline.tokenize import prepare_window
+from workers.pipeline.tokenize import tokenize_window
 
 
 @dataclass(slots=True)
-class Begun:
+class StartedChunk:
     """A chunk whose first windows are being read and tokenized."""
 
-    prepared: Ahead[Prepared]
+    prepared: Prefetcher[TokenizedWindow]
     suspects: SuspectTexts
     windows: dict[int, Window]
     """Windows with suspects, by their first row; empty without suspects."""
@@ -47,7 +47,7 @@ class Begun:
 
 def run_chunk(
     source: Source,
-    engine: Engine,
+    engine: LoadedTask,
     sink: Sink,
     observe: Observe,
     control: Control,
@@ -72,17 +72,17 @@ def begin(
     control: Control,
     suspicion: SuspectRows,
     reuse: Reuse | None = None,
-) -> Begun:
+) -> StartedChunk:
     """Start to read and tokenize, on a thread, while the device is busy with another chunk."""
     suspects = find_suspects(source, suspicion)
     windows: dict[int, Window] = {}
     stream = _prepare(source, task, observe, control, suspects, windows, reuse)
-    return Begun(Ahead(stream, depth=2, name="headrace-prepare"), suspects, windows)
+    return StartedChunk(Prefetcher(stream, depth=2, name="headrace-prepare"), suspects, windows)
 
 
 def finish(
-    begun: Begun,
-    engine: Engine,
+    begun: StartedChunk,
+    engine: LoadedTask,
     sink: Sink,
     observe: Observe,
     control: Control,
@@ -93,15 +93,15 @@ def finish(
     stats = ChunkStats()
     schema: pa.Schema | None = None
 
-    def write(item: tuple[Prepared, Predictions, dict[bytes, Late]]) -> None:
+    def write(item: tuple[TokenizedWindow, Predictions, dict[bytes, HeldBackResult]]) -> None:
         nonlocal schema
         with observe("write", rows=len(item[0].window)):
             if schema is None:
                 schema = sink.schema(item[0].window.carried.schema, engine.task.columns())
-            sink.write(assemble(*item, schema, trace_id, stats))
+            sink.write(assemble_rows(*item, schema, trace_id, stats))
 
     try:
-        with Behind(write, depth=2, name="headrace-write") as put:
+        with BackgroundWriter(write, depth=2, name="headrace-write") as put:
             for item in _scored(begun, engine, control, observe, stats):
                 put(item)
     finally:
@@ -117,11 +117,11 @@ def _prepare(
     suspects: SuspectTexts,
     windows: dict[int, Window],
     reuse: Reuse | None,
-) -> Iterator[Prepared]:
+) -> Iterator[TokenizedWindow]:
     for window in source():
         control.encoding(window.start, window.start + len(window))
         with observe("tokenize", rows=len(window)) as stage:
-            prepared = prepare_window(
+            prepared = tokenize_window(
                 window,
                 task,
                 condemned=suspects.condemned,
@@ -137,10 +137,10 @@ def _prepare(
 
 
 def _scored(
-    begun: Begun, engine: Engine, control: Control, observe: Observe, stats: ChunkStats
-) -> Iterator[tuple[Prepared, Predictions, dict[bytes, Late]]]:
+    begun: StartedChunk, engine: LoadedTask, control: Control, observe: Observe, stats: ChunkStats
+) -> Iterator[tuple[TokenizedWindow, Predictions, dict[bytes, HeldBackResult]]]:
     """Windows with their predictions; where there are suspects, all others are computed first."""
-    waiting: list[tuple[Prepared, Predictions]] = []
+    waiting: list[tuple[TokenizedWindow, Predictions]] = []
     windows = (
         (prepared, prepared.encodings, prepared.unique + prepared.window.start)
         for prepared in begun.prepared

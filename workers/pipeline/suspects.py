@@ -8,12 +8,12 @@ import numpy as np
 
 from headrace.coordination.attempts import SuspectRows
 from workers.pipeline.forward import score
-from workers.pipeline.loaded_task import Engine
+from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.ports import Control, Observe, Source
 from workers.pipeline.rows import (
     ChunkStats,
-    Late,
-    RowFault,
+    HeldBackResult,
+    RowError,
     Window,
 )
 from workers.pipeline.tokenize import encode_rows
@@ -23,7 +23,7 @@ from workers.pipeline.tokenize import encode_rows
 class SuspectTexts:
     """What earlier deaths say, as text hashes, so that copies of a text share its fate."""
 
-    condemned: dict[bytes, RowFault] = field(default_factory=dict)
+    condemned: dict[bytes, RowError] = field(default_factory=dict)
     groups: tuple[tuple[int, ...], ...] = ()
     suspects: frozenset[bytes] = frozenset()
 
@@ -31,16 +31,16 @@ class SuspectTexts:
 def score_suspects(
     suspects: SuspectTexts,
     windows: dict[int, Window],
-    engine: Engine,
+    engine: LoadedTask,
     control: Control,
     observe: Observe,
     stats: ChunkStats,
-) -> dict[bytes, Late]:
+) -> dict[bytes, HeldBackResult]:
     """Each group of suspects by itself: tokenized and computed with nothing else in flight.
 
     `windows` holds the windows that suspects are in, by their first row.
     """
-    late: dict[bytes, Late] = {}
+    late: dict[bytes, HeldBackResult] = {}
     at = {start + i: (w, i) for start, w in windows.items() for i in range(len(w))}
     for group in suspects.groups:
         fresh: dict[bytes, int] = {}
@@ -57,25 +57,25 @@ def score_suspects(
 def _score_group(
     group: list[tuple[bytes, int]],
     at: dict[int, tuple[Window, int]],
-    engine: Engine,
+    engine: LoadedTask,
     control: Control,
     observe: Observe,
     stats: ChunkStats,
-) -> dict[bytes, Late]:
+) -> dict[bytes, HeldBackResult]:
     control.check()
     rows = [row for _, row in group]
     control.forwarding(rows)
     sub = _sub_window([at[row] for row in rows])
     encodings, bad = encode_rows(sub, range(len(rows)), engine.task)
-    late = {group[i][0]: Late(None, fault=fault) for i, fault in bad.items()}
+    late = {group[i][0]: HeldBackResult(None, fault=fault) for i, fault in bad.items()}
     kept = [i for i in range(len(rows)) if i not in bad]
     found = score(encodings, np.array(rows)[kept], engine, control, observe, stats)
     for place, i in enumerate(kept):
         if place in found.faults:
-            late[group[i][0]] = Late(None, fault=found.faults[place])
+            late[group[i][0]] = HeldBackResult(None, fault=found.faults[place])
         else:
             assert encodings is not None
-            late[group[i][0]] = Late(
+            late[group[i][0]] = HeldBackResult(
                 found.values.slice(place, 1),
                 int(encodings.lengths[place]),
                 bool(encodings.truncated[place]),
@@ -98,7 +98,7 @@ def find_suspects(source: Source, suspicion: SuspectRows) -> SuspectTexts:
     """Row numbers to text hashes; reads the chunk once more, and only where there is suspicion."""
     if not suspicion.groups and not suspicion.condemned:
         return SuspectTexts()
-    condemned: dict[bytes, RowFault] = {}
+    condemned: dict[bytes, RowError] = {}
     suspects: set[bytes] = set()
     wanted = suspicion.suspects
     for window in source():
@@ -113,10 +113,10 @@ def find_suspects(source: Source, suspicion: SuspectRows) -> SuspectTexts:
     return SuspectTexts(condemned, suspicion.groups, frozenset(suspects - condemned.keys()))
 
 
-def _verdict(cause: str) -> RowFault:
+def _verdict(cause: str) -> RowError:
     did = (
         "took longer than the time limit of a batch"
         if cause == "timeout"
         else "ended its worker's process"
     )
-    return RowFault(cause, f"this row, computed alone, {did} twice")
+    return RowError(cause, f"this row, computed alone, {did} twice")

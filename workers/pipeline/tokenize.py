@@ -10,8 +10,8 @@ from headrace.tasks.contract import Encodings, Task
 from schemas.errors import error_type_of
 from workers.pipeline.reuse import Reuse
 from workers.pipeline.rows import (
-    Prepared,
-    RowFault,
+    RowError,
+    TokenizedWindow,
     Window,
 )
 
@@ -20,14 +20,14 @@ from workers.pipeline.rows import (
 LONG_TEXT = 100_000
 
 
-def prepare_window(
+def tokenize_window(
     window: Window,
     task: Task,
     *,
-    condemned: Mapping[bytes, RowFault],
+    condemned: Mapping[bytes, RowError],
     suspects: Collection[bytes] = (),
     reuse: Reuse | None = None,
-) -> Prepared:
+) -> TokenizedWindow:
     """The window's distinct texts as token ids.
 
     `condemned` and `suspects` are text hashes: a condemned text is a fault wherever it stands, a
@@ -35,14 +35,14 @@ def prepare_window(
     that `reuse` has an answer for is not encoded.
     """
     known = reuse({d for d in window.hashes if d is not None}) if reuse is not None else {}
-    faults: dict[int, RowFault] = {}
+    faults: dict[int, RowError] = {}
     held_back: dict[int, bytes] = {}
     first: dict[bytes, int] = {}
     unique: list[int] = []
     copy_of = np.full(len(window), -1, dtype=np.int64)
     for row, (text, digest) in enumerate(zip(window.texts, window.hashes, strict=True)):
-        if isinstance(text, RowFault) or digest is None:
-            faults[row] = text if isinstance(text, RowFault) else RowFault("null_text", "no text")
+        if isinstance(text, RowError) or digest is None:
+            faults[row] = text if isinstance(text, RowError) else RowError("null_text", "no text")
         elif digest in condemned:
             faults[row] = condemned[digest]
         elif digest in suspects or digest in known:
@@ -55,13 +55,13 @@ def prepare_window(
     encodings, bad = encode_rows(window, unique, task)
     if bad:
         unique, copy_of = _without(unique, copy_of, bad, faults)
-    return Prepared(
+    return TokenizedWindow(
         window, np.array(unique, dtype=np.int64), copy_of, encodings, faults, held_back, known
     )
 
 
 def _without(
-    unique: list[int], copy_of: np.ndarray, bad: Mapping[int, RowFault], faults: dict[int, RowFault]
+    unique: list[int], copy_of: np.ndarray, bad: Mapping[int, RowError], faults: dict[int, RowError]
 ) -> tuple[list[int], np.ndarray]:
     """Take the texts that would not encode out; every row that has one gets the fault."""
     for row, at in enumerate(copy_of):
@@ -74,7 +74,7 @@ def _without(
 
 def encode_rows(
     window: Window, rows: Sequence[int], task: Task
-) -> tuple[Encodings | None, dict[int, RowFault]]:
+) -> tuple[Encodings | None, dict[int, RowError]]:
     """Token ids of these rows, and a fault for each that raised (by its place in `rows`)."""
     texts = [str(window.texts[r]) for r in rows]
     pairs = [window.pairs[r] for r in rows] if window.pairs is not None else None
@@ -103,15 +103,15 @@ def _enough_of(text: str, task: Task) -> str:
 
 def _encode_singly(
     texts: Sequence[str], pairs: Sequence[str] | None, task: Task
-) -> tuple[Encodings | None, dict[int, RowFault]]:
+) -> tuple[Encodings | None, dict[int, RowError]]:
     good: list[int] = []
-    bad: dict[int, RowFault] = {}
+    bad: dict[int, RowError] = {}
     for at, text in enumerate(texts):
         try:
             task.encode([text], None if pairs is None else [pairs[at]])
             good.append(at)
         except Exception as error:
-            bad[at] = RowFault(error_type_of(error), str(error)[:500])
+            bad[at] = RowError(error_type_of(error), str(error)[:500])
     if not good:
         return None, bad
     again = task.encode(

@@ -21,7 +21,7 @@ from workers.models.load import (
 )
 from workers.models.tokenizer import Encoder
 
-# Tokens of a batch. CPU: beyond some 2,000 nothing was gained (measured, issue 4; see `docs`).
+# Tokens of a batch. CPU: beyond some 2,000 nothing was gained (measured).
 # GPU: chosen, about what fills an H200 with a base-sized model.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
 

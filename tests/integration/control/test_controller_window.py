@@ -12,7 +12,7 @@ from headrace.coordination.live_workers import heartbeat
 from headrace.queue.redis_queue import message_in, read_queue
 from producers.control.dispatch_window import MIN_MESSAGES, window_size
 from schemas.names import redis_keys
-from schemas.records.model_key import speed_field
+from schemas.records.model_key import speed_key
 from tests.fake_jobs import make_job
 from tests.integration.controller_house import QUEUE, House
 
@@ -131,8 +131,8 @@ def test_two_models_on_one_queue_are_not_loaded_anew_for_each_message(
         for name in "ab"
     ]
     # ten loads of 0.8 s are 8 s, which are 80 chunks of 0.1 s in messages of eight
-    house.client.hset(redis_keys.LOADS, speed_field(nights[0].job), 0.8)
-    house.client.hset(redis_keys.SPEEDS, speed_field(nights[0].job), 50.0)
+    house.client.hset(redis_keys.MODEL_LOAD_SECONDS, speed_key(nights[0].job), 0.8)
+    house.client.hset(redis_keys.SPEEDS, speed_key(nights[0].job), 50.0)
     for night in nights:
         house.controller.add(night.job, night.store)
     house.controller.tick()

@@ -18,8 +18,8 @@ from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 from schemas.errors import Stopped
 from schemas.names import redis_keys
-from workers.execution.drain import Drain, Terms
-from workers.execution.lease_keeper import Held
+from workers.execution.drain import Drain, WorkerLimits
+from workers.execution.lease_keeper import LeaseKeeper
 
 JOB = "0123456789abcdef"
 Wait = Callable[..., object]
@@ -151,7 +151,7 @@ def test_two_jobs_do_not_meet(redis_client: redis.Redis, book: LeaseBook) -> Non
 def test_a_heartbeat_under_way_does_not_take_again_what_was_given_back(
     redis_client: redis.Redis,
 ) -> None:
-    held = Held(redis_client, JOB, "w", Terms(30, 600, 5), Drain())
+    held = LeaseKeeper(redis_client, JOB, "w", WorkerLimits(30, 600, 5), Drain())
     with held:
         control, _ = held.take(1, 10, "a")
         assert control is not None
@@ -170,7 +170,9 @@ def test_with_redis_away_the_output_says_whether_to_stop(tmp_path: Path, wait_un
     told: set[str] = set()
     with EmbeddedRedis(tmp_path) as server:
         client = connect(server.url, name="test")
-        held = Held(client, JOB, "w", Terms(30, 600, 5), Drain(), flags_in_store=lambda: set(told))
+        held = LeaseKeeper(
+            client, JOB, "w", WorkerLimits(30, 600, 5), Drain(), flags_in_store=lambda: set(told)
+        )
         with held:
             control, _ = held.take(1, 10, "a")
             assert control is not None

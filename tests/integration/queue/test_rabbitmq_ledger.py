@@ -30,7 +30,7 @@ def test_what_is_taken_back_is_not_wanted_any_more(redis_client: redis.Redis) ->
     ledger.add("q", "2", B)
     view = queue.read("q")
     assert (view.messages, len(view.chunks)) == (2, 4)
-    assert queue.take_back("q", {A.key}) == [A]
+    assert queue.withdraw_messages("q", {A.key}) == [A]
     assert not ledger.take("q", "1")
     assert queue.purge("q", B.key) == 1
     assert queue.read("q").messages == 0

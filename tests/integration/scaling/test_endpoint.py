@@ -33,10 +33,10 @@ from producers.scaling.facts import read_facts
 from producers.scaling.metrics import METRICS
 from producers.scaling.scaler import limits_of
 from schemas.names import redis_keys
-from schemas.records.model_key import speed_field
+from schemas.records.model_key import speed_key
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import FakeJob, make_job
-from workers.fleet.worker_status import Watch
+from workers.fleet.worker_status import WorkerStatusPoller
 
 BROKEN = "redis://127.0.0.1:1/0"
 
@@ -121,7 +121,7 @@ def test_a_deadline_in_danger_is_said_once_and_shown_by_status(
     port: int, redis_client: redis.Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     due = make_job(tmp_path, ["x"] * 500, chunk_rows=1, deadline_s=time.time() + 60)
-    redis_client.hset(redis_keys.SPEEDS, speed_field(due.job), 0.5)  # of the night before
+    redis_client.hset(redis_keys.SPEEDS, speed_key(due.job), 0.5)  # of the night before
     followed = TrackedJob(due.job, due.store, PlanTable.load(due.store), redis_client, "test")
     followed.load()
     DemandReporter(redis_client).tell([followed])
@@ -298,7 +298,7 @@ def test_status_lists_the_workers(
 def test_a_worker_that_ended_is_counted_no_longer(redis_client: redis.Redis) -> None:
     for name in ("gone", "again", "stays"):
         worker(redis_client, name)
-    watch = Watch(redis_client, lambda: ["again", "stays"])
+    watch = WorkerStatusPoller(redis_client, lambda: ["again", "stays"])
     watch.ended("gone")
     watch.ended("again")  # its slot has a new one already
     watch.look()

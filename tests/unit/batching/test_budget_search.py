@@ -16,7 +16,7 @@ from headrace.tasks.contract import (
     SupportsBudgetSearch,
 )
 from tests.unit.tiny_models import TinyModels
-from workers.batching.budget_cache import KEPT_S, BudgetBook
+from workers.batching.budget_cache import KEPT_S, BudgetCache
 from workers.batching.budget_search import (
     LADDERS,
     Found,
@@ -124,8 +124,8 @@ class Probing(FakeTask):
         return []
 
 
-def book(folder: Path, task: Any, now_s: float = 0.0, device: str = "cuda:0") -> BudgetBook:
-    return BudgetBook(task, device, {"model": "m"}, folder, lambda: now_s)
+def book(folder: Path, task: Any, now_s: float = 0.0, device: str = "cuda:0") -> BudgetCache:
+    return BudgetCache(task, device, {"model": "m"}, folder, lambda: now_s)
 
 
 def test_a_second_start_costs_nothing_and_begins_with_the_same(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from workers.devices.cpu import cpu_flags, multiplies_bf16
 from workers.devices.device import ONEDNN_ENVIRONMENT, worker_environment
-from workers.engines.packed.linear import lay_out
+from workers.engines.packed.linear import prepack_weights
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_answers_stay_for_any_number_of_tokens(bert: Any, tokens: int) -> None:
     ids = torch.arange(tokens).remainder(50).unsqueeze(0)
     with torch.inference_mode():
         before = bert(ids).last_hidden_state
-        assert lay_out(bert) == 2 * 6 + 1  # six in a layer, and the pooler
+        assert prepack_weights(bert) == 2 * 6 + 1  # six in a layer, and the pooler
         after = bert(ids).last_hidden_state
     assert float((after - before).abs().max()) < 1e-5
 
@@ -42,13 +42,13 @@ def test_answers_stay_for_any_number_of_tokens(bert: Any, tokens: int) -> None:
 def test_the_activation_is_inside_the_product(bert: Any) -> None:
     import torch
 
-    lay_out(bert)
+    prepack_weights(bert)
     assert isinstance(bert.encoder.layer[0].intermediate.intermediate_act_fn, torch.nn.Identity)
 
 
 def test_old_weights_are_freed(bert: Any) -> None:
     old = weakref.ref(bert.encoder.layer[0].intermediate.dense)
-    lay_out(bert)
+    prepack_weights(bert)
     gc.collect()
     assert old() is None
 
@@ -56,7 +56,7 @@ def test_old_weights_are_freed(bert: Any) -> None:
 def test_weights_that_two_modules_share_stay(bert: Any) -> None:
     query = bert.encoder.layer[0].attention.self.query
     bert.encoder.layer[1].attention.self.query.weight = query.weight
-    assert lay_out(bert) == 2 * 6 + 1 - 2
+    assert prepack_weights(bert) == 2 * 6 + 1 - 2
 
 
 def test_half_precision_is_laid_out_where_the_cpu_multiplies_it(bert: Any) -> None:
@@ -66,7 +66,7 @@ def test_half_precision_is_laid_out_where_the_cpu_multiplies_it(bert: Any) -> No
     with torch.inference_mode():
         exact = bert(ids).last_hidden_state
         fast = multiplies_bf16(cpu_flags())
-        assert lay_out(bert.to(torch.bfloat16)) == (2 * 6 + 1 if fast else 0)
+        assert prepack_weights(bert.to(torch.bfloat16)) == (2 * 6 + 1 if fast else 0)
         after = bert(ids).last_hidden_state.float()
     assert float((after - exact).abs().max()) < 0.1
 
@@ -74,7 +74,7 @@ def test_half_precision_is_laid_out_where_the_cpu_multiplies_it(bert: Any) -> No
 def test_float16_stays(bert: Any) -> None:
     import torch
 
-    assert lay_out(bert.to(torch.float16)) == 0
+    assert prepack_weights(bert.to(torch.float16)) == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's /proc")
@@ -90,7 +90,7 @@ def test_weights_mapped_from_a_file_do_not_stay_in_memory_twice(tmp_path: Path) 
     )  # all are touched
     before = _mapped_bytes(tmp_path)
     assert before > 0.9 * weights
-    lay_out(model)
+    prepack_weights(model)
     assert _mapped_bytes(tmp_path) < 0.3 * weights  # embeddings and norms are still in use
 
 

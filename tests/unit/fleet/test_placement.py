@@ -11,26 +11,26 @@ from hypothesis import strategies as st
 
 from workers.fleet.placement import (
     PATIENCE_S,
-    Ask,
-    Place,
-    place,
+    QueueDemand,
+    SlotState,
+    assign_slots,
 )
 
 
-def seats(*told: str) -> list[Place]:
+def seats(*told: str) -> list[SlotState]:
     """Slots as words: `a` idle for a minute, `a!` busy, `a?` just started, `-` empty, `a-` waiting."""
     found = []
     for n, word in enumerate(told):
         queue = word.rstrip("!?-") or None
         idle_s = 60.0 if queue == word else 0.0
         found.append(
-            Place(f"s{n}", queue, word.endswith("-"), word.endswith("!"), idle_s, float(n))
+            SlotState(f"s{n}", queue, word.endswith("-"), word.endswith("!"), idle_s, float(n))
         )
     return found
 
 
-def ask(queue: str, share: int, chunks: int = 0, work_s: float = 1e6, **more: float) -> Ask:
-    return Ask(queue, share, chunks, work_s, **{"change_s": 30.0, **more})  # type: ignore[arg-type]
+def ask(queue: str, share: int, chunks: int = 0, work_s: float = 1e6, **more: float) -> QueueDemand:
+    return QueueDemand(queue, share, chunks, work_s, **{"change_s": 30.0, **more})  # type: ignore[arg-type]
 
 
 TABLE = {
@@ -74,7 +74,7 @@ TABLE = {
 @pytest.mark.parametrize("name", TABLE)
 def test_the_table(name: str) -> None:
     told, asks, expected = TABLE[name]
-    found = place(seats(*told), asks)
+    found = assign_slots(seats(*told), asks)
     assert " ".join(found[f"s{n}"] or "-" for n in range(len(told))) == expected
 
 
@@ -83,13 +83,13 @@ places = st.lists(
     st.tuples(st.none() | queues, st.booleans(), st.booleans(), st.floats(0, 500)), max_size=8
 ).map(
     lambda found: [
-        Place(f"s{n}", queue, empty, busy and not empty, 0.0 if busy or empty else idle)
+        SlotState(f"s{n}", queue, empty, busy and not empty, 0.0 if busy or empty else idle)
         for n, (queue, empty, busy, idle) in enumerate(found)
     ]
 )
 asks = st.lists(
     st.builds(
-        Ask, queues, st.integers(0, 8), st.none() | st.integers(0, 50), st.floats(0, 1e5),
+        QueueDemand, queues, st.integers(0, 8), st.none() | st.integers(0, 50), st.floats(0, 1e5),
         st.floats(1, 200), st.floats(0, 2_000), st.integers(0, 2),
     ),
     max_size=3, unique_by=lambda a: a.queue,
@@ -98,9 +98,9 @@ asks = st.lists(
 
 @given(places, asks)
 def test_no_queue_gets_more_than_its_share_and_no_slot_idles_for_want_of_it(
-    found: list[Place], wanted: list[Ask]
+    found: list[SlotState], wanted: list[QueueDemand]
 ) -> None:
-    there = place(found, wanted)
+    there = assign_slots(found, wanted)
     count = Counter(q for q in there.values() if q is not None)
     assert set(there) == {p.slot for p in found}
     assert all(count[a.queue] <= a.share for a in wanted)
@@ -109,12 +109,14 @@ def test_no_queue_gets_more_than_its_share_and_no_slot_idles_for_want_of_it(
 
 
 @given(places, asks)
-def test_a_constant_question_ends_in_one_answer(found: list[Place], wanted: list[Ask]) -> None:
+def test_a_constant_question_ends_in_one_answer(
+    found: list[SlotState], wanted: list[QueueDemand]
+) -> None:
     moves = 0
     for _ in range(len(found) + 3):
-        there = place(found, wanted)
+        there = assign_slots(found, wanted)
         after = [
-            p if p.queue == there[p.slot] else Place(p.slot, there[p.slot], is_empty=p.is_empty)
+            p if p.queue == there[p.slot] else SlotState(p.slot, there[p.slot], is_empty=p.is_empty)
             for p in found
         ]
         if after == found:
@@ -139,7 +141,7 @@ def test_two_slots_and_a_trickle_do_not_flap() -> None:
             ask("a", 2, 500),
             ask("b", 1, b_chunks, 2.0 * b_chunks, change_s=15.0, unserved_s=now - b_since),
         ]
-        there = place(found, wanted)
+        there = assign_slots(found, wanted)
         moves += sum(p.queue not in (None, there[p.slot]) for p in found)
         found = [_lives(p, there[p.slot], b_chunks) for p in found]
         if any(p.queue == "b" for p in found):
@@ -148,10 +150,10 @@ def test_two_slots_and_a_trickle_do_not_flap() -> None:
     assert moves <= 2 * 4 * 3_600 / PATIENCE_S
 
 
-def _lives(p: Place, queue: str | None, b_chunks: int) -> Place:
+def _lives(p: SlotState, queue: str | None, b_chunks: int) -> SlotState:
     """Two seconds later: who serves `a` is busy, who serves `b` only while it has a chunk."""
     if p.queue != queue:
-        return Place(p.slot, queue)
+        return SlotState(p.slot, queue)
     busy = queue == "a" or (queue == "b" and b_chunks > 0)
     return replace(p, is_empty=queue is None, is_busy=busy, idle_s=0.0 if busy else p.idle_s + 2)
 
@@ -160,7 +162,7 @@ def test_the_youngest_idle_worker_goes_first_and_who_has_not_started_before_it()
     found = seats("a!", "a", "a", "a-")
     gone = []
     for share in (3, 2, 1, 0):
-        there = place(found, [ask("a", share, 0)])
+        there = assign_slots(found, [ask("a", share, 0)])
         gone += [p.slot for p in found if p.queue and there[p.slot] is None]
         found = [replace(p, queue=there[p.slot]) for p in found]
     assert gone == ["s3", "s2", "s1", "s0"]

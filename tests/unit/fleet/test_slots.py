@@ -19,7 +19,7 @@ from workers.devices.gpus import (
     parse_cpu_list,
     parse_gpus,
 )
-from workers.fleet.cpu_limit import cores_granted
+from workers.fleet.cpu_limit import cgroup_cpu_limit
 from workers.fleet.slots import (
     node_of_cores,
     plan_slots,
@@ -123,8 +123,8 @@ def test_a_cpu_limit_is_read_as_the_kernel_keeps_it(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (tmp_path / "own").write_text(own)
-    assert cores_granted(tmp_path / "cgroup", tmp_path / "own") == granted
-    assert cores_granted(tmp_path / "cgroup", tmp_path / "none") is None
+    assert cgroup_cpu_limit(tmp_path / "cgroup", tmp_path / "own") == granted
+    assert cgroup_cpu_limit(tmp_path / "cgroup", tmp_path / "none") is None
 
 
 def test_a_worker_whose_fleet_is_gone_already_does_not_begin() -> None:

@@ -20,11 +20,11 @@ from headrace.process.http_server import (
 from schemas.errors import ConfigError
 from tests.conftest import wait_until
 from workers.fleet.health import serve_health, status_of
-from workers.fleet.placement import Ask
-from workers.fleet.scaling_client import START_S, Answers
+from workers.fleet.placement import QueueDemand
+from workers.fleet.scaling_client import START_S, ScalingClient
 from workers.fleet.slots import Slot
-from workers.fleet.supervisor import Fleet
-from workers.fleet.worker_status import Doing, Watch
+from workers.fleet.supervisor import Supervisor
+from workers.fleet.worker_status import WorkerStatus, WorkerStatusPoller
 
 
 def tell(**answer: Any) -> Reply:
@@ -50,36 +50,36 @@ def controller() -> Controller:
 
 
 @pytest.fixture
-def answers(controller: Controller) -> Iterator[Answers]:
+def answers(controller: Controller) -> Iterator[ScalingClient]:
     with serve_http("127.0.0.1:0", {"/scale": controller.scale}) as port:
-        yield Answers(f"http://127.0.0.1:{port}/", ["gpu", "cpu"], 8, 1, lambda queue: 2)
+        yield ScalingClient(f"http://127.0.0.1:{port}/", ["gpu", "cpu"], 8, 1, lambda queue: 2)
 
 
-def test_the_host_gets_its_share(answers: Answers, controller: Controller) -> None:
+def test_the_host_gets_its_share(answers: ScalingClient, controller: Controller) -> None:
     assert shares(answers) == {"gpu": 1, "cpu": 0}
     answers.ask()
     assert shares(answers) == {"gpu": 3, "cpu": 3}
     asked = controller.asked[0]
     assert (asked["queue"], asked["slots"], asked["running"]) == ("gpu", "8", "2")
     assert controller.asked[1]["queue"] == "cpu"
-    assert answers.asks[1] == Ask("cpu", 3, 9, 90.0, START_S + 7.0)
+    assert answers.asks[1] == QueueDemand("cpu", 3, 9, 90.0, START_S + 7.0)
 
 
 def test_a_load_that_nobody_measured_is_the_start_up_time(
-    answers: Answers, controller: Controller
+    answers: ScalingClient, controller: Controller
 ) -> None:
     controller.reply = tell(load_s=None)
     answers.ask()
     assert answers.asks[0].change_s == START_S + 60
 
 
-def shares(answers: Answers) -> dict[str, int]:
+def shares(answers: ScalingClient) -> dict[str, int]:
     return {ask.queue: ask.share for ask in answers.asks}
 
 
 @pytest.mark.parametrize(("share", "workers"), [(0, 1), (99, 8)])
 def test_a_share_stays_between_min_and_slots(
-    answers: Answers, controller: Controller, share: int, workers: int
+    answers: ScalingClient, controller: Controller, share: int, workers: int
 ) -> None:
     controller.reply = tell(share=share)
     answers.ask()
@@ -87,7 +87,7 @@ def test_a_share_stays_between_min_and_slots(
 
 
 def test_a_slot_that_was_taken_out_is_offered_to_nobody(
-    answers: Answers, controller: Controller
+    answers: ScalingClient, controller: Controller
 ) -> None:
     controller.reply = tell(share=8)
     answers.given_up = lambda: 3
@@ -101,7 +101,9 @@ def test_a_slot_that_was_taken_out_is_offered_to_nobody(
     [Reply({"error": "Redis is away"}, 503), Reply({}), Reply("<html>"), tell(share=None)],
     ids=["503", "no share", "not JSON", "no number"],
 )
-def test_no_answer_changes_nothing(answers: Answers, controller: Controller, reply: Reply) -> None:
+def test_no_answer_changes_nothing(
+    answers: ScalingClient, controller: Controller, reply: Reply
+) -> None:
     answers.ask()
     controller.reply = reply
     answers.ask()
@@ -109,7 +111,7 @@ def test_no_answer_changes_nothing(answers: Answers, controller: Controller, rep
 
 
 def test_a_controller_that_is_gone_changes_nothing() -> None:
-    answers = Answers("http://127.0.0.1:1", ["q"], 8, 2, lambda queue: 0)
+    answers = ScalingClient("http://127.0.0.1:1", ["q"], 8, 2, lambda queue: 0)
     answers.ask()
     assert shares(answers) == {"q": 2}
 
@@ -117,20 +119,20 @@ def test_a_controller_that_is_gone_changes_nothing() -> None:
 @pytest.mark.parametrize("url", ["host:8080", "ftp://host", "http://", ""])
 def test_a_url_without_meaning_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
-        Answers(url, ["q"], 1, 0, lambda queue: 0)
+        ScalingClient(url, ["q"], 1, 0, lambda queue: 0)
 
 
 # -- health
 
 
 @pytest.fixture
-def fleet() -> Iterator[Fleet]:
+def fleet() -> Iterator[Supervisor]:
     """Two slots whose workers sleep, of which as many are wanted as `wanted[0]` says."""
-    fleet = Fleet(
+    fleet = Supervisor(
         [Slot("a", "cpu", 1), Slot("b", "cpu", 1)],
         dict(os.environ),
         0.0,
-        lambda: [Ask("default", 1)],
+        lambda: [QueueDemand("default", 1)],
         command=lambda slot: ["sleep", "60"],
     )
     thread = threading.Thread(target=fleet.run)
@@ -149,15 +151,15 @@ def get(port: int, path: str) -> int:
     return status
 
 
-def test_a_fleet_is_ready_once_a_worker_serves(fleet: Fleet) -> None:
-    watch = Watch(None, fleet.running, redis_answers=True)
+def test_a_fleet_is_ready_once_a_worker_serves(fleet: Supervisor) -> None:
+    watch = WorkerStatusPoller(None, fleet.running, redis_answers=True)
     wait_until(lambda: fleet.running() == ["a"], 10)
     with serve_health("127.0.0.1:0", fleet, watch) as port:
         assert port is not None
         assert get(port, "/livez") == 200
         assert get(port, "/readyz") == 503
         watch.doing = {
-            "a": Doing(time.time(), '{"job": "j", "chunks": {"4": "t"}}', "", time.time())
+            "a": WorkerStatus(time.time(), '{"job": "j", "chunks": {"4": "t"}}', "", time.time())
         }
         assert get(port, "/readyz") == 200
         watch.redis_answers = False
@@ -169,8 +171,8 @@ def test_a_fleet_is_ready_once_a_worker_serves(fleet: Fleet) -> None:
 
 def test_a_watch_keeps_what_it_saw_while_redis_is_away() -> None:
     client = redis.Redis.from_url("redis://127.0.0.1:1/0")
-    seen = {"a": Doing(1.0, "x", "", 1.0)}
-    watch = Watch(client, lambda: ["a"], doing=seen, redis_answers=True)
+    seen = {"a": WorkerStatus(1.0, "x", "", 1.0)}
+    watch = WorkerStatusPoller(client, lambda: ["a"], doing=seen, redis_answers=True)
     watch.look()
     assert not watch.redis_answers
     assert watch.doing == seen

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers.pipeline.prefetch import Ahead, Behind
+from workers.pipeline.prefetch import BackgroundWriter, Prefetcher
 
 
 def threads(name: str) -> list[threading.Thread]:
@@ -15,7 +15,7 @@ def threads(name: str) -> list[threading.Thread]:
 
 
 def test_items_come_in_their_order() -> None:
-    assert list(Ahead(range(100), depth=2, name="t-order")) == list(range(100))
+    assert list(Prefetcher(range(100), depth=2, name="t-order")) == list(range(100))
     assert threads("t-order") == []
 
 
@@ -26,7 +26,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
     seen: list[int] = []
     with pytest.raises(ValueError, match="after one"):
-        seen.extend(Ahead(items(), depth=2, name="t-error"))
+        seen.extend(Prefetcher(items(), depth=2, name="t-error"))
     assert seen == [1]
     assert threads("t-error") == []
 
@@ -42,7 +42,7 @@ def test_no_more_than_the_depth_is_made_ahead() -> None:
                 third.set()
             yield n
 
-    ahead = Ahead(items(), depth=2, name="t-depth")
+    ahead = Prefetcher(items(), depth=2, name="t-depth")
     next(iter(ahead))
     assert third.wait(5)
     assert len(made) <= 5  # one taken, two waiting, one in hand, one begun
@@ -51,7 +51,7 @@ def test_no_more_than_the_depth_is_made_ahead() -> None:
 
 
 def test_close_ends_a_thread_that_nobody_listens_to_and_twice_is_safe() -> None:
-    ahead = Ahead(iter(int, 1), depth=1, name="t-close")
+    ahead = Prefetcher(iter(int, 1), depth=1, name="t-close")
     ahead.close()
     ahead.close()
     assert threads("t-close") == []
@@ -59,7 +59,7 @@ def test_close_ends_a_thread_that_nobody_listens_to_and_twice_is_safe() -> None:
 
 def test_what_is_put_is_consumed_in_order_before_the_block_ends() -> None:
     seen: list[int] = []
-    with Behind(seen.append, depth=2, name="t-behind") as put:
+    with BackgroundWriter(seen.append, depth=2, name="t-behind") as put:
         for n in range(50):
             put(n)
     assert seen == list(range(50))
@@ -70,7 +70,7 @@ def test_an_error_of_the_consumer_reaches_the_producer() -> None:
         raise ValueError(f"at {item}")
 
     def produce() -> None:
-        with Behind(consume, depth=1, name="t-heard") as put:
+        with BackgroundWriter(consume, depth=1, name="t-heard") as put:
             for n in range(1_000):
                 put(n)
 
@@ -83,7 +83,7 @@ def test_an_error_at_the_last_item_is_raised_on_leaving() -> None:
     def consume(item: int) -> None:
         raise ValueError("late")
 
-    with pytest.raises(ValueError, match="late"), Behind(consume, 2, "t-late") as put:
+    with pytest.raises(ValueError, match="late"), BackgroundWriter(consume, 2, "t-late") as put:
         put(1)
 
 
@@ -96,7 +96,7 @@ def test_when_the_block_fails_what_waits_is_thrown_away() -> None:
         seen.append(item)
 
     def produce() -> None:
-        with Behind(consume, depth=5, name="t-away") as put:
+        with BackgroundWriter(consume, depth=5, name="t-away") as put:
             for n in range(4):
                 put(n)
             threading.Timer(0.05, go.set).start()

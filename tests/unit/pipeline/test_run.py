@@ -28,11 +28,11 @@ from tests.unit.one_chunk import (
     window,
 )
 from workers.batching.packing import Budget
-from workers.pipeline.loaded_task import Engine
+from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.rows import (
     INVALID_TEXT,
     NULL_TEXT,
-    RowFault,
+    RowError,
     Window,
 )
 from workers.pipeline.run import run_chunk
@@ -58,9 +58,9 @@ def test_every_row_comes_out_once_in_order_whatever_its_neighbours_do(
 ) -> None:
     rows, stats = run(texts, tokens, in_flight)
     errors = {
-        i: t.error_type if isinstance(t, RowFault) else "fake_fault"
+        i: t.error_type if isinstance(t, RowError) else "fake_fault"
         for i, t in enumerate(texts)
-        if isinstance(t, RowFault) or "__raise" in t
+        if isinstance(t, RowError) or "__raise" in t
     }
     check(rows, texts, errors)
     assert (stats.rows, stats.errors) == (len(texts), len(errors))
@@ -96,7 +96,11 @@ def test_a_cut_text_says_so() -> None:
     task.load(LoadRequest("", "cpu", "float32", 4, {}))
     sink = ListSink()
     run_chunk(
-        source(["abc", "abcdef"]), Engine(task, Budget(99), False), sink, observe_nothing, Marks()
+        source(["abc", "abcdef"]),
+        LoadedTask(task, Budget(99), False),
+        sink,
+        observe_nothing,
+        Marks(),
     )
     assert [(r["n_tokens"], r["truncated"]) for r in sink.rows] == [(3, False), (4, True)]
 
@@ -135,7 +139,7 @@ def test_a_row_of_fifty_megabytes_costs_little() -> None:
     texts = ["before", "é" * (25 << 20), "after"]
     sink = ListSink()
     began = time.process_time()
-    run_chunk(source(texts), Engine(task, Budget(4096), False), sink, observe_nothing, Marks())
+    run_chunk(source(texts), LoadedTask(task, Budget(4096), False), sink, observe_nothing, Marks())
     assert time.process_time() - began < 2
     assert [r["truncated"] for r in sink.rows] == [False, True, False]
     assert sink.rows[1]["n_tokens"] == 512
@@ -205,7 +209,7 @@ def survive(texts: Sequence[Text], tokens: int, limit: int) -> tuple[list[Any], 
                 sink,
                 observe_nothing,
                 control,
-                suspect_rows=doubt,
+                suspicion=doubt,
             )
         except Died:
             records.append(record(control))
@@ -255,7 +259,7 @@ def test_suspects_run_after_all_others_and_each_group_by_itself() -> None:
         sink := ListSink(),
         observe_nothing,
         control,
-        suspect_rows=SuspectRows(groups=((10, 60), (11,))),
+        suspicion=SuspectRows(groups=((10, 60), (11,))),
     )
     check(sink.rows, texts, {})
     assert control.batches[-4:] == [(10, 60), (10, 60), (11,), (11,)]
@@ -264,6 +268,6 @@ def test_suspects_run_after_all_others_and_each_group_by_itself() -> None:
 
 def test_a_condemned_row_is_not_computed_again() -> None:
     texts = ["die __kill__", "fine"]
-    rows, _ = run(texts, suspect_rows=SuspectRows(condemned={0: "timeout"}))
+    rows, _ = run(texts, suspicion=SuspectRows(condemned={0: "timeout"}))
     check(rows, texts, {0: "timeout"})
     assert "time limit" in rows[0]["error_message"]

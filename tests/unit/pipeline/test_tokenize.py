@@ -9,14 +9,14 @@ from headrace.tasks.contract import LoadRequest
 from schemas.records.text_hash import text_hash
 from workers.pipeline.rows import (
     NULL_TEXT,
-    Prepared,
-    RowFault,
+    RowError,
+    TokenizedWindow,
     Window,
 )
 from workers.pipeline.tokenize import (
     LONG_TEXT,
     encode_rows,
-    prepare_window,
+    tokenize_window,
 )
 from workers.tasks.fake import FakeTask
 
@@ -27,17 +27,17 @@ def fake(max_length: int | None = None) -> FakeTask:
     return task
 
 
-def window(*texts: str | RowFault, pairs: list[str] | None = None) -> Window:
-    hashes = [None if isinstance(t, RowFault) else text_hash(t.encode()) for t in texts]
+def window(*texts: str | RowError, pairs: list[str] | None = None) -> Window:
+    hashes = [None if isinstance(t, RowError) else text_hash(t.encode()) for t in texts]
     carried = pa.RecordBatch.from_arrays([pa.array(range(len(texts)))], ["id"])
     return Window(0, carried, texts, hashes, pairs)
 
 
-def prepare(*texts: str | RowFault, condemned: str = "", suspect: str = "") -> Prepared:
-    return prepare_window(
+def prepare(*texts: str | RowError, condemned: str = "", suspect: str = "") -> TokenizedWindow:
+    return tokenize_window(
         window(*texts),
         fake(),
-        condemned={text_hash(condemned.encode()): RowFault("worker_lost", "x")}
+        condemned={text_hash(condemned.encode()): RowError("worker_lost", "x")}
         if condemned
         else {},
         suspects={text_hash(suspect.encode())} if suspect else (),

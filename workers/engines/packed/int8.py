@@ -26,7 +26,7 @@ from workers.engines.packed.linear import (
     SMALLEST_SIDE,
     gelu_behind,
     identity,
-    let_go,
+    release_pages,
     shared_weights,
 )
 
@@ -79,7 +79,7 @@ def quantize(model: Any, run_sentences: Callable[[], Any]) -> Quantized:
             owner, _, last = name.rpartition(".")
             setattr(model.get_submodule(owner), last, layer)
             if layers[name].weight.data_ptr() not in shared:
-                let_go(layers[name].weight)
+                release_pages(layers[name].weight)
             replaced += 1
     _take_in_gelu(model)
     return Quantized(replaced, len(layers) - replaced)

@@ -28,7 +28,7 @@ EXPECTED_TOKENS = 2048
 FUSED = (("dense", "intermediate_act_fn"), ("lin1", "activation"))
 
 
-def lay_out(model: Any) -> int:
+def prepack_weights(model: Any) -> int:
     """Replace the linear layers of a CPU model in eval mode; returns how many were.
 
     fp32, and bfloat16 where the CPU multiplies it: elsewhere oneDNN converts at each call.
@@ -50,7 +50,7 @@ def lay_out(model: Any) -> int:
             if not _agrees(new, layer, fuse):
                 continue
             setattr(owner, name, new)
-            let_go(layer.weight)
+            release_pages(layer.weight)
             if fuse:
                 setattr(owner, gelu_for[1], identity())
             replaced += 1
@@ -117,7 +117,7 @@ def _agrees(new: Any, layer: Any, fused: bool) -> bool:
         return bool(torch.allclose(new(probe), expected, rtol=near, atol=near))
 
 
-def let_go(weight: Any) -> None:
+def release_pages(weight: Any) -> None:
     """Take the pages of a weight that nobody reads any more out of this process's memory.
 
     Weights are mapped from the model's file, all of it as long as one tensor is in use (the

@@ -34,7 +34,7 @@ from workers.engines.packed.fused_layer import (
     unfuse,
 )
 from workers.engines.packed.last_layer import shorten_last_layer
-from workers.engines.packed.linear import lay_out
+from workers.engines.packed.linear import prepack_weights
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class Runner:
             for probe in probes
         ]
         if self._device == "cpu":
-            lay_out(self._model)
+            prepack_weights(self._model)
         elif self._flash:
             fuse_layers(self._model)
         wants_first = self._family is not None and self._family.pools_first
