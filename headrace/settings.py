@@ -11,9 +11,9 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -22,6 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from headrace.tasks.catalog import BUILT_IN
 from schemas.errors import ConfigError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
@@ -30,7 +31,24 @@ QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
-class Settings(BaseSettings):
+def _task_options() -> dict[str, Any]:
+    """A field for each option of our own tasks, as their catalogue has it."""
+    fields: dict[str, Any] = {}
+    for task in BUILT_IN.values():
+        for it in task.params:
+            kind: Any = Literal[it.choices] if it.choices else it.type
+            kind = kind | None if it.default is None else kind
+            fields[it.name] = (kind, Field(it.default, description=f"{task.name}: {it.help}"))
+    return fields
+
+
+if TYPE_CHECKING:
+    _TaskOptions = BaseSettings
+else:
+    _TaskOptions = create_model("_TaskOptions", __base__=BaseSettings, **_task_options())
+
+
+class Settings(_TaskOptions):
     """What a person can set. Units stand in the names; None means that headrace decides."""
 
     model_config = SettingsConfigDict(
@@ -101,23 +119,6 @@ class Settings(BaseSettings):
     limit: int | None = Field(None, ge=1, description="use only the first N rows")
     reuse: str | None = Field(
         None, description="an earlier output; rows with the same text are copied from it"
-    )
-    scores: bool = Field(
-        False, description="text-classification: also write the score of every label"
-    )
-    multi_label: bool | None = Field(
-        None, description="text-classification: labels are independent; default: as the model says"
-    )
-    aggregation: Literal["none", "simple", "first", "average", "max"] = Field(
-        "simple",
-        description="token-classification: how tokens become entities: none, simple, first, average or max",
-    )
-    pooling: Literal["auto", "mean", "cls"] = Field(
-        "auto", description="feature-extraction: how tokens become one vector: auto, mean or cls"
-    )
-    normalize: bool | None = Field(
-        None,
-        description="feature-extraction: scale vectors to length 1; default: as the model says",
     )
     task_params: dict[str, Any] = Field(
         default_factory=dict, description="more options for the task, as JSON"

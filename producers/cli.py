@@ -22,6 +22,7 @@ from producers.cli_options import (
     Workers,
     with_job_options,
 )
+from producers.task_options import JobCommand
 
 app = typer.Typer(
     name="headrace",
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(cls=JobCommand)
 @with_job_options
 def run(
     inputs: Inputs,
@@ -49,7 +50,7 @@ def run(
     raise typer.Exit(run_from_cold(inputs, output, {**flags, "broker_url": broker}, as_json=json))
 
 
-@app.command()
+@app.command(cls=JobCommand)
 @with_job_options
 def submit(
     inputs: Inputs,
@@ -68,7 +69,7 @@ def submit(
     )
 
 
-@app.command()
+@app.command(cls=JobCommand)
 @with_job_options
 def plan(
     inputs: Inputs,

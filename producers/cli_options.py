@@ -10,6 +10,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from headrace.tasks.catalog import BUILT_IN
+from producers.task_options import task_options
+
 _JOB, _RUN, _STORE = "The job", "How it is run", "Object store"
 
 
@@ -66,39 +69,6 @@ def job_options(
     reuse: Annotated[
         str | None,
         _option(_JOB, "an earlier output; rows with the same text are copied from it"),
-    ] = None,
-    scores: Annotated[
-        bool | None,
-        _option(
-            _JOB, "text-classification: also write the score of every label", "--scores/--no-scores"
-        ),
-    ] = None,
-    multi_label: Annotated[
-        bool | None,
-        _option(
-            _JOB,
-            "text-classification: labels are independent; default: as the model says",
-            "--multi-label/--single-label",
-        ),
-    ] = None,
-    aggregation: Annotated[
-        str | None,
-        _option(
-            _JOB,
-            "token-classification: how tokens become entities: none, simple, first, average or max",
-        ),
-    ] = None,
-    pooling: Annotated[
-        str | None,
-        _option(_JOB, "feature-extraction: how tokens become one vector: auto, mean or cls"),
-    ] = None,
-    normalize: Annotated[
-        bool | None,
-        _option(
-            _JOB,
-            "feature-extraction: scale vectors to length 1; default: as the model says",
-            "--normalize/--no-normalize",
-        ),
     ] = None,
     task_params: Annotated[str | None, _option(_JOB, "more options for the task, as JSON")] = None,
     trust_remote_code: Annotated[
@@ -172,23 +142,27 @@ def job_options(
 
 
 def with_job_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with the job's options added; it gets those that were given as `flags`."""
+    """The command with the job's options and those of the tasks; it gets the given ones as `flags`."""
     own = inspect.signature(command)
-    shared = inspect.signature(job_options)
+    shared = list(inspect.signature(job_options).parameters.values())
+    at = [it.name for it in shared].index("task_params")
+    shared[at:at] = task_options(BUILT_IN.values())
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        flags = {name: kwargs.pop(name) for name in shared.parameters}
+        flags = {it.name: kwargs.pop(it.name) for it in shared}
         return command(*args, flags={k: v for k, v in flags.items() if v is not None}, **kwargs)
 
     hints = get_type_hints(command, include_extras=True) | get_type_hints(
         job_options, include_extras=True
     )
-    del hints["flags"]
-    kept = [p for name, p in own.parameters.items() if name != "flags"]
-    parameters = [p.replace(annotation=hints[p.name]) for p in [*kept, *shared.parameters.values()]]
-    wrapped.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = hints
+    kept = [
+        it.replace(annotation=hints.get(it.name, it.annotation))
+        for it in [*own.parameters.values(), *shared]
+        if it.name != "flags"
+    ]
+    wrapped.__signature__ = own.replace(parameters=kept)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {it.name: it.annotation for it in kept}
     return wrapped
 
 

@@ -1,31 +1,145 @@
-"""The tasks that are known, and what each needs: one table for both sides."""
+"""The tasks that are known, and what each needs: one table for both sides.
+
+A task of an installed package is looked up by its entry points: `headrace.tasks` names its class,
+`headrace.task_specs` its `TaskSpec`. Without the second it runs with `--task-params` alone.
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING
 
-PARAMS: dict[str, tuple[str, ...]] = {
-    "text-classification": ("scores", "multi_label"),
-    "token-classification": ("aggregation",),
-    "feature-extraction": ("pooling", "normalize"),
+from headrace.tasks.spec import DEFAULT_ENGINE, Param, TaskSpec
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+TASKS = "headrace.tasks"
+SPECS = "headrace.task_specs"
+
+TEXT_CLASSIFICATION = TaskSpec(
+    name="text-classification",
+    columns=("predicted_label", "score", "scores"),
+    params=(
+        Param("scores", bool, "also write the score of every label", False, always=True),
+        Param(
+            "multi_label",
+            bool,
+            "labels are independent; default: as the model says",
+            off="--single-label",
+            always=True,
+        ),
+    ),
+    head="ForSequenceClassification",
+    pairs=True,
+    engine=DEFAULT_ENGINE,
+    label_column="predicted_label",
+    score_column="score",
+)
+
+TOKEN_CLASSIFICATION = TaskSpec(
+    name="token-classification",
+    columns=("entities", "cut_word"),
+    params=(
+        Param(
+            "aggregation",
+            str,
+            "how tokens become entities: none, simple, first, average or max",
+            "simple",
+            choices=("none", "simple", "first", "average", "max"),
+            always=True,
+        ),
+    ),
+    head="ForTokenClassification",
+    engine=DEFAULT_ENGINE,
+    label_column="entities.label",
+    score_column="entities.score",
+    scored_unit="entities",
+)
+
+FEATURE_EXTRACTION = TaskSpec(
+    name="feature-extraction",
+    columns=("embedding",),
+    params=(
+        Param(
+            "pooling",
+            str,
+            "how tokens become one vector: auto, mean or cls",
+            "auto",
+            choices=("auto", "mean", "cls"),
+            always=True,
+        ),
+        Param(
+            "normalize", bool, "scale vectors to length 1; default: as the model says", always=True
+        ),
+    ),
+    engine=DEFAULT_ENGINE,
+)
+
+FAKE = TaskSpec(
+    name="fake", columns=("length", "digest"), any_params=True, pairs=True, needs_model=False
+)
+
+BUILT_IN: dict[str, TaskSpec] = {
+    spec.name: spec
+    for spec in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION, FEATURE_EXTRACTION, FAKE)
 }
-"""Settings that decide a task's output; no other task's stand in a job."""
-
-
-PAIRED_TASKS = frozenset({"text-classification", "fake"})
 
 
 def task_names() -> list[str]:
     """The tasks that are installed, by their entry points; none is imported."""
-    return sorted(point.name for point in entry_points(group="headrace.tasks"))
+    return sorted({point.name for group in (TASKS, SPECS) for point in _points(group)})
 
 
-HEADS: dict[str, str] = {
-    "text-classification": "ForSequenceClassification",
-    "token-classification": "ForTokenClassification",
-}
-"""How the name of an architecture ends that has the head a task needs; other tasks take any."""
+def task_spec(name: str, points: Iterable[EntryPoint] | None = None) -> TaskSpec:
+    """The task of that name; one that no installed package describes takes whatever it is given.
+
+    `points` defaults to what is installed.
+
+    Raises:
+        ConfigError: a package's spec cannot be imported, or is not one of that name.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    return _installed(name) if points is None else _described(name, points)
 
 
-WITHOUT_MODEL = frozenset({"fake"})
-"""Tasks that need no model."""
+def plug_in_specs(points: Iterable[EntryPoint] | None = None) -> list[TaskSpec]:
+    """The specs of other packages' tasks, by name; one that cannot be imported is left out."""
+    points = list(_points(SPECS) if points is None else points)
+    found = []
+    for name in sorted({point.name for point in points} - BUILT_IN.keys()):
+        try:
+            found.append(_described(name, points))
+        except ConfigError:  # raised again by the job that names this task
+            continue
+    return found
+
+
+@cache
+def _installed(name: str) -> TaskSpec:
+    return _described(name, _points(SPECS))
+
+
+def _points(group: str) -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # 0.1 s, which `--help` need not pay
+
+    return entry_points(group=group)
+
+
+def _described(name: str, points: Iterable[EntryPoint]) -> TaskSpec:
+    for point in points:
+        if point.name != name:
+            continue
+        try:
+            spec = point.load()
+        except Exception as error:  # it is another package's code that runs here
+            raise ConfigError(
+                f"task {name!r}: {point.value} cannot be imported: {error}"
+            ) from error
+        if not isinstance(spec, TaskSpec) or spec.name != name:
+            raise ConfigError(f"task {name!r}: {point.value} is not the TaskSpec of that name")
+        return spec
+    return TaskSpec(name=name, any_params=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
+from headrace.tasks.catalog import TASKS
 from headrace.tasks.contract import Task
+from headrace.tasks.spec import TaskSpec
 from schemas.errors import ConfigError
-
-GROUP = "headrace.tasks"
 
 
 def load_task(name: str, points: Iterable[EntryPoint] | None = None) -> Task:
@@ -17,7 +18,7 @@ def load_task(name: str, points: Iterable[EntryPoint] | None = None) -> Task:
     Raises:
         ConfigError: no package offers a task of that name, or what it offers cannot be imported.
     """
-    known = {p.name: p for p in (entry_points(group=GROUP) if points is None else points)}
+    known = {p.name: p for p in (entry_points(group=TASKS) if points is None else points)}
     if name not in known:
         listed = ", ".join(sorted(known)) or "none: is headrace installed in this environment?"
         raise ConfigError(f"there is no task {name!r}; known tasks: {listed}")
@@ -32,3 +33,19 @@ def load_task(name: str, points: Iterable[EntryPoint] | None = None) -> Task:
             f"task {name!r} ({known[name].value}) lacks a verb of headrace.tasks.contract.Task"
         )
     return task
+
+
+def check_columns(spec: TaskSpec, fields: Sequence[Any]) -> None:
+    """Nothing, when the loaded task writes only columns that its spec names; `fields` are Arrow's.
+
+    The submission compared the spec's names with those of the carried columns.
+
+    Raises:
+        ConfigError: it writes another one.
+    """
+    unknown = [field.name for field in fields if field.name not in spec.columns]
+    if spec.columns and unknown:
+        raise ConfigError(
+            f"task {spec.name!r} writes the column {unknown[0]!r}, and its spec names only "
+            f"{', '.join(spec.columns)}"
+        )

@@ -11,7 +11,7 @@ from headrace.process.numbers import plural
 from headrace.queue.redis_queue import announce_job
 from headrace.settings import Settings
 from headrace.storage.store import Store
-from headrace.tasks.catalog import PARAMS, WITHOUT_MODEL
+from headrace.tasks.catalog import BUILT_IN, task_spec
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
 from producers.commands.run import run_job
@@ -65,13 +65,15 @@ def retry_errors(
 def flags_of(job: Job) -> dict[str, Any]:
     """The options that give a job the same spec again."""
     spec, options = job.spec, job.options
-    own = {k: v for k, v in spec.params.items() if k in PARAMS.get(spec.task, ())}
+    task = task_spec(spec.task)
+    flags = {p.name for p in task.params} if spec.task in BUILT_IN else set()
+    own = {k: v for k, v in spec.params.items() if k in flags}
     more = {k: v for k, v in spec.params.items() if k not in own}
     return {
         **own,
         "task": spec.task,
-        "model": None if spec.task in WITHOUT_MODEL else spec.model.uri,
-        "revision": None if spec.task in WITHOUT_MODEL else spec.model.revision,
+        "model": spec.model.uri if task.needs_model else None,
+        "revision": spec.model.revision if task.needs_model else None,
         "text_column": spec.text_column,
         "text_pair_column": spec.text_pair_column,
         "id_column": spec.id_column,

@@ -41,7 +41,9 @@ def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str
     ]
     with ThreadPoolExecutor(_THREADS) as pool:
         found = [
-            row for rows in pool.map(lambda name: _find(store, name, row_id), parts) for row in rows
+            row
+            for rows in pool.map(lambda name: _find(store, job, name, row_id), parts)
+            for row in rows
         ]
     for row in found:
         row["attempts"] = _attempts(store, row["chunk"])
@@ -95,7 +97,7 @@ def _job(store: Store) -> Job:
     return parse_job(data, f"{store.uri}/{output_layout.JOB}")
 
 
-def _find(store: Store, name: str, row_id: str) -> list[dict[str, Any]]:
+def _find(store: Store, job: Job, name: str, row_id: str) -> list[dict[str, Any]]:
     """The rows of a part with this id; only row groups that may hold it are read."""
     with store.open(name) as file, pq.ParquetFile(file) as part:
         wanted = _wanted(row_id, part.schema_arrow.field(0))
@@ -108,7 +110,9 @@ def _find(store: Store, name: str, row_id: str) -> list[dict[str, Any]]:
                 at = pc.indices_nonzero(pc.equal(ids.combine_chunks(), wanted)).to_pylist()
                 table = part.read_row_group(group) if at else None
                 found += [
-                    _row(name, part, first + i, table.slice(i, 1)) for i in at if table is not None
+                    _row(job, name, part, first + i, table.slice(i, 1))
+                    for i in at
+                    if table is not None
                 ]
             first += rows.num_rows
         return found
@@ -132,10 +136,10 @@ def _may_hold(column: Any, wanted: pa.Scalar) -> bool:
         return True
 
 
-def _row(name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> dict[str, Any]:
+def _row(job: Job, name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> dict[str, Any]:
     facts = {k.decode(): v.decode() for k, v in (part.metadata.metadata or {}).items()}
     values = row.to_pylist()[0]
-    task = part_schema.TASK_COLUMNS.get(facts.get(part_schema.META_TASK, ""), ())
+    ours = {row.column_names[0], *(c.name for c in job.carried), *part_schema.RESERVED}
     return {
         "part": name,
         "part_row": at,
@@ -148,7 +152,7 @@ def _row(name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> dict[str, A
         "error_message": values["error_message"],
         "n_tokens": values["n_tokens"],
         "truncated": values["truncated"],
-        "prediction": {c: values[c] for c in task if values.get(c) is not None},
+        "prediction": {n: v for n, v in values.items() if n not in ours and v is not None},
         "trace_id": values["trace_id"] or facts.get(part_schema.META_TRACE),
     }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from headrace.queue.embedded_redis import EmbeddedRedis, die_with
 from headrace.settings import Settings, environment_of, process_environment, state_folder
-from headrace.tasks.catalog import WITHOUT_MODEL
+from headrace.tasks.catalog import task_spec
 from producers.local.worker_command import find_worker_executable
 from schemas.errors import ExitCode, HeadraceError
 
@@ -137,7 +137,7 @@ def start_workers(settings: Settings, broker_url: str, task: str) -> LocalFleet:
     environment = process_environment(
         **{**environment_of(settings), "HEADRACE_BROKER_URL": broker_url}
     )
-    environment.setdefault("HEADRACE_PRELOAD", str(task not in WITHOUT_MODEL))
+    environment.setdefault("HEADRACE_PRELOAD", str(task_spec(task).needs_model))
     environment.setdefault("HEADRACE_LOG_LEVEL", settings.log_level)
     with log.open("wb") as sink:
         process = subprocess.Popen(

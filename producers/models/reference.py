@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.storage.store import Store
-from headrace.tasks.catalog import HEADS, WITHOUT_MODEL
+from headrace.tasks.catalog import task_spec
 from headrace.tasks.model_digest import (
     BLOCK_BYTES,
     DECIDING_SUFFIXES,
@@ -51,7 +51,7 @@ def resolve_model(
         StorageError: the store of an `s3://` folder does not answer.
     """
     if model is None:
-        if task in WITHOUT_MODEL:
+        if not task_spec(task).needs_model:
             return ModelInfo(NO_MODEL, {})
         raise ModelError(f"{task} needs a model: --model FOLDER, a hub id, or s3://bucket/folder")
     info = _find(model, revision, open_store, allow_pickle)
@@ -81,7 +81,7 @@ def check_head(config: Mapping[str, Any], task: str, model: str) -> None:
     Raises:
         ModelError: its head is for something else.
     """
-    suffix = HEADS.get(task)
+    suffix = task_spec(task).head
     names = config.get("architectures") or []
     if suffix and names and not any(str(name).endswith(suffix) for name in names):
         raise ModelError(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.tasks.catalog import task_spec
 from schemas.errors import ColumnError, SchemaMismatch
 from schemas.records.job import Column
 
@@ -46,9 +47,9 @@ def check_names(wanted: ColumnRequest) -> None:
     Raises:
         ColumnError: a name stands twice, or is one that headrace writes itself.
     """
-    from schemas.records.part_schema import RESERVED, TASK_COLUMNS
+    from schemas.records.part_schema import RESERVED
 
-    ours = {name.casefold(): name for name in (*RESERVED, *TASK_COLUMNS.get(wanted.task, ()))}
+    ours = {name.casefold(): name for name in (*RESERVED, *task_spec(wanted.task).columns)}
     id_name = wanted.id or ROW_NUMBER
     if id_name.casefold() in ours:
         raise ColumnError(

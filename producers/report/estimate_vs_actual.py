@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from headrace.tasks.catalog import WITHOUT_MODEL
+from headrace.tasks.catalog import task_spec
 from producers.report.facts import Facts
 from producers.report.plot_canvas import (
     count,
@@ -57,7 +57,8 @@ def how_predicted(facts: Facts) -> str:
     told = facts.job.predicted
     if told is None:
         return ""
-    guess = "a guess" if facts.job.spec.task in WITHOUT_MODEL else "a guess from its size"
+    needs_model = task_spec(facts.job.spec.task).needs_model
+    guess = "a guess from its size" if needs_model else "a guess"
     speed = "the speed from an earlier job" if told.measured else f"the speed {guess}"
     tokens = "the model's tokenizer" if told.exact_tokens else "four bytes a token"
     price = f", {money(told.price_per_hour)} a worker hour" if told.price_per_hour else ""

@@ -73,7 +73,7 @@ def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts
         stages=tuple(mean_stages(traces)),
         batch_s=batch_seconds(traces),
         failed=tuple(failed_attempts(traces)),
-        sample=sample_rows(store, [r.chunk for r in receipts if r.rows]),
+        sample=sample_rows(store, job.spec.task, [r.chunk for r in receipts if r.rows]),
         errors=tuple(read_errors(store, job, receipts, ask)),
     )
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headrace.storage.store import Store
+from headrace.tasks.catalog import task_spec
+from headrace.tasks.spec import TaskSpec
 from producers.report.from_traces import evenly
 from schemas.errors import error_types
 from schemas.names import output_layout
@@ -62,29 +63,28 @@ class RowSample:
     scores: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
-def sample_rows(store: Store, chunks: list[int]) -> RowSample:
-    """Lengths, labels and scores of the rows of some parts."""
+def sample_rows(store: Store, task: str, chunks: list[int]) -> RowSample:
+    """Lengths of the rows of some parts, with the labels and scores that the task says it writes."""
+    spec = task_spec(task)
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = [
-            t for t in pool.map(lambda c: _columns(store, c), evenly(sorted(chunks), PARTS)) if t
+            t
+            for t in pool.map(lambda c: _columns(store, spec, c), evenly(sorted(chunks), PARTS))
+            if t
         ]
     labels: Counter[str] = Counter()
     tokens, scores = [np.empty(0)], [np.empty(0)]
     for table in tables:
-        tokens.append(_numbers(table, "n_tokens"))
-        if "predicted_label" in table.column_names:
-            labels.update(_texts(table["predicted_label"]))
-        elif "entities" in table.column_names:
-            entities = pc.list_flatten(table["entities"].combine_chunks())
-            labels.update(_texts(pc.struct_field(entities, "label")))
-            scores.append(np.asarray(pc.struct_field(entities, "score").drop_null(), dtype=float))
-        scores.append(_numbers(table, "score"))
+        tokens.append(_numbers(_column(table, "n_tokens")))
+        labels.update(_texts(_column(table, spec.label_column)))
+        scores.append(_numbers(_column(table, spec.score_column)))
     rows = sum(t.num_rows for t in tables)
     return RowSample(rows, np.concatenate(tokens), labels, np.concatenate(scores))
 
 
-def _columns(store: Store, chunk: int) -> pa.Table | None:
-    wanted = {"n_tokens", "predicted_label", "score", "entities"}
+def _columns(store: Store, spec: TaskSpec, chunk: int) -> pa.Table | None:
+    paths = ("n_tokens", spec.label_column, spec.score_column)
+    wanted = {path.partition(".")[0] for path in paths if path}
     try:
         with store.open(output_layout.part(chunk)) as file, pq.ParquetFile(file) as part:
             return part.read(columns=[n for n in part.schema_arrow.names[1:] if n in wanted])
@@ -92,14 +92,23 @@ def _columns(store: Store, chunk: int) -> pa.Table | None:
         return None  # a part that is gone is `verify`'s business
 
 
-def _numbers(table: pa.Table, column: str) -> np.ndarray:
-    if column not in table.column_names:
-        return np.empty(0)
-    return np.asarray(table[column].drop_null().to_numpy(), dtype=float)
+def _column(table: pa.Table, path: str | None) -> pa.Array:
+    """The values of a column, or of a field of its structs (`entities.label`), without nulls."""
+    name, _, inner = (path or "").partition(".")
+    if name not in table.column_names:
+        return pa.nulls(0)
+    values = table[name].combine_chunks()
+    if inner and not pa.types.is_struct(values.type):
+        values = pc.list_flatten(values)
+    return (pc.struct_field(values, inner) if inner else values).drop_null()
 
 
-def _texts(column: Any) -> dict[str, int]:
-    counts = pc.value_counts(column.cast(pa.string()).drop_null()).to_pylist()
+def _numbers(values: pa.Array) -> np.ndarray:
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=float)
+
+
+def _texts(values: pa.Array) -> dict[str, int]:
+    counts = pc.value_counts(values.cast(pa.string())).to_pylist()
     return {c["values"]: c["counts"] for c in counts}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from headrace.process.redact import redact
 from headrace.settings import Settings
 from headrace.storage.store import Store
-from headrace.tasks.catalog import WITHOUT_MODEL
+from headrace.tasks.catalog import task_spec
 from producers.report import plots_of_rows, plots_of_time
 from producers.report.estimate_vs_actual import compare, how_predicted
 from producers.report.facts import Facts, read_facts
@@ -105,7 +105,7 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
 def by_what(facts: Facts) -> str:
     """What scored the rows, in words."""
     spec = facts.job.spec
-    if spec.task in WITHOUT_MODEL:
+    if not task_spec(spec.task).needs_model:
         return f"by the task {spec.task}, which has no model"
     return f"with {redact(spec.model.uri)}"
 
@@ -188,7 +188,7 @@ def about(facts: Facts) -> list[tuple[str, str]]:
     """The job in words."""
     job, spec, totals = facts.job, facts.job.spec, facts.manifest.totals
     patterns = ", ".join(map(redact, job.inputs.patterns))
-    has_model = spec.task not in WITHOUT_MODEL
+    has_model = task_spec(spec.task).needs_model
     model = f"{redact(spec.model.uri)} · {spec.model.revision}" if has_model else ""
     checked = f" · {redact(job.precision.sentence())}" if job.precision else ""
     lines = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.tasks.catalog import task_spec
 from producers.report.facts import Facts
 from producers.report.plot_canvas import (
     ONE,
@@ -89,7 +90,7 @@ def scores(facts: Facts) -> Picture | None:
         return None
     with canvas() as it:
         it.histogram(values, np.linspace(min(0.0, values.min()), max(1.0, values.max()), 41))
-        it.label("score", "entities" if facts.job.spec.task == "token-classification" else "rows")
+        it.label("score", task_spec(facts.job.spec.task).scored_unit)
         it.axes.set_xlim(min(0.0, values.min()), max(1.0, values.max()))
         low = percent((values < 0.6).sum(), len(values))
         words = f"Median {np.median(values):.3f}; {low} below 0.6."

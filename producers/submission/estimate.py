@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.formats.text_column import as_bytes, plain_column
+from headrace.tasks.catalog import task_spec
 from producers.planning.chunking import BYTES_A_TOKEN, FileRows
 from producers.submission.prepare import PreparedJob
 from schemas.records.job import Predicted
@@ -118,7 +119,8 @@ def estimate(
     max_length = spec.max_length or model_max_length(prepared.model.config)
     tokens = summarise(lengths, exact, max_length)
     chunks, largest = _chunks(prepared)
-    total = round(tokens.mean_scored * corpus.rows)
+    items = task_spec(spec.task).items_per_row(spec.params)
+    total = round(tokens.mean_scored * corpus.rows * items)
     speed = measured_tokens_per_s or prepared.tokens_per_s
     seconds = total / (speed * max(1, min(workers, chunks)))
     hours = total / speed / 3600

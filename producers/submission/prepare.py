@@ -13,7 +13,7 @@ from typing import Any
 from headrace.settings import Settings
 from headrace.storage.input_opener import open_by_uri
 from headrace.storage.store import Store
-from headrace.tasks.catalog import PAIRED_TASKS, WITHOUT_MODEL, task_names
+from headrace.tasks.catalog import task_names, task_spec
 from producers.capacity.device_hint import DeviceHint
 from producers.capacity.speed_guess import tokens_per_s
 from producers.models.info import ModelInfo
@@ -119,7 +119,7 @@ def prepare(
         tuple(inputs), discover(inputs, today, opened), wanted, settings.limit, progress
     )
     speed = tokens_per_s(
-        model.parameters, model.embeddings, device_hint, settings.task not in WITHOUT_MODEL
+        model.parameters, model.embeddings, device_hint, task_spec(settings.task).needs_model
     )
     spec = spec_of(settings, corpus, model, device_hint, extra_params or {})
     options = options_of(settings)
@@ -176,7 +176,7 @@ def _check(settings: Settings, inputs: Sequence[str], output: str, today: date) 
     known = task_names()
     if known and settings.task not in known:
         raise ConfigError(f"--task {settings.task} is not known; tasks: {', '.join(known)}")
-    if settings.text_pair_column and settings.task not in PAIRED_TASKS:
+    if settings.text_pair_column and not task_spec(settings.task).pairs:
         raise ConfigError(f"--text-pair-column has no meaning for {settings.task}")
     for pattern in inputs:
         if covers(pattern, f"{output}/data/part-00000.parquet", today):

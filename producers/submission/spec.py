@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, cast, get_args
 
 from headrace.settings import Settings
-from headrace.tasks.catalog import PARAMS, WITHOUT_MODEL
+from headrace.tasks.catalog import BUILT_IN, task_spec
 from producers.capacity.device_hint import DeviceHint
 from producers.models.info import ModelInfo
 from producers.planning.columns import ColumnRequest
@@ -43,9 +43,14 @@ def resolve_dtype(dtype: str, hint: DeviceHint) -> ResolvedDtype:
 
 
 def task_params(settings: Settings, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What the task is given: its own settings, and nothing of another task's."""
-    names = PARAMS.get(settings.task, ())
-    return {name: getattr(settings, name) for name in names} | dict(extra)
+    """What the task is given: its own options, and nothing of another task's.
+
+    Raises:
+        ConfigError: `extra` has a name that is no option of the task, or a value of another type.
+    """
+    task = task_spec(settings.task)
+    own = {p.name: getattr(settings, p.name) for p in task.params} if task.name in BUILT_IN else {}
+    return task.resolve(own | dict(extra))
 
 
 def columns_wanted(settings: Settings) -> ColumnRequest:
@@ -65,7 +70,7 @@ def spec_of(
     hint: DeviceHint,
     extra: Mapping[str, Any],
 ) -> Spec:
-    no_model = settings.task in WITHOUT_MODEL
+    needs_model = task_spec(settings.task).needs_model
     return Spec(
         inputs_digest=corpus.digest,
         text_column=settings.text_column,
@@ -75,7 +80,7 @@ def spec_of(
         task=settings.task,
         params=task_params(settings, extra),
         model=model.ref,
-        dtype="float32" if no_model else resolve_dtype(settings.dtype, hint),
+        dtype=resolve_dtype(settings.dtype, hint) if needs_model else "float32",
         max_length=settings.max_length,
         limit=settings.limit,
     )

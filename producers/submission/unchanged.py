@@ -11,7 +11,7 @@ from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.storage.uri import split_uri
-from headrace.tasks.catalog import WITHOUT_MODEL
+from headrace.tasks.catalog import task_spec
 from producers.models.reference import resolve_model
 from schemas.errors import InputChanged, ModelChanged, ModelError
 from schemas.records.chunk import InputFile
@@ -34,7 +34,7 @@ def verify_inputs_unchanged(job: Job, store: Store, settings: Settings) -> None:
             f"{', '.join(changed[:3])}{more} changed since job {job.id} was planned: put it back, or "
             "submit a new job to another output"
         )
-    if job.spec.task in WITHOUT_MODEL:
+    if not task_spec(job.spec.task).needs_model:
         return
     try:
         now = resolve_model(

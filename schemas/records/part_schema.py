@@ -40,14 +40,6 @@ TAIL = [
 RESERVED = frozenset(f.name for f in TAIL)
 """Names that no carried column may have, whatever the task."""
 
-TASK_COLUMNS: dict[str, tuple[str, ...]] = {
-    "text-classification": ("predicted_label", "score", "scores"),
-    "token-classification": ("entities", "cut_word"),
-    "feature-extraction": ("embedding",),
-    "fake": ("length", "digest"),
-}
-"""Names of the shipped tasks' columns, so that a collision is refused before anything is queued."""
-
 
 def part_schema(
     id_field: pa.Field,

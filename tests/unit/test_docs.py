@@ -11,10 +11,11 @@ import pytest
 import typer.main
 
 from headrace.settings import Settings
+from headrace.tasks.catalog import BUILT_IN
 from producers.cli import app as producer_app
 from schemas.errors import ExitCode
 from schemas.names import output_layout
-from schemas.records.part_schema import TAIL, TASK_COLUMNS
+from schemas.records.part_schema import TAIL
 from workers.cli import app as worker_app
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ def test_every_command_and_option_is_documented(name: str, command: Any) -> None
 
 def test_every_column_of_a_part_is_documented() -> None:
     page = text_of("docs/reference/output.md")
-    for name in [f.name for f in TAIL] + [c for columns in TASK_COLUMNS.values() for c in columns]:
+    for name in [f.name for f in TAIL] + [c for task in BUILT_IN.values() for c in task.columns]:
         assert f"`{name}`" in page, name
 
 

@@ -25,6 +25,7 @@ from headrace.coordination.attempts import (
 from headrace.coordination.leases import Mark
 from headrace.process.logs import get_logger
 from headrace.storage.store import Store
+from headrace.tasks.catalog import task_spec
 from headrace.tracing.chunk_trace import ChunkTrace
 from headrace.tracing.crash_trace import record_crash
 from schemas.errors import (
@@ -129,7 +130,7 @@ def _check_served(job: Job, runtime: Runtime) -> None:
         OutOfReach: it has not.
     """
     device, dtype = runtime.identity.device, job.spec.dtype
-    if job.spec.task != "fake" and dtype not in dtypes_of(device):
+    if task_spec(job.spec.task).needs_model and dtype not in dtypes_of(device):
         raise OutOfReach(f"job {job.id} wants {not_served(dtype, device)}")
 
 

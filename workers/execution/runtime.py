@@ -21,8 +21,9 @@ from headrace.queue.redis_connection import connect
 from headrace.settings import Settings, cache_folder
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
+from headrace.tasks.catalog import task_spec
 from headrace.tasks.contract import LoadRequest
-from headrace.tasks.registry import load_task
+from headrace.tasks.registry import check_columns, load_task
 from headrace.telemetry.provider import Telemetry
 from schemas.errors import ModelError
 from schemas.names import redis_keys
@@ -48,7 +49,6 @@ from workers.execution.metrics import DeviceUtilization
 from workers.models.fetch import local_model
 from workers.models.preload import Preload
 from workers.pipeline.loaded_task import LoadedTask
-from workers.tasks.transformer import TransformerTask
 
 log = get_logger(__name__)
 _STORES_KEPT = 64  # chosen: Hive folders of a few jobs
@@ -186,13 +186,14 @@ class Runtime:
 
     def _load(self, job: Job) -> tuple[LoadedTask, BudgetCache]:
         device = self.identity.device
-        if job.spec.dtype not in dtypes_of(device) and job.spec.task != "fake":
+        spec = task_spec(job.spec.task)
+        if spec.needs_model and job.spec.dtype not in dtypes_of(device):
             raise ModelError(f"job {job.id} wants {not_served(job.spec.dtype, device)}")
         started = time.monotonic()
         task = load_task(job.spec.task)
         # the weights are hashed while torch is still being imported
-        path = "" if job.spec.task == "fake" else str(self._resolve(job))
-        ahead_s = self.preload.wait(started) if isinstance(task, TransformerTask) else 0.0
+        path = str(self._resolve(job)) if spec.needs_model else ""
+        ahead_s = self.preload.wait(started) if spec.engine else 0.0
         if path:
             set_threads(device, self.identity.threads)
         task.load(
@@ -206,6 +207,7 @@ class Runtime:
                 allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,
             )
         )
+        check_columns(spec, task.columns())
         seconds = round(ahead_s + time.monotonic() - started, 3)
         self._tell_load(job, seconds)
         log.info("model.loaded", task=job.spec.task, device=device, seconds=seconds)

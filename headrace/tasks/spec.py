@@ -1,0 +1,110 @@
+"""What a task is, for both sides: its columns, its options, what it needs. No torch, no Arrow.
+
+A package's own task brings a `TaskSpec` by the entry-point group `headrace.task_specs`, under the
+task's name and in a module that imports without torch: `headrace --help` may load it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.errors import ConfigError
+
+DEFAULT_ENGINE = "packed"
+"""The engine of a job that names none, see `workers.engines.catalog`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """An option of a task: a flag of `run`, `submit` and `plan`, and a parameter of `load`.
+
+    `my_param` becomes `--my-param`; a bool becomes `--my-param/--no-my-param`. A default of None
+    means that the task decides.
+    """
+
+    name: str
+    type: type[bool] | type[int] | type[float] | type[str]
+    help: str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    """Of a str: the values that it may have; empty: any."""
+    off: str = ""
+    """Of a bool: the flag for false, `--single-label`; empty: `--no-` and the name."""
+    always: bool = False
+    """Stands in the job's record at its default too; such records decide the job's id, so this
+    is for options that always did."""
+
+    @property
+    def flag(self) -> str:
+        """As typer declares it: `--my-param`, or `--my-param/--no-my-param`."""
+        on = f"--{self.name.replace('_', '-')}"
+        return f"{on}/{self.off or on.replace('--', '--no-', 1)}" if self.type is bool else on
+
+    def check(self, value: Any) -> Any:
+        """The value, if it is of the option's type; a whole number serves as a float.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if value is None:
+            return None
+        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if not isinstance(value, self.type) or (self.type is int and isinstance(value, bool)):
+            raise ConfigError(f"task option {self.name}: {value!r} is no {self.type.__name__}")
+        if self.choices and value not in self.choices:
+            raise ConfigError(
+                f"task option {self.name}: {value!r} is not one of {', '.join(self.choices)}"
+            )
+        return value
+
+
+def _one(params: Mapping[str, Any]) -> float:
+    return 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One row of the catalogue."""
+
+    name: str
+    columns: tuple[str, ...] = ()
+    """Every column that the task may write, so that a collision with a carried column is refused
+    at submission."""
+    params: tuple[Param, ...] = ()
+    any_params: bool = False
+    """`--task-params` may hold names that are not in `params`."""
+    head: str | None = None
+    """How the name of an architecture ends that has the head the task needs; None: any will do."""
+    pairs: bool = False
+    """Takes a second text: `--text-pair-column`."""
+    needs_model: bool = True
+    engine: str | None = None
+    """The engine that runs its model; None: the task brings its own."""
+    items_per_row: Callable[[Mapping[str, Any]], float] = _one
+    """Sequences that the model computes for a row, from the task's parameters; for estimates."""
+    label_column: str | None = None
+    """Column of labels that the report counts; `entities.label`: a field in a list of structs."""
+    score_column: str | None = None
+    """Column of scores that the report plots, named in the same way."""
+    scored_unit: str = "rows"
+    """What a label and a score belong to, in the report's words."""
+
+    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that stand in the job: those given, and defaults that always stood there.
+
+        Raises:
+            ConfigError: a name that is no option of the task, or a value of another type.
+        """
+        known = {param.name: param for param in self.params}
+        unknown = sorted(given.keys() - known.keys())
+        if unknown and not self.any_params:
+            listed = ", ".join(known) or "none"
+            raise ConfigError(
+                f"{self.name} has no option {unknown[0].replace('_', '-')}; its options: {listed}"
+            )
+        found = {p.name: p.check(given.get(p.name, p.default)) for p in self.params}
+        kept = {n: v for n, v in found.items() if known[n].always or v != known[n].default}
+        return kept | {name: given[name] for name in unknown}
