@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
 .PHONY: help venv install dev demo test test-unit test-integration test-acceptance test-system \
-	system-packages lint bench chaos fuzz audit sbom clean
+	system-packages lint bench chaos races fuzz audit sbom clean
 
 help:  ## what can be made
 	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
@@ -134,6 +134,9 @@ bench: $(VENV)/.dev $(VENV)/peers/.installed  ## headrace and its peers side by 
 
 chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, by seed
 	@HEADRACE_CHAOS=long $(PYTEST) tests/acceptance
+
+races: $(VENV)/.dev  ## eight creators of one part at once, 200 rounds, by PUT and by multipart upload
+	@HEADRACE_RACES=200 $(PYTEST) tests/integration/storage/test_stores.py -k of_eight_creators
 
 fuzz: $(VENV)/.dev  ## the parsers of whatever strangers may write, 5,000 examples each
 	@HEADRACE_FUZZ=5000 $(PYTEST) --timeout 3600 $(addprefix tests/unit/,queue/test_envelope.py \

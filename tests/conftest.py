@@ -282,6 +282,7 @@ _S3_CODES = {
     "404": b"NoSuchUpload",
     "409": b"ConditionalRequestConflict",
     "412": b"PreconditionFailed",
+    "413": b"EntityTooLarge",
     "501": b"NotImplemented",
 }
 _OF_ONE_HOP = ("content-length", "connection", "transfer-encoding", "keep-alive")

@@ -46,6 +46,9 @@ class LocalStore:
         DiskFull: no space or quota left.
     """
 
+    is_local = True
+    has_etag = False
+
     def __init__(self, root: str | Path, *, follow_links: bool = False) -> None:
         """`follow_links`: symlinks may lead out of the folder, as those of the hub's cache do."""
         self._follow_links = follow_links

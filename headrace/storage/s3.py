@@ -2,6 +2,10 @@
 
 Each `create` marks its object with a random writer in the metadata. When the reply of a PUT is lost
 or says that the object is there, a HEAD decides by that mark whether it was this very call.
+
+Objects go in one PUT up to S3's limit of 5 GiB. Several servers keep `If-None-Match` for a PUT and
+not for the end of a multipart upload, so parts are used only above that, or where a proxy refuses
+the size, and only after this server has shown that of racing uploads one wins.
 """
 
 from __future__ import annotations
@@ -10,32 +14,61 @@ import copy
 import importlib.util
 import io
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from headrace.storage.local import check_name
+from headrace.storage.probe import RACERS, ROUNDS, probe_name
 from headrace.storage.s3_calls import (
     BACKOFF_FIRST_S,
     S3Calls,
+    TooLarge,
     UploadGone,
 )
 from headrace.storage.s3_client import S3Connection
 from headrace.storage.s3_errors import is_conflict, is_missing
 from headrace.storage.s3_file import open_ranged
+from headrace.storage.s3_upload import MultipartUpload, abort_upload, race_of_uploads
 from headrace.storage.store import ObjectInfo
-from schemas.errors import HeadraceError, InputChanged, MissingExtra, StorageError
+from schemas.errors import InputChanged, MissingExtra, OutputNotWritable, StorageError
 
-MULTIPART_ABOVE_BYTES = 64 * 2**20
-"""Chosen: below it a lost upload costs seconds to repeat, and one request is one thing to fail."""
+SINGLE_PUT_BYTES = 5 * 2**30
+"""Required: the most that S3 takes in one PUT."""
 PART_BYTES = 16 * 2**20
 """Chosen: held in memory. S3 requires 5 MiB or more, and at most 10,000 parts: up to 160 GB."""
 PAGE_KEYS = 1_000
 """Required: the most that S3 lists in one answer."""
 _WRITER = "headrace-writer"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """How to reach a server of S3's protocol, and how much to ask of it."""
+
+    endpoint_url: str | None = None
+    """None: AWS."""
+    region: str | None = None
+    path_style: bool | None = None
+    """None: for any endpoint that is not AWS's."""
+    sse: str | None = None
+    sse_kms_key_id: str | None = None
+    timeout_s: float = 60
+    attempts: int = 6
+    single_put_bytes: int = SINGLE_PUT_BYTES
+    part_bytes: int = PART_BYTES
+    page_keys: int = PAGE_KEYS
+    backoff_s: float = BACKOFF_FIRST_S
+
+    @property
+    def encryption(self) -> dict[str, str]:
+        """What each write asks for, as S3 names it."""
+        found = {"ServerSideEncryption": self.sse, "SSEKMSKeyId": self.sse_kms_key_id}
+        return {name: value for name, value in found.items() if value}
 
 
 class S3Store:
@@ -51,45 +84,29 @@ class S3Store:
         StorageError: the server failed as often as we tried.
     """
 
-    def __init__(
-        self,
-        bucket: str,
-        prefix: str = "",
-        *,
-        endpoint_url: str | None = None,
-        region: str | None = None,
-        path_style: bool | None = None,
-        sse: str | None = None,
-        sse_kms_key_id: str | None = None,
-        timeout_s: float = 60,
-        attempts: int = 6,
-        multipart_above: int = MULTIPART_ABOVE_BYTES,
-        part_bytes: int = PART_BYTES,
-        page_keys: int = PAGE_KEYS,
-        backoff_s: float = BACKOFF_FIRST_S,
-    ) -> None:
+    is_local = False
+    has_etag = True
+
+    def __init__(self, bucket: str, prefix: str = "", options: S3Options | None = None) -> None:
         if importlib.util.find_spec("boto3") is None:
             raise MissingExtra("s3:// needs boto3: pip install 'headrace[s3]'")
+        self._options = options = options or S3Options()
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
-        where = f"{self.uri} at {endpoint_url}" if endpoint_url else self.uri
-        self._calls = S3Calls(where, attempts, backoff_s)
-        self._sse = {"ServerSideEncryption": sse} if sse else {}
-        if sse_kms_key_id:
-            self._sse["SSEKMSKeyId"] = sse_kms_key_id
-        self._attempts = attempts
-        self._multipart_above = multipart_above
-        self._part_bytes = part_bytes
-        self._page_keys = page_keys
-        if path_style is None:
-            path_style = endpoint_url is not None
-        self._connection = S3Connection(endpoint_url, region, path_style, timeout_s)
+        endpoint = options.endpoint_url
+        where = f"{self.uri} at {endpoint}" if endpoint else self.uri
+        self._calls = S3Calls(where, options.attempts, options.backoff_s)
+        path_style = endpoint is not None if options.path_style is None else options.path_style
+        self._connection = S3Connection(endpoint, options.region, path_style, options.timeout_s)
+        self._probing = threading.Lock()
+        self._keeps_parts: bool | None = None
 
     def by_parts(self) -> S3Store:
-        """The same store, which uploads everything in parts: to probe a server for that."""
+        """The same store, which uploads everything in parts and trusts the server with them."""
         other = copy.copy(self)
-        other._multipart_above = -1
+        other._options = replace(self._options, single_put_bytes=-1)
+        other._keeps_parts = True
         return other
 
     def head(self, name: str) -> ObjectInfo | None:
@@ -124,7 +141,7 @@ class S3Store:
             return self._create(name, file, path.stat().st_size)
 
     def replace(self, name: str, data: bytes) -> None:
-        self._calls.write(name, partial(self._put, self._key(name), data))
+        self._calls.write(name, partial(self._put, self._key(name), io.BytesIO(data), len(data)))
 
     def delete(self, name: str) -> None:
         key = self._key(name)
@@ -149,24 +166,39 @@ class S3Store:
         page = self._calls.read("", self._list_uploads)
         for upload in page.get("Uploads", ()):
             name = upload["Key"][len(self._prefix) :]
-            self._calls.write(name, partial(self._abort, upload["Key"], upload["UploadId"]))
+            target = {"Bucket": self._bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+            self._calls.write(name, partial(abort_upload, self._connection.client(), target))
             gone += (name,)
         return gone + self.clean_orphans() if page.get("IsTruncated") else gone
 
     # -- one commit
 
+    @property
+    def supports_multipart(self) -> bool:
+        """Whether of uploads in parts that end at once exactly one wins here; tried at first use.
+
+        Raises:
+            OutputNotWritable, StorageError: the trial could not be made.
+        """
+        with self._probing:
+            if self._keeps_parts is None:
+                self._keeps_parts = all(self._one_upload_wins() for _ in range(ROUNDS))
+            return self._keeps_parts
+
     def _create(self, name: str, body: BinaryIO, size: int) -> bool:
-        key, mark = self._key(name), uuid.uuid4().hex
-        if size <= self._multipart_above:
-            put = partial(self._put, key, body.read(), IfNoneMatch="*", Metadata={_WRITER: mark})
-            return self._calls.commit(
-                name, put, partial(self._is_marked, name, mark), of_upload=False
-            )
-        if (
-            self._head(name, writing=True) is not None
-        ):  # the commit decides; this only saves the upload
+        mark = uuid.uuid4().hex
+        # the commit decides; this only saves the upload
+        if size > self._options.part_bytes and self._head(name, writing=True) is not None:
             return False
-        for _ in range(self._attempts):
+        if size <= self._options.single_put_bytes:
+            try:
+                return self._create_whole(name, body, size, mark)
+            except TooLarge as error:
+                if not self.supports_multipart:
+                    raise self._too_large(name, size) from error
+        elif not self.supports_multipart:
+            raise self._too_large(name, size)
+        for _ in range(self._options.attempts):
             body.seek(0)
             try:
                 return self._create_by_parts(name, body, mark)
@@ -176,51 +208,57 @@ class S3Store:
             f"cannot write {name} in {self._calls.where}: its upload was lost again and again"
         )
 
+    def _create_whole(self, name: str, body: BinaryIO, size: int, mark: str) -> bool:
+        put = partial(
+            self._put, self._key(name), body, size, IfNoneMatch="*", Metadata={_WRITER: mark}
+        )
+        return self._calls.commit(name, put, partial(self._is_marked, name, mark), of_upload=False)
+
     def _create_by_parts(self, name: str, body: BinaryIO, mark: str) -> bool:
-        key, client = self._key(name), self._connection.client()
-        start = partial(
-            client.create_multipart_upload,
-            Bucket=self._bucket, Key=key, Metadata={_WRITER: mark}, **self._sse,
-        )  # fmt: skip
-        upload = {
-            "Bucket": self._bucket,
-            "Key": key,
-            "UploadId": self._calls.write(name, start)["UploadId"],
-        }
+        upload = self._begin_upload(name, mark)
         won = False
         try:
-            parts = []
-            for number, data in enumerate(_pieces(body, self._part_bytes), start=1):
-                send = partial(client.upload_part, Body=data, PartNumber=number, **upload)
-                parts.append({"PartNumber": number, "ETag": self._calls.write(name, send)["ETag"]})
-            whole = {"MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"}
-            complete = partial(client.complete_multipart_upload, **upload, **whole)
-            won = self._calls.commit(
-                name, complete, partial(self._is_marked, name, mark), of_upload=True
-            )
+            upload.send(body, self._options.part_bytes)
+            won = upload.complete(partial(self._is_marked, name, mark))
             return won
         finally:
             if not won:
-                with suppress(HeadraceError):  # best effort: `clean_orphans` finds what stays
-                    self._calls.write(name, partial(self._abort, key, upload["UploadId"]))
+                upload.abort()
+
+    def _begin_upload(self, name: str, mark: str) -> MultipartUpload:
+        target = {"Bucket": self._bucket, "Key": self._key(name)}
+        upload = MultipartUpload(self._calls, self._connection.client(), name, target)
+        return upload.begin(Metadata={_WRITER: mark}, **self._options.encryption)
+
+    def _one_upload_wins(self) -> bool:
+        """Whether one of several uploads wins that were all sent before any was completed."""
+        name = probe_name()
+        try:
+            winners = race_of_uploads(
+                partial(self._begin_upload, name), partial(self._is_marked, name), RACERS
+            )
+            return winners == [self.read(name)]
+        finally:
+            self.delete(name)
+
+    def _too_large(self, name: str, size: int) -> OutputNotWritable:
+        return OutputNotWritable(
+            f"cannot write {name} in {self._calls.where}: {size:,} bytes are more than it takes in "
+            "one PUT, and of several uploads in parts it lets more than one win; make the parts "
+            "smaller with --chunk-rows, or raise the limit of the store or the proxy before it"
+        )
 
     def _is_marked(self, name: str, mark: str) -> bool | None:
         found = self._head(name, writing=True)
         return None if found is None else found.get("Metadata", {}).get(_WRITER) == mark
 
-    def _put(self, key: str, data: bytes, **options: Any) -> None:
+    def _put(self, key: str, body: BinaryIO, size: int, **options: Any) -> None:
+        """One PUT; up to a part's size from memory, beyond that read from the file as it is sent."""
+        body.seek(0)
+        data = body.read() if size <= self._options.part_bytes else body
         self._connection.client().put_object(
-            Bucket=self._bucket, Key=key, Body=data, **self._sse, **options
+            Bucket=self._bucket, Key=key, Body=data, **self._options.encryption, **options
         )
-
-    def _abort(self, key: str, upload_id: str) -> None:
-        try:
-            self._connection.client().abort_multipart_upload(
-                Bucket=self._bucket, Key=key, UploadId=upload_id
-            )
-        except Exception as error:
-            if not is_conflict(error):  # completed or aborted already
-                raise
 
     # -- calls
 
@@ -259,7 +297,7 @@ class S3Store:
 
     def _list_page(self, prefix: str, token: dict[str, str]) -> dict[str, Any]:
         page = self._connection.client().list_objects_v2(
-            Bucket=self._bucket, Prefix=prefix, MaxKeys=self._page_keys, **token
+            Bucket=self._bucket, Prefix=prefix, MaxKeys=self._options.page_keys, **token
         )
         return dict(page)
 
@@ -276,11 +314,3 @@ class S3Store:
 
 def _info(name: str, size: int, found: dict[str, Any]) -> ObjectInfo:
     return ObjectInfo(name, size, found["ETag"].strip('"'), found["LastModified"].timestamp())
-
-
-def _pieces(body: BinaryIO, size: int) -> Iterator[bytes]:
-    """The body in pieces of the size; one empty piece where it is empty."""
-    piece = body.read(size)
-    yield piece
-    while len(piece) == size and (piece := body.read(size)):
-        yield piece

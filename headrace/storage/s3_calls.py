@@ -19,6 +19,7 @@ from headrace.storage.s3_errors import (
     explain,
     is_conflict,
     is_missing,
+    is_too_large,
     is_transient,
 )
 from schemas.errors import HeadraceError
@@ -32,6 +33,10 @@ T = TypeVar("T")
 
 class UploadGone(Exception):
     """The multipart upload is no more, and neither is the object: start from the first part."""
+
+
+class TooLarge(Exception):
+    """The server, or a proxy before it, takes no body of that size in one request."""
 
 
 class _Undecided(Exception):
@@ -81,6 +86,7 @@ class S3Calls:
 
         Raises:
             UploadGone: `of_upload`, and the upload is no more.
+            TooLarge: not `of_upload`, and the body is too large for one request.
             OutputNotWritable, DiskFull, StorageError: as for `write`.
         """
 
@@ -89,6 +95,8 @@ class S3Calls:
                 send()
                 return True
             except Exception as error:
+                if is_too_large(error) and not of_upload:
+                    raise TooLarge from error
                 if not (is_transient(error) or is_conflict(error)):
                     raise self._explained(error, name, writing=True) from error
                 ours = is_ours()

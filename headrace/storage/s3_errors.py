@@ -35,6 +35,7 @@ _LOGIN = {
     "TokenRefreshRequired", "ExpiredTokenException",
 }  # fmt: skip
 _REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "TemporaryRedirect", "307"}
+_TOO_LARGE = {"EntityTooLarge", "MaxMessageLengthExceeded", "413"}
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}
 
 
@@ -67,6 +68,11 @@ def is_conflict(error: BaseException) -> bool:
 
 def is_missing(error: BaseException) -> bool:
     return code_of(error) in _MISSING
+
+
+def is_too_large(error: BaseException) -> bool:
+    """Whether the body is more than the server, or a proxy before it, takes in one request."""
+    return code_of(error) in _TOO_LARGE
 
 
 def code_of(error: BaseException) -> str:

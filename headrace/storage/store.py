@@ -33,6 +33,10 @@ class Store(Protocol):
 
     uri: str
     """Without credentials."""
+    is_local: bool
+    """Its objects are files of this host: `uri` is their folder."""
+    has_etag: bool
+    """Its etags name the content; else they are made of time and size, which a copy may keep."""
 
     def head(self, name: str) -> ObjectInfo | None:
         """What is known of the object; None when there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from urllib.parse import unquote
 
 from schemas.errors import ConfigError
@@ -28,21 +29,28 @@ def normalise_uri(path_or_uri: str) -> str:
     if found is None:
         return os.path.abspath(os.path.expanduser(path_or_uri))
     scheme, rest = found.group(1).lower(), path_or_uri[found.end() :]
-    if scheme == "file":
-        host, slash, path = rest.partition("/")
-        if host not in ("", "localhost") or not slash:
-            raise ConfigError(f"{mask_uri(path_or_uri)}: write file:///absolute/path")
-        return os.path.abspath("/" + unquote(path))
-    if scheme == "s3":
-        return _normalise_s3(rest)
-    raise ConfigError(f"{mask_uri(path_or_uri)}: only local paths, file:// and s3:// are known")
+    if scheme not in _NORMALISE:
+        known = ", ".join(f"{name}://" for name in _NORMALISE)
+        raise ConfigError(f"{mask_uri(path_or_uri)}: only local paths, {known} are known")
+    return _NORMALISE[scheme](rest)
+
+
+def scheme_of(path_or_uri: str) -> str:
+    """`file` for a path or a file:// URI, else the URI's own scheme in small letters."""
+    found = _SCHEME.match(path_or_uri)
+    return found.group(1).lower() if found else "file"
+
+
+def is_local_uri(path_or_uri: str) -> bool:
+    """Whether it names a place on this host's file system."""
+    return scheme_of(path_or_uri) == "file"
 
 
 def split_uri(uri: str) -> tuple[str, str]:
     """The folder's URI and the last name in it; no name at the top of a bucket or a disk."""
     clean = normalise_uri(uri)
     folder, _, name = clean.rpartition("/")
-    if folder in ("s3:/", "s3:"):
+    if folder.endswith(":/"):  # s3://bucket
         return clean, ""
     return folder or "/", name
 
@@ -51,6 +59,13 @@ def mask_uri(uri: str) -> str:
     """The URI with `***` for credentials, fit for messages and logs."""
     # A secret may hold / and @: after `key:` the last @ ends it.
     return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/@]*:.*|[^/@]*)@", r"\1***@", uri)
+
+
+def _normalise_file(rest: str) -> str:
+    host, slash, path = rest.partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise ConfigError(f"{mask_uri(f'file://{rest}')}: write file:///absolute/path")
+    return os.path.abspath("/" + unquote(path))
 
 
 def _normalise_s3(rest: str) -> str:
@@ -65,3 +80,7 @@ def _normalise_s3(rest: str) -> str:
     if ".." in parts:
         raise ConfigError(f"s3://{bucket}/{key}: .. has no meaning in a bucket")
     return "/".join([f"s3://{bucket}", *parts])
+
+
+_NORMALISE: dict[str, Callable[[str], str]] = {"file": _normalise_file, "s3": _normalise_s3}
+"""By scheme: what follows `://` to the one spelling of the place."""

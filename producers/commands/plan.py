@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from headrace.settings import Settings, cache_folder
-from headrace.storage.open import open_store, probe_store
+from headrace.storage.open import open_store
+from headrace.storage.probe import probe_store
 from producers.capacity.device_hint import guess_device
 from producers.driver.job_setup import (
     estimate_job,

@@ -232,7 +232,8 @@ def _rabbitmq(redis_url: str, queue_url: str, queue: str) -> Row:
 def _store(settings: Settings, output: str | None) -> Iterator[Row]:
     if output is None:
         return
-    from headrace.storage.open import open_store, probe_store
+    from headrace.storage.open import open_store
+    from headrace.storage.probe import probe_store
     from headrace.storage.uri import mask_uri
 
     try:

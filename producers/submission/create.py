@@ -24,7 +24,7 @@ from headrace.output.plan_file import (
     PlanTotals,
     write_plan,
 )
-from headrace.storage.open import probe_store
+from headrace.storage.probe import probe_store
 from headrace.storage.store import Store
 from producers.submission.conflict import differences
 from producers.submission.prepare import PreparedJob

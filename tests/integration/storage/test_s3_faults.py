@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from headrace.storage.open import probe_store
-from headrace.storage.s3 import S3Store
+from headrace.storage.probe import probe_store
+from headrace.storage.s3 import S3Options, S3Store
 from schemas.errors import InputUnreadable, OutputNotWritable, StorageError
 
 WHOLE, PARTS = "whole", "parts"
@@ -23,9 +23,8 @@ def store(request: pytest.FixtureRequest, fault_proxy: Any, s3_bucket: str) -> S
 
 
 def _store(proxy: Any, bucket: str, **options: Any) -> S3Store:
-    return S3Store(
-        bucket, endpoint_url=proxy.endpoint, **{"timeout_s": 0.3, "backoff_s": 0.01, **options}
-    )
+    chosen = {"timeout_s": 0.3, "backoff_s": 0.01, **options}
+    return S3Store(bucket, "", S3Options(endpoint_url=proxy.endpoint, **chosen))
 
 
 def first(number: int, fault: str, hits: Callable[[str, str], bool]) -> Callable[[str, str], str]:
@@ -120,6 +119,17 @@ def test_an_upload_that_vanishes_is_made_anew_and_the_old_one_is_aborted(
     starts = [s for s in fault_proxy.seen if s.method == "POST" and s.path.endswith("?uploads")]
     assert len(starts) == 3
     assert not s3_server.client().list_multipart_uploads(Bucket=s3_bucket).get("Uploads")
+
+
+def test_what_a_proxy_refuses_for_its_size_goes_in_parts(fault_proxy: Any, s3_bucket: str) -> None:
+    def decide(method: str, path: str) -> str:
+        return "413" if path.endswith("/part") and method == "PUT" else ""
+
+    fault_proxy.decide = decide
+    store = _store(fault_proxy, s3_bucket, timeout_s=5)
+    assert store.create("part", b"ours")
+    assert store.read("part") == b"ours"
+    assert not store.create("part", b"again")
 
 
 @pytest.mark.parametrize("answer", ["409", "412"])
