@@ -42,7 +42,7 @@ def etag_of(store: Store, name: str) -> tuple[int, str] | None:
     info = store.head(name)
     if info is None:
         return None
-    if _has_own_etag(store):
+    if store.has_etag:
         return info.size, info.etag
     footer = read_footer(store, info)
     return footer.size, footer.etag
@@ -61,13 +61,9 @@ def read_footer(store: Store, info: ObjectInfo) -> Footer:
             data = _footer_bytes(file, info.size, where)
     except FileNotFoundError as error:
         raise InputUnreadable(f"{where} went away while it was being read") from error
-    if _has_own_etag(store):
+    if store.has_etag:
         return Footer(info.size, info.etag, data)
     return Footer(info.size, f"{info.etag}-{hashlib.sha256(data).hexdigest()[:16]}", data)
-
-
-def _has_own_etag(store: Store) -> bool:
-    return store.uri.startswith("s3://")
 
 
 def _footer_bytes(file: Any, size: int, where: str) -> bytes:

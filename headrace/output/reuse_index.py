@@ -80,10 +80,10 @@ class ReuseIndex:
         """
         import pyarrow as pa
 
-        if store.uri.startswith("s3://"):
-            source: Any = store.open(output_layout.REUSE)
+        if store.is_local:
+            source: Any = pa.memory_map(f"{store.uri}/{output_layout.REUSE}")
         else:
-            source = pa.memory_map(f"{store.uri}/{output_layout.REUSE}")
+            source = store.open(output_layout.REUSE)
         return cls(pa.ipc.open_file(source).read_all())
 
     def find(self, hashes: Collection[bytes]) -> dict[bytes, tuple[int, int]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.storage.store import Store
+from headrace.storage.uri import is_local_uri
 from headrace.tasks.catalog import task_spec
 from headrace.tasks.model_digest import (
     BLOCK_BYTES,
@@ -65,7 +66,7 @@ def _find(
     path = Path(model.removeprefix("file://")).expanduser()
     if path.is_dir():
         return _from_folder(path.absolute(), revision, allow_pickle)
-    if model.startswith("s3://"):
+    if not is_local_uri(model):
         return _from_store(open_store(model), revision, allow_pickle)
     looks_local = path.is_absolute() or model.startswith((".", "~", "file://"))
     if looks_local or not HUB_ID.fullmatch(model):

@@ -68,12 +68,13 @@ def _expand(pattern: str, open_store: OpenStore) -> Iterator[Found]:
 
 
 def _file_or_folder(uri: str, open_store: OpenStore) -> Iterator[Found]:
-    from headrace.storage.uri import split_uri
+    from headrace.storage.uri import is_local_uri, split_uri
 
-    if not uri.startswith("s3://") and os.path.isfile(uri):
+    is_local = is_local_uri(uri)
+    if is_local and os.path.isfile(uri):
         uri = os.path.realpath(uri)  # the user named this link; a store follows none out of itself
     root, name = split_uri(uri)
-    if name and (uri.startswith("s3://") or not os.path.isdir(uri)):
+    if name and not (is_local and os.path.isdir(uri)):
         store = open_store(root)
         info = store.head(name)
         if info is not None:
@@ -152,13 +153,13 @@ def _hidden(name: str) -> bool:
 
 
 def _nothing(pattern: str, today: date) -> str:
-    from headrace.storage.uri import mask_uri, normalise_uri
+    from headrace.storage.uri import is_local_uri, mask_uri, normalise_uri
 
     uri = normalise_uri(pattern.replace("{date}", today.isoformat()))
     shown = mask_uri(uri)
     if _GLOB.search(uri):
         return f"no file matches {shown}"
-    if uri.startswith("s3://"):
+    if not is_local_uri(uri):
         return f"nothing at {shown}: neither an object of that name nor {shown}/…{SUFFIX}"
     if os.path.isdir(uri):
         return f"no files in {shown}: a folder is searched for *{SUFFIX}"

@@ -67,7 +67,7 @@ class JobCache:
             raise OutOfReach(str(error)) from error
         data = store.read(output_layout.JOB)
         if data is None:
-            where = "a bucket" if store.uri.startswith("s3://") else "a folder"
+            where = "a folder" if store.is_local else "a bucket"
             raise OutOfReach(f"no job in {store.uri}: is it {where} that this worker's host sees?")
         try:
             job = parse_job(data, f"{store.uri}/{output_layout.JOB}")

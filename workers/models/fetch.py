@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from headrace.settings import Settings, cache_folder
 from headrace.storage.store import Store
+from headrace.storage.uri import is_local_uri
 from headrace.tasks.model_digest import folder_digest
 from schemas.errors import MissingExtra, ModelChanged, ModelError
 
@@ -52,7 +53,7 @@ def resolve_model(
     local = Path(uri.removeprefix("file://"))
     if local.is_dir():
         return _checked(local, revision, uri)
-    if "://" in uri and not uri.startswith("file://"):
+    if not is_local_uri(uri):
         return _from_store(uri, revision, cache, store_of)
     if local.is_absolute() or uri.startswith((".", "~", "file://")) or not HUB_ID.fullmatch(uri):
         raise ModelError(f"model {uri}: there is no such folder")
