@@ -10,8 +10,9 @@ from typing import Any
 
 from headrace.coordination.live_workers import LiveWorker, read_workers
 from producers.capacity.measured_speed import Speed
+from producers.control.chunk_states import DONE
 from producers.control.dispatch_window import LOAD_S, JobDemand
-from producers.control.reconcile import DONE, TrackedJob
+from producers.control.reconcile import TrackedJob
 from producers.scaling.facts import BYTES_A_TOKEN, JobFacts, read_jobs
 from schemas.names import redis_keys
 from schemas.records.job import Job
@@ -68,15 +69,15 @@ class DemandReporter:
         self._at_s = now
         workers = self.workers(now)
         self.facts = {}
-        for following in followed:
-            busy = sum(w.job == following.job.key and not w.is_loading for w in workers)
-            facts = self._facts(following, busy, now)
-            if rests(following.job.key):
+        for tracked in followed:
+            busy = sum(w.job == tracked.job.key and not w.is_loading for w in workers)
+            facts = self._facts(tracked, busy, now)
+            if rests(tracked.job.key):
                 facts = replace(facts, ready=0)
             self.client.hset(
-                redis_keys.job(following.job.key), "demand", json.dumps(asdict(facts)).encode()
+                redis_keys.job(tracked.job.key), "demand", json.dumps(asdict(facts)).encode()
             )
-            self.facts[following.job.key] = facts
+            self.facts[tracked.job.key] = facts
         self._watched = {f.job.key: self._watched[f.job.key] for f in followed}
         told = read_jobs(self.client, now, OTHERS_S)
         self.others = {key: facts for key, facts in told.items() if key not in self.facts}
@@ -87,37 +88,38 @@ class DemandReporter:
             self._workers, self._workers_s = tuple(read_workers(self.client, now_s)), now_s
         return self._workers
 
-    def _facts(self, following: TrackedJob, busy: int, now: float) -> JobFacts:
-        job = following.job
+    def _facts(self, tracked: TrackedJob, busy: int, now: float) -> JobFacts:
+        job = tracked.job
         done, live_rows = self._scored(job)
         a_row = done["tokens"] / done["done_rows"] if done["done_rows"] else 0.0
         scored = done["tokens"] + live_rows * a_row
         rate = self._measure(job, scored, busy, now)
-        left = following.state < DONE  # parked ones are settled
-        rows_left = int(following.plan.rows[left].sum())
-        bytes_done = int(following.plan.bytes[following.state == DONE].sum())
-        bytes_left = int(following.plan.bytes[left].sum())
+        state = tracked.chunks.state
+        left = state < DONE  # parked ones are settled
+        rows_left = int(tracked.plan.rows[left].sum())
+        bytes_done = int(tracked.plan.bytes[state == DONE].sum())
+        bytes_left = int(tracked.plan.bytes[left].sum())
         a_byte = done["tokens"] / bytes_done if bytes_done and done["tokens"] else 1 / BYTES_A_TOKEN
         backlog = max(0.0, bytes_left * a_byte - live_rows * a_row)
-        counts = following.counts
+        counts = tracked.chunks.counts
         return JobFacts(
             job=job.id,
             queue=job.options.queue,
             model=model_name(job),
-            chunks=0 if following.is_stopped else counts["new"] + counts["sent"],
-            backlog_tokens=0.0 if following.is_stopped else backlog,
+            chunks=0 if tracked.is_stopped else counts["new"] + counts["sent"],
+            backlog_tokens=0.0 if tracked.is_stopped else backlog,
             backlog_rows=max(0, rows_left - live_rows),
             tokens_per_s=rate,
             priority=job.options.priority,
             deadline_s=job.options.deadline_s,
             submitted_s=job.submitted_s,
             progress_s=self._watched[job.key].progress_s,
-            paused=following.paused,
+            paused=tracked.flags.paused,
             counts=counts,
             told_s=now,
-            oldest_chunk_s=following.oldest_sent_s,
+            oldest_chunk_s=tracked.chunks.oldest_sent_at(),
             load_s=self._load_s(job),
-            ready=len(following.claim().ready),
+            ready=len(tracked.demand().ready),
             engine=engine_key(job),
         )
 

@@ -22,17 +22,17 @@ from schemas.versions import versions
 log = get_logger(__name__)
 
 
-def finish(following: TrackedJob, stopped: tuple[JobState, str] | None = None) -> Manifest:
+def finish(tracked: TrackedJob, stopped: tuple[JobState, str] | None = None) -> Manifest:
     """Write how the job ended, once everything in flight has settled.
 
     Safe to call twice: the manifest is replaced by an equal one and `_SUCCESS` is created once.
     Raises StorageError when the store does not take it.
     """
-    job, store = following.job, following.store
+    job, store = tracked.job, tracked.store
     manifest = build_manifest(
         job,
-        following.receipts(),
-        following.parked(),
+        tracked.receipts(),
+        tracked.parked(),
         finished_s=time.time(),
         versions={**job.versions, **versions()},
         stopped=stopped,
@@ -41,23 +41,23 @@ def finish(following: TrackedJob, stopped: tuple[JobState, str] | None = None) -
     store.replace(output_layout.MANIFEST, data)
     if manifest.state == "finished":
         digest = hashlib.sha256(data).hexdigest()
-        _succeed(following, digest)
-    clear(following.client, job)
+        _succeed(tracked, digest)
+    clear(tracked.client, job)
     log.info("job.finished" if manifest.state == "finished" else "job.failed", job=job.id, state=manifest.state,
              rows=manifest.totals.rows, errors=manifest.totals.errors, reason=manifest.reason)  # fmt: skip
     return manifest
 
 
-def _succeed(following: TrackedJob, digest: str) -> None:
-    mark = json.dumps({"job": following.job.id, "manifest_sha256": digest}).encode()
-    if following.store.create(output_layout.SUCCESS, mark):
+def _succeed(tracked: TrackedJob, digest: str) -> None:
+    mark = json.dumps({"job": tracked.job.id, "manifest_sha256": digest}).encode()
+    if tracked.store.create(output_layout.SUCCESS, mark):
         return
-    known = following.store.read(output_layout.SUCCESS)
+    known = tracked.store.read(output_layout.SUCCESS)
     if known != mark:  # an earlier end, written again by a retry: the manifest moved on
-        following.store.delete(output_layout.SUCCESS)
-        if not following.store.create(output_layout.SUCCESS, mark):
+        tracked.store.delete(output_layout.SUCCESS)
+        if not tracked.store.create(output_layout.SUCCESS, mark):
             raise StorageError(
-                f"{following.store.uri}/{output_layout.SUCCESS} is written by somebody else too"
+                f"{tracked.store.uri}/{output_layout.SUCCESS} is written by somebody else too"
             )
 
 

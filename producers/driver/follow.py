@@ -113,7 +113,7 @@ def pause_s(*, has_broker: bool, ended: bool) -> float:
 
 def is_over(now: Snapshot, job: Job, controller: Controller | None) -> bool:
     """Over when the manifest says so; and our own controller has told whoever wants to know."""
-    ours = controller is None or job.key not in controller.following
+    ours = controller is None or job.key not in controller.tracked
     return now.is_over and now.finished_s is not None and ours
 
 

@@ -145,7 +145,8 @@ class Fleet:
         controller, stop, thread = self._controllers.pop(0)
         stop.set()
         thread.join()
-        controller.following.clear()
+        for key in controller.tracked:
+            controller.locks.forget(key)
         controller.close()
 
     def until_ready(self, limit_s: float = 60) -> None:

@@ -86,13 +86,13 @@ def test_one_controller_at_a_time_and_another_takes_over(
     second = house.another_controller()
     second.add(job.job, job.store)
     second.tick()
-    assert (list(house.controller.following), list(second.following)) == ([job.job.key], [])
+    assert (list(house.controller.tracked), list(second.tracked)) == ([job.job.key], [])
     house.controller.close()
     second.tick()
-    assert list(second.following) == [job.job.key]
+    assert list(second.tracked) == [job.job.key]
     house.controller, first = second, house.controller
     first.tick()
-    assert first.following == {}
+    assert first.tracked == {}
     wait_until(house.until_ended(job))
     job.check()
 
@@ -109,7 +109,7 @@ def test_a_controller_that_lost_its_lock_leaves_the_job_alone(house: House, job:
     house.client.set(redis_keys.lock(job.job.key), "another")
     house.client.delete(QUEUE)
     house.controller.tick()
-    assert house.controller.following == {}
+    assert house.controller.tracked == {}
     assert house.client.llen(QUEUE) == 0
 
 
@@ -159,7 +159,7 @@ def test_a_cancelled_job_waits_for_what_is_on_a_device(
     book = LeaseBook(redis_client, job.job.key, 30)
     book.take(0, Mark("a", "w"))
     job.store.create(output_layout.CANCELLED, b'{"reason": "x"}')
-    house.controller.following[job.job.key].read_flags()
+    house.controller.tracked[job.job.key].read_flags()
     house.controller.tick()
     assert job.manifest() is None
     book.release(0, "a")
@@ -230,9 +230,9 @@ def test_an_end_that_the_store_does_not_take_is_tried_again(
     house.follow(job)
     house.work()
     for _ in range(3):
-        house.controller._rest_until_s.clear()
+        house.controller._rest_until_monotonic.clear()
         house.tick()
-    assert job.job.key in house.controller.following
+    assert job.job.key in house.controller.tracked
     folder.rmdir()
     wait_until(house.until_ended(job))
     job.check()

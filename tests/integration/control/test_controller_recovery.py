@@ -22,6 +22,7 @@ from headrace.coordination.leases import (
 )
 from headrace.queue.redis_queue import message_in, read_queue
 from headrace.tracing.trace_file import read_spans
+from producers.control.controller import Controller
 from producers.records.receipts import parts_of, read_receipts
 from producers.records.snapshot import take_snapshot
 from schemas.names import output_layout, redis_keys
@@ -160,7 +161,8 @@ def test_a_controller_that_is_stopped_loses_no_span_and_its_successor_ends_the_t
 def test_a_controller_keeps_no_spans_where_none_are_wanted(
     house: House, job: FakeJob, redis_client: redis.Redis, wait_until: Wait
 ) -> None:
-    house.controller.keep_traces = False
+    house.controller.close()
+    house.controller = Controller(house.client, house.sender, keep_traces=False)
     house.runtime.settings = house.runtime.settings.model_copy(update={"traces": False})
     house.follow(job)
     message = house.receive()
@@ -238,7 +240,7 @@ def test_a_part_that_vanished_before_the_end_is_computed_again_and_counted_once(
 ) -> None:
     house.follow(job)
     house.work()
-    house.controller.following[job.job.key].tick(read_queue(house.client, "default"))
+    house.controller.tracked[job.job.key].tick(read_queue(house.client, "default"))
     job.store.delete(output_layout.part(7))
     house.controller.tick()
     done = house.client.hmget(redis_keys.job(job.job.key), "done_chunks", "done_rows")

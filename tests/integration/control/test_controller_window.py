@@ -114,8 +114,8 @@ def test_a_job_that_its_controller_lets_rest_does_not_hold_the_others(
         second.add(urgent.job, urgent.store)
         second._known[urgent.job.key] = (urgent.job, urgent.store)
         second.tick()
-        second._rest_until_s[urgent.job.key] = time.monotonic() + 60
-        wait_until(lambda: second.tick() or second._teller.facts[urgent.job.key].ready == 0, 10)
+        second._rest_until_monotonic[urgent.job.key] = time.monotonic() + 60
+        wait_until(lambda: second.tick() or second._reporter.facts[urgent.job.key].ready == 0, 10)
         house.client.delete(QUEUE)
         house.follow(night)
         assert len(house.queued(night)) == 100

@@ -25,6 +25,7 @@ from headrace.settings import Settings, load_settings
 from producers.commands.status import list_workers
 from producers.control.controller import Controller
 from producers.control.demand import DemandReporter
+from producers.control.job_flags import JobFlags
 from producers.control.reconcile import TrackedJob
 from producers.records.snapshot import take_snapshot
 from producers.scaling.decision import WorkerCounts, decide_workers
@@ -155,7 +156,7 @@ def test_metrics_do_not_repeat_the_answer_of_another_night(
 def test_a_paused_job_wants_nobody(
     port: int, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
-    followed.paused = True
+    followed.flags = JobFlags(paused=True)
     DemandReporter(redis_client).tell([followed])
     assert get(port, "/scale")[1]["workers"] == 0
 

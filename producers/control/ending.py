@@ -1,0 +1,83 @@
+"""Ends a job that is settled, was cancelled, or cannot end well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.coordination.leases import LeaseBook
+from headrace.queue.rabbitmq_queue import LedgerQueue
+from headrace.queue.redis_queue import ListedQueue
+from headrace.tracing.job_trace import JobTrace
+from producers.control.finish import finish
+from producers.control.reconcile import TrackedJob
+from producers.records.manifest import is_hopeless
+from schemas.names import redis_keys
+from schemas.records.job import Job
+from schemas.records.manifest import JobState, Manifest
+
+
+def too_many_errors(job: Job, error_rows: int) -> str | None:
+    """Why a job with so many error rows cannot end well any more; None: it can."""
+    if not is_hopeless(job, error_rows):
+        return None
+    return f"more than {job.options.error_threshold:.2%} of the rows are errors"
+
+
+def stopped_as(cancelled: str | None, fatal: str | None) -> tuple[JobState, str] | None:
+    """The state and reason with which a job is stopped; None: it goes on."""
+    if fatal is not None:
+        return "failed", fatal
+    return None if cancelled is None else ("cancelled", cancelled)
+
+
+@dataclass(slots=True)
+class JobEnding:
+    """Writes the manifest of a job once nothing of it is in flight."""
+
+    client: Any
+    queue: ListedQueue | LedgerQueue
+    keep_traces: bool = True
+
+    def end_if_over(self, tracked: TrackedJob, trace: JobTrace) -> Manifest | None:
+        """The manifest, where the job has ended now; its trace is ended and saved with it.
+
+        Raises redis-py's own errors and StorageError; calling it again is safe.
+        """
+        if tracked.flags.cancelled is None and tracked.fatal is None:
+            tracked.fatal = too_many_errors(tracked.job, tracked.error_rows)
+        stopped = stopped_as(tracked.flags.cancelled, tracked.fatal)
+        if stopped is not None:
+            if not self._is_quiet(tracked):
+                return None
+            tracked.recount()
+        elif not (tracked.chunks.is_settled and tracked.recount()):
+            return None
+        return self._end(tracked, trace, stopped)
+
+    def _is_quiet(self, tracked: TrackedJob) -> bool:
+        """Stop the job's workers; whether what was on a device has ended or been given back."""
+        job = tracked.job
+        self.queue.purge(job.options.queue, job.key)
+        if tracked.fatal is not None:
+            self.client.hset(redis_keys.job(job.key), "cancelled", "1")
+        return not LeaseBook(self.client, job.key, 1.0).marks()
+
+    def _end(
+        self, tracked: TrackedJob, trace: JobTrace, stopped: tuple[JobState, str] | None
+    ) -> Manifest:
+        job = tracked.job
+        with trace("finish"):
+            manifest = finish(tracked, stopped)
+        self.queue.purge(job.options.queue, job.key)
+        totals = manifest.totals
+        trace.end(
+            manifest.state,
+            rows=totals.rows,
+            ok_rows=totals.ok,
+            error_rows=totals.errors,
+            parked=totals.parked,
+        )
+        if self.keep_traces:
+            trace.save(tracked.store)
+        return manifest

@@ -1,0 +1,130 @@
+"""Fills the window of a queue: which chunks go out is decided in `dispatch_window`, sent here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import time
+from typing import Any
+
+from headrace.process.logs import get_logger
+from headrace.queue.celery_config import send
+from headrace.queue.rabbitmq_queue import LedgerQueue
+from headrace.queue.redis_queue import ListedQueue, QueueView, keep_alive
+from headrace.tracing.job_trace import JobTrace
+from producers.control.demand import DemandReporter, claim_of
+from producers.control.dispatch_window import (
+    LOAD_S,
+    ChunkRun,
+    JobDemand,
+    ModelTurn,
+    preempted,
+    select_runs,
+    window_size,
+    yielding,
+)
+from producers.control.reconcile import TrackedJob
+from schemas.records.job import Job
+from schemas.records.message import ScoreChunk
+from schemas.records.model_key import engine_key
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Publisher:
+    """Publishes chunks of the tracked jobs, queue by queue. Not for threads."""
+
+    client: Any
+    sender: Any
+    queue: ListedQueue | LedgerQueue
+    reporter: DemandReporter
+    least_workers: int = 1
+    """Workers to reckon with where fewer show a sign of life."""
+    _turns: dict[str, ModelTurn | None] = field(default_factory=dict)
+    """By queue: whose model is being sent."""
+
+    def publish(
+        self,
+        queue: str,
+        view: QueueView,
+        jobs: Sequence[TrackedJob],
+        traces: Mapping[str, JobTrace],
+    ) -> None:
+        """Send what the window of the queue has room for; `traces` by job key.
+
+        Raises redis-py's own errors and BrokerError.
+        """
+        tracked = {job.job.key: job for job in jobs}
+        workers = self.workers(queue)
+        others = self._others(queue, tracked)
+        room = window_size(workers) - view.messages + self._make_room(queue, tracked, others)
+        own = [self._demand(job) for job in jobs]
+        waiting = yielding(own, others)
+        demands = [replace(d, ready=()) if d.job in waiting else d for d in own] + others
+        runs, self._turns[queue] = select_runs(
+            demands, max(0, room), workers, self._turns.get(queue)
+        )
+        runs = [r for r in runs if r.job in tracked]  # the others' are their controllers'
+        for run in runs:
+            self._send(queue, tracked[run.job], run, traces[run.job])
+        self._log(queue, tracked, runs)
+        keep_alive(self.client, queue)
+
+    def workers(self, queue: str) -> int:
+        """Workers of the queue that are alive, and at least as many as were promised."""
+        live = sum(w.queue == queue for w in self.reporter.workers(time()))
+        return max(self.least_workers, live)
+
+    def _send(self, queue: str, tracked: TrackedJob, run: ChunkRun, trace: JobTrace) -> None:
+        job = tracked.job
+        message = ScoreChunk(
+            job=job.id, output=job.output, chunks=run.chunks, traceparent=_traceparent(job)
+        )
+        with trace("publish", messages=1, chunks=len(run.chunks)):
+            send(self.sender, message, queue)
+        tracked.chunks.sent(run.chunks, time())
+
+    def _log(self, queue: str, tracked: Mapping[str, TrackedJob], runs: Iterable[ChunkRun]) -> None:
+        messages: Counter[str] = Counter()
+        chunks: Counter[str] = Counter()
+        for run in runs:
+            messages[run.job] += 1
+            chunks[run.job] += len(run.chunks)
+        for key, published in messages.items():
+            job = tracked[key].job.id
+            log.info(
+                "chunk.published", job=job, chunks=chunks[key], published=published, queue=queue
+            )
+
+    def _others(self, queue: str, tracked: Mapping[str, TrackedJob]) -> list[JobDemand]:
+        """What jobs of the queue could send that other controllers track: the window is shared."""
+        others = self.reporter.others.items()
+        return [claim_of(f, key) for key, f in others if f.queue == queue and key not in tracked]
+
+    def _make_room(
+        self, queue: str, tracked: Mapping[str, TrackedJob], others: Sequence[JobDemand]
+    ) -> int:
+        """Take back what waits in front of a more urgent job; returns how many messages."""
+        passed = preempted([*(t.demand() for t in tracked.values()), *others])
+        passed &= frozenset(tracked)  # each controller takes back its own
+        if not passed:
+            return 0
+        found = self.queue.withdraw_messages(queue, passed)
+        for message in found:
+            tracked[message.key].chunks.taken_back(message.chunks)
+        return len(found)
+
+    def _demand(self, tracked: TrackedJob) -> JobDemand:
+        """What the job could send, with what its model was measured to cost."""
+        demand = replace(tracked.demand(), model=engine_key(tracked.job))
+        facts = self.reporter.facts.get(tracked.job.key)
+        if facts is None:
+            return demand
+        load_s = LOAD_S if facts.load_s is None else facts.load_s
+        return replace(demand, load_s=load_s, chunk_s=facts.chunk_s)
+
+
+def _traceparent(job: Job) -> str | None:
+    return f"00-{job.trace_id}-{job.span_id}-01" if job.trace_id and job.span_id else None
