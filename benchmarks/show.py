@@ -107,7 +107,7 @@ def main() -> None:
         args.into.write_text(put_into(args.into.read_text(), path.stem, as_text(kept)))
         for kind in (".json", ".svg"):
             shutil.copyfile(
-                path.with_suffix(kind), args.into.parent / "images" / f"{path.stem}{kind}"
+                path.with_suffix(kind), args.into.parents[1] / "images" / f"{path.stem}{kind}"
             )
 
 

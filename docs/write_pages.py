@@ -14,7 +14,7 @@ from workers.cli import app as worker_app
 HERE = Path(__file__).parent
 HEAD = """# Commands
 
-Written from the commands themselves (`python docs/write_pages.py`); a test holds this page to them.
+Generated from the commands by `python docs/write_pages.py`; a test compares them.
 """
 
 
@@ -44,7 +44,7 @@ def _command(name: str, command: Any) -> list[str]:
 
 
 def with_settings(page: str) -> str:
-    """The page with each setting's row written anew, and new settings under the last table row."""
+    """The page with each setting's row written again, and new settings under the last table row."""
     lines = page.split("\n")
     rows = {name: _row(name) for name in Settings.model_fields}
     kept = []

@@ -36,7 +36,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a door of headrace returns to the shell. Documented in docs/reference/exit-codes.md."""
+    """What a command of headrace returns to the shell. Documented in docs/reference/exit-codes.md."""
 
     OK = 0
     UNEXPECTED = 1

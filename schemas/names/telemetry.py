@@ -30,10 +30,10 @@ SPANS: dict[str, str] = {
     "forward": "batches on the device",
     "decode": "the model's output turned into columns",
     "write": "the part built and its footer checked",
-    "commit": "the part given its name: created only if absent",
+    "commit": "the part created under its name, only if absent",
     "job": "one run over a corpus: the root of the job's trace",
     "plan": "the corpus cut into chunks",
-    "send {queue}": "messages published; one span for a producer's life, whatever their number",
+    "send {queue}": "messages published; one span per producer process",
     "follow": "a producer waits for chunks and counts them",
     "finish": "parts recounted, manifest and _SUCCESS written",
 }
@@ -81,7 +81,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     ERROR_TYPE: Attribute(str, "class of the error, as in the part's `error_type`"),
     MESSAGING_SYSTEM: Attribute(str, "always `celery`"),
     MESSAGING_OPERATION_TYPE: Attribute(str, "`send`, `receive` or `process`"),
-    MESSAGING_OPERATION_NAME: Attribute(str, "the same word; the span's name starts with it"),
+    MESSAGING_OPERATION_NAME: Attribute(str, "the same word, which starts the span's name"),
     MESSAGING_DESTINATION: Attribute(str, "name of the queue"),
     MESSAGING_MESSAGE_ID: Attribute(str, "Celery's id of the message"),
     MESSAGING_BATCH_COUNT: Attribute(int, "messages published within the span"),
@@ -98,12 +98,12 @@ ATTRIBUTES: dict[str, Attribute] = {
     STAGE: Attribute(str, "stage that a child span sums up"),
     OUTCOME: Attribute(str, "how the attempt ended: one of `OUTCOMES`; a job: its state"),
     STOP_REASON: Attribute(str, "why it stopped between batches: drain, cancelled or paused"),
-    LAST_STAGE: Attribute(str, "what a worker that died was doing when it last said so"),
-    SEEN_BY: Attribute(str, "who saw the death and wrote the span"),
-    "headrace.suspect_rows": Attribute(int, "rows that were with the model when it died"),
+    LAST_STAGE: Attribute(str, "the last stage that a crashed worker reported"),
+    SEEN_BY: Attribute(str, "the process that saw the crash and wrote the span"),
+    "headrace.suspect_rows": Attribute(int, "rows in the model when the worker crashed"),
     BUSY_NS: Attribute(int, "nanoseconds inside the stage, summed over its calls and threads"),
     CALLS: Attribute(int, "times the stage was entered"),
-    RAISED: Attribute(int, "calls that ended in an exception, the handled ones included"),
+    RAISED: Attribute(int, "calls that ended in an exception, handled ones included"),
     CALL_P50_NS: Attribute(int, "median of a call's nanoseconds; of `forward`: of a batch's"),
     CALL_P95_NS: Attribute(int, "95th percentile of a call's nanoseconds"),
     CALL_P99_NS: Attribute(int, "99th percentile of a call's nanoseconds"),
@@ -111,16 +111,16 @@ ATTRIBUTES: dict[str, Attribute] = {
     "headrace.ok_rows": Attribute(int, "rows with a prediction"),
     "headrace.error_rows": Attribute(int, "rows with an error"),
     "headrace.truncated_rows": Attribute(int, "rows longer than max-length"),
-    "headrace.duplicate_rows": Attribute(int, "rows whose text stood in the window already"),
+    "headrace.duplicate_rows": Attribute(int, "rows whose text was in the window already"),
     "headrace.reused_rows": Attribute(int, "rows copied from an earlier output"),
     "headrace.computed_rows": Attribute(int, "rows that went through the model"),
     "headrace.tokens": Attribute(int, "tokens of the rows, special tokens included"),
-    "headrace.padding_tokens": Attribute(int, "tokens the device saw beyond those"),
+    "headrace.padding_tokens": Attribute(int, "padding tokens, not counted in `headrace.tokens`"),
     "headrace.batches": Attribute(int, "batches on the device"),
     "headrace.batch_fill": Attribute(float, "share of the token budget that the batches filled"),
     "headrace.halvings": Attribute(int, "batches halved because the device had no memory"),
     "headrace.bytes": Attribute(int, "bytes read or written"),
-    "headrace.retries": Attribute(int, "calls of the store made again"),
+    "headrace.retries": Attribute(int, "retried calls of the store"),
     "headrace.chunks": Attribute(int, "chunks of the job, or published within the span"),
     "headrace.messages": Attribute(int, "messages published within the span"),
     "headrace.files": Attribute(int, "input files of the job"),
@@ -129,11 +129,11 @@ ATTRIBUTES: dict[str, Attribute] = {
 
 OUTCOMES: dict[str, str] = {
     "ok": "the part was committed",
-    "already_done": "another attempt's part was there first; this one's was dropped",
+    "already_done": "another attempt committed first; this one's part was dropped",
     "error": "the attempt failed",
     "stopped": "drain, cancel or pause; not counted as an attempt",
     "lease_lost": "another attempt holds the chunk; not counted as an attempt",
-    "worker_lost": "the worker died; the span was written by whoever saw it",
+    "worker_lost": "the worker crashed; the process that saw it wrote the span",
 }
 
 # -- metrics
@@ -182,7 +182,7 @@ METRICS: dict[str, Metric] = {
     TOKENS: Metric("counter", "{token}", (), "tokens of rows committed"),
     PADDING: Metric("counter", "{token}", (), "tokens of padding the device saw"),
     REUSE_HITS: Metric("counter", "{row}", (), "rows copied from an earlier output"),
-    DUPLICATES: Metric("counter", "{row}", (), "rows whose text stood in the window already"),
+    DUPLICATES: Metric("counter", "{row}", (), "rows whose text was in the window already"),
     BATCHES: Metric("counter", "{batch}", (), "batches on the device"),
     BATCH_FILL: Metric(
         "histogram", "1", (), "share of the token budget that a chunk's batches filled",
@@ -192,24 +192,24 @@ METRICS: dict[str, Metric] = {
         "counter", "{batch}", ("device",), "batches halved because the device had no memory"
     ),
     ATTEMPTS: Metric(
-        "counter", "{attempt}", ("outcome", ERROR_TYPE), "attempts on chunks by end", "both"
+        "counter", "{attempt}", ("outcome", ERROR_TYPE), "attempts on chunks, by outcome", "both"
     ),
     CHUNK_DURATION: Metric(
-        "histogram", "s", ("outcome",), "seconds of an attempt", "both", SECONDS
+        "histogram", "s", ("outcome",), "duration of an attempt", "both", SECONDS
     ),
     STAGE_DURATION: Metric(
         "histogram", "s", ("stage",), "busy seconds of a stage in an attempt", buckets=SECONDS
     ),
-    LEASE_LOSSES: Metric("counter", "{lease}", (), "chunks lost to another attempt while at work"),
+    LEASE_LOSSES: Metric("counter", "{lease}", (), "leases lost to another attempt"),
     REDELIVERIES: Metric(
-        "counter", "{message}", ("reason",), "chunks dropped: a part or lease was there"
+        "counter", "{message}", ("reason",), "messages dropped because the chunk had a part or a lease"
     ),
     MEMORY_USAGE: Metric(
-        "gauge", "By", _DEVICE, "memory in use: of a GPU, in all; of a CPU worker, its own"
+        "gauge", "By", _DEVICE, "memory in use: a GPU's total, or a CPU worker's own"
     ),
-    MEMORY_LIMIT: Metric("gauge", "By", _DEVICE, "memory there is: of the GPU, or of the host"),
+    MEMORY_LIMIT: Metric("gauge", "By", _DEVICE, "memory available: of the GPU, or of the host"),
     UTILIZATION: Metric(
-        "gauge", "1", _DEVICE, "share of the last chunk's time that a batch was on the device"
+        "gauge", "1", _DEVICE, "share of the last chunk's time with a batch on the device"
     ),
     SPANS_DROPPED: Metric(
         "counter", "{span}", ("reason",), "spans that reached no collector", "both"
@@ -222,26 +222,26 @@ METRICS: dict[str, Metric] = {
         "gauge", "By", (), "memory that Redis may use; 0: no limit", "controller"
     ),
     "headrace.jobs": Metric(
-        "gauge", "{job}", ("queue", "state"), "jobs in hand: running or paused", "controller"
+        "gauge", "{job}", ("queue", "state"), "active jobs: running or paused", "controller"
     ),
     "headrace.job.chunks": Metric(
         "gauge", "{chunk}", ("queue", "state"), "chunks: new, sent, done or parked", "controller"
     ),
     "headrace.backlog.tokens": Metric(
-        "gauge", "{token}", ("queue",), "tokens that wait to be scored", "controller"
+        "gauge", "{token}", ("queue",), "tokens not scored yet", "controller"
     ),
     "headrace.backlog.rows": Metric(
-        "gauge", "{row}", ("queue",), "rows that wait to be scored", "controller"
+        "gauge", "{row}", ("queue",), "rows not scored yet", "controller"
     ),
     "headrace.oldest.job": Metric(
-        "gauge", "s", ("queue",), "age of the oldest job in hand", "controller"
+        "gauge", "s", ("queue",), "age of the oldest active job", "controller"
     ),
     "headrace.oldest.chunk": Metric(
-        "gauge", "s", ("queue",), "age of the oldest chunk handed out and without a part",
+        "gauge", "s", ("queue",), "age of the oldest chunk that was sent and has no part",
         "controller",
     ),
     "headrace.progress.age": Metric(
-        "gauge", "s", ("queue",), "longest time that a running job has shown no progress",
+        "gauge", "s", ("queue",), "longest time without progress of a running job",
         "controller",
     ),
     "headrace.deadline": Metric(
@@ -249,17 +249,17 @@ METRICS: dict[str, Metric] = {
     ),
     "headrace.deadline.at_risk": Metric(
         "gauge", "{job}", ("queue",),
-        "1 while a deadline cannot be met safely by all workers allowed", "controller",
+        "1 while a deadline may be missed even with the maximum number of workers", "controller",
     ),
     "headrace.workers": Metric(
         "gauge", "{worker}", ("queue", "state"), "live workers: busy or idle", "controller"
     ),
     "headrace.workers.wanted": Metric(
-        "gauge", "{worker}", ("queue",), "workers that the backlog wants", "controller"
+        "gauge", "{worker}", ("queue",), "workers that the scaling decision asks for", "controller"
     ),
     "headrace.worker.tokens": Metric(
         "gauge", "{token}/s", ("queue",),
-        "measured speed of one worker, mean over the jobs in hand", "controller",
+        "measured speed of one worker, mean over active jobs", "controller",
     ),
 }  # fmt: skip
 

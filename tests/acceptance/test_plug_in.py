@@ -17,7 +17,7 @@ import pytest
 
 from schemas.errors import ExitCode
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "tasks.md"
+PAGE = Path(__file__).parents[2] / "docs" / "development" / "add-a-task.md"
 BIN = Path(sys.executable).parent
 ROWS = 50
 
@@ -28,7 +28,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def site(tmp_path: Path) -> Path:
     """A folder as `pip install` leaves it, with the package of the docs page in it."""
     folder = tmp_path / "site"
-    section = PAGE.read_text().split("## A task of your own", 1)[1]
+    section = PAGE.read_text().split("## A complete example", 1)[1]
     blocks = re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", section, re.S)
     assert [name for name, _ in blocks] == ["pyproject.toml", "loud/spec.py", "loud/task.py"]
     (folder / "loud").mkdir(parents=True)

@@ -18,7 +18,7 @@ from schemas.names import output_layout
 from schemas.records.part_schema import TAIL
 from workers.cli import app as worker_app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Told on a page of their own kind, not as options.
 PLAIN = {"help"}
 

@@ -20,7 +20,7 @@ from headrace.tracing.trace_file import (
 from schemas.names import log_events
 from schemas.names import telemetry as names
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reference" / "telemetry.md").read_text()
 
 
