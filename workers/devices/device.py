@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import sys
 
-from schemas.errors import ConfigError, ModelError
-from workers.devices.cpu import (
+from headrace.process.cpu import (
     cpu_flags,
     cpu_name,
     multiplies_bf16,
     multiplies_int8,
 )
+from schemas.errors import ConfigError, ModelError
 from workers.devices.gpus import (
     gpu_index,
     list_gpus,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from headrace.process.cpu import multiplies_bf16, parse_flags
 from producers.capacity.device_hint import query_gpus
 from schemas.errors import ConfigError, ModelError
-from workers.devices.cpu import multiplies_bf16, parse_flags
 from workers.devices.device import (
     device_inside,
     dtypes_of,

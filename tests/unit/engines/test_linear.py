@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from workers.devices.cpu import cpu_flags, multiplies_bf16
+from headrace.process.cpu import cpu_flags, multiplies_bf16
 from workers.devices.device import ONEDNN_ENVIRONMENT, worker_environment
 from workers.engines.packed.linear import prepack_weights
 

@@ -17,7 +17,7 @@ import mmap
 from functools import cache
 from typing import Any
 
-from workers.devices.cpu import cpu_flags, multiplies_bf16
+from headrace.process.cpu import cpu_flags, multiplies_bf16
 
 # Weights smaller than this on a side gain nothing: the call itself is the time. Chosen.
 SMALLEST_SIDE = 32

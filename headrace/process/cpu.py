@@ -1,4 +1,4 @@
-"""What the CPU's instructions are good for. No torch: a fleet's parent asks too."""
+"""What this machine's CPU is, and what its instructions are good for. No torch."""
 
 from __future__ import annotations
 
