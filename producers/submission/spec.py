@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast, get_args
 
+from headrace.process.cpu import INT8_NEEDS
 from headrace.settings import Settings
 from headrace.tasks.catalog import BUILT_IN, task_spec
 from producers.capacity.device_hint import DeviceHint
@@ -33,8 +34,8 @@ def resolve_dtype(dtype: str, hint: DeviceHint) -> ResolvedDtype:
         return "bfloat16" if hint.kind == "cuda" and hint.bf16 else "float32"
     if dtype == "int8" and not hint.int8:
         raise ConfigError(
-            f"--dtype int8: {hint.name or hint.kind} does not serve it. It is for CPUs with VNNI "
-            "(Intel since 2019, AMD since Zen 4): use --device cpu, or the queue of such workers"
+            f"--dtype int8: {hint.name or hint.kind} does not serve it. It is for CPUs with "
+            f"{INT8_NEEDS}: use --device cpu, or the queue of such workers"
         )
     for known in get_args(ResolvedDtype):
         if dtype == known:

@@ -9,12 +9,7 @@ from __future__ import annotations
 import re
 import sys
 
-from headrace.process.cpu import (
-    cpu_flags,
-    cpu_name,
-    multiplies_bf16,
-    multiplies_int8,
-)
+from headrace.process.cpu import cpu_name, number_formats
 from schemas.errors import ConfigError, ModelError
 from workers.devices.gpus import (
     gpu_index,
@@ -82,13 +77,11 @@ def list_devices(spec: str = "auto") -> list[str]:
 def dtypes_of(device: str, flags: frozenset[str] | None = None) -> frozenset[str]:
     """The precisions a device can serve, and serves faster than float32.
 
-    bf16 needs compute capability 8.0 (Ampere), or a CPU that multiplies it; int8 needs a CPU that
-    multiplies it (`cpu`). `flags` are the CPU's, absent: this machine's.
+    A GPU's bf16 needs compute capability 8.0 (Ampere); of a CPU `number_formats` says it. `flags`
+    are the CPU's, absent: this machine's.
     """
     if device == CPU:
-        flags = cpu_flags() if flags is None else flags
-        has = {"bfloat16": multiplies_bf16(flags), "int8": multiplies_int8(flags)}
-        return frozenset({"float32", *(name for name, can in has.items() if can)})
+        return frozenset(name for name, why_not in number_formats(flags).items() if not why_not)
     capability = nvidia_smi("--query-gpu=compute_cap", "--format=csv,noheader")
     index = gpu_index(device)
     # a driver that does not answer says so when the model is loaded, and better
@@ -110,16 +103,12 @@ def resolve_dtype(requested: str, device: str) -> str:
     return requested
 
 
-def not_served(dtype: str, device: str) -> str:
+def not_served(dtype: str, device: str, flags: frozenset[str] | None = None) -> str:
     """Why a device does not serve a precision, and what to do: the end of a sentence."""
-    reasons = {
-        ("bfloat16", True): "without AVX512_BF16 or AMX it is several times slower than float32",
-        ("int8", True): "without VNNI (Intel since 2019, AMD since Zen 4) its sums would overflow",
-        ("int8", False): "int8 is for CPUs",
-    }
-    reason = reasons.get((dtype, device == CPU))
+    reasons = number_formats(flags) if device == CPU else {"int8": "it is for CPUs"}
+    reason = reasons.get(dtype)
     why = f": {reason}" if reason else ""
-    can = ", ".join(sorted(dtypes_of(device)))
+    can = ", ".join(sorted(dtypes_of(device, flags)))
     return (
         f"{dtype}, which {device} does not serve{why}. It serves {can}: submit the job with "
         "another --dtype, or send it to another queue"

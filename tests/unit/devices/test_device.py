@@ -116,19 +116,34 @@ def test_a_cpu_that_multiplies_bfloat16_is_known_by_its_flags(
     assert multiplies_bf16(parse_flags(info), machine) is expected
 
 
-def test_bfloat16_is_served_only_by_a_cpu_that_multiplies_it() -> None:
-    assert "bfloat16" not in dtypes_of("cpu", frozenset({"avx2"}))
-    assert "float32" in dtypes_of("cpu", frozenset())
-    assert "several times slower" in not_served("bfloat16", "cpu")
-    assert "slower" not in not_served("float16", "cpu")
+ZEN_3 = frozenset({"avx", "avx2", "fma"})
+SKYLAKE_SERVER = ZEN_3 | {"avx512f", "avx512bw"}
+CASCADE_LAKE = SKYLAKE_SERVER | {"avx512_vnni"}
+SAPPHIRE_RAPIDS = CASCADE_LAKE | {"avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
+ALDER_LAKE = ZEN_3 | {"avx_vnni"}
 
 
-def test_int8_is_served_only_by_a_cpu_with_vnni() -> None:
-    assert "int8" in dtypes_of("cpu", frozenset({"avx512_vnni"}))
-    assert "int8" in dtypes_of("cpu", frozenset({"avx2", "avx_vnni"}))
-    assert "int8" not in dtypes_of("cpu", frozenset({"avx2", "avx512f"}))
-    assert "VNNI" in not_served("int8", "cpu")
-    assert "int8 is for CPUs" in not_served("int8", "cuda:0")
+@pytest.mark.parametrize(
+    ("flags", "served"),
+    [
+        (frozenset(), {"float32"}),
+        (frozenset({"sse4_2", "avx"}), {"float32"}),
+        (ZEN_3, {"float32", "int8"}),
+        (ALDER_LAKE, {"float32", "int8"}),
+        (SKYLAKE_SERVER, {"float32"}),
+        (CASCADE_LAKE, {"float32", "int8"}),
+        (SAPPHIRE_RAPIDS, {"float32", "int8", "bfloat16"}),
+    ],
+)
+def test_a_cpu_serves_what_its_flags_say(flags: frozenset[str], served: set[str]) -> None:
+    assert dtypes_of("cpu", flags) == served
+
+
+def test_what_a_device_does_not_serve_has_a_reason() -> None:
+    assert "several times slower" in not_served("bfloat16", "cpu", ZEN_3)
+    assert "VNNI" in not_served("int8", "cpu", SKYLAKE_SERVER)
+    assert "it is for GPUs" in not_served("float16", "cpu", ZEN_3)
+    assert "it is for CPUs" in not_served("int8", "cuda:0")
 
 
 def test_a_cpu_worker_keeps_its_memory_and_its_threads() -> None:
