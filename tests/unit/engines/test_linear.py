@@ -107,11 +107,11 @@ def _mapped_bytes(folder: Path) -> int:
 
 GROWTH = """
 import torch
-from workers.engines.packed.linear import lay_out
+from workers.engines.packed.linear import prepack_weights
 def resident_mb():
     with open("/proc/self/statm") as file: return int(file.read().split()[1]) / 256
 model = torch.nn.Sequential(torch.nn.Linear(1536, 384)).eval()
-assert lay_out(model) == 1
+assert prepack_weights(model) == 1
 with torch.inference_mode():
     for tokens in range(2000, 2012): model(torch.ones(tokens, 1536))
     before = resident_mb()
