@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from workers.pipeline.read import (
     cut,
 )
 from workers.pipeline.rows import Window
-from workers.pipeline.run import run_chunk
+from workers.pipeline.run import run_chunk, start_chunk
 
 
 class _Quiet:
@@ -89,7 +89,8 @@ def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:
     first = FIRST_ROWS if engine.in_flight > 1 else WINDOW_ROWS
     with clock.watching(task):
         start = time.perf_counter()
-        stats = run_chunk(lambda: _windows(job.corpus, first), engine, sink, unobserved, _Quiet())
+        source = partial(_windows, job.corpus, first)
+        stats = run_chunk(start_chunk(source, task, unobserved, _Quiet()), engine, sink)
         sink.close()
         seconds, peak = time.perf_counter() - start, peak_mb()
     return Outcome(

@@ -186,7 +186,8 @@ class _Side:
         from producers.capacity.device_hint import DeviceHint
         from producers.submission.create import create_job
         from producers.submission.prepare import prepare
-        from workers.execution.runtime import Identity, Runtime
+        from workers.execution.presence import Identity
+        from workers.execution.runtime import Runtime
 
         settings = load_settings(
             broker_url=broker, traces=mode != "off", model=str(model), chunk_rows=chunk_rows

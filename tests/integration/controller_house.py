@@ -18,7 +18,8 @@ from schemas.names import redis_keys
 from schemas.records.message import ScoreChunk
 from tests.fake_jobs import FakeJob
 from workers.execution.handler import handle
-from workers.execution.runtime import Identity, Runtime
+from workers.execution.presence import Identity
+from workers.execution.runtime import Runtime
 
 QUEUE = redis_keys.QUEUE_PREFIX + "default"
 

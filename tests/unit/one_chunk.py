@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from headrace.coordination.attempts import SuspectRows
 from headrace.tasks.contract import Encodings, LoadRequest
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import DiskFull, Stopped
@@ -16,12 +17,14 @@ from schemas.records import part_schema
 from schemas.records.text_hash import text_hash
 from workers.batching.packing import Budget
 from workers.pipeline.loaded_task import LoadedTask
+from workers.pipeline.ports import Control, Observe, Sink, Source
+from workers.pipeline.reuse import Reuse
 from workers.pipeline.rows import (
     ChunkStats,
     RowError,
     Window,
 )
-from workers.pipeline.run import run_chunk
+from workers.pipeline.run import run_chunk, start_chunk
 from workers.tasks.fake import FakeOutOfMemory, FakeTask, digest_of
 
 Text = str | RowError
@@ -121,11 +124,28 @@ def engine(
     return LoadedTask(task, Budget(tokens), padded=False, in_flight=in_flight)
 
 
+def run_source(
+    source: Source,
+    engine: LoadedTask,
+    sink: Sink,
+    observe: Observe,
+    control: Control,
+    *,
+    trace_id: str | None = None,
+    suspicion: SuspectRows | None = None,
+    reuse: Reuse | None = None,
+) -> ChunkStats:
+    """A chunk from its first row to its last, with no other one ahead."""
+    task = engine.task
+    chunk = start_chunk(source, task, observe, control, suspicion=suspicion, reuse=reuse)
+    return run_chunk(chunk, engine, sink, trace_id=trace_id)
+
+
 def run(
     texts: Sequence[Text], tokens: int = 400, in_flight: int = 1, **more: Any
 ) -> tuple[list[Any], ChunkStats]:
     sink, it = ListSink(), engine(tokens, in_flight=in_flight)
-    stats = run_chunk(source(texts), it, sink, observe_nothing, Marks(), **more)
+    stats = run_source(source(texts), it, sink, observe_nothing, Marks(), **more)
     return sink.rows, stats
 
 

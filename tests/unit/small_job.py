@@ -29,7 +29,7 @@ from schemas.records.job import Job
 from workers.batching.packing import Budget
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.read import read_windows
-from workers.pipeline.run import run_chunk
+from workers.pipeline.run import run_chunk, start_chunk
 from workers.pipeline.write import PartSink
 from workers.tasks.fake import FakeTask
 
@@ -88,7 +88,8 @@ def score(store: Store, job: Job, skip: Sequence[int] = ()) -> None:
         with open_store(root, fake_settings()).open(name) as file:
             sink = PartSink(store, job, chunk, "a" * 16)
             source = partial(read_windows, file, chunk, job.spec, observe, rows=64)
-            stats = run_chunk(source, engine, sink, observe, _Control())
+            started = start_chunk(source, task, observe, _Control())
+            stats = run_chunk(started, engine, sink)
             sink.commit(stats, {})
 
 

@@ -26,7 +26,7 @@ from headrace.settings import Settings, load_settings
 from schemas.errors import ConfigError
 from schemas.records.message import SCORE_CHUNK
 from workers.execution.fault_injection import fault_hook
-from workers.execution.presence import facts_of
+from workers.execution.presence import Identity, facts_of
 
 log = get_logger(__name__)
 
@@ -80,11 +80,7 @@ def _runtime(app: Celery) -> Any:
     if _Process.runtime is None:
         from headrace.telemetry.provider import start_telemetry
         from workers.execution.metrics import start_counters
-        from workers.execution.runtime import (
-            Identity,
-            Runtime,
-            connect_redis,
-        )
+        from workers.execution.runtime import Runtime, connect_redis
 
         settings = load_settings()
         name = worker_name()
@@ -96,7 +92,7 @@ def _runtime(app: Celery) -> Any:
             settings, identity, connect_redis(settings), telemetry, app, fault_hook(settings.fault)
         )
         if _Process.preload is not None:
-            _Process.runtime.preload = _Process.preload
+            _Process.runtime.models.preload = _Process.preload
     return _Process.runtime
 
 

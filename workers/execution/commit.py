@@ -39,7 +39,8 @@ class Finished:
     observe: ChunkTrace
     sink: PartSink
     stats: ChunkStats
-    started_s: float
+    started_at: float
+    """Seconds since the epoch."""
 
 
 def commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper) -> None:
@@ -116,8 +117,8 @@ def _stats(it: Finished, runtime: Runtime) -> dict[str, object]:
     return {
         "tokens": s.tokens, "reused": s.reused, "computed": s.computed, "padding_tokens": s.padding_tokens,
         "truncated": s.truncated, "batches": s.batches, "worker": runtime.identity.name,
-        "device": runtime.identity.device, "started_s": it.started_s,
-        "seconds": time.time() - it.started_s,
+        "device": runtime.identity.device, "started_s": it.started_at,
+        "seconds": time.time() - it.started_at,
         "stages_s": {k: round(v, 4) for k, v in it.observe.stages_s().items()},
     }  # fmt: skip
 
@@ -146,7 +147,7 @@ def _tell(receipt: Receipt, work: JobContext, runtime: Runtime) -> None:
     try:
         count_committed_chunk(runtime.client, work.job.key, receipt)
     except redis.RedisError as error:
-        runtime.redis_away(error)
+        runtime.reports.redis_away(error)
 
 
 def _best_effort(write: Callable[[], object]) -> None:

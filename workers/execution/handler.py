@@ -1,7 +1,7 @@
 """What a worker does with one message: lease, read, compute, commit, release, chunk by chunk.
 
 While one chunk is on the device, the next is being read and tokenized and the last is being
-committed, so that the device waits for neither.
+committed, so that the device waits for neither. What ends without a part is in `attempt_ends`.
 """
 
 from __future__ import annotations
@@ -10,31 +10,24 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 
 from headrace.coordination.attempts import (
     SuspectRows,
-    attempt_of_death,
     read_attempts,
-    record_attempt,
     suspect_rows,
 )
-from headrace.coordination.leases import Mark
 from headrace.process.logs import get_logger
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_spec
 from headrace.tracing.chunk_trace import ChunkTrace
-from headrace.tracing.crash_trace import record_crash
 from schemas.errors import (
     DeviceLost,
     HeadraceError,
-    InputChanged,
     LeaseLost,
     MessageRejected,
-    ModelChanged,
     OutOfReach,
     Stopped,
     error_type_of,
@@ -43,7 +36,6 @@ from schemas.names import output_layout
 from schemas.names import telemetry as names
 from schemas.records.chunk import Chunk
 from schemas.records.job import Job
-from schemas.records.manifest import Attempt
 from schemas.records.message import ScoreChunk, parse_message
 from workers.devices.device import (
     device_inside,
@@ -51,6 +43,7 @@ from workers.devices.device import (
     is_lost,
     not_served,
 )
+from workers.execution.attempt_ends import AttemptEnds, ChunkInProgress
 from workers.execution.commit import (
     Finished,
     commit,
@@ -67,25 +60,10 @@ from workers.pipeline.read import (
     read_windows,
 )
 from workers.pipeline.reuse import Reuse
-from workers.pipeline.run import (
-    StartedChunk,
-    begin,
-    finish,
-)
+from workers.pipeline.run import run_chunk, start_chunk
 from workers.pipeline.write import PartSink
 
 log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class ChunkInProgress:
-    """A leased chunk that is being read."""
-
-    chunk: Chunk
-    control: ChunkControl
-    observe: ChunkTrace
-    begun: StartedChunk
-    started_s: float
 
 
 def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
@@ -94,31 +72,31 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     runtime.fault("received")
     try:
         message = parse_message(body)
-        work = runtime.jobs.find(message)
-        _check_served(work.job, runtime)
+        context = runtime.jobs.find(message)
+        _check_served(context.job, runtime)
     except OutOfReach as error:
-        runtime.refuse(message, str(error))
+        runtime.reports.reject_job(message, str(error))
         return
     except MessageRejected as error:
-        runtime.reject(body, str(error))
+        runtime.reports.dead_letter(body, str(error))
         return
     except HeadraceError as error:  # the store is away: the controller sends it again
         log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
         return
     runtime.fault("acknowledged")
-    held = LeaseKeeper(
+    leases = LeaseKeeper(
         runtime.client,
-        work.job.key,
+        context.job.key,
         runtime.identity.name,
-        runtime.terms,
+        runtime.limits,
         runtime.drain,
-        on_redis_away=runtime.redis_away,
+        on_redis_away=runtime.reports.redis_away,
         facts=facts_of(runtime.settings),
-        flags_in_store=lambda: flags_in(work.store),
+        flags_in_store=lambda: flags_in(context.store),
     )
-    with held:
+    with leases:
         try:
-            MessageHandler(message, work, runtime, held, received_ns, message_id).go()
+            MessageHandler(message, context, runtime, leases, received_ns, message_id).run()
         except HeadraceError as error:  # the store again: leases go back, the controller sends it
             log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
 
@@ -146,65 +124,67 @@ class MessageHandler:
     def __init__(
         self,
         message: ScoreChunk,
-        work: JobContext,
+        context: JobContext,
         runtime: Runtime,
-        held: LeaseKeeper,
+        leases: LeaseKeeper,
         received_ns: int,
         message_id: str | None = None,
     ) -> None:
         self._message = message
-        self._work = work
+        self._context = context
         self._runtime = runtime
-        self._held = held
+        self._leases = leases
+        self._ends = AttemptEnds(message, context, runtime, leases)
         self._received_ns = received_ns
         self._message_id = message_id
         self._waiting: list[tuple[Chunk, ChunkControl]] = []
 
-    def go(self) -> None:
-        if self._is_off():
+    def run(self) -> None:
+        """Work through the chunks. Raises StorageError; the leases are the caller's to give back."""
+        if flags_in(self._context.store):  # cancelled or paused, maybe while this worker was down
             return
         self._waiting = list(self._lease())
         if not self._waiting:
             return
-        self._held.loaded(self._runtime.loaded(self._work.job))
-        self._held.say_busy()
-        self._runtime.fault("leased")
-        try:
-            engine = self._runtime.engine(self._work.job)
-        except Exception as error:
-            if is_lost(device_inside(self._runtime.identity.device)):
-                self._leave_to_others(error)
-                return
-            # every chunk in hand shares the model's fate
-            for chunk, control in self._waiting:
-                self._failed(chunk, control, error)
+        engine = self._load()
+        if engine is None:
             return
-        self._held.loaded(self._runtime.loaded(self._work.job))
         with ThreadPoolExecutor(1, thread_name_prefix="headrace-commit") as committer:
             self._each(engine, committer)
 
-    def _is_off(self) -> bool:
-        """Whether the job was cancelled or paused, maybe while this worker was down."""
-        return bool(flags_in(self._work.store))
+    # -- before the first chunk
 
     def _lease(self) -> Iterator[tuple[Chunk, ChunkControl]]:
+        """The chunks of the message that are free, each with its lease."""
         for number in self._message.chunks:
-            chunk = self._work.chunk(number)
-            control, dead = self._held.take(number, chunk.rows, uuid.uuid4().hex[:16])
+            chunk = self._context.chunk(number)
+            control, dead = self._leases.take(number, chunk.rows, uuid.uuid4().hex[:16])
             if dead is not None:
-                death = attempt_of_death(number, dead, time.time(), self._runtime.identity.name)
-                if death is not None and self._work.store.head(output_layout.part(number)) is None:
-                    self._record_death(death, dead)
+                self._ends.crashed(number, dead)
             if control is None:
-                log.info("chunk.skipped", job=self._work.job.id, chunk=number, reason="leased")
-                self._runtime.telemetry.record(names.REDELIVERIES, 1, reason="leased")
+                self._skipped(number, "leased")
             else:
                 yield chunk, control
 
-    def _record_death(self, death: Attempt, mark: Mark) -> None:
-        work, runtime = self._work, self._runtime
-        keep = runtime.settings.traces
-        record_crash(work.job, work.store, death, mark, runtime.telemetry, keep=keep)
+    def _load(self) -> LoadedTask | None:
+        """The job's model; None where it cannot be loaded, and every chunk has been dealt with."""
+        models, job = self._runtime.models, self._context.job
+        self._leases.loaded(models.name_if_loaded(job))
+        self._leases.say_busy()
+        self._runtime.fault("leased")
+        try:
+            engine = models.load(job)
+        except Exception as error:
+            if is_lost(device_inside(self._runtime.identity.device)):
+                self._ends.no_device([chunk for chunk, _ in self._waiting], error)
+                return None
+            for chunk, control in self._waiting:  # all share the model's fate
+                self._ends.failed(chunk, control, error)
+            return None
+        self._leases.loaded(models.name_if_loaded(job))
+        return engine
+
+    # -- chunk by chunk
 
     def _each(self, engine: LoadedTask, committer: ThreadPoolExecutor) -> None:
         commits: list[Future[None]] = []
@@ -214,19 +194,17 @@ class MessageHandler:
             try:
                 commits.append(self._compute(current, engine, committer))
             except Stopped as stop:
-                self._stop(current, ahead, stop.reason)
+                begun = [it for it in (current, ahead) if it is not None]
+                self._ends.stopped(begun, [chunk for chunk, _ in self._waiting], stop.reason)
                 break
             except DeviceLost as lost:
                 for done in commits:  # they need no device
                     done.result()
-                self._abandon(lost)
+                self._ends.device_lost(lost)
             except LeaseLost as lost:
-                self._end(current, "lease_lost", lost)
-                self._held.release(current.chunk.number)
-                log.warning("lease.lost", job=self._work.job.id, chunk=current.chunk.number)
+                self._ends.lease_lost(current, lost)
             except Exception as error:
-                self._end(current, "error", error)
-                self._failed(current.chunk, current.control, error)
+                self._ends.failed_at_work(current, error)
             for done in commits[:-1]:
                 done.result()  # at most one commit is behind
             commits = commits[-1:]
@@ -235,178 +213,105 @@ class MessageHandler:
             done.result()
 
     def _next(self, engine: LoadedTask) -> ChunkInProgress | None:
-        """Begin the next chunk that nobody has done yet."""
+        """Begin the next chunk that has no part yet."""
         while self._waiting:
             chunk, control = self._waiting.pop(0)
             try:
-                if self._work.store.head(output_layout.part(chunk.number)) is None:
+                if self._context.store.head(output_layout.part(chunk.number)) is None:
                     return self._begin(chunk, control, engine)
-                log.info("chunk.skipped", job=self._work.job.id, chunk=chunk.number, reason="done")
-                self._runtime.telemetry.record(names.REDELIVERIES, 1, reason="done")
-                self._held.release(chunk.number)
+                self._skipped(chunk.number, "done")
+                self._leases.release(chunk.number)
             except Exception as error:
-                self._failed(chunk, control, error)
+                self._ends.failed(chunk, control, error)
         return None
 
     def _begin(self, chunk: Chunk, control: ChunkControl, engine: LoadedTask) -> ChunkInProgress:
-        job, store, runtime = self._work.job, self._work.store, self._runtime
-        attempts = read_attempts(store, chunk.number)
+        attempts = read_attempts(self._context.store, chunk.number)
+        observe = self._trace(chunk, control, len(attempts) + 1)
+        control.begin(observe.trace_id)
+        suspects = suspect_rows(attempts, chunk.rows)
+        self._say_begun(observe, chunk, len(attempts) + 1, suspects)
+        file = open_input(chunk.file, self._runtime.open_store)
+        first = FIRST_ROWS if engine.in_flight > 1 else None
+        spec = self._context.job.spec
+        started = start_chunk(
+            lambda: read_windows(file, chunk, spec, observe, first_rows=first),
+            engine.task,
+            observe,
+            control,
+            suspicion=suspects,
+            reuse=self._reuse(engine),
+        )
+        self._runtime.fault("read")
+        return ChunkInProgress(chunk, control, observe, started, time.time())
+
+    def _trace(self, chunk: Chunk, control: ChunkControl, number: int) -> ChunkTrace:
+        job, identity = self._context.job, self._runtime.identity
         observe = ChunkTrace(
-            runtime.telemetry,
+            self._runtime.telemetry,
             job=job.id,
             chunk=chunk.number,
             attempt=control.mark.attempt,
             queue=job.options.queue,
             traceparent=self._message.traceparent,
             received_ns=self._received_ns,
-            worker=runtime.identity.name,
-            device=runtime.identity.device,
+            worker=identity.name,
+            device=identity.device,
             model=job.spec.model.uri,
             model_revision=job.spec.model.revision,
             task=job.spec.task,
             dtype=job.spec.dtype,
-            attempt_number=len(attempts) + 1,
+            attempt_number=number,
         )
         observe.set(**{names.MESSAGING_MESSAGE_ID: self._message_id})
-        control.begin(observe.trace_id)
-        doubt = suspect_rows(attempts, chunk.rows)
-        self._say_begun(observe, chunk, len(attempts) + 1, doubt)
-        file = open_input(chunk.file, runtime.open_store)
-        first = FIRST_ROWS if engine.in_flight > 1 else None
-        begun = begin(
-            lambda: read_windows(file, chunk, job.spec, observe, first_rows=first),
-            engine.task,
-            observe,
-            control,
-            doubt,
-            self._reuse(engine),
-        )
-        runtime.fault("read")
-        return ChunkInProgress(chunk, control, observe, begun, time.time())
-
-    def _say_begun(
-        self, observe: ChunkTrace, chunk: Chunk, number: int, doubt: SuspectRows
-    ) -> None:
-        job = self._work.job.id
-        with self._runtime.telemetry.in_trace(observe.trace_id, observe.span_id):
-            log.info("chunk.started", job=job, chunk=chunk.number, attempt_number=number)
-            for row, cause in doubt.condemned.items():
-                log.warning("row.condemned", job=job, chunk=chunk.number, row=row, cause=cause)
+        return observe
 
     def _reuse(self, engine: LoadedTask) -> Reuse | None:
         """The answers of an earlier output, where the job may copy them."""
-        earlier = self._work.earlier
+        earlier = self._context.earlier
         return None if earlier is None else earlier.answers(pa.schema(engine.task.columns()))
 
     def _compute(
         self, it: ChunkInProgress, engine: LoadedTask, committer: ThreadPoolExecutor
     ) -> Future[None]:
         """The chunk through the device; its commit goes on behind."""
-        runtime, work = self._runtime, self._work
+        runtime, context = self._runtime, self._context
         try:
-            sink = PartSink(work.store, work.job, it.chunk, it.control.mark.attempt)
+            sink = PartSink(context.store, context.job, it.chunk, it.control.mark.attempt)
         except BaseException:
-            it.begun.close()
+            it.started.close()
             raise
         try:
             runtime.fault("tokenized")
-            stats = finish(
-                it.begun, engine, sink, it.observe, it.control, trace_id=it.observe.trace_id
-            )
+            stats = run_chunk(it.started, engine, sink, trace_id=it.observe.trace_id)
         except BaseException:
             sink.discard()
             raise
         runtime.fault("forwarded")
-        finished = Finished(it.chunk, it.control, it.observe, sink, stats, it.started_s)
+        finished = Finished(it.chunk, it.control, it.observe, sink, stats, it.started_at)
         return committer.submit(self._commit, finished)
 
     def _commit(self, finished: Finished) -> None:
         try:
-            commit(finished, self._work, self._runtime, self._held)
+            commit(finished, self._context, self._runtime, self._leases)
         except Exception as error:
             finished.sink.discard()
             rows = finished.observe.finish("error", error)
-            keep_trace(
-                self._work,
-                self._runtime,
-                finished.chunk.number,
-                finished.control.mark.attempt,
-                rows,
-            )
-            self._failed(finished.chunk, finished.control, error)
+            number, attempt = finished.chunk.number, finished.control.mark.attempt
+            keep_trace(self._context, self._runtime, number, attempt, rows)
+            self._ends.failed(finished.chunk, finished.control, error)
 
-    def _end(
-        self, it: ChunkInProgress, outcome: str, error: BaseException | None = None, **facts: Any
+    # -- in the log
+
+    def _skipped(self, chunk: int, reason: str) -> None:
+        log.info("chunk.skipped", job=self._context.job.id, chunk=chunk, reason=reason)
+        self._runtime.telemetry.record(names.REDELIVERIES, 1, reason=reason)
+
+    def _say_begun(
+        self, observe: ChunkTrace, chunk: Chunk, number: int, suspects: SuspectRows
     ) -> None:
-        """Close the trace of an attempt that came to no part."""
-        spans = it.observe.finish(outcome, error, **facts)
-        keep_trace(self._work, self._runtime, it.chunk.number, it.control.mark.attempt, spans)
-
-    def _stop(self, current: ChunkInProgress, ahead: ChunkInProgress | None, reason: str) -> None:
-        """Give everything in hand back."""
-        back = [s for s in (current, ahead) if s is not None]
-        for started in back:
-            started.begun.close()
-            self._end(started, "stopped", stop_reason=reason)
-        numbers = [s.chunk.number for s in back] + [c.number for c, _ in self._waiting]
-        self._release(numbers, publish=reason == "drain")
-        log.info("chunk.released", job=self._work.job.id, chunks=len(numbers), reason=reason)
-
-    def _release(self, numbers: list[int], *, publish: bool) -> None:
-        """Leases first, then the message: whoever takes it finds the chunks free."""
-        for number in numbers:
-            self._held.release(number)
-        if publish:
-            self._runtime.give_back(self._message, numbers, self._work.job.options.queue)
-
-    def _abandon(self, lost: DeviceLost) -> NoReturn:
-        """End this process as it stands: its parent records the rows in hand, as of any death."""
-        log.error("device.lost", job=self._work.job.id, error_message=str(lost))
-        self._runtime.telemetry.flush(1.0)
-        self._runtime.leave()
-
-    def _leave_to_others(self, error: Exception) -> None:
-        """Give the chunks back and end this worker: no model was at fault, but its device."""
-        numbers = [chunk.number for chunk, _ in self._waiting]
-        self._release(numbers, publish=True)
-        log.error("device.lost", job=self._work.job.id, error_message=str(error)[:500])
-        why = f"no model can be loaded on {self._runtime.identity.device}: {error}"
-        self._runtime.complain(self._work.job.key, numbers[0], "device_lost", why)
-        self._runtime.end_worker()
-
-    def _failed(self, chunk: Chunk, control: ChunkControl, error: Exception) -> None:
-        """Record the attempt, then release: whoever looks next finds the reason."""
-        ours = isinstance(error, HeadraceError)
-        attempt = Attempt(
-            chunk=chunk.number,
-            number=0,
-            attempt=control.mark.attempt,
-            cause=error_type_of(error),
-            rows=(),
-            message=str(error) if ours else f"{type(error).__name__} (see the worker's log)",
-            worker=self._runtime.identity.name,
-            stage=control.mark.stage,
-            retryable=not isinstance(error, InputChanged | ModelChanged),
-            at_s=time.time(),
-            seen_by=self._runtime.identity.name,
-        )
-        log.error(
-            "chunk.failed",
-            job=self._work.job.id,
-            chunk=chunk.number,
-            error_type=attempt.cause,
-            error_message=attempt.message,
-            trace_id=control.mark.trace_id or None,
-            error=None if ours else error,
-        )
-        self._runtime.complain(self._work.job.key, attempt.chunk, attempt.cause, attempt.message)
-        try:
-            record_attempt(self._work.store, attempt)
-        except HeadraceError as away:
-            log.error(
-                "chunk.failed",
-                chunk=chunk.number,
-                error_type=error_type_of(away),
-                error_message=str(away),
-            )
-        self._held.release(chunk.number)
+        job = self._context.job.id
+        with self._runtime.telemetry.in_trace(observe.trace_id, observe.span_id):
+            log.info("chunk.started", job=job, chunk=chunk.number, attempt_number=number)
+            for row, cause in suspects.condemned.items():
+                log.warning("row.condemned", job=job, chunk=chunk.number, row=row, cause=cause)

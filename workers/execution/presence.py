@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import dataclass
 
 from headrace.settings import Settings
 from workers.devices.device import dtypes_of
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this worker is: `name` is unique while it lives and stays the same for its children."""
+
+    name: str
+    device: str
+    threads: int
 
 
 def facts_of(settings: Settings) -> dict[str, str]:

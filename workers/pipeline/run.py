@@ -3,8 +3,8 @@
 Nothing here knows of Redis, Celery, torch or a clock: the source, the task, the sink and the
 control are passed in, so that a unit test runs a chunk with lists and the fake task.
 
-    source ─windows→ prepare ─Prepared→ score ─Predictions→ assemble ─rows→ sink
-              (thread: read, tokenize)   (the device's thread)      (thread: write)
+    source ─Window→ tokenize ─TokenizedWindow→ forward ─Predictions→ assemble ─rows→ sink
+    └─ start_chunk: a thread reads, tokenizes ─┘└─ run_chunk: the device's thread; one writes ─┘
 """
 
 from __future__ import annotations
@@ -36,80 +36,69 @@ from workers.pipeline.tokenize import tokenize_window
 class StartedChunk:
     """A chunk whose first windows are being read and tokenized."""
 
-    prepared: Prefetcher[TokenizedWindow]
+    tokenized: Prefetcher[TokenizedWindow]
     suspects: SuspectTexts
     windows: dict[int, Window]
     """Windows with suspects, by their first row; empty without suspects."""
+    observe: Observe
+    control: Control
 
     def close(self) -> None:
-        self.prepared.close()
+        """Stop to read; safe to call twice, and after `run_chunk`."""
+        self.tokenized.close()
 
 
-def run_chunk(
-    source: Source,
-    engine: LoadedTask,
-    sink: Sink,
-    observe: Observe,
-    control: Control,
-    *,
-    suspicion: SuspectRows | None = None,
-    trace_id: str | None = None,
-    reuse: Reuse | None = None,
-) -> ChunkStats:
-    """Every row of the source in the sink, once, in order, ok or error.
-
-    Raises:
-        Stopped, LeaseLost: between two batches; the sink's rows are to be discarded.
-    """
-    begun = begin(source, engine.task, observe, control, suspicion or SuspectRows(), reuse)
-    return finish(begun, engine, sink, observe, control, trace_id=trace_id)
-
-
-def begin(
+def start_chunk(
     source: Source,
     task: Task,
     observe: Observe,
     control: Control,
-    suspicion: SuspectRows,
+    *,
+    suspicion: SuspectRows | None = None,
     reuse: Reuse | None = None,
 ) -> StartedChunk:
-    """Start to read and tokenize, on a thread, while the device is busy with another chunk."""
-    suspects = find_suspects(source, suspicion)
+    """A chunk that is being read and tokenized on a thread, maybe while another is on the device.
+
+    It is for `run_chunk`, or to be closed. Raises what the source raises, where there are suspects.
+    """
+    suspects = find_suspects(source, suspicion or SuspectRows())
     windows: dict[int, Window] = {}
-    stream = _prepare(source, task, observe, control, suspects, windows, reuse)
-    return StartedChunk(Prefetcher(stream, depth=2, name="headrace-prepare"), suspects, windows)
+    stream = _tokenized(source, task, observe, control, suspects, windows, reuse)
+    prefetcher = Prefetcher(stream, depth=2, name="headrace-prepare")
+    return StartedChunk(prefetcher, suspects, windows, observe, control)
 
 
-def finish(
-    begun: StartedChunk,
-    engine: LoadedTask,
-    sink: Sink,
-    observe: Observe,
-    control: Control,
-    *,
-    trace_id: str | None = None,
+def run_chunk(
+    chunk: StartedChunk, engine: LoadedTask, sink: Sink, *, trace_id: str | None = None
 ) -> ChunkStats:
-    """Compute what `begin` prepares and write the rows behind; closes `begun`."""
+    """Every row of the chunk in the sink, once, in order, ok or error; closes the chunk.
+
+    The rows of each window are written behind, on a thread.
+
+    Raises:
+        Stopped, LeaseLost: between two batches; the sink's rows are to be discarded.
+        DeviceLost: the device takes no more work from this process.
+    """
     stats = ChunkStats()
     schema: pa.Schema | None = None
 
     def write(item: tuple[TokenizedWindow, Predictions, dict[bytes, HeldBackResult]]) -> None:
         nonlocal schema
-        with observe("write", rows=len(item[0].window)):
+        with chunk.observe("write", rows=len(item[0].window)):
             if schema is None:
                 schema = sink.schema(item[0].window.carried.schema, engine.task.columns())
             sink.write(assemble_rows(*item, schema, trace_id, stats))
 
     try:
         with BackgroundWriter(write, depth=2, name="headrace-write") as put:
-            for item in _scored(begun, engine, control, observe, stats):
+            for item in _scored(chunk, engine, stats):
                 put(item)
     finally:
-        begun.close()
+        chunk.close()
     return stats
 
 
-def _prepare(
+def _tokenized(
     source: Source,
     task: Task,
     observe: Observe,
@@ -137,23 +126,25 @@ def _prepare(
 
 
 def _scored(
-    begun: StartedChunk, engine: LoadedTask, control: Control, observe: Observe, stats: ChunkStats
+    chunk: StartedChunk, engine: LoadedTask, stats: ChunkStats
 ) -> Iterator[tuple[TokenizedWindow, Predictions, dict[bytes, HeldBackResult]]]:
     """Windows with their predictions; where there are suspects, all others are computed first."""
+    observe, control = chunk.observe, chunk.control
     waiting: list[tuple[TokenizedWindow, Predictions]] = []
     windows = (
-        (prepared, prepared.encodings, prepared.unique + prepared.window.start)
-        for prepared in begun.prepared
+        (window, window.encodings, window.unique + window.window.start)
+        for window in chunk.tokenized
     )
-    ready = begun.prepared.is_ready
-    scored = score_windows(windows, engine, control, observe, stats, is_ready=ready)
-    for prepared, predictions in scored:
-        if begun.suspects.groups:
-            waiting.append((prepared, predictions))
+    ready = chunk.tokenized.is_ready
+    for window, predictions in score_windows(
+        windows, engine, control, observe, stats, is_ready=ready
+    ):
+        if chunk.suspects.groups:
+            waiting.append((window, predictions))
         else:
-            yield prepared, predictions, dict(prepared.reused)
+            yield window, predictions, dict(window.reused)
     if waiting:
-        late = score_suspects(begun.suspects, begun.windows, engine, control, observe, stats)
-        for prepared, predictions in waiting:
-            yield prepared, predictions, {**prepared.reused, **late}
+        late = score_suspects(chunk.suspects, chunk.windows, engine, control, observe, stats)
+        for window, predictions in waiting:
+            yield window, predictions, {**window.reused, **late}
     control.forwarding(())

@@ -38,7 +38,9 @@ from schemas.records.manifest import Receipt
 from schemas.records.message import ScoreChunk
 from tests.fake_jobs import FakeJob, make_job
 from workers.execution.handler import handle
-from workers.execution.runtime import Identity, Runtime
+from workers.execution.model_loader import ModelLoader
+from workers.execution.presence import Identity
+from workers.execution.runtime import Runtime
 
 Steps = list[str]
 
@@ -410,7 +412,7 @@ def test_a_lost_device_ends_the_process_with_its_rows_marked_and_what_was_done_c
         held.update(LeaseBook(redis_client, job.job.key, 30).marks())
         raise Left
 
-    runtime.leave = leave
+    runtime.exit_process = leave
     with pytest.raises(Left):
         handle(body(job, 0, 1), runtime)
     assert parts(job) == [output_layout.part(0)]
@@ -426,12 +428,12 @@ def test_a_device_on_which_no_model_can_be_loaded_gives_its_chunks_to_others(
     redis_client: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def no_driver(self: Runtime, job: Any) -> Any:
+    def no_driver(self: ModelLoader, job: Any) -> Any:
         raise RuntimeError("the NVIDIA driver on your system is too old")
 
     ended: list[bool] = []
     runtime.end_worker = lambda: ended.append(True)
-    monkeypatch.setattr(Runtime, "_load", no_driver)
+    monkeypatch.setattr(ModelLoader, "_load", no_driver)
     monkeypatch.setattr("workers.execution.handler.is_lost", lambda device: True)
     handle(body(job, 0, 1), runtime)
     assert ended == [True]

@@ -21,17 +21,17 @@ from tests.unit.one_chunk import (
     check,
     engine,
     run,
+    run_source,
     source,
 )
 from workers.pipeline.forward import score_windows
 from workers.pipeline.rows import ChunkStats
-from workers.pipeline.run import run_chunk
 from workers.tasks.fake import FakeTask
 
 
 def test_the_next_batch_is_launched_before_the_one_before_is_waited_for() -> None:
     it, control = engine(10, in_flight=2), Marks()
-    run_chunk(source(["a" * 10, "b" * 9, "c" * 8]), it, ListSink(), observe_nothing, control)
+    run_source(source(["a" * 10, "b" * 9, "c" * 8]), it, ListSink(), observe_nothing, control)
     assert isinstance(it.task, QueueTask)
     a, b, c = "a" * 10, "b" * 9, "c" * 8
     assert it.task.told == [
@@ -99,7 +99,7 @@ def test_each_batch_is_one_call_of_forward_whatever_overlaps() -> None:
 
     texts = ["a" * 10, "b" * 9, "x __raise__", "y __raise_decode__", "c" * 8]
     it = engine(10, in_flight=2)
-    run_chunk(source(texts), it, ListSink(), observe, Marks())
+    run_source(source(texts), it, ListSink(), observe, Marks())
     forward = [(began, ended) for stage, began, ended in calls if stage == "forward"]
     assert len(forward) == len(texts)
     assert all(ended < began for (_, ended), (began, _) in pairwise(forward))
@@ -107,7 +107,7 @@ def test_each_batch_is_one_call_of_forward_whatever_overlaps() -> None:
 
 def test_without_batches_ahead_each_is_forwarded_alone() -> None:
     it, control = engine(10), Marks()
-    run_chunk(source(["a" * 10, "b" * 9]), it, ListSink(), observe_nothing, control)
+    run_source(source(["a" * 10, "b" * 9]), it, ListSink(), observe_nothing, control)
     assert isinstance(it.task, QueueTask)
     assert it.task.told == []
     assert control.batches == [(0,), (1,)]
@@ -124,6 +124,6 @@ def test_a_lost_device_is_no_error_of_its_rows(in_flight: int) -> None:
     texts = [f"text {i}" for i in range(40)] + ["the last __lost__"]
     sink, control = ListSink(), Marks()
     with pytest.raises(DeviceLost, match="device-side assert"):
-        run_chunk(source(texts), engine(100, in_flight=in_flight), sink, observe_nothing, control)
+        run_source(source(texts), engine(100, in_flight=in_flight), sink, observe_nothing, control)
     assert sink.rows == []
     assert 40 in control.rows

@@ -24,6 +24,7 @@ from tests.unit.one_chunk import (
     die,
     engine,
     run,
+    run_source,
     source,
     window,
 )
@@ -35,7 +36,6 @@ from workers.pipeline.rows import (
     RowError,
     Window,
 )
-from workers.pipeline.run import run_chunk
 from workers.tasks.fake import FakeTask
 
 # -- order and completeness
@@ -95,7 +95,7 @@ def test_a_cut_text_says_so() -> None:
     task = FakeTask()
     task.load(LoadRequest("", "cpu", "float32", 4, {}))
     sink = ListSink()
-    run_chunk(
+    run_source(
         source(["abc", "abcdef"]),
         LoadedTask(task, Budget(99), False),
         sink,
@@ -121,7 +121,7 @@ def test_the_budget_learns_from_out_of_memory() -> None:
     it = engine(2_000)
     told: list[Budget] = []
     it.on_halved = told.append
-    stats = run_chunk(source(texts, 50), it, ListSink(), observe_nothing, Marks())
+    stats = run_source(source(texts, 50), it, ListSink(), observe_nothing, Marks())
     assert it.budget.tokens < 120
     assert told[-1] == it.budget
     assert stats.oom_halvings < 10
@@ -139,7 +139,7 @@ def test_a_row_of_fifty_megabytes_costs_little() -> None:
     texts = ["before", "é" * (25 << 20), "after"]
     sink = ListSink()
     began = time.process_time()
-    run_chunk(source(texts), LoadedTask(task, Budget(4096), False), sink, observe_nothing, Marks())
+    run_source(source(texts), LoadedTask(task, Budget(4096), False), sink, observe_nothing, Marks())
     assert time.process_time() - began < 2
     assert [r["truncated"] for r in sink.rows] == [False, True, False]
     assert sink.rows[1]["n_tokens"] == 512
@@ -152,7 +152,7 @@ def test_stopped_between_batches_writes_no_more() -> None:
     texts = [f"text {i}" for i in range(400)]
     control = Marks(stop_before=3)
     with pytest.raises(Stopped, match="drain"):
-        run_chunk(source(texts), engine(100), ListSink(), observe_nothing, control)
+        run_source(source(texts), engine(100), ListSink(), observe_nothing, control)
     assert len(control.batches) == 3
 
 
@@ -162,24 +162,24 @@ def test_an_error_of_the_source_is_heard() -> None:
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        run_chunk(broken, engine(), ListSink(), observe_nothing, Marks())
+        run_source(broken, engine(), ListSink(), observe_nothing, Marks())
 
 
 def test_an_error_of_the_sink_is_heard() -> None:
     with pytest.raises(DiskFull):
-        run_chunk(source(["a"] * 500), engine(), ListSink(fails_at=10), observe_nothing, Marks())
+        run_source(source(["a"] * 500), engine(), ListSink(fails_at=10), observe_nothing, Marks())
 
 
 def test_an_error_of_the_sink_in_the_last_window_is_heard() -> None:
     with pytest.raises(DiskFull):
-        run_chunk(source(["a"] * 50), engine(), ListSink(fails_at=10), observe_nothing, Marks())
+        run_source(source(["a"] * 50), engine(), ListSink(fails_at=10), observe_nothing, Marks())
 
 
 def test_a_death_in_the_tokenizer_is_heard() -> None:
     it = engine()
     it.task.encode = die  # type: ignore[method-assign,assignment]
     with pytest.raises(Died):
-        run_chunk(source(["a"] * 50), it, ListSink(), observe_nothing, Marks())
+        run_source(source(["a"] * 50), it, ListSink(), observe_nothing, Marks())
 
 
 # -- rows that kill
@@ -203,7 +203,7 @@ def survive(texts: Sequence[Text], tokens: int, limit: int) -> tuple[list[Any], 
         sink, control = ListSink(), Marks()
         doubt = suspect_rows(records, len(texts))
         try:
-            run_chunk(
+            run_source(
                 source(texts, 300),
                 engine(tokens),
                 sink,
@@ -253,7 +253,7 @@ def test_three_deadly_rows_and_rows_that_raise_are_told_apart() -> None:
 def test_suspects_run_after_all_others_and_each_group_by_itself() -> None:
     texts = [f"text {i}" for i in range(100)]
     control = Marks()
-    run_chunk(
+    run_source(
         source(texts),
         engine(10_000),
         sink := ListSink(),

@@ -1,0 +1,161 @@
+"""How an attempt ends without a part: failed, stopped, its lease or its device lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from headrace.coordination.attempts import attempt_of_death, record_attempt
+from headrace.coordination.leases import Mark
+from headrace.process.logs import get_logger
+from headrace.tracing.chunk_trace import ChunkTrace
+from headrace.tracing.crash_trace import record_crash
+from schemas.errors import (
+    DeviceLost,
+    HeadraceError,
+    InputChanged,
+    LeaseLost,
+    ModelChanged,
+    error_type_of,
+)
+from schemas.names import output_layout
+from schemas.records.chunk import Chunk
+from schemas.records.manifest import Attempt
+from schemas.records.message import ScoreChunk
+from workers.execution.commit import keep_trace
+from workers.execution.job_cache import JobContext
+from workers.execution.lease_keeper import ChunkControl, LeaseKeeper
+from workers.execution.runtime import Runtime
+from workers.pipeline.run import StartedChunk
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class ChunkInProgress:
+    """A leased chunk that is being read."""
+
+    chunk: Chunk
+    control: ChunkControl
+    observe: ChunkTrace
+    started: StartedChunk
+    started_at: float
+    """Seconds since the epoch."""
+
+
+def failed_attempt(chunk: int, mark: Mark, error: Exception, worker: str, now_at: float) -> Attempt:
+    """The record of an attempt that ended in this error. Pure; others' messages are not repeated."""
+    ours = isinstance(error, HeadraceError)
+    return Attempt(
+        chunk=chunk,
+        number=0,
+        attempt=mark.attempt,
+        cause=error_type_of(error),
+        rows=(),
+        message=str(error) if ours else f"{type(error).__name__} (see the worker's log)",
+        worker=worker,
+        stage=mark.stage,
+        retryable=not isinstance(error, InputChanged | ModelChanged),
+        at_s=now_at,
+        seen_by=worker,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnds:
+    """Records and releases the chunks of one message that do not end in a part."""
+
+    message: ScoreChunk
+    context: JobContext
+    runtime: Runtime
+    leases: LeaseKeeper
+
+    def crashed(self, chunk: int, mark: Mark) -> None:
+        """Record the crash of an earlier attempt, of which only the mark is left."""
+        job, store, runtime = self.context.job, self.context.store, self.runtime
+        crash = attempt_of_death(chunk, mark, time.time(), runtime.identity.name)
+        if crash is not None and store.head(output_layout.part(chunk)) is None:
+            keep = runtime.settings.traces
+            record_crash(job, store, crash, mark, runtime.telemetry, keep=keep)
+
+    def failed(self, chunk: Chunk, control: ChunkControl, error: Exception) -> None:
+        """Record the attempt, then release: the next worker finds the reason."""
+        attempt = failed_attempt(
+            chunk.number, control.mark, error, self.runtime.identity.name, time.time()
+        )
+        log.error(
+            "chunk.failed",
+            job=self.context.job.id,
+            chunk=chunk.number,
+            error_type=attempt.cause,
+            error_message=attempt.message,
+            trace_id=control.mark.trace_id or None,
+            error=None if isinstance(error, HeadraceError) else error,
+        )
+        self.runtime.reports.report_failure(
+            self.context.job.key, attempt.chunk, attempt.cause, attempt.message
+        )
+        try:
+            record_attempt(self.context.store, attempt)
+        except HeadraceError as away:
+            log.error(
+                "chunk.failed",
+                chunk=chunk.number,
+                error_type=error_type_of(away),
+                error_message=str(away),
+            )
+        self.leases.release(chunk.number)
+
+    def failed_at_work(self, it: ChunkInProgress, error: Exception) -> None:
+        """The same, for a chunk whose trace has begun."""
+        self.trace_ended(it, "error", error)
+        self.failed(it.chunk, it.control, error)
+
+    def lease_lost(self, it: ChunkInProgress, error: LeaseLost) -> None:
+        """Another attempt holds the chunk: this one counts for nothing."""
+        self.trace_ended(it, "lease_lost", error)
+        self.leases.release(it.chunk.number)
+        log.warning("lease.lost", job=self.context.job.id, chunk=it.chunk.number)
+
+    def stopped(
+        self, begun: Sequence[ChunkInProgress], waiting: Sequence[Chunk], reason: str
+    ) -> None:
+        """Give everything in hand back; after a drain the chunks are published again."""
+        for it in begun:
+            it.started.close()
+            self.trace_ended(it, "stopped", stop_reason=reason)
+        numbers = [it.chunk.number for it in begun] + [chunk.number for chunk in waiting]
+        self._release(numbers, publish=reason == "drain")
+        log.info("chunk.released", job=self.context.job.id, chunks=len(numbers), reason=reason)
+
+    def device_lost(self, error: DeviceLost) -> NoReturn:
+        """End this process as it stands: its parent records the rows in hand, as of any crash."""
+        log.error("device.lost", job=self.context.job.id, error_message=str(error))
+        self.runtime.telemetry.flush(1.0)
+        self.runtime.exit_process()
+
+    def no_device(self, waiting: Sequence[Chunk], error: Exception) -> None:
+        """Give the chunks back and end this worker: its device is at fault, not the model."""
+        numbers = [chunk.number for chunk in waiting]
+        self._release(numbers, publish=True)
+        log.error("device.lost", job=self.context.job.id, error_message=str(error)[:500])
+        why = f"no model can be loaded on {self.runtime.identity.device}: {error}"
+        self.runtime.reports.report_failure(self.context.job.key, numbers[0], "device_lost", why)
+        self.runtime.end_worker()
+
+    def trace_ended(
+        self, it: ChunkInProgress, outcome: str, error: BaseException | None = None, **facts: Any
+    ) -> None:
+        """Close the trace of an attempt that came to no part, and keep it."""
+        spans = it.observe.finish(outcome, error, **facts)
+        keep_trace(self.context, self.runtime, it.chunk.number, it.control.mark.attempt, spans)
+
+    def _release(self, numbers: list[int], *, publish: bool) -> None:
+        """Leases first, then the message: the worker that takes it finds the chunks free."""
+        for number in numbers:
+            self.leases.release(number)
+        if publish:
+            queue = self.context.job.options.queue
+            self.runtime.reports.publish_again(self.message, numbers, queue)

@@ -1,0 +1,122 @@
+"""The model on a worker's device: loaded for a job, kept for the next one that wants the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headrace.process.fast_imports import gc_paused
+from headrace.process.logs import get_logger
+from headrace.settings import Settings, cache_folder
+from headrace.storage.store import Store
+from headrace.tasks.catalog import task_spec
+from headrace.tasks.contract import LoadRequest, Task
+from headrace.tasks.registry import check_columns, load_task
+from schemas.errors import ModelError
+from schemas.records.job import Job
+from schemas.records.model_key import engine_key, model_name
+from workers.batching.budget_cache import BudgetCache, facts_of_job
+from workers.batching.packing import Budget
+from workers.devices.device import (
+    device_inside,
+    dtypes_of,
+    in_flight_of,
+    not_served,
+    set_threads,
+)
+from workers.execution.presence import Identity
+from workers.models.fetch import local_model
+from workers.models.preload import Preload
+from workers.pipeline.loaded_task import LoadedTask
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class ModelLoader:
+    """One model at a time: the last one stays on the device."""
+
+    settings: Settings
+    identity: Identity
+    open_store: Callable[[str], Store]
+    on_loaded: Callable[[Job, float], None] = lambda job, seconds: None
+    """Called with the job and the seconds that the load took."""
+    preload: Preload = field(default_factory=Preload)
+    """What a task on a transformers model imports, perhaps begun already."""
+    _kept: tuple[str, LoadedTask, BudgetCache] | None = None
+
+    def load(self, job: Job) -> LoadedTask:
+        """The job's model on this worker's device, loaded unless it is there already.
+
+        Raises:
+            ModelError, ModelChanged: the model cannot be loaded, or is not the one planned.
+        """
+        wanted = engine_key(job)
+        if self._kept is None or self._kept[0] != wanted:
+            self._kept = None  # the old model leaves before the new one comes
+            with gc_paused():
+                self._kept = (wanted, *self._load(job))
+        _, loaded, budgets = self._kept
+        loaded.budget = budgets.start(job.options.batch_tokens)
+        return loaded
+
+    def name_if_loaded(self, job: Job) -> str:
+        """The job's model as people know it, when it is the one on the device; else empty."""
+        is_there = self._kept is not None and self._kept[0] == engine_key(job)
+        return model_name(job) if is_there else ""
+
+    def _load(self, job: Job) -> tuple[LoadedTask, BudgetCache]:
+        device = self.identity.device
+        spec = task_spec(job.spec.task)
+        if spec.needs_model and job.spec.dtype not in dtypes_of(device):
+            raise ModelError(f"job {job.id} wants {not_served(job.spec.dtype, device)}")
+        started = time.monotonic()
+        task = load_task(job.spec.task)
+        # the weights are hashed while torch is still being imported
+        path = str(self._path(job)) if spec.needs_model else ""
+        ahead_s = self.preload.wait(started) if spec.engine else 0.0
+        if path:
+            set_threads(device, self.identity.threads)
+        task.load(self._request(job, path))
+        check_columns(spec, task.columns())
+        seconds = round(ahead_s + time.monotonic() - started, 3)
+        self.on_loaded(job, seconds)
+        log.info("model.loaded", task=job.spec.task, device=device, seconds=seconds)
+        budgets = BudgetCache(
+            task, device_inside(device), facts_of_job(job), cache_folder() / "budgets"
+        )
+        return self._with_budget(task, budgets), budgets
+
+    def _request(self, job: Job, path: str) -> LoadRequest:
+        return LoadRequest(
+            model_path=path,
+            device=device_inside(self.identity.device),
+            dtype=job.spec.dtype,
+            max_length=job.spec.max_length,
+            params=job.spec.params,
+            trust_remote_code=job.options.trust_remote_code and self.settings.trust_remote_code,
+            allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,
+        )
+
+    def _with_budget(self, task: Task, budgets: BudgetCache) -> LoadedTask:
+        device = self.identity.device
+        return LoadedTask(
+            task,
+            Budget(task.default_batch_tokens()),
+            bool(getattr(task, "padded", True)),
+            device,
+            on_halved=budgets.learn,
+            in_flight=in_flight_of(device),
+        )
+
+    def _path(self, job: Job) -> Path:
+        return local_model(
+            job.spec.model.uri,
+            job.spec.model.revision,
+            self.settings,
+            self.open_store,
+            allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,
+            trust_remote_code=job.options.trust_remote_code and self.settings.trust_remote_code,
+        )

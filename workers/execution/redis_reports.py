@@ -1,0 +1,97 @@
+"""What a worker tells others through Redis: failures, rejected messages, load times, its chunks.
+
+All of it is advice: with Redis away it is lost, said once in the log, and found out later by the
+controller.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from headrace.process.logs import get_logger
+from headrace.queue.celery_config import send
+from headrace.queue.dead_letter import dead_letter
+from schemas.names import redis_keys
+from schemas.records.job import Job
+from schemas.records.message import ScoreChunk
+from schemas.records.model_key import speed_key
+
+log = get_logger(__name__)
+
+SAY_AGAIN_S = 10.0  # chosen: an outage of a night is 3,000 lines
+
+
+@dataclass(slots=True)
+class RedisReports:
+    """Messages to the controller, to other workers and to people. No method raises."""
+
+    client: Any
+    sender: Any
+    """The Celery app, to publish what a drain gives back."""
+    _said_monotonic: float = float("-inf")
+
+    def dead_letter(self, body: Any, why: str) -> None:
+        """Put a message aside that is not ours to execute."""
+        log.warning("message.rejected", reason=why)
+        try:
+            dead_letter(self.client, body, why)
+        except redis.RedisError as error:
+            self.redis_away(error)
+
+    def reject_job(self, message: ScoreChunk, why: str) -> None:
+        """Put a message aside whose job this worker cannot reach, and report it for the job.
+
+        If no worker can, the job would wait for ever: the controller ends it with the reason.
+        """
+        self.dead_letter(message.model_dump(mode="json"), why)
+        try:
+            pipe = self.client.pipeline()
+            pipe.hincrby(redis_keys.job(message.key), "refused", 1)
+            pipe.hset(redis_keys.job(message.key), "refused_why", why)
+            pipe.expire(redis_keys.job(message.key), redis_keys.JOB_LIFE_S)
+            pipe.execute()
+        except redis.RedisError as error:
+            self.redis_away(error)
+
+    def report_failure(self, key: str, chunk: int, cause: str, why: str) -> None:
+        """Say why a chunk of the job of this key just failed: its record may find no room."""
+        try:
+            report = {"at_s": time.time(), "chunk": chunk, "why": why[:500], "cause": cause}
+            pipe = self.client.pipeline()
+            pipe.hset(redis_keys.job(key), "trouble", json.dumps(report))
+            pipe.expire(redis_keys.job(key), redis_keys.JOB_LIFE_S)
+            pipe.execute()
+        except redis.RedisError as error:
+            self.redis_away(error)
+
+    def report_load_time(self, job: Job, seconds: float) -> None:
+        """Say what the job's model costs to load: moving workers between queues depends on it."""
+        try:
+            pipe = self.client.pipeline(transaction=False)
+            pipe.hset(redis_keys.MODEL_LOAD_SECONDS, speed_key(job), seconds)
+            pipe.expire(redis_keys.MODEL_LOAD_SECONDS, redis_keys.SPEEDS_LIFE_S)
+            pipe.execute()
+        except redis.RedisError as error:
+            self.redis_away(error)
+
+    def publish_again(self, message: ScoreChunk, chunks: list[int], queue: str) -> None:
+        """Publish chunks that were released; the controller does it too, only later."""
+        if not chunks:
+            return
+        again = message.model_copy(update={"chunks": tuple(chunks)})
+        try:
+            send(self.sender, again, queue)
+        except Exception as error:  # kombu's and redis-py's; the controller finds the gap
+            self.redis_away(error)
+
+    def redis_away(self, error: Exception) -> None:
+        """Log that Redis does not answer, but not for every batch of an outage."""
+        now = time.monotonic()
+        if now - self._said_monotonic >= SAY_AGAIN_S:
+            self._said_monotonic = now
+            log.warning("broker.unreachable", error_type=type(error).__name__)
