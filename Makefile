@@ -129,7 +129,7 @@ $(VENV)/peers/.installed: benchmarks/requirements.txt $(VENV)/.torch
 	@touch $@
 
 bench: $(VENV)/.dev $(VENV)/peers/.installed  ## headrace and its peers side by side; on a GPU, all models
-	@if nvidia-smi -L >/dev/null 2>&1; then kind=benchmarks.matrix; else kind=benchmarks; fi; \
+	@if nvidia-smi -L >/dev/null 2>&1; then kind=benchmarks.gpu.matrix; else kind=benchmarks; fi; \
 		$(BIN)/python -m $$kind --peers-python $(VENV)/peers/bin/python
 
 chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, by seed

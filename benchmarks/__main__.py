@@ -12,15 +12,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import show
-from benchmarks.contestants import ALL, BARE, CELERY, DEFAULT, EMPTY, FLEET, HEADRACE, chosen
-from benchmarks.empty_celery import time_empty_tasks
-from benchmarks.fleet import run_empty, run_fleet
-from benchmarks.inputs import split
-from benchmarks.job import Job
-from benchmarks.pinning import Pin
-from benchmarks.prepare import facts_of, prepare
-from benchmarks.processes import Asked, run_jobs
+from benchmarks.fleet.empty_celery import time_empty_tasks
+from benchmarks.fleet.fleet import run_empty, run_fleet
+from benchmarks.fleet.pinning import Pin
+from benchmarks.side_by_side import show
+from benchmarks.side_by_side.contestants import (
+    ALL,
+    BARE,
+    CELERY,
+    DEFAULT,
+    EMPTY,
+    FLEET,
+    HEADRACE,
+    chosen,
+)
+from benchmarks.side_by_side.inputs import split
+from benchmarks.side_by_side.job import Job
+from benchmarks.side_by_side.prepare import facts_of, prepare
+from benchmarks.side_by_side.processes import Asked, run_jobs
 
 EMPTY_CHUNK_ROWS = 40  # small, so that what a chunk costs is not what its rows cost
 
@@ -52,7 +61,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--length", type=int, help="instead: rows of about so many tokens each")
     parser.add_argument("--sample-rows", type=int, default=400, help="for the pipeline")
     parser.add_argument("--model", type=Path, help="folder of a text classifier")
-    parser.add_argument("--size", help="of a model with random weights, see benchmarks.inputs")
+    parser.add_argument(
+        "--size", help="of a model with random weights, see benchmarks.side_by_side.inputs"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--workers", type=int, default=1, help="of the fleet, --threads each")
     parser.add_argument("--chunk-rows", type=int, help="of the fleet; default: as headrace plans")

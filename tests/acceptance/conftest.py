@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from headrace.queue.embedded_redis import EmbeddedRedis
-from tests.acceptance.fleet_harness import Fleet
-from tests.acceptance.wire import Wire
+from tests.acceptance.harness.fleet import Fleet
+from tests.acceptance.harness.wire import Wire
 
 IS_LONG = os.environ.get("HEADRACE_CHAOS") == "long"
 FIRST_SEED = int(os.environ.get("HEADRACE_CHAOS_SEED", "1"))

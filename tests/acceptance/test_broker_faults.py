@@ -17,7 +17,7 @@ from headrace.queue.redis_queue import read_queue
 from schemas.names import output_layout, redis_keys
 from schemas.records.message import ScoreChunk
 from tests.acceptance.conftest import MakeFleet, Say, Scale
-from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts, pass_time
+from tests.acceptance.harness.fleet import Fleet, attempts, lines, parts, pass_time
 from tests.fake_jobs import FakeJob, make_job
 
 QUEUE = redis_keys.QUEUE_PREFIX + "default"

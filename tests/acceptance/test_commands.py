@@ -23,7 +23,7 @@ import pytest
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 from schemas.errors import ExitCode
-from tests.acceptance.frozen import frozen, interrupt
+from tests.acceptance.harness.frozen import frozen, interrupt
 from tests.conftest import wait_until
 from tests.unit.tiny_models import save_model
 from workers.devices.device import dtypes_of

@@ -13,7 +13,7 @@ import pytest
 
 from schemas.names import output_layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
-from tests.acceptance.fleet_harness import Fleet, attempts, lines, parts
+from tests.acceptance.harness.fleet import Fleet, attempts, lines, parts
 from tests.fake_jobs import FakeJob, make_job
 from workers.execution.fault_injection import STEPS
 

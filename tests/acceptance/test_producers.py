@@ -24,7 +24,7 @@ from schemas.errors import ExitCode
 from schemas.names import output_layout
 from schemas.records.job import parse_job
 from tests.acceptance.conftest import MakeFleet, Say
-from tests.acceptance.fleet_harness import Fleet, lines
+from tests.acceptance.harness.fleet import Fleet, lines
 from tests.fake_jobs import make_job
 from workers.tasks.fake import digest_of
 

@@ -19,7 +19,7 @@ from headrace.tracing.trace_file import SpanRow
 from producers.inspection.trace_export import send_traces
 from schemas.names import log_events, output_layout
 from schemas.names import telemetry as names
-from tests.acceptance.night import (
+from tests.acceptance.harness.night import (
     KILLS,
     NULL,
     RAISES,

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.names import output_layout, redis_keys
 from tests.acceptance.conftest import MakeFleet, Say, Scale
-from tests.acceptance.fleet_harness import Fleet, Worker, attempts, lines, parts, pass_time
+from tests.acceptance.harness.fleet import Fleet, Worker, attempts, lines, parts, pass_time
 from tests.fake_jobs import FakeJob, make_job
 
 SLOW = {"ms_per_row": 25}

@@ -21,7 +21,7 @@ from headrace.storage.open import open_store
 from producers.records.snapshot import take_snapshot
 from schemas.names import output_layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
-from tests.acceptance.fleet_harness import attempts, lines, parts
+from tests.acceptance.harness.fleet import attempts, lines, parts
 from tests.fake_jobs import FakeJob, make_job
 
 FAULTS = ("503", "500", "drop", "lost")

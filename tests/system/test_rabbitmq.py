@@ -18,7 +18,7 @@ from kombu import Connection
 
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.rabbitmq_queue import LedgerQueue, depth
-from tests.acceptance.fleet_harness import Fleet, lines, parts
+from tests.acceptance.harness.fleet import Fleet, lines, parts
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job
 from tests.system.conftest import program

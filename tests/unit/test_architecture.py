@@ -12,12 +12,67 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+PACKAGES = ("schemas", "headrace", "producers", "workers")
+GROUND = {"schemas", "schemas/names", "schemas/records", "headrace"}
+"""What every room of headrace, producers and workers may import; `headrace` is its settings."""
+
 MAY_IMPORT = {
-    "schemas": {"schemas"},
-    "headrace": {"headrace", "schemas"},
-    "producers": {"producers", "headrace", "schemas"},
-    "workers": {"workers", "headrace", "schemas"},
-}
+    "schemas": set(),
+    "schemas/records": {"schemas"},
+    "schemas/names": {"schemas", "schemas/records"},
+    # what both sides run
+    "headrace/tasks": {"schemas", "schemas/names", "schemas/records"},
+    "headrace": {"headrace/tasks"},
+    "headrace/process": set(),
+    "headrace/storage": {"headrace/process"},
+    "headrace/queue": {"headrace/process"},
+    "headrace/coordination": {"headrace/storage", "headrace/process"},
+    "headrace/formats": {"headrace/storage", "headrace/process"},
+    "headrace/output": {"headrace/formats", "headrace/storage"},
+    "headrace/tracing": {"headrace/coordination", "headrace/process", "headrace/storage"},
+    "headrace/telemetry": {"headrace/tracing", "headrace/process"},
+    # control, from the plan to the person at a terminal
+    "producers/planning": set(),
+    "producers/capacity": set(),
+    "producers/models": set(),
+    "producers/local": set(),
+    "producers/records": set(),
+    "producers/scaling": set(),
+    "producers/submission": {"producers/planning", "producers/capacity", "producers/models",
+                             "producers/local"},
+    "producers/verification": {"producers/planning"},
+    "producers/report": {"producers/records"},
+    "producers/inspection": {"producers/capacity"},
+    "producers/control": {"producers/scaling", "producers/capacity", "producers/records",
+                          "producers/report"},
+    "producers/terminal": {"producers/submission", "producers/verification", "producers/records",
+                           "producers/local"},
+    "producers/driver": {"producers/submission", "producers/control", "producers/capacity",
+                         "producers/records", "producers/local", "producers/report",
+                         "producers/terminal"},
+    "producers/demo": set(),
+    "producers/commands": {"producers/*"},
+    "producers": {"producers/commands"},
+    # execution, from the device to the host
+    "workers/devices": set(),
+    "workers/engines": {"workers/devices"},
+    "workers/models": {"workers/devices"},
+    "workers/batching": {"workers/devices"},
+    "workers/tasks": {"workers/engines", "workers/models", "workers/devices"},
+    "workers/pipeline": {"workers/batching"},
+    "workers/execution": {"workers/pipeline", "workers/tasks", "workers/models",
+                          "workers/batching", "workers/devices"},
+    "workers/fleet": {"workers/devices"},
+    "workers/precision": {"workers/fleet", "workers/models", "workers/batching",
+                          "workers/devices"},
+    "workers/training": {"workers/batching", "workers/models"},
+    "workers/consumer": {"workers/execution", "workers/models", "workers/engines",
+                         "workers/devices"},
+    "workers": {"workers/*"},
+}  # fmt: skip
+"""Which room may import which; rooms of producers and workers may import all of headrace too."""
+
+MOST_FILES = 14
 TESTS = {"tests", "benchmarks", "deploy"}
 
 HEAVY = {"torch", "transformers", "celery"}
@@ -84,13 +139,85 @@ def _absolute(file: str, node: ast.ImportFrom) -> str:
 
 
 def all_imports() -> list[Import]:
-    return [i for room in MAY_IMPORT for p in files(room) for i in imports_of(p, p.read_text())]
+    return [i for room in PACKAGES for p in files(room) for i in imports_of(p, p.read_text())]
+
+
+def room_of(module: str) -> str:
+    """The room of a dotted module: its package, or the first folder in it."""
+    package, _, rest = module.partition(".")
+    first = rest.split(".")[0]
+    return f"{package}/{first}" if (ROOT / package / first).is_dir() and first else package
+
+
+def allowed(room: str) -> set[str]:
+    """Every room that this one may import."""
+    named = MAY_IMPORT[room]
+    package = room.split("/")[0]
+    every = set() if package == "schemas" or room == "headrace/tasks" else GROUND
+    if package in ("producers", "workers"):
+        every = every | {r for r in MAY_IMPORT if r.split("/")[0] == "headrace"}
+    if f"{package}/*" in named:
+        every = every | {r for r in MAY_IMPORT if r.startswith(f"{package}/")}
+    return named | every | {room}
 
 
 def backward(found: Import) -> bool:
     """Whether the arrow points to a room that the file's room may not look into."""
-    room, target = found.file.split("/")[0], found.module.split(".")[0]
-    return target in (MAY_IMPORT.keys() | TESTS) - MAY_IMPORT[room]
+    target = found.module.split(".")[0]
+    if target in TESTS:
+        return True
+    room = room_of(found.file.removesuffix(".py").replace("/", "."))
+    return target in PACKAGES and room_of(found.module) not in allowed(room)
+
+
+def circles() -> list[list[str]]:
+    """Files that import one another, directly or through others; none is the aim."""
+    modules = {p.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+               for room in PACKAGES for p in files(room)}  # fmt: skip
+    onward: dict[str, set[str]] = {m: set() for m in modules}
+    for found in imports_with_names():
+        source = found.file.removesuffix(".py").replace("/", ".")
+        onward[source] |= {found.module} & modules
+    return [sorted(found) for found in _components(onward) if len(found) > 1]
+
+
+def imports_with_names() -> Iterator[Import]:
+    """As `all_imports`, and `from room import module` as an import of the module too."""
+    for room in PACKAGES:
+        for path in files(room):
+            yield from imports_of(path, path.read_text())
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    for alias in node.names:
+                        file = path.relative_to(ROOT).as_posix()
+                        yield Import(file, node.lineno, f"{node.module}.{alias.name}", False)
+
+
+def _components(onward: dict[str, set[str]]) -> list[set[str]]:
+    """Strongly connected components. Source: Tarjan, Depth-first search, 1972."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(node: str) -> None:
+        number[node] = low[node] = len(number)
+        stack.append(node)
+        for target in onward[node]:
+            if target not in number:
+                visit(target)
+                low[node] = min(low[node], low[target])
+            elif target in stack:
+                low[node] = min(low[node], number[target])
+        if low[node] == number[node]:
+            at = stack.index(node)
+            found.append(set(stack[at:]))
+            del stack[at:]
+
+    for node in sorted(onward):
+        if node not in number:
+            visit(node)
+    return found
 
 
 def paid_too_early(found: Import) -> bool:
@@ -114,6 +241,40 @@ def test_imports_point_one_way() -> None:
     assert not arrows, "these arrows point back:\n" + "\n".join(arrows)
 
 
+def test_every_room_stands_in_the_table() -> None:
+    rooms = {
+        room_of(p.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."))
+        for room in PACKAGES
+        for p in files(room)
+    }
+    assert rooms == MAY_IMPORT.keys(), "a new room says here what it may import"
+
+
+def test_the_table_itself_has_no_circle() -> None:
+    onward = {room: {r for r in allowed(room) if r in MAY_IMPORT} - {room} for room in MAY_IMPORT}
+    assert [c for c in _components(onward) if len(c) > 1] == []
+
+
+def test_no_files_import_one_another() -> None:
+    assert circles() == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert _components({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})[0] == {"a", "b", "c"}
+
+
+def test_no_folder_is_too_full_to_be_read() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    names: dict[str, int] = {}
+    for file in tracked:
+        folder, _, name = file.rpartition("/")
+        if name.endswith(".py") and name != "__init__.py":
+            names[folder] = names.get(folder, 0) + 1
+    assert {f: n for f, n in names.items() if n > MOST_FILES} == {}
+
+
 def test_heavy_modules_are_imported_where_they_are_used() -> None:
     early = [str(found) for found in all_imports() if paid_too_early(found)]
     assert not early, "imported with the file, not where it is used:\n" + "\n".join(early)
@@ -122,7 +283,7 @@ def test_heavy_modules_are_imported_where_they_are_used() -> None:
 def test_only_the_settings_read_the_environment() -> None:
     reads = [
         place
-        for room in MAY_IMPORT
+        for room in PACKAGES
         for path in files(room)
         if path.relative_to(ROOT).as_posix() not in MAY_READ_ENVIRONMENT
         for place in environment_reads(path, path.read_text())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.span_cost import MODES, handling_ms
+from benchmarks.fleet.span_cost import MODES, handling_ms
 
 LIMIT_S = 290  # seconds on a quiet machine; each contestant imports torch in a process of its own
 ROOT = Path(__file__).parents[3]
@@ -48,7 +48,7 @@ def test_rounds_are_added_to_results_and_a_missing_peer_is_named(tmp_path: Path)
 @pytest.mark.timeout(300)
 def test_the_matrix_does_every_model_and_length_in_a_process_a_contestant(tmp_path: Path) -> None:
     command = [
-        sys.executable, "-m", "benchmarks.matrix", "--sizes", "decoder-tiny", "--lengths", "0",
+        sys.executable, "-m", "benchmarks.gpu.matrix", "--sizes", "decoder-tiny", "--lengths", "0",
         "32", "--tokens", "decoder-tiny=1400", "--threads", "1", "--rounds", "1", "--inputs",
         str(tmp_path / "inputs"), "--resume", str(tmp_path / "m.json"),
     ]  # fmt: skip
@@ -84,7 +84,7 @@ def test_the_matrix_does_every_model_and_length_in_a_process_a_contestant(tmp_pa
 @pytest.mark.timeout(300)
 def test_growth_counts_what_a_job_asks_of_redis(tmp_path: Path) -> None:
     command = [
-        sys.executable, "-m", "benchmarks.growth", "--rows", "300", "--billion", "--billion-rows",
+        sys.executable, "-m", "benchmarks.growth.growth", "--rows", "300", "--billion", "--billion-rows",
         "1000000", "--resume", str(tmp_path / "g.json"), "--scratch", str(tmp_path),
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)

@@ -11,13 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.contestants import ALL, DEFAULT, WHOLE, chosen
-from benchmarks.inputs import mixed_lengths, split, take_corpus, take_lengths, take_sample
-from benchmarks.job import Job, batch_flops, first_only_flops, model_flops
-from benchmarks.prepare import facts_of
-from benchmarks.show import put_into, summarize
-from benchmarks.span_cost import cost
-from benchmarks.targets import best_of, verdicts
+from benchmarks.fleet.span_cost import cost
+from benchmarks.side_by_side.contestants import ALL, DEFAULT, WHOLE, chosen
+from benchmarks.side_by_side.inputs import (
+    mixed_lengths,
+    split,
+    take_corpus,
+    take_lengths,
+    take_sample,
+)
+from benchmarks.side_by_side.job import Job, batch_flops, first_only_flops, model_flops
+from benchmarks.side_by_side.prepare import facts_of
+from benchmarks.side_by_side.show import put_into, summarize
+from benchmarks.side_by_side.targets import best_of, verdicts
 
 MINILM = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
           "num_attention_heads": 12}  # fmt: skip

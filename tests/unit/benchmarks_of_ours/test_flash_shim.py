@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.peers import STAND_IN
+from benchmarks.side_by_side.peers import STAND_IN
 
 
 def _stand_in() -> ModuleType:

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.device_time import DeviceClock
-from benchmarks.job import Job
-from benchmarks.matrix import Matrix
-from benchmarks.processes import TAG, Asked, Told, run_jobs
+from benchmarks.gpu.device_time import DeviceClock
+from benchmarks.gpu.matrix import Matrix
+from benchmarks.side_by_side.job import Job
+from benchmarks.side_by_side.processes import TAG, Asked, Told, run_jobs
 
 
 def _python(folder: Path, body: str) -> str:
-    """A program that is called as `python -m benchmarks.contestants NAME [--until S] JOB…`."""
+    """A program that is called as `python -m benchmarks.side_by_side.contestants NAME [--until S] JOB…`."""
     script = folder / "python"
     script.write_text("#!/usr/bin/env bash\n" + body)
     script.chmod(0o755)

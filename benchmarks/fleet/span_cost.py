@@ -1,4 +1,4 @@
-"""What spans cost: the same chunks with and without them, in turn: `python -m benchmarks.span_cost`.
+"""What spans cost: the same chunks with and without them, in turn: `python -m benchmarks.fleet.span_cost`.
 
 A whole worker's handling of a message (lease, read, tokenize, forward, write, commit, receipts) on
 one core, with an embedded Redis and a local folder. Each round does one message in each mode; what
@@ -32,7 +32,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.inputs import SIZES, make_model, take_corpus
+from benchmarks.side_by_side.inputs import SIZES, make_model, take_corpus
 
 MODES = ("off", "on", "down", "slow")
 LIMITS = {"on": 0.02, "down": 0.05, "slow": 0.05}
@@ -71,7 +71,9 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.span_cost", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fleet.span_cost", description=__doc__
+    )
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--handling", action="store_true", help="the spans alone")
     parser.add_argument("--by", choices=("wall", "cpu"), default="wall", help="clock that judges")

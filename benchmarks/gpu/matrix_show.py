@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import CEILING, EMBEDDINGS, HEADRACE
-from benchmarks.show import summarize
-from benchmarks.targets import best_of
+from benchmarks.side_by_side.contestants import CEILING, EMBEDDINGS, HEADRACE
+from benchmarks.side_by_side.show import summarize
+from benchmarks.side_by_side.targets import best_of
 
 SENTENCES, PIPELINE, LOOP = "sentence-transformers", "pipeline", "sorted-loop"
 HEAD = (

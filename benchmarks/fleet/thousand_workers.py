@@ -1,4 +1,4 @@
-"""A thousand workers against one real Redis: python -m benchmarks.thousand_workers [--workers N]
+"""A thousand workers against one real Redis: python -m benchmarks.fleet.thousand_workers [--workers N]
 
 The workers are clients that say what a worker says (messages, leases, a mark a batch, a sign of
 life a second, receipts) without the work between. The Redis, the controller and its endpoint are

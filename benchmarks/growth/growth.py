@@ -1,10 +1,10 @@
 """How cost grows: time, memory and Redis traffic against rows, workers and file sizes.
 
-    python -m benchmarks.growth --rows 10000 100000 --resume growth.json
-    python -m benchmarks.growth --workers 1 2 4 8 --files 1e3 1e6 1e9 --billion --resume growth.json
+    python -m benchmarks.growth.growth --rows 10000 100000 --resume growth.json
+    python -m benchmarks.growth.growth --workers 1 2 4 8 --files 1e3 1e6 1e9 --billion --resume growth.json
 
 Real jobs of the fake task, which computes next to nothing, through the whole fleet and a Redis that
-is asked afterwards what it did; only `--billion` is simulated (see `benchmarks.billion`).
+is asked afterwards what it did; only `--billion` is simulated (see `benchmarks.growth.billion`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import billion
-from benchmarks.fleet import WORKER, environment, run_command
-from benchmarks.pinning import descendants
-from benchmarks.startup import high_water_mb
+from benchmarks.fleet.fleet import WORKER, environment, run_command
+from benchmarks.fleet.pinning import descendants
+from benchmarks.fleet.startup import high_water_mb
+from benchmarks.growth.growth import billion
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.growth", description=(__doc__ or "").splitlines()[0]
+        prog="python -m benchmarks.growth.growth", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--rows", nargs="*", default=[], help="of a job, one worker")
     parser.add_argument("--workers", nargs="*", default=[], help=f"on {WORKERS_ROWS:,} rows")

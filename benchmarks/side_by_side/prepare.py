@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.inputs import (
+from benchmarks.side_by_side.inputs import (
     make_model,
     mixed_lengths,
     split,
@@ -17,7 +17,7 @@ from benchmarks.inputs import (
     take_lengths,
     take_sample,
 )
-from benchmarks.job import MAX_LENGTH, Job, first_only_flops, model_flops, read_config
+from benchmarks.side_by_side.job import MAX_LENGTH, Job, first_only_flops, model_flops, read_config
 
 
 def prepare(args: argparse.Namespace, results: Path) -> tuple[Job, Job]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.job import MAX_LENGTH, Job, Outcome, read_config
-from benchmarks.peers import Forward, loop_over
+from benchmarks.side_by_side.job import MAX_LENGTH, Job, Outcome, read_config
+from benchmarks.side_by_side.peers import Forward, loop_over
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 

@@ -1,4 +1,4 @@
-"""Nights that were: python -m benchmarks.record_night NAME OUTPUT… > benchmarks/nights/NAME.json
+"""Nights that were: python -m benchmarks.fleet.record_night NAME OUTPUT… > benchmarks/fleet/nights/NAME.json
 
 Reads a night's demand from real outputs: when each job was submitted (`_headrace/job.json`) and
 how long each chunk took (`_traces/`). The committed ones ran here, small; the simulator stretches

@@ -1,6 +1,6 @@
 """From `headrace run` to the first row on the device, and what a worker holds in memory.
 
-    python -m benchmarks.startup --corpus docs.parquet --model minilm-sst2
+    python -m benchmarks.fleet.startup --corpus docs.parquet --model minilm-sst2
 
 Each round starts two cold processes on a warm page cache: a bare one that imports torch and
 transformers and loads the same model and tokenizer, and `headrace run`. What `headrace run` takes
@@ -27,9 +27,9 @@ from typing import Any
 import producers
 import schemas
 import workers
-from benchmarks.fleet import WORKER, environment, run_command, spans_of
-from benchmarks.inputs import make_model, take_corpus
-from benchmarks.pinning import descendants
+from benchmarks.fleet.fleet import WORKER, environment, run_command, spans_of
+from benchmarks.fleet.pinning import descendants
+from benchmarks.side_by_side.inputs import make_model, take_corpus
 from workers.devices.device import device_inside, worker_environment
 
 BARE = """
@@ -85,7 +85,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.startup", description=(__doc__ or "").splitlines()[0]
+        prog="python -m benchmarks.fleet.startup", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--model", type=Path)

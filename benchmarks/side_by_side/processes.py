@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.job import MALLOC, Job
+from benchmarks.side_by_side.job import MALLOC, Job
 
 TAG = "@outcome "
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 IDLE_PROCESSES = 2  # chosen: one may have met a GPU that was not yet free of the last one
 
 
@@ -94,7 +94,7 @@ def _is_late(asked: Asked) -> bool:
 
 def _one_process(name: str, jobs: Sequence[Job], asked: Asked) -> Iterator[tuple[Told | None, str]]:
     """Lines as they come, and at last why the process failed, where it did."""
-    command = [asked.python, "-m", "benchmarks.contestants", name]
+    command = [asked.python, "-m", "benchmarks.side_by_side.contestants", name]
     if asked.until_s is not None:
         command += ["--until", str(asked.until_s)]
     command += [json.dumps(asdict(job)) for job in jobs]

@@ -16,8 +16,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.inputs import make_model, mixed_lengths, save_tokenizer, take_lengths, take_sample
-from benchmarks.job import MAX_LENGTH
+from benchmarks.side_by_side.inputs import (
+    make_model,
+    mixed_lengths,
+    save_tokenizer,
+    take_lengths,
+    take_sample,
+)
+from benchmarks.side_by_side.job import MAX_LENGTH
 
 MEAN_OF_MIX = 62
 MAKERS = 8  # chosen: a process holds some 500 MB, and there are no more lengths than that

@@ -1,4 +1,4 @@
-"""What one chunk costs Redis: python -m benchmarks.redis_load
+"""What one chunk costs Redis: python -m benchmarks.fleet.redis_load
 
 Sends what a controller and a worker send for a chunk of 30 s (a message, lease, a mark a batch and
 window, a sign of life a second, the receipt) to an embedded Redis through the product's own code,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.job import (
+from benchmarks.side_by_side.job import (
     MAX_LENGTH,
     Job,
     Outcome,

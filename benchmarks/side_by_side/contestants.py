@@ -1,6 +1,6 @@
-"""Who takes part, by name: in a process of its own, `python -m benchmarks.contestants NAME JOB…`.
+"""Who takes part, by name: in a process of its own, `python -m benchmarks.side_by_side.contestants NAME JOB…`.
 
-It imports once and prints a line for each job, as `benchmarks.processes` reads them.
+It imports once and prints a line for each job, as `benchmarks.side_by_side.processes` reads them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
-from benchmarks.job import Job
-from benchmarks.processes import Told, tell
+from benchmarks.side_by_side.job import Job
+from benchmarks.side_by_side.processes import Told, tell
 
-OURS, PEERS, RUNTIMES = "benchmarks.ours", "benchmarks.peers", "benchmarks.runtimes"
-RAY = "benchmarks.ray_peer"
+OURS, PEERS, RUNTIMES = (
+    "benchmarks.side_by_side.ours",
+    "benchmarks.side_by_side.peers",
+    "benchmarks.side_by_side.runtimes",
+)
+RAY = "benchmarks.side_by_side.ray_peer"
 HEADRACE, EMBEDDINGS, INT8 = "headrace", "headrace-embeddings", "headrace-int8"
 CEILING, TOKENIZER = "ceiling", "tokenizer"
 FLEET, BARE = "fleet", "bare-engines"
@@ -98,7 +102,7 @@ ON_GPU = [
     CEILING, HEADRACE, EMBEDDINGS, "sentence-transformers-128", "sentence-transformers-32",
     "pipeline-128", "pipeline-32", "pipeline-8", "sorted-loop", TOKENIZER,
 ]  # fmt: skip
-"""What benchmarks.matrix runs, most needed first: a lent machine's time may end before them."""
+"""What benchmarks.gpu.matrix runs, most needed first: a lent machine's time may end before them."""
 
 
 def chosen(names: Iterable[str]) -> list[str]:
@@ -113,7 +117,9 @@ def chosen(names: Iterable[str]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.contestants", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.side_by_side.contestants", description=__doc__
+    )
     parser.add_argument("name", choices=ALL)
     parser.add_argument("jobs", nargs="+", type=lambda text: Job(**json.loads(text)))
     parser.add_argument("--until", type=float, help="begin no job after this second of the epoch")

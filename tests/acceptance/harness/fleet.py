@@ -25,7 +25,7 @@ from headrace.queue.redis_connection import connect
 from producers.control.controller import Controller
 from schemas.names import output_layout, redis_keys
 from schemas.records.manifest import Attempt, Manifest
-from tests.acceptance.wire import Wire
+from tests.acceptance.harness.wire import Wire
 from tests.conftest import wait_until
 from tests.fake_jobs import FakeJob
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow.dataset as ds
 
-from benchmarks.job import Job
-from benchmarks.pinning import Pin, keeping
+from benchmarks.fleet.pinning import Pin, keeping
+from benchmarks.side_by_side.job import Job
 
 RUN = "import sys; from producers.cli import main; sys.exit(main())"
 WORKER = "billiard.spawn"  # the child that computes; its parent receives

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.job import MAX_LENGTH, Job, Outcome
+from benchmarks.side_by_side.job import MAX_LENGTH, Job, Outcome
 
 BLOCKS_AN_ACTOR = 8  # as many as headrace makes chunks a worker; where an actor sorts, it sorts one
 
@@ -23,7 +23,7 @@ class _Actor:
     def __init__(self, job: Job, size: int, cores: tuple[int, ...]) -> None:
         import torch
 
-        from benchmarks.pinning import move
+        from benchmarks.fleet.pinning import move
 
         if cores:
             move(os.getpid(), cores)
@@ -41,7 +41,7 @@ class _Actor:
         ]
 
     def _sorted(self, job: Job) -> Any:
-        from benchmarks.peers import sorted_batches, tokenizer_of, torch_forward
+        from benchmarks.side_by_side.peers import sorted_batches, tokenizer_of, torch_forward
 
         forward, tokenizer = torch_forward(job), tokenizer_of(job)
 

@@ -1,6 +1,6 @@
 """Models and lengths, each with its peers: what `make bench` does on a machine with a GPU.
 
-    python -m benchmarks.matrix --peers-python peers/bin/python
+    python -m benchmarks.gpu.matrix --peers-python peers/bin/python
 
 MiniLM's shape, BERT-base, BERT-large and a decoder of a billion parameters as classifiers, with
 random weights, on rows of 32, 128 and 512 tokens and on a skewed mix; in bfloat16 on a GPU. A
@@ -21,11 +21,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import matrix_show
-from benchmarks.contestants import ALL, CEILING, ON_GPU, TOKENIZER, chosen
-from benchmarks.job import Job, first_only_flops, model_flops, read_config
-from benchmarks.matrix_inputs import Cell, cell, make_corpora, make_models
-from benchmarks.processes import Asked, Told, run_jobs
+from benchmarks.gpu import matrix_show
+from benchmarks.gpu.matrix_inputs import Cell, cell, make_corpora, make_models
+from benchmarks.side_by_side.contestants import ALL, CEILING, ON_GPU, TOKENIZER, chosen
+from benchmarks.side_by_side.job import Job, first_only_flops, model_flops, read_config
+from benchmarks.side_by_side.processes import Asked, Told, run_jobs
 
 LENGTHS = (32, 128, 512, 0)  # 0: the skewed mix
 TOKENS = {"minilm": 8_000_000, "base": 4_000_000, "large": 1_500_000, "decoder-1b": 600_000}
@@ -61,9 +61,9 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.matrix", description=(__doc__ or "").splitlines()[0]
+        prog="python -m benchmarks.gpu.matrix", description=(__doc__ or "").splitlines()[0]
     )
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     parser.add_argument("--sizes", nargs="+", default=list(TOKENS))
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, help="0: a skewed mix")
     parser.add_argument(

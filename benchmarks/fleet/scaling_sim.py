@@ -1,10 +1,10 @@
-"""Nights, and how three scalers get through them: python -m benchmarks.scaling_sim [--plot FILE]
+"""Nights, and how three scalers get through them: python -m benchmarks.fleet.scaling_sim [--plot FILE]
 
 Drives the product's own pure function (`producers.scaling.decision.decide_workers`) against two rules that are in
 use elsewhere: one pod for every so many waiting messages (an HPA on the queue's length, with its
 usual five minutes of stabilization), and Celery's `--autoscale` (as many processes as there is
 work, shrunk after 30 s). Most nights are made up; those under `nights/` were recorded from real
-outputs (`benchmarks.record_night`) and are played slower and longer. Seeded: the same table each
+outputs (`benchmarks.fleet.record_night`) and are played slower and longer. Seeded: the same table each
 time. No clock, no Redis, no Celery: what they would do is modelled, not run.
 """
 

@@ -1,6 +1,6 @@
 """Planner and publisher at a billion rows: real code and a real Redis, invented footers and workers.
 
-`python -m benchmarks.billion ROWS` in a process of its own, for its memory. Not simulated: the plan
+`python -m benchmarks.growth.billion ROWS` in a process of its own, for its memory. Not simulated: the plan
 is written, created in an output and read back, and the controller ticks and publishes through
 Celery to an embedded Redis. Simulated: the footers of a file for every 100,000 rows, and the workers, who take all
 that was published and say at once that it is done. The job's end, which lists its parts, is left
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.job import peak_mb
+from benchmarks.side_by_side.job import peak_mb
 from headrace.formats.input_identity import files_digest
 from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
@@ -140,8 +140,8 @@ def _work(client: Any, job: Job) -> tuple[int, int]:
 
 def in_own_process(rows: int) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.billion", str(rows)],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent,
+        [sys.executable, "-m", "benchmarks.growth.billion", str(rows)],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return {k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()}

@@ -1,6 +1,6 @@
 """An empty Celery task through headrace's own Celery settings: what a message costs by itself.
 
-`python -m benchmarks.empty_celery URL QUEUE` is its worker.
+`python -m benchmarks.fleet.empty_celery URL QUEUE` is its worker.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import Celery, shared_task
 
-from benchmarks.pinning import Pin, keeping
+from benchmarks.fleet.pinning import Pin, keeping
 from headrace.queue.celery_config import config, make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import celery_url, connect
@@ -36,7 +36,7 @@ def time_empty_tasks(pin: Pin) -> dict[str, Any]:
         client = connect(server.url, name="bench")
         sender = make_sender(celery_url(server.url))
         worker = subprocess.Popen(
-            [*pin.command(), sys.executable, "-m", "benchmarks.empty_celery", server.url],
+            [*pin.command(), sys.executable, "-m", "benchmarks.fleet.empty_celery", server.url],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
@@ -71,7 +71,7 @@ def _await(client: Any) -> None:
 
 
 def serve(url: str) -> None:
-    app = Celery("bench", include=["benchmarks.empty_celery"])
+    app = Celery("bench", include=["benchmarks.fleet.empty_celery"])
     app.conf.update(config(celery_url(url)))
     app.Worker(
         queues=[QUEUE], pool="prefork", consumer_cls="workers.consumer.celery_consumer:Consumer", concurrency=1,

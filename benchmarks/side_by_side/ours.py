@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.device_time import DeviceClock, forget_peak, unobserved
-from benchmarks.job import (
+from benchmarks.gpu.device_time import DeviceClock, forget_peak, unobserved
+from benchmarks.side_by_side.job import (
     MAX_LENGTH,
     Job,
     Outcome,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.contestants import ALL, BARE, EMBEDDINGS, FLEET, HEADRACE, INT8
+from benchmarks.side_by_side.contestants import ALL, BARE, EMBEDDINGS, FLEET, HEADRACE, INT8
 
 Table = Mapping[str, Mapping[str, Any]]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.contestants import ALL, CEILING, CELERY, EMPTY, HEADRACE
-from benchmarks.targets import verdicts
+from benchmarks.side_by_side.contestants import ALL, CEILING, CELERY, EMPTY, HEADRACE
+from benchmarks.side_by_side.targets import verdicts
 
 KEYS = ("rounds", "rows_per_s", "ratio", "spread", "tokens_per_s", "padding_share",
         "useful_gflops", "done_gflops", "over_ceiling", "waiting_share", "startup_s", "peak_mb",
@@ -94,7 +94,9 @@ def as_text(kept: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Print results again, or put them into a page and its images."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.show", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.side_by_side.show", description=main.__doc__
+    )
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--into", type=Path, help="Markdown with <!-- results NAME --> for each")
     args = parser.parse_args()

@@ -1,0 +1,1 @@
+"""The fleet around the engine: start, queue, scaling, spans."""

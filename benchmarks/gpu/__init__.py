@@ -1,0 +1,1 @@
+"""Whole batches on a GPU: models, lengths and peers."""

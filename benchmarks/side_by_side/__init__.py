@@ -1,0 +1,1 @@
+"""headrace and its peers on the same rows: who takes part, how each is run, what is printed."""
