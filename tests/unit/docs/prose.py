@@ -20,13 +20,13 @@ WORDS = {
     "stands": "is",
     "stood": "was",
     "mend": "fix",
-    "oftener": "more often",
     "in hand": "current, in progress",
     "empty hands": "no work",
     "the door": "the entry point",
     "doors": "entry points",
-    "a grave": "an end",
+    "anybody": "any person",
     "go on with": "continue",
+    "at hand": "available",
 }
 SENTENCE_MEAN, SENTENCE_MOST = 16.0, 45
 PARAGRAPH_MOST, CELL_MOST = 80, 45
