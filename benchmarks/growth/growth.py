@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.fleet.fleet import WORKER, environment, run_command
 from benchmarks.fleet.pinning import descendants
 from benchmarks.fleet.startup import high_water_mb
-from benchmarks.growth.growth import billion
+from benchmarks.growth import billion
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 
