@@ -32,9 +32,10 @@ TELL_S = 1.0  # chosen: how often a job's demand is told; nobody asks oftener th
 class _Watched:
     """What was seen of a job the last time."""
 
-    at_s: float
+    at: float
+    """Seconds since the epoch, as `progress_at`."""
     tokens: float
-    progress_s: float
+    progress_at: float
     speed: Speed = field(default_factory=Speed)
 
 
@@ -47,26 +48,26 @@ class DemandReporter:
     """What was told last, by the job's run key."""
     others: dict[str, JobFacts] = field(default_factory=dict)
     """The same of jobs that other controllers follow, as they told of late."""
-    _at_s: float = 0.0
+    _reported_at: float = 0.0
     _workers: tuple[LiveWorker, ...] = ()
-    _workers_s: float = 0.0
+    _workers_at: float = 0.0
     _watched: dict[str, _Watched] = field(default_factory=dict)
 
     def tell(
         self,
         jobs: Iterable[TrackedJob],
-        now_s: float | None = None,
+        now_at: float | None = None,
         rests: Callable[[str], bool] = lambda key: False,
     ) -> None:
         """Tell of these jobs, and hear of the others'; a job that `rests` sends nothing for now.
 
         Raises redis-py's own errors.
         """
-        now = time.time() if now_s is None else now_s
+        now = time.time() if now_at is None else now_at
         followed = list(jobs)
-        if now - self._at_s < TELL_S and all(f.job.key in self.facts for f in followed):
+        if now - self._reported_at < TELL_S and all(f.job.key in self.facts for f in followed):
             return
-        self._at_s = now
+        self._reported_at = now
         workers = self.workers(now)
         self.facts = {}
         for tracked in followed:
@@ -82,10 +83,10 @@ class DemandReporter:
         told = read_jobs(self.client, now, OTHERS_S)
         self.others = {key: facts for key, facts in told.items() if key not in self.facts}
 
-    def workers(self, now_s: float) -> tuple[LiveWorker, ...]:
+    def workers(self, now_at: float) -> tuple[LiveWorker, ...]:
         """The live workers, read about once a second: each is a hash of its own in Redis."""
-        if not 0 <= now_s - self._workers_s < TELL_S:
-            self._workers, self._workers_s = tuple(read_workers(self.client, now_s)), now_s
+        if not 0 <= now_at - self._workers_at < TELL_S:
+            self._workers, self._workers_at = tuple(read_workers(self.client, now_at)), now_at
         return self._workers
 
     def _facts(self, tracked: TrackedJob, busy: int, now: float) -> JobFacts:
@@ -113,7 +114,7 @@ class DemandReporter:
             priority=job.options.priority,
             deadline_s=job.options.deadline_s,
             submitted_s=job.submitted_s,
-            progress_s=self._watched[job.key].progress_s,
+            progress_s=self._watched[job.key].progress_at,
             paused=tracked.flags.paused,
             counts=counts,
             told_s=now,
@@ -142,11 +143,11 @@ class DemandReporter:
         watched = self._watched.get(job.key)
         if watched is None:
             self._watched[job.key] = watched = _Watched(now, scored, now)
-        gained, elapsed_s = max(0.0, scored - watched.tokens), now - watched.at_s
+        gained, elapsed_s = max(0.0, scored - watched.tokens), now - watched.at
         if gained > 0:
-            watched.progress_s = now
+            watched.progress_at = now
         watched.speed.add(gained, busy * elapsed_s, elapsed_s)
-        watched.at_s, watched.tokens = now, max(scored, watched.tokens)
+        watched.at, watched.tokens = now, max(scored, watched.tokens)
         rate, known = watched.speed.tokens_per_s, speed_key(job)
         if rate is None:
             stored = self.client.hget(redis_keys.SPEEDS, known)
@@ -156,7 +157,7 @@ class DemandReporter:
         return rate
 
 
-def claim_of(facts: JobFacts, key: str) -> JobDemand:
+def demand_of(facts: JobFacts, key: str) -> JobDemand:
     """What another controller's job could send, with numbers standing for its chunks."""
     return JobDemand(
         key,

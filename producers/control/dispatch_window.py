@@ -75,16 +75,16 @@ def run_length(unsent: int, workers: int) -> int:
     return max(1, min(MAX_RUN, unsent // (4 * max(1, workers))))
 
 
-def preempted(claims: Sequence[JobDemand]) -> frozenset[str]:
+def preempted(demands: Sequence[JobDemand]) -> frozenset[str]:
     """Jobs whose waiting messages make room: for a higher priority, or an equal that has none yet.
 
     What stands in the queue is a bounded number of messages, but each is up to eight chunks of
     half a minute: an urgent job must not wait for them.
     """
-    comers = [c for c in claims if c.ready]
+    comers = [c for c in demands if c.ready]
     return frozenset(
         old.job
-        for old in claims
+        for old in demands
         for new in comers
         if new.priority > old.priority
         or (new.priority == old.priority and new.job != old.job and not new.in_flight)
@@ -108,65 +108,87 @@ def yielding(own: Sequence[JobDemand], others: Sequence[JobDemand]) -> frozenset
 
 
 def select_runs(
-    claims: Sequence[JobDemand], messages: int, workers: int, turn: ModelTurn | None = None
+    demands: Sequence[JobDemand], messages: int, workers: int, turn: ModelTurn | None = None
 ) -> tuple[list[ChunkRun], ModelTurn | None]:
     """At most that many messages, highest priority first, and the turn to give back the next time.
 
     Equals take turns, fewest in flight first. Where they have different models, a turn is so many
     messages that the workers do not spend their time loading: see `turn_of`.
     """
-    ready = {c.job: list(c.ready) for c in claims}
-    flying = {c.job: c.in_flight for c in claims}
-    unsent = {c.job: c.remaining - c.in_flight for c in claims}
+    round_ = _Round(
+        ready={c.job: list(c.ready) for c in demands},
+        in_flight={c.job: c.in_flight for c in demands},
+        unsent={c.job: c.remaining - c.in_flight for c in demands},
+    )
     runs: list[ChunkRun] = []
-    turn = turn and _interrupted(turn, claims)
+    turn = turn and _interrupted(turn, demands)
     while len(runs) < messages:
-        able = [c for c in claims if ready[c.job]]
+        able = [c for c in demands if round_.ready[c.job]]
         if not able:
             break
         top = max(c.priority for c in able)
         equals = [c for c in able if c.priority == top]
-        if _is_over(turn, equals):
-            lead = _next_model(equals, flying, turn)
-            length = run_length(unsent[lead.job], workers)
-            models = {c.model for c in equals}
-            turn = turn_of(lead, length, workers, len(models), _past(turn, lead.model, models))
-        assert turn is not None
+        turn = _turn_now(turn, equals, round_, workers)
         own = [c for c in equals if c.model == turn.model]
-        up = min(own, key=lambda c: (flying[c.job], c.job))
-        run = _neighbours(ready[up.job], run_length(unsent[up.job], workers), up.alone)
-        del ready[up.job][: len(run)]
-        unsent[up.job] -= len(run)
-        flying[up.job] += len(run)
+        runs.append(round_.take(min(own, key=lambda c: (round_.in_flight[c.job], c.job)), workers))
         turn = replace(turn, messages=turn.messages - 1)
-        runs.append(ChunkRun(up.job, run))
     return runs, turn
 
 
-def turn_of(
-    claim: JobDemand, run_chunks: int, workers: int, models: int, past: tuple[str, ...] = ()
+@dataclass(slots=True)
+class _Round:
+    """What each job has left while one round of messages is chosen, by job key."""
+
+    ready: dict[str, list[int]]
+    in_flight: dict[str, int]
+    unsent: dict[str, int]
+
+    def take(self, demand: JobDemand, workers: int) -> ChunkRun:
+        """The job's next message, taken off what it has left."""
+        most = run_length(self.unsent[demand.job], workers)
+        chunks = _neighbours(self.ready[demand.job], most, demand.alone)
+        del self.ready[demand.job][: len(chunks)]
+        self.unsent[demand.job] -= len(chunks)
+        self.in_flight[demand.job] += len(chunks)
+        return ChunkRun(demand.job, chunks)
+
+
+def _turn_now(
+    turn: ModelTurn | None, equals: Sequence[JobDemand], round_: _Round, workers: int
 ) -> ModelTurn:
-    """A turn for this claim's model.
+    """The turn as it is, or the next model's where it is over."""
+    if turn is not None and not _is_over(turn, equals):
+        return turn
+    lead = _next_model(equals, round_.in_flight, turn)
+    length = run_length(round_.unsent[lead.job], workers)
+    models = {c.model for c in equals}
+    return turn_of(lead, length, workers, len(models), _past(turn, lead.model, models))
+
+
+def turn_of(
+    demand: JobDemand, run_chunks: int, workers: int, models: int, past: tuple[str, ...] = ()
+) -> ModelTurn:
+    """A turn for this demand's model.
 
     Each worker is to be with a model for `LOADS_PER_TURN` times its load. Less where the window
     could not hold a turn of each: a job with nothing in flight passes its equals.
     """
-    messages = LOADS_PER_TURN * claim.load_s / max(1e-9, run_chunks * claim.chunk_s)
+    messages = LOADS_PER_TURN * demand.load_s / max(1e-9, run_chunks * demand.chunk_s)
     most = window_size(workers) // max(1, models)
-    return ModelTurn(claim.model, max(1, min(most, math.ceil(workers * max(1.0, messages)))), past)
+    return ModelTurn(demand.model, max(1, min(most, math.ceil(workers * max(1.0, messages)))), past)
 
 
-def _interrupted(turn: ModelTurn, claims: Sequence[JobDemand]) -> ModelTurn:
+def _interrupted(turn: ModelTurn, demands: Sequence[JobDemand]) -> ModelTurn:
     """The turn, cut short where a job of another model has come and has nothing in flight."""
-    able = [c for c in claims if c.ready]
+    able = [c for c in demands if c.ready]
     top = max((c.priority for c in able), default=0)
     comers = [c for c in able if not c.in_flight and c.model != turn.model and c.priority == top]
     return replace(turn, messages=0) if comers else turn
 
 
-def _is_over(turn: ModelTurn | None, equals: Sequence[JobDemand]) -> bool:
-    """Whether another model may come: the turn is used up, or nobody is there to use it."""
-    return turn is None or turn.messages <= 0 or all(c.model != turn.model for c in equals)
+def _is_over(turn: ModelTurn, equals: Sequence[JobDemand]) -> bool:
+    """Whether another model may come: the turn is used up, or no job is left to use it."""
+    return turn.messages <= 0 or all(c.model != turn.model for c in equals)
 
 
 def _next_model(

@@ -13,7 +13,7 @@ from headrace.queue.celery_config import send
 from headrace.queue.rabbitmq_queue import LedgerQueue
 from headrace.queue.redis_queue import ListedQueue, QueueView, keep_alive
 from headrace.tracing.job_trace import JobTrace
-from producers.control.demand import DemandReporter, claim_of
+from producers.control.demand import DemandReporter, demand_of
 from producers.control.dispatch_window import (
     LOAD_S,
     ChunkRun,
@@ -101,7 +101,7 @@ class Publisher:
     def _others(self, queue: str, tracked: Mapping[str, TrackedJob]) -> list[JobDemand]:
         """What jobs of the queue could send that other controllers track: the window is shared."""
         others = self.reporter.others.items()
-        return [claim_of(f, key) for key, f in others if f.queue == queue and key not in tracked]
+        return [demand_of(f, key) for key, f in others if f.queue == queue and key not in tracked]
 
     def _make_room(
         self, queue: str, tracked: Mapping[str, TrackedJob], others: Sequence[JobDemand]

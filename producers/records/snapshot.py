@@ -159,30 +159,30 @@ def _stages(facts: Mapping[str, str]) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _trouble(told: str | None, now_s: float) -> str:
+def _trouble(told: str | None, now_at: float) -> str:
     """Why a chunk failed last, when that is not long ago."""
     try:
         found = json.loads(told) if told else {}
-        if now_s - float(found["at_s"]) > TROUBLE_S:
+        if now_at - float(found["at_s"]) > TROUBLE_S:
             return ""
         return f"chunk {int(found['chunk'])}: {found['cause']}: {found['why']}"
     except (ValueError, KeyError, TypeError):
         return ""
 
 
-def _is_late(job: Job, at_s: float) -> bool:
-    return job.options.deadline_s is not None and at_s > job.options.deadline_s
+def _is_late(job: Job, at: float) -> bool:
+    return job.options.deadline_s is not None and at > job.options.deadline_s
 
 
-def _at_risk(job: Job, answer: bytes | None, now_s: float) -> bool:
+def _at_risk(job: Job, answer: bytes | None, now_at: float) -> bool:
     """Whether the deadline has passed, or the last decision on the job's queue saw it in danger."""
-    if job.options.deadline_s is None or _is_late(job, now_s):
-        return _is_late(job, now_s)
+    if job.options.deadline_s is None or _is_late(job, now_at):
+        return _is_late(job, now_at)
     try:
         told = json.loads(answer) if answer else {}
         return (
             bool(told["deadline_at_risk"])
-            and now_s - float(told["at_s"]) < redis_keys.SCALE_FRESH_S
+            and now_at - float(told["at_s"]) < redis_keys.SCALE_FRESH_S
         )
     except (ValueError, KeyError, TypeError):
         return False

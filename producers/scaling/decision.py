@@ -104,7 +104,7 @@ def decide_workers(
     demands: Sequence[Demand],
     fleet: WorkerCounts,
     limits: Limits,
-    now_s: float,
+    now_at: float,
     before: ScalingDecision | None = None,
 ) -> ScalingDecision:
     """Wanted workers for the demands of one queue. The same input gives the same answer again."""
@@ -112,24 +112,39 @@ def decide_workers(
     most = limits.most
     last = before or ScalingDecision(fleet.live, "")
     current = min(most, max(limits.min_workers, last.workers))
-    supply = _Supply(fleet.live, current, _on_the_way_s(last, limits, now_s), limits.startup_s)
+    supply = _Supply(fleet.live, current, _on_the_way_s(last, limits, now_at), limits.startup_s)
     work_s = sum(d.work_s for d in left)
     chunks = sum(d.chunks for d in left)
 
-    workers, raised_s = current, last.raised_s
-    if _needed(left, supply, limits, now_s, SLACK) > current:
-        enough = _needed(left, supply, limits, now_s, HEADROOM)
-        workers = max(current, int(min(enough, most, chunks)))
-        raised_s = now_s if workers > current else raised_s
-    at_risk = _deadline_needs(left, supply, now_s) > min(most, max(chunks, 1))
-    surplus_since_s = None
-    if min(workers, chunks) < workers and workers > limits.min_workers:
-        surplus_since_s = now_s if last.surplus_since_s is None else last.surplus_since_s
-        if now_s - surplus_since_s >= limits.cooldown_s:
-            workers = max(limits.min_workers, min(workers, max(chunks, fleet.busy)))
-            surplus_since_s = now_s if workers > max(chunks, limits.min_workers) else None
+    workers = _rise(left, supply, limits, chunks, now_at)
+    raised_s = now_at if workers > current else last.raised_s
+    at_risk = _deadline_needs(left, supply, now_at) > min(most, max(chunks, 1))
+    workers, surplus_since_s = _fall(workers, max(chunks, fleet.busy), chunks, limits, last, now_at)
     wanted = ScalingDecision(workers, "", at_risk, raised_s, surplus_since_s)
-    return replace(wanted, reason=_reason(wanted, left, work_s, limits, now_s))
+    return replace(wanted, reason=_reason(wanted, left, work_s, limits, now_at))
+
+
+def _rise(
+    left: Sequence[Demand], supply: _Supply, limits: Limits, chunks: int, now_at: float
+) -> int:
+    """The number asked for, raised where the work does not fit even with little slack."""
+    if _needed(left, supply, limits, now_at, SLACK) <= supply.asked:
+        return supply.asked
+    enough = _needed(left, supply, limits, now_at, HEADROOM)
+    return max(supply.asked, int(min(enough, limits.most, chunks)))
+
+
+def _fall(
+    workers: int, used: int, chunks: int, limits: Limits, last: ScalingDecision, now_at: float
+) -> tuple[int, float | None]:
+    """The number, lowered to what is used once the cooldown is over; and since when it is too high."""
+    if chunks >= workers or workers <= limits.min_workers:
+        return workers, None
+    since = now_at if last.surplus_since_s is None else last.surplus_since_s
+    if now_at - since < limits.cooldown_s:
+        return workers, since
+    workers = max(limits.min_workers, min(workers, used))
+    return workers, now_at if workers > max(chunks, limits.min_workers) else None
 
 
 MOST_WORKERS = 1_000_000
@@ -170,45 +185,45 @@ def _workers(work_s: float, time_s: float) -> int:
     return math.ceil(min(MOST_WORKERS, work_s / time_s))
 
 
-def _on_the_way_s(last: ScalingDecision, limits: Limits, now_s: float) -> float:
+def _on_the_way_s(last: ScalingDecision, limits: Limits, now_at: float) -> float:
     """Seconds until the workers that were asked for last are there."""
     if last.raised_s is None:
         return limits.startup_s
-    return min(limits.startup_s, max(0.0, last.raised_s + limits.startup_s - now_s))
+    return min(limits.startup_s, max(0.0, last.raised_s + limits.startup_s - now_at))
 
 
 def _needed(
-    left: Sequence[Demand], supply: _Supply, limits: Limits, now_s: float, headroom: float
+    left: Sequence[Demand], supply: _Supply, limits: Limits, now_at: float, headroom: float
 ) -> float:
     """Workers that do everything in time; on a guess alone only a few more than what was measured."""
-    needed = _needed_for(left, supply, limits, now_s, headroom)
+    needed = _needed_for(left, supply, limits, now_at, headroom)
     measured = [d for d in left if d.tokens_per_s]
     if len(measured) < len(left):
-        known = _needed_for(measured, supply, limits, now_s, headroom)
+        known = _needed_for(measured, supply, limits, now_at, headroom)
         needed = min(needed, known + UNMEASURED_WORKERS)
     return needed
 
 
 def _needed_for(
-    left: Sequence[Demand], supply: _Supply, limits: Limits, now_s: float, headroom: float
+    left: Sequence[Demand], supply: _Supply, limits: Limits, now_at: float, headroom: float
 ) -> float:
     most = 0.0
     for demand in left:
         work_s = _ahead_s(demand, left) * headroom
-        time_s = limits.window_s if demand.deadline_s is None else demand.deadline_s - now_s
+        time_s = limits.window_s if demand.deadline_s is None else demand.deadline_s - now_at
         needed = supply.needed(work_s, time_s)
         most = max(most, supply.worthwhile(work_s) if math.isinf(needed) else needed)
     return most
 
 
-def _deadline_needs(left: Sequence[Demand], supply: _Supply, now_s: float) -> float:
+def _deadline_needs(left: Sequence[Demand], supply: _Supply, now_at: float) -> float:
     """Workers that the deadlines need; only what was measured, or has passed, is held against anybody."""
-    if any(d.deadline_s is not None and d.deadline_s <= now_s for d in left):
+    if any(d.deadline_s is not None and d.deadline_s <= now_at for d in left):
         return math.inf
     measured = [d for d in left if d.tokens_per_s]
     return max(
         (
-            supply.needed(_ahead_s(d, measured) * RISK, d.deadline_s - now_s)
+            supply.needed(_ahead_s(d, measured) * RISK, d.deadline_s - now_at)
             for d in measured
             if d.deadline_s is not None
         ),
@@ -227,17 +242,17 @@ def _ahead_s(demand: Demand, left: Sequence[Demand]) -> float:
 
 
 def _reason(
-    wanted: ScalingDecision, left: Sequence[Demand], work_s: float, limits: Limits, now_s: float
+    wanted: ScalingDecision, left: Sequence[Demand], work_s: float, limits: Limits, now_at: float
 ) -> str:
     if not left:
         if wanted.surplus_since_s is None:
             return "no work" + (" and the minimum stays" if wanted.workers else "")
-        idle_s = now_s - wanted.surplus_since_s
+        idle_s = now_at - wanted.surplus_since_s
         return f"no work for {idle_s:.0f} s of a cooldown of {limits.cooldown_s:.0f} s"
     words = [f"{_time(work_s)} of work for one worker"]
     deadlines = [d.deadline_s for d in left if d.deadline_s is not None]
     if deadlines:
-        words.append(_deadline(min(deadlines) - now_s, wanted.deadline_at_risk))
+        words.append(_deadline(min(deadlines) - now_at, wanted.deadline_at_risk))
     else:
         words.append(f"no deadline, to be done in {_time(limits.window_s)}")
     if any(not d.tokens_per_s for d in left):

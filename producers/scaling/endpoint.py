@@ -53,14 +53,14 @@ _QUEUE = re.compile(QUEUE_NAME)
 class Liveness:
     """When the controller's loop last turned."""
 
-    at_s: float = field(default_factory=time.monotonic)
+    beat_monotonic: float = field(default_factory=time.monotonic)
 
     def beat(self) -> None:
-        self.at_s = time.monotonic()
+        self.beat_monotonic = time.monotonic()
 
     @property
     def is_alive(self) -> bool:
-        return time.monotonic() - self.at_s < STUCK_S
+        return time.monotonic() - self.beat_monotonic < STUCK_S
 
 
 @contextlib.contextmanager
@@ -123,12 +123,12 @@ def _metrics(scaler: Scaler, client: Any, counted: PrometheusMetrics | None) -> 
 
 
 def _gauges(scaler: Scaler, client: Any) -> list[Sample]:
-    now_s = time.time()
+    now_at = time.time()
     try:
-        facts = read_facts(client, now_s)
-        return gauges(facts, scaler.all_wanted(facts, now_s), client.info("memory"), now_s)
+        facts = read_facts(client, now_at)
+        return gauges(facts, scaler.all_wanted(facts, now_at), client.info("memory"), now_at)
     except redis.RedisError:
-        return gauges(ScalingInputs((), ()), {}, None, now_s)
+        return gauges(ScalingInputs((), ()), {}, None, now_at)
 
 
 def _counted(settings: Settings) -> PrometheusMetrics | None:

@@ -95,13 +95,13 @@ class ScalingInputs:
         return sorted({j.queue for j in self.jobs} | {w.queue for w in self.workers})
 
 
-def read_facts(client: Any, now_s: float) -> ScalingInputs:
+def read_facts(client: Any, now_at: float) -> ScalingInputs:
     """What Redis was told of all jobs and workers. Raises redis-py's own errors."""
-    jobs = read_jobs(client, now_s, TOLD_S)
-    return ScalingInputs(tuple(jobs.values()), tuple(read_workers(client, now_s)))
+    jobs = read_jobs(client, now_at, TOLD_S)
+    return ScalingInputs(tuple(jobs.values()), tuple(read_workers(client, now_at)))
 
 
-def read_jobs(client: Any, now_s: float, within_s: float) -> dict[str, JobFacts]:
+def read_jobs(client: Any, now_at: float, within_s: float) -> dict[str, JobFacts]:
     """What was told of each job within that time, by its run key. Raises redis-py's own errors."""
     names = [key.decode() for key in client.hkeys(redis_keys.JOBS)]
     pipe = client.pipeline(transaction=False)
@@ -109,7 +109,7 @@ def read_jobs(client: Any, now_s: float, within_s: float) -> dict[str, JobFacts]
         pipe.hget(redis_keys.job(name), "demand")
     told = zip(names, pipe.execute(), strict=True)
     found = {name: _parse(raw) for name, raw in told if raw is not None}
-    return {n: f for n, f in found.items() if f is not None and now_s - f.told_s < within_s}
+    return {n: f for n, f in found.items() if f is not None and now_at - f.told_s < within_s}
 
 
 def _parse(raw: bytes) -> JobFacts | None:

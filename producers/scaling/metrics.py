@@ -34,10 +34,10 @@ def gauges(
     facts: ScalingInputs,
     wanted: Mapping[str, ScalingDecision],
     memory: Mapping[str, Any] | None,
-    now_s: float,
+    now_at: float,
 ) -> list[Sample]:
     """What the controller knows, by OpenTelemetry names; `memory` is None while Redis is away."""
-    return [*_of_redis(memory), *_of_queues(facts, wanted, now_s)]
+    return [*_of_redis(memory), *_of_queues(facts, wanted, now_at)]
 
 
 def exposition(samples: Iterable[Sample]) -> str:
@@ -71,7 +71,7 @@ def _of_redis(memory: Mapping[str, Any] | None) -> Iterator[Sample]:
 
 
 def _of_queues(
-    facts: ScalingInputs, wanted: Mapping[str, ScalingDecision], now_s: float
+    facts: ScalingInputs, wanted: Mapping[str, ScalingDecision], now_at: float
 ) -> Iterator[Sample]:
     for queue in facts.queues:
         jobs = [j for j in facts.jobs if j.queue == queue]
@@ -81,26 +81,36 @@ def _of_queues(
         if queue in wanted:
             yield "headrace.workers.wanted", (queue,), wanted[queue].workers
             yield "headrace.deadline.at_risk", (queue,), float(wanted[queue].deadline_at_risk)
-        yield from _of_jobs(queue, jobs, now_s)
+        yield from _of_jobs(queue, jobs, now_at)
 
 
-def _of_jobs(queue: str, jobs: list[JobFacts], now_s: float) -> Iterator[Sample]:
+def _of_jobs(queue: str, jobs: list[JobFacts], now_at: float) -> Iterator[Sample]:
     running = [j for j in jobs if not j.paused]
     yield "headrace.jobs", (queue, "running"), len(running)
     yield "headrace.jobs", (queue, "paused"), len(jobs) - len(running)
-    yield "headrace.backlog.tokens", (queue,), sum(j.backlog_tokens for j in jobs)
-    yield "headrace.backlog.rows", (queue,), sum(j.backlog_rows for j in jobs)
-    for state in ("new", "sent", "done", "parked"):
-        yield "headrace.job.chunks", (queue, state), sum(j.counts.get(state, 0) for j in jobs)
-    oldest = max((now_s - j.submitted_s for j in jobs), default=0.0)
-    yield "headrace.oldest.job", (queue,), oldest
-    handed = [j.oldest_chunk_s for j in jobs if j.oldest_chunk_s is not None]
-    yield "headrace.oldest.chunk", (queue,), now_s - min(handed, default=now_s)
-    stalled = max((now_s - j.progress_s for j in running if j.chunks), default=0.0)
-    yield "headrace.progress.age", (queue,), stalled
-    deadlines = [j.deadline_s - now_s for j in jobs if j.deadline_s is not None]
+    yield from _work_left(queue, jobs)
+    yield from _ages(queue, jobs, running, now_at)
+    deadlines = [j.deadline_s - now_at for j in jobs if j.deadline_s is not None]
     if deadlines:
         yield "headrace.deadline", (queue,), min(deadlines)
     speeds = [j.tokens_per_s for j in jobs if j.tokens_per_s]
     if speeds:
         yield "headrace.worker.tokens", (queue,), sum(speeds) / len(speeds)
+
+
+def _work_left(queue: str, jobs: list[JobFacts]) -> Iterator[Sample]:
+    yield "headrace.backlog.tokens", (queue,), sum(j.backlog_tokens for j in jobs)
+    yield "headrace.backlog.rows", (queue,), sum(j.backlog_rows for j in jobs)
+    for state in ("new", "sent", "done", "parked"):
+        yield "headrace.job.chunks", (queue, state), sum(j.counts.get(state, 0) for j in jobs)
+
+
+def _ages(
+    queue: str, jobs: list[JobFacts], running: list[JobFacts], now_at: float
+) -> Iterator[Sample]:
+    oldest = max((now_at - j.submitted_s for j in jobs), default=0.0)
+    yield "headrace.oldest.job", (queue,), oldest
+    handed = [j.oldest_chunk_s for j in jobs if j.oldest_chunk_s is not None]
+    yield "headrace.oldest.chunk", (queue,), now_at - min(handed, default=now_at)
+    stalled = max((now_at - j.progress_s for j in running if j.chunks), default=0.0)
+    yield "headrace.progress.age", (queue,), stalled

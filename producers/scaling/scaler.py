@@ -46,14 +46,17 @@ class Recent:
 
     client: Any
     _facts: ScalingInputs | None = None
-    _at_s: float = 0.0
+    _read_monotonic: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def facts(self, now_s: float) -> ScalingInputs:
+    def facts(self, now_at: float) -> ScalingInputs:
         """Raises redis-py's own errors."""
         with self._lock:
-            if self._facts is None or time.monotonic() - self._at_s > FACTS_S:
-                self._facts, self._at_s = read_facts(self.client, now_s), time.monotonic()
+            if self._facts is None or time.monotonic() - self._read_monotonic > FACTS_S:
+                self._facts, self._read_monotonic = (
+                    read_facts(self.client, now_at),
+                    time.monotonic(),
+                )
             return self._facts
 
 
@@ -67,7 +70,7 @@ class Scaler:
     recent: Recent | None = None
     """Facts shared by many questions; None: each is answered from what Redis knows now."""
 
-    def answer(self, queue: str, query: Mapping[str, str], now_s: float) -> dict[str, Any]:
+    def answer(self, queue: str, query: Mapping[str, str], now_at: float) -> dict[str, Any]:
         """The body of `/scale`.
 
         Raises:
@@ -75,11 +78,11 @@ class Scaler:
         """
         host = _host_of(query)
         if host is not None:
-            self._remember(queue, host, now_s)
-        hosts = self._hosts(queue, now_s)
-        facts = self.recent.facts(now_s) if self.recent else read_facts(self.client, now_s)
+            self._remember(queue, host, now_at)
+        hosts = self._hosts(queue, now_at)
+        facts = self.recent.facts(now_at) if self.recent else read_facts(self.client, now_at)
         demands, fleet = facts.demands(queue), facts.fleet(queue)
-        wanted = self._decide(queue, facts, _limits_of(self._limits(hosts), query), now_s)
+        wanted = self._decide(queue, facts, _limits_of(self._limits(hosts), query), now_at)
         body = {
             "queue": queue,
             "workers": wanted.workers,
@@ -96,30 +99,30 @@ class Scaler:
             body["share"] = share_out(wanted.workers, hosts).get(host.name, 0)
         return body
 
-    def all_wanted(self, facts: ScalingInputs, now_s: float) -> dict[str, ScalingDecision]:
+    def all_wanted(self, facts: ScalingInputs, now_at: float) -> dict[str, ScalingDecision]:
         """What is wanted of each queue, for the metrics: as was answered last, if that is not old.
 
         Else it is decided here, and kept for nobody: who asks may have other limits.
         """
         found = {}
         for queue in facts.queues:
-            before, at_s = self._before(queue)
-            if before is None or now_s - at_s > redis_keys.SCALE_FRESH_S:
-                limits = self._limits(self._hosts(queue, now_s))
+            before, at = self._before(queue)
+            if before is None or now_at - at > redis_keys.SCALE_FRESH_S:
+                limits = self._limits(self._hosts(queue, now_at))
                 before = decide_workers(
-                    facts.demands(queue), facts.fleet(queue), limits, now_s, before
+                    facts.demands(queue), facts.fleet(queue), limits, now_at, before
                 )
             found[queue] = before
         return found
 
     def _decide(
-        self, queue: str, facts: ScalingInputs, limits: Limits, now_s: float
+        self, queue: str, facts: ScalingInputs, limits: Limits, now_at: float
     ) -> ScalingDecision:
         before, _ = self._before(queue)
-        wanted = decide_workers(facts.demands(queue), facts.fleet(queue), limits, now_s, before)
+        wanted = decide_workers(facts.demands(queue), facts.fleet(queue), limits, now_at, before)
         if wanted.deadline_at_risk and not (before and before.deadline_at_risk):
             log.warning("scaling.deadline_at_risk", queue=queue, reason=wanted.reason)
-        kept = json.dumps(asdict(wanted) | {"at_s": now_s})
+        kept = json.dumps(asdict(wanted) | {"at_s": now_at})
         self.client.set(redis_keys.scale(queue), kept, ex=redis_keys.SCALE_LIFE_S)
         return wanted
 
@@ -140,18 +143,18 @@ class Scaler:
         most = self.max_workers or sum(h.slots for h in hosts) or MAX_WITHOUT_HOSTS
         return replace(self.limits, max_workers=most)
 
-    def _remember(self, queue: str, host: Host, now_s: float) -> None:
-        told = json.dumps({"slots": host.slots, "running": host.running, "at_s": now_s})
+    def _remember(self, queue: str, host: Host, now_at: float) -> None:
+        told = json.dumps({"slots": host.slots, "running": host.running, "at_s": now_at})
         pipe = self.client.pipeline(transaction=False)
         pipe.hset(redis_keys.hosts(queue), host.name, told)
         pipe.expire(redis_keys.hosts(queue), redis_keys.SCALE_LIFE_S)
         pipe.execute()
 
-    def _hosts(self, queue: str, now_s: float) -> list[Host]:
+    def _hosts(self, queue: str, now_at: float) -> list[Host]:
         found = []
         for name, raw in self.client.hgetall(redis_keys.hosts(queue)).items():
             told = json.loads(raw)
-            if now_s - told["at_s"] < HOST_S:
+            if now_at - told["at_s"] < HOST_S:
                 found.append(Host(name.decode(), int(told["slots"]), int(told["running"])))
             else:
                 self.client.hdel(redis_keys.hosts(queue), name)

@@ -258,7 +258,7 @@ def test_workers_move_to_another_queue_when_theirs_is_dry_and_it_pays(
         small.check()
         assert {c.queue for c in fleet.children} == {"small"}
         house.controller.add(trifle.job, trifle.store)
-        idle = lambda: min(time.time() - d.progress_s for d in watch.doing.values())  # noqa: E731
+        idle = lambda: min(time.time() - d.progress_at for d in watch.doing.values())  # noqa: E731
         wait_until(lambda: watch.doing and idle() > 3, 30, "both to have waited long enough")
         assert [c.moves for c in fleet.children] == [0, 0]
         house.controller.add(large.job, large.store)

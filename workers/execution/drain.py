@@ -24,14 +24,14 @@ class Drain:
     """The process-wide word that this worker is to go."""
 
     asked: threading.Event = field(default_factory=threading.Event)
-    deadline_s: float = 0.0
-    _first_s: float = 0.0
+    deadline_at: float = 0.0
+    _first_at: float = 0.0
 
     def ask(self, grace_s: float) -> None:
         """Go within the grace time; asked again, a moment later, go now."""
         now = time.time()
         if not self.asked.is_set():
-            self.deadline_s, self._first_s = now + grace_s, now
+            self.deadline_at, self._first_at = now + grace_s, now
             self.asked.set()
-        elif now - self._first_s > ONE_WORD_S:
-            self.deadline_s = now
+        elif now - self._first_at > ONE_WORD_S:
+            self.deadline_at = now

@@ -39,7 +39,7 @@ class ChunkControl:
         self._chunk = chunk
         self._rows = rows
         self._lock = threading.Lock()
-        self._started_s: float | None = None
+        self._started_at: float | None = None
         self.mark = mark
         self.lost = False
         self._ended = False
@@ -64,8 +64,8 @@ class ChunkControl:
         self.rows_done += len(self._in_hand - in_hand)
         self._held.progressed()
         self._in_hand = in_hand
-        if self._started_s is None:
-            self._started_s = time.time()
+        if self._started_at is None:
+            self._started_at = time.time()
         self._say(FORWARD if len(rows) else WRITING, rows=tuple(rows))
 
     def encoding(self, start: int, stop: int) -> None:
@@ -98,10 +98,10 @@ class ChunkControl:
 
     def _fits(self) -> bool:
         """Whether the chunk in hand can be finished within the grace that is left."""
-        if self._started_s is None or not self.rows_done:
+        if self._started_at is None or not self.rows_done:
             return False
-        a_row_s = (time.time() - self._started_s) / self.rows_done
-        return time.time() + a_row_s * (self._rows - self.rows_done) <= self._held.drain.deadline_s
+        a_row_s = (time.time() - self._started_at) / self.rows_done
+        return time.time() + a_row_s * (self._rows - self.rows_done) <= self._held.drain.deadline_at
 
 
 class LeaseKeeper:
@@ -112,7 +112,7 @@ class LeaseKeeper:
         client: Any,
         job: str,
         worker: str,
-        terms: WorkerLimits,
+        limits: WorkerLimits,
         drain: Drain,
         *,
         on_redis_away: Callable[[Exception], None] = lambda error: None,
@@ -120,20 +120,20 @@ class LeaseKeeper:
         flags_in_store: Callable[[], set[str]] = set,
     ) -> None:
         """`flags_in_store`: `cancelled`, `paused`, as the output has them; asked with Redis away."""
-        self.book = LeaseBook(client, job, terms.lease_s)
+        self.book = LeaseBook(client, job, limits.lease_s)
         self.drain = drain
         self._client = client
         self._job = job
         self._worker = worker
-        self._terms = terms
+        self._limits = limits
         self._on_redis_away = on_redis_away
         self._facts = facts or {}
         self._flags_in_store = flags_in_store
-        self._looked_s = float("-inf")
-        self._progress_s: float | None = None
+        self._looked_monotonic = float("-inf")
+        self._progress_at: float | None = None
         self._controls: dict[int, ChunkControl] = {}
         self._flags: set[str] = set()
-        self._away_until_s = 0.0
+        self._away_until_monotonic = 0.0
         self._ended = threading.Event()
         self._beat = threading.Thread(target=self._beats, name="headrace-heartbeat", daemon=True)
 
@@ -154,7 +154,9 @@ class LeaseKeeper:
 
         With Redis away the chunk is taken all the same: the part decides.
         """
-        mark = Mark(attempt, self._worker, since_s=time.time(), limit_s=self._terms.batch_timeout_s)
+        mark = Mark(
+            attempt, self._worker, since_s=time.time(), limit_s=self._limits.batch_timeout_s
+        )
         try:
             taken, old = self.book.take(chunk, mark)
         except redis.RedisError as error:
@@ -167,7 +169,7 @@ class LeaseKeeper:
 
     def progressed(self) -> None:
         """A batch goes to the device, or the last one has come back."""
-        self._progress_s = time.time()
+        self._progress_at = time.time()
 
     def loaded(self, model: str) -> None:
         """This model is on the device; empty: one is being loaded."""
@@ -203,7 +205,7 @@ class LeaseKeeper:
         busy = any(c.mark.rows or c.mark.encoding for c in list(self._controls.values()))
         if busy:
             # the record of the death must find the limit passed, hence the margin
-            limit = self._terms.batch_timeout_s + 0.1
+            limit = self._limits.batch_timeout_s + 0.1
             faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__ or sys.stderr)
         else:
             faulthandler.cancel_dump_traceback_later()
@@ -213,24 +215,24 @@ class LeaseKeeper:
 
         Without that each batch of an outage would wait for it: 20 s where Redis hangs.
         """
-        self._away_until_s = time.monotonic() + max(_BEAT_S, took_s)
+        self._away_until_monotonic = time.monotonic() + max(_BEAT_S, took_s)
         self._on_redis_away(error)
 
     def is_away(self) -> bool:
-        return time.monotonic() < self._away_until_s
+        return time.monotonic() < self._away_until_monotonic
 
     def _beats(self) -> None:
-        renewed_s = time.monotonic()
-        while not self._ended.wait(min(_BEAT_S, self._terms.lease_s / 3)):
-            if time.monotonic() - renewed_s >= self._terms.lease_s / 3:
-                renewed_s = time.monotonic()
+        renewed_monotonic = time.monotonic()
+        while not self._ended.wait(min(_BEAT_S, self._limits.lease_s / 3)):
+            if time.monotonic() - renewed_monotonic >= self._limits.lease_s / 3:
+                renewed_monotonic = time.monotonic()
                 for control in list(self._controls.values()):
                     control.renew()
             self._sign()
 
     def _told(self, now: float, hand: str) -> dict[str, Any]:
         told = {**self._facts, "seen_s": now, "hand": hand}
-        return told if self._progress_s is None else told | {"progress_s": self._progress_s}
+        return told if self._progress_at is None else told | {"progress_s": self._progress_at}
 
     def _sign(self, last: bool = False) -> None:
         """Tell how far we are, and hear whether the job was cancelled or paused."""
@@ -263,9 +265,9 @@ class LeaseKeeper:
 
     def _look_in_store(self) -> None:
         """Redis cannot tell whether the job was cancelled or paused: the output can."""
-        if time.monotonic() - self._looked_s < _LOOK_S:
+        if time.monotonic() - self._looked_monotonic < _LOOK_S:
             return
-        self._looked_s = time.monotonic()
+        self._looked_monotonic = time.monotonic()
         try:
             self._flags = self._flags_in_store()
         except HeadraceError:  # the store is away as well: what was known holds

@@ -25,11 +25,11 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 class DeviceUtilization:
     """How much of its time and memory a worker's device is used; sampled at the end of a chunk."""
 
-    _since_s: float = field(default_factory=time.monotonic)
+    _since_monotonic: float = field(default_factory=time.monotonic)
 
-    def share(self, busy_s: float, now_s: float) -> float:
+    def share(self, busy_s: float, now_monotonic: float) -> float:
         """Of the time since the last chunk's end, the share that batches were on the device."""
-        elapsed_s, self._since_s = now_s - self._since_s, now_s
+        elapsed_s, self._since_monotonic = now_monotonic - self._since_monotonic, now_monotonic
         return min(1.0, busy_s / elapsed_s) if elapsed_s > 0 else 1.0
 
 

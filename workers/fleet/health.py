@@ -57,7 +57,7 @@ def serve_health(
 
 
 def _live(fleet: Supervisor) -> Reply:
-    alive = time.monotonic() - fleet.beat_s < STUCK_S or fleet.stopping.is_set()
+    alive = time.monotonic() - fleet.beat_monotonic < STUCK_S or fleet.stopping.is_set()
     return Reply({"alive": alive}, 200 if alive else 503)
 
 
@@ -75,12 +75,12 @@ def _ready(fleet: Supervisor, watch: WorkerStatusPoller) -> Reply:
     return Reply(body, 200 if ready else 503)
 
 
-def status_of(fleet: Supervisor, watch: WorkerStatusPoller, now_s: float) -> dict[str, Any]:
+def status_of(fleet: Supervisor, watch: WorkerStatusPoller, now_at: float) -> dict[str, Any]:
     """What `/status` tells."""
-    return {"workers": [_worker(c, watch, now_s) for c in list(fleet.children)]}
+    return {"workers": [_worker(c, watch, now_at) for c in list(fleet.children)]}
 
 
-def _worker(child: WorkerProcess, watch: WorkerStatusPoller, now_s: float) -> dict[str, Any]:
+def _worker(child: WorkerProcess, watch: WorkerStatusPoller, now_at: float) -> dict[str, Any]:
     doing = watch.doing.get(child.slot.name)
     told = {
         "name": child.slot.name,
@@ -99,6 +99,6 @@ def _worker(child: WorkerProcess, watch: WorkerStatusPoller, now_s: float) -> di
     return told | {
         "model": doing.model or None,
         "hand": json.loads(doing.hand) if doing.hand else None,
-        "seen_s_ago": round(now_s - doing.seen_s, 1),
-        "progress_s_ago": round(now_s - doing.progress_s, 1),
+        "seen_s_ago": round(now_at - doing.seen_s, 1),
+        "progress_s_ago": round(now_at - doing.progress_at, 1),
     }

@@ -58,12 +58,12 @@ class SlotState:
     is_busy: bool = False
     idle_s: float = 0.0
     """How long a worker that serves has had nothing in hand."""
-    started_s: float = 0.0
+    started_monotonic: float = 0.0
 
     @property
     def ease(self) -> tuple[int, float]:
         """Who goes first: not started, then idle, then busy; among equals the youngest."""
-        return (0 if self.is_empty else 1 + self.is_busy, -self.started_s)
+        return (0 if self.is_empty else 1 + self.is_busy, -self.started_monotonic)
 
 
 def assign_slots(places: Sequence[SlotState], asks: Sequence[QueueDemand]) -> dict[str, str | None]:

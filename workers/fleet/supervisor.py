@@ -50,12 +50,12 @@ class WorkerProcess:
     queue: str | None = None
     """What is to be served here; None: no worker is wanted."""
     process: subprocess.Popen[bytes] | None = None
-    started_s: float = 0.0
-    began_s: float = 0.0
+    started_monotonic: float = 0.0
+    started_at: float = 0.0
     """The same in seconds since the epoch, as workers tell theirs."""
     short_lives: int = 0
-    not_before_s: float = 0.0
-    leave_by_s: float | None = None
+    not_before_monotonic: float = 0.0
+    leave_by_monotonic: float | None = None
     """When a process that was told to leave is killed; None: it may stay."""
     moves: int = 0
     """How often a worker left this slot's queue for another."""
@@ -80,7 +80,7 @@ class WorkerProcess:
             return "given_up"
         if self.process is None:
             return "off" if self.queue is None else "waiting"
-        if self.leave_by_s is None:
+        if self.leave_by_monotonic is None:
             return "running"
         return "leaving" if self.queue is None else "moving"
 
@@ -130,11 +130,11 @@ class Supervisor:
     """Told the name of each worker that has ended, however."""
     command: Callable[[Slot], Sequence[str]] = serve_command
     stopping: threading.Event = field(default_factory=threading.Event)
-    beat_s: float = field(default_factory=time.monotonic)
+    beat_monotonic: float = field(default_factory=time.monotonic)
     """When the loop last turned."""
     children: list[WorkerProcess] = field(default_factory=list)
     _followed: dict[str, int] = field(default_factory=dict)
-    _unserved_s: dict[str, float] = field(default_factory=dict)
+    _unserved_monotonic: dict[str, float] = field(default_factory=dict)
     _hurry: bool = False
 
     def run(self) -> int:
@@ -142,7 +142,7 @@ class Supervisor:
         if not self.children:
             self.begin()
         while not self.stopping.is_set():
-            self.beat_s = time.monotonic()
+            self.beat_monotonic = time.monotonic()
             self._adjust()
             for child in self.children:
                 self._tend(child)
@@ -198,19 +198,22 @@ class Supervisor:
         """The ask, with how long it has had work and nobody here."""
         is_served = any(c.queue == ask.queue for c in self.children)
         if is_served or not ask.hands:
-            self._unserved_s.pop(ask.queue, None)
+            self._unserved_monotonic.pop(ask.queue, None)
             return ask
-        since_s = self._unserved_s.setdefault(ask.queue, time.monotonic())
-        return replace(ask, unserved_s=time.monotonic() - since_s)
+        since = self._unserved_monotonic.setdefault(ask.queue, time.monotonic())
+        return replace(ask, unserved_s=time.monotonic() - since)
 
     def _seen(self, child: WorkerProcess) -> SlotState:
         doing = self.doing(child.slot.name)
         state = SlotState(
-            child.slot.name, child.queue, child.process is None, started_s=child.started_s
+            child.slot.name,
+            child.queue,
+            child.process is None,
+            started_monotonic=child.started_monotonic,
         )
-        if doing is None or child.state != "running" or doing.seen_s < child.began_s:
+        if doing is None or child.state != "running" or doing.seen_s < child.started_at:
             return state  # what it told in an earlier life is not about this one
-        idle_s = time.time() - max(doing.progress_s, child.began_s)
+        idle_s = time.time() - max(doing.progress_at, child.started_at)
         return replace(state, is_busy=bool(doing.hand), idle_s=0.0 if doing.hand else idle_s)
 
     def _tell(self, asks: Sequence[QueueDemand]) -> None:
@@ -225,40 +228,40 @@ class Supervisor:
         if child.queue == queue:
             return
         before, child.queue = child.queue, queue
-        if child.process is None or child.leave_by_s is not None:
+        if child.process is None or child.leave_by_monotonic is not None:
             return
         if queue is not None:
             child.moves += 1
             name = child.slot.name
             log.info("scaling.moved", worker=name, queue=queue, reason=f"from {before}")
-        child.leave_by_s = time.monotonic() + self.grace_s + LEAVE_S
+        child.leave_by_monotonic = time.monotonic() + self.grace_s + LEAVE_S
         child.process.send_signal(signal.SIGTERM)
 
     # -- one child
 
     def _tend(self, child: WorkerProcess) -> None:
         if child.process is None:
-            if child.queue is not None and time.monotonic() >= child.not_before_s:
+            if child.queue is not None and time.monotonic() >= child.not_before_monotonic:
                 self._start(child, child.queue)
             return
         code = child.process.poll()
         if code is not None:
             self._ended(child, code)
-        elif child.leave_by_s is not None and time.monotonic() > child.leave_by_s:
+        elif child.leave_by_monotonic is not None and time.monotonic() > child.leave_by_monotonic:
             os.killpg(child.process.pid, signal.SIGKILL)
 
     def _ended(self, child: WorkerProcess, code: int) -> None:
-        lived = time.monotonic() - child.started_s
+        lived = time.monotonic() - child.started_monotonic
         child.process = None
         self.on_end(child.slot.name)
-        if child.leave_by_s is not None:
-            child.leave_by_s, child.short_lives = None, 0
+        if child.leave_by_monotonic is not None:
+            child.leave_by_monotonic, child.short_lives = None, 0
             log.info("worker.stopped", worker=child.slot.name, exit_code=code)
             return
         child.exit_code = code
         child.short_lives = child.short_lives + 1 if is_short(lived, code) else 0
         log.warning("worker.lost", worker=child.slot.name, exit_code=code, seconds=round(lived, 1))
-        child.not_before_s = time.monotonic() + backoff_s(child.short_lives)
+        child.not_before_monotonic = time.monotonic() + backoff_s(child.short_lives)
         if child.short_lives >= SHORT_LIVES:
             child.given_up, child.queue = True, None
             name, why = child.slot.name, child.reason
@@ -272,7 +275,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C at a terminal is the fleet's to translate
         )
-        child.started_s, child.began_s = time.monotonic(), time.time()
+        child.started_monotonic, child.started_at = time.monotonic(), time.time()
 
     # -- the end
 

@@ -24,7 +24,7 @@ class WorkerStatus:
     seen_s: float
     hand: str
     rows: str
-    progress_s: float
+    progress_at: float
     """When hand or rows last changed. Seconds since the epoch, as `seen_s`."""
     model: str = ""
     """What is loaded; empty: nothing yet."""
@@ -86,7 +86,7 @@ class WorkerStatusPoller:
     def _seen(self, name: str, seen_s: float, hand: str, rows: str, model: str) -> WorkerStatus:
         before = self.doing.get(name)
         if before is not None and (before.hand, before.rows) == (hand, rows):
-            return WorkerStatus(seen_s, hand, rows, before.progress_s, model)
+            return WorkerStatus(seen_s, hand, rows, before.progress_at, model)
         return WorkerStatus(seen_s, hand, rows, time.time(), model)
 
     def _rows(self, hands: Sequence[str]) -> list[str]:

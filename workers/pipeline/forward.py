@@ -11,7 +11,7 @@ they are decoded and while Redis is told which rows are in hand.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -50,7 +50,7 @@ class Predictions:
 
 
 T = TypeVar("T")
-Window = tuple[T, Encodings | None, np.ndarray]
+WindowInput = tuple[T, Encodings | None, np.ndarray]
 """What it is, its encodings, and their row numbers in the chunk."""
 
 
@@ -63,13 +63,13 @@ def score(
     stats: ChunkStats,
 ) -> Predictions:
     """Predictions for all encodings of one window; see `score_windows`."""
-    one: list[Window[None]] = [(None, encodings, rows)]
+    one: list[WindowInput[None]] = [(None, encodings, rows)]
     ((_, found),) = score_windows(one, engine, control, observe, stats)
     return found
 
 
 def score_windows(
-    windows: Iterable[Window[T]],
+    windows: Iterable[WindowInput[T]],
     engine: LoadedTask,
     control: Control,
     observe: Observe,
@@ -83,38 +83,8 @@ def score_windows(
         Stopped, LeaseLost: as `control.check` says; nothing that was not yielded is kept.
         DeviceLost: the device takes no more work from this process.
     """
-    schema = pa.schema(engine.task.columns())
-    source = iter(windows)
-    open_: deque[_OpenWindow[T]] = deque()
-    flying: deque[_InFlightBatch] = deque()
-    more = True
-    while more or open_:
-        while open_ and open_[0].is_done():
-            yield open_[0].what, open_.popleft().predictions(schema)
-        window = next((window for window in open_ if window.todo), None)
-        if len(flying) < engine.in_flight and window is not None:
-            flight = window.next_flight(engine, control)
-            if flight is None:
-                continue
-            control.forwarding(np.concatenate([f.numbers for f in (*flying, flight)]).tolist())
-            if not flying:
-                flight.begin(observe)
-            if flight.attempt(flight.launch, engine, observe, stats):
-                flying.append(flight)
-        elif more and (not flying or (_has_room(engine, flying, open_) and is_ready())):
-            found = next(source, None)
-            more = found is not None
-            if found is not None:
-                open_.append(_OpenWindow.of(*found, engine))
-        elif flying:
-            flight = flying.popleft()
-            flight.next = flying[0] if flying else None
-            flight.attempt(flight.collect, engine, observe, stats)
-
-
-def _has_room(engine: LoadedTask, flying: Sized, open_: Sized) -> bool:
-    """For one more window: those without a batch of their own are bounded too."""
-    return len(flying) < engine.in_flight and len(open_) <= engine.in_flight
+    batches = _Batches(iter(windows), engine, control, observe, stats, is_ready)
+    return batches.run()
 
 
 @dataclass(slots=True)
@@ -257,6 +227,70 @@ class _InFlightBatch:
         stats.computed += len(self.batch)
         stats.tokens += self.tokens
         stats.padding_tokens += self.padding
+
+
+@dataclass(slots=True)
+class _Batches(Generic[T]):
+    """The windows in turn: begin a batch, read one more window, or fetch the oldest batch."""
+
+    source: Iterator[WindowInput[T]]
+    engine: LoadedTask
+    control: Control
+    observe: Observe
+    stats: ChunkStats
+    is_ready: Callable[[], bool]
+    open: deque[_OpenWindow[T]] = field(default_factory=deque)
+    """Windows read and not yielded yet, in their order."""
+    flying: deque[_InFlightBatch] = field(default_factory=deque)
+    more: bool = True
+    """Whether the source may have another window."""
+
+    def run(self) -> Iterator[tuple[T, Predictions]]:
+        schema = pa.schema(self.engine.task.columns())
+        while self.more or self.open:
+            while self.open and self.open[0].is_done():
+                yield self.open[0].what, self.open.popleft().predictions(schema)
+            self._step()
+
+    def _step(self) -> None:
+        window = next((window for window in self.open if window.todo), None)
+        if window is not None and len(self.flying) < self.engine.in_flight:
+            self._launch(window)
+        elif self.more and self._may_read():
+            self._read()
+        elif self.flying:
+            self._collect()
+
+    def _may_read(self) -> bool:
+        """Nothing is on the device, or there is room for a window that need not be waited for."""
+        return not self.flying or (self._has_room() and self.is_ready())
+
+    def _has_room(self) -> bool:
+        """For one more window: those without a batch of their own are bounded too."""
+        most = self.engine.in_flight
+        return len(self.flying) < most and len(self.open) <= most
+
+    def _launch(self, window: _OpenWindow[T]) -> None:
+        flight = window.next_flight(self.engine, self.control)
+        if flight is None:
+            return
+        rows = np.concatenate([f.numbers for f in (*self.flying, flight)])
+        self.control.forwarding(rows.tolist())
+        if not self.flying:
+            flight.begin(self.observe)
+        if flight.attempt(flight.launch, self.engine, self.observe, self.stats):
+            self.flying.append(flight)
+
+    def _read(self) -> None:
+        found = next(self.source, None)
+        self.more = found is not None
+        if found is not None:
+            self.open.append(_OpenWindow.of(*found, self.engine))
+
+    def _collect(self) -> None:
+        flight = self.flying.popleft()
+        flight.next = self.flying[0] if self.flying else None
+        flight.attempt(flight.collect, self.engine, self.observe, self.stats)
 
 
 def _none(schema: pa.Schema) -> pa.RecordBatch:
