@@ -57,7 +57,7 @@ def _succeed(tracked: TrackedJob, digest: str) -> None:
         tracked.store.delete(output_layout.SUCCESS)
         if not tracked.store.create(output_layout.SUCCESS, mark):
             raise StorageError(
-                f"{tracked.store.uri}/{output_layout.SUCCESS} is written by somebody else too"
+                f"{tracked.store.uri}/{output_layout.SUCCESS} is written by another process too"
             )
 
 

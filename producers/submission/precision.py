@@ -107,7 +107,7 @@ def precision_verdict(checked: PrecisionCheck, dtype: str) -> str | None:
     if found is not None and found.entities is not None and found.entities < checked.floor:
         return (
             f"{said}, but only {found.entities:.1%} of those that name an entity: look at "
-            "headrace plan --check-precision before this goes on every night"
+            "headrace plan --check-precision before you run this every night"
         )
     return None
 
