@@ -65,6 +65,16 @@ def test_messages_are_in_usual_words(package: str) -> None:
     assert found == []
 
 
+def test_files_of_a_deployment_are_in_usual_words() -> None:
+    files = [
+        ROOT / "docker-compose.yml",
+        *(p for p in (ROOT / "deploy").rglob("*.*") if p.is_file()),
+    ]
+    assert len(files) > 20
+    found = {str(path.relative_to(ROOT)): found_words(path.read_text()) for path in files}
+    assert {path: words for path, words in found.items() if words} == {}
+
+
 def test_a_message_is_found_and_a_docstring_is_not() -> None:
     source = 'def f():\n    """Nobody calls it."""\n    raise ValueError(f"{1} is with nobody")\n'
     assert messages(source) == [(3, " is with nobody")]
