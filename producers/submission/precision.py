@@ -66,6 +66,7 @@ def question(prepared: PreparedJob, settings: Settings, open_file: Callable[[str
         model_revision=spec.model.revision,
         dtype=spec.dtype,
         max_length=spec.max_length,
+        engine=spec.engine,
         trust_remote_code=settings.trust_remote_code,
         allow_pickle=settings.allow_pickle,
         texts=tuple(row[0] for row in rows),
