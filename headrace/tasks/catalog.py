@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from headrace.tasks.spec import Param, TaskSpec
+from headrace.tasks.spec import DEFAULT_ENGINE, Param, TaskSpec
 from schemas.errors import ConfigError
-from schemas.records.engine import PACKED
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -35,7 +34,7 @@ TEXT_CLASSIFICATION = TaskSpec(
     ),
     head="ForSequenceClassification",
     pairs=True,
-    engine=PACKED,
+    engine=DEFAULT_ENGINE,
     label_column="predicted_label",
     score_column="score",
 )
@@ -54,7 +53,7 @@ TOKEN_CLASSIFICATION = TaskSpec(
         ),
     ),
     head="ForTokenClassification",
-    engine=PACKED,
+    engine=DEFAULT_ENGINE,
     label_column="entities.label",
     score_column="entities.score",
     scored_unit="entities",
@@ -76,7 +75,7 @@ FEATURE_EXTRACTION = TaskSpec(
             "normalize", bool, "scale vectors to length 1; default: as the model says", always=True
         ),
     ),
-    engine=PACKED,
+    engine=DEFAULT_ENGINE,
 )
 
 FAKE = TaskSpec(

@@ -34,7 +34,7 @@ def folder_digest(folder: str | Path) -> str:
     """
     root = Path(folder)
     try:
-        names = sorted(_deciding(root))
+        names = sorted(deciding_names(root))
         if "config.json" not in names and "modules.json" not in names:
             raise ModelError(f"{root} is not a model's folder: it holds no config.json")
         whole = hashlib.sha256()
@@ -47,14 +47,15 @@ def folder_digest(folder: str | Path) -> str:
     return f"sha256:{whole.hexdigest()}"
 
 
-def _deciding(root: Path, below: str = "") -> Iterator[str]:
+def deciding_names(root: Path, below: str = "") -> Iterator[str]:
+    """Names of the files that decide a model's answers, relative to its folder, in no order."""
     for entry in (root / below).iterdir():
         name = f"{below}/{entry.name}" if below else entry.name
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
             if entry.name not in IGNORED_FOLDERS:
-                yield from _deciding(root, name)
+                yield from deciding_names(root, name)
         elif entry.suffix in DECIDING_SUFFIXES and entry.name not in IGNORED_NAMES:
             yield name
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.coordination.leases import LeaseBook
-from headrace.queue.queue import MessageQueue
+from headrace.queue.rabbitmq_queue import LedgerQueue
+from headrace.queue.redis_queue import ListedQueue
 from headrace.tracing.job_trace import JobTrace
 from producers.control.finish import finish
 from producers.control.reconcile import TrackedJob
@@ -35,7 +36,7 @@ class JobEnding:
     """Writes the manifest of a job once nothing of it is in flight."""
 
     client: Any
-    queue: MessageQueue
+    queue: ListedQueue | LedgerQueue
     keep_traces: bool = True
 
     def end_if_over(self, tracked: TrackedJob, trace: JobTrace) -> Manifest | None:
@@ -65,8 +66,10 @@ class JobEnding:
     def _end(
         self, tracked: TrackedJob, trace: JobTrace, stopped: tuple[JobState, str] | None
     ) -> Manifest:
+        job = tracked.job
         with trace("finish"):
-            manifest = finish(tracked, self.queue, stopped)
+            manifest = finish(tracked, stopped)
+        self.queue.purge(job.options.queue, job.key)
         totals = manifest.totals
         trace.end(
             manifest.state,

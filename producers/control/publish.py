@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import time
+from typing import Any
 
 from headrace.process.logs import get_logger
-from headrace.queue.queue import MessageQueue, QueueView
+from headrace.queue.celery_config import send
+from headrace.queue.rabbitmq_queue import LedgerQueue
+from headrace.queue.redis_queue import ListedQueue, QueueView, keep_alive
 from headrace.tracing.job_trace import JobTrace
 from producers.control.demand import DemandReporter, demand_of
 from producers.control.dispatch_window import (
@@ -33,7 +36,9 @@ log = get_logger(__name__)
 class Publisher:
     """Publishes chunks of the tracked jobs, queue by queue. Not for threads."""
 
-    queue: MessageQueue
+    client: Any
+    sender: Any
+    queue: ListedQueue | LedgerQueue
     reporter: DemandReporter
     least_workers: int = 1
     """Workers to reckon with where fewer show a sign of life."""
@@ -65,7 +70,7 @@ class Publisher:
         for run in runs:
             self._send(queue, tracked[run.job], run, traces[run.job])
         self._log(queue, tracked, runs)
-        self.queue.keep_alive(queue)
+        keep_alive(self.client, queue)
 
     def workers(self, queue: str) -> int:
         """Workers of the queue that are alive, and at least as many as were promised."""
@@ -78,7 +83,7 @@ class Publisher:
             job=job.id, output=job.output, chunks=run.chunks, traceparent=_traceparent(job)
         )
         with trace("publish", messages=1, chunks=len(run.chunks)):
-            self.queue.send(message, queue)
+            send(self.sender, message, queue)
         tracked.chunks.sent(run.chunks, time())
 
     def _log(self, queue: str, tracked: Mapping[str, TrackedJob], runs: Iterable[ChunkRun]) -> None:
@@ -106,7 +111,7 @@ class Publisher:
         passed &= frozenset(tracked)  # each controller takes back its own
         if not passed:
             return 0
-        found = self.queue.withdraw(queue, passed)
+        found = self.queue.withdraw_messages(queue, passed)
         for message in found:
             tracked[message.key].chunks.taken_back(message.chunks)
         return len(found)

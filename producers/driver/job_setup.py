@@ -64,9 +64,13 @@ def prepare_job(
         workers_hint=workers,
         extra_params=settings.task_params,
     )
-    for warning in prepared.warnings:
-        err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
+    _print_warnings(prepared.warnings)
     return prepared
+
+
+def _print_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
 
 
 def estimate_job(
@@ -111,6 +115,7 @@ def store_job(
     store = open_store(prepared.output, settings)
     try:
         told = estimate_job(settings, prepared, workers, tokens_per_s)
+        _print_warnings(told.warnings[len(prepared.warnings) :])
         predicted = told.predicted(settings.price_per_hour)
     except HeadraceError:  # who cannot read the text now will hear it from the job itself
         predicted = None

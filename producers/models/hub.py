@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from producers.models.checks import limit_of, position_rows, read_shapes
 from producers.models.info import ModelInfo, parse_config
-from producers.models.safetensors_header import read_weights
+from producers.models.model_files import FolderFiles
+from producers.models.safetensors_header import count
 from schemas.errors import MissingExtra, ModelError
 from schemas.records.job import ModelRef
 
@@ -40,13 +42,16 @@ def from_hub(name: str, revision: str | None) -> ModelInfo:
     snapshot = cache / "snapshots" / commit
     config = _config(name, commit, snapshot)
     folder = snapshot if any(snapshot.glob("*.safetensors")) else None
-    weights = read_weights(folder) if folder else None
+    files = FolderFiles(snapshot)
+    shapes = read_shapes(files) if folder else {}
+    weights = count(shapes)
     return ModelInfo(
         ModelRef(uri=name, revision=commit),
         config,
         folder,
         weights.parameters if weights else None,
         weights.embeddings if weights else 0,
+        limit=limit_of(files, config, position_rows(shapes, config)) if folder else None,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.tasks.length_limit import LengthLimit
 from schemas.errors import ModelError
 from schemas.records.job import ModelRef
 
@@ -28,6 +29,9 @@ class ModelInfo:
     parameters: int | None = None
     embeddings: int = 0
     """Of the parameters, those in tables that are looked up: they cost no time."""
+    limit: LengthLimit | None = None
+    """Tokens that a row may have; None: its files state none."""
+    warnings: tuple[str, ...] = ()
 
 
 def parse_config(data: bytes, where: str) -> Mapping[str, Any]:

@@ -1,72 +1,65 @@
-"""How large a model is, by the headers of its safetensors files alone."""
+"""What the headers of safetensors files say: every tensor's name and shape, and whether it is whole."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from headrace.storage.store import Store
 
 _MAX_HEADER_BYTES = 100 << 20  # required: the safetensors library's own limit
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""The extents of each tensor, by its name."""
+
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """Parameters counted in the headers of safetensors files."""
+class Header:
+    """The header of one file."""
 
-    parameters: int
-    embeddings: int
-
-
-def read_weights(folder: Path) -> Weights | None:
-    """Parameters of the model's safetensors files; None when there are none or they are damaged."""
-    counted: list[Weights] = []
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            weights = count_weights(file)
-        if weights is None:
-            return None
-        counted.append(weights)
-    return _sum(counted)
+    shapes: Shapes
+    bytes_needed: int
+    """Of the whole file, header and tensors."""
 
 
-def count_weights(file: Any) -> Weights | None:
-    """Parameters in the header of one open safetensors file; None when it has no sound header.
+def read_header(file: Any) -> Header | None:
+    """The header of one open safetensors file; None when it has no sound one.
 
     Source: https://huggingface.co/docs/safetensors/index#format
     """
     length = int.from_bytes(bytes(file.read(8)), "little")
     if not 2 <= length <= _MAX_HEADER_BYTES:
         return None
-    total = embeddings = 0
+    shapes: dict[str, tuple[int, ...]] = {}
+    end = 0
     try:
         for name, tensor in json.loads(bytes(file.read(length))).items():
-            if name == "__metadata__":
-                continue
-            size = 1
-            for extent in tensor["shape"]:
-                size *= int(extent)
-            total += size
-            embeddings += size if "embed" in name and name.endswith("weight") else 0
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            if name != "__metadata__":
+                shapes[name] = tuple(int(extent) for extent in tensor["shape"])
+                end = max(end, int(tensor["data_offsets"][1]))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
+    return Header(shapes, 8 + length + end)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How large a model is."""
+
+    parameters: int
+    embeddings: int
+    """Of the parameters, those in tables that are looked up."""
+
+
+def count(shapes: Shapes) -> Weights | None:
+    """Parameters of the tensors; None where there are none."""
+    if not shapes:
+        return None
+    total = embeddings = 0
+    for name, shape in shapes.items():
+        size = 1
+        for extent in shape:
+            size *= extent
+        total += size
+        embeddings += size if "embed" in name and name.endswith("weight") else 0
     return Weights(total, embeddings)
-
-
-def _sum(counted: list[Weights]) -> Weights | None:
-    if not counted:
-        return None
-    return Weights(sum(w.parameters for w in counted), sum(w.embeddings for w in counted))
-
-
-def store_weights(store: Store, names: list[str]) -> Weights | None:
-    counted: list[Weights] = []
-    for name in names:
-        with store.open(name) as file:
-            weights = count_weights(file)
-        if weights is None:
-            return None
-        counted.append(weights)
-    return _sum(counted)

@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace.formats.text_column import as_bytes, plain_column
 from headrace.tasks.catalog import task_spec
+from headrace.tasks.length_limit import LengthLimit
 from producers.planning.chunking import BYTES_A_TOKEN, FileRows
 from producers.submission.prepare import PreparedJob
 from schemas.records.job import Predicted
@@ -16,7 +17,9 @@ from schemas.records.job import Predicted
 SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then good to some five per cent
 SAMPLE_PLACES = 8  # chosen: corpora are often sorted by source or day
 SAMPLE_TEXT_BYTES = 20_000  # chosen: past any max-length of an encoder; keeps a 50 MB row cheap
-DEFAULT_MAX_LENGTH = 512  # as the worker has it for a model that states none
+GUESSED_MAX_LENGTH = 512  # chosen, for a hub model whose files are not here; most encoders' limit
+UNKNOWN_TEXTS = 200  # chosen: the share of unknown tokens shows in far fewer
+MOST_UNKNOWN = 0.5  # chosen: above this the model cannot have read the text
 BINS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -44,6 +47,8 @@ class TokenCounts:
     mean_scored: float
     """After truncation."""
     bins: tuple[Bin, ...]
+    unknown_share: float = 0.0
+    """Of the tokens, those that the model's tokenizer does not know; 0 where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Estimate:
     parameters: int | None
     dtype: str
     max_length: int
+    max_length_from: str
+    """What says so: an option, or a name in a file of the model."""
     files: int
     rows: int
     file_bytes: int
@@ -115,9 +122,11 @@ def estimate(
     spec, corpus = prepared.spec, prepared.corpus
     files, count = _within(corpus.files, corpus.file_count, spec.limit)
     texts = sample_texts(files, count, spec.text_column, open_file, sample_rows)
-    lengths, exact = count_tokens(list(texts), prepared.model.folder)
-    max_length = spec.max_length or model_max_length(prepared.model.config)
-    tokens = summarise(lengths, exact, max_length)
+    counted = count_tokens(list(texts), prepared.model.folder)
+    max_length, said_by = max_length_of(spec.max_length, prepared.model.limit)
+    tokens = replace(
+        summarise(counted.lengths, counted.exact, max_length), unknown_share=counted.unknown_share
+    )
     chunks, largest = _chunks(prepared)
     items = task_spec(spec.task).items_per_row(spec.params)
     total = round(tokens.mean_scored * corpus.rows * items)
@@ -133,6 +142,7 @@ def estimate(
         parameters=prepared.model.parameters,
         dtype=spec.dtype,
         max_length=max_length,
+        max_length_from=said_by,
         files=corpus.file_count,
         rows=corpus.rows,
         file_bytes=corpus.file_bytes,
@@ -147,14 +157,25 @@ def estimate(
         seconds=seconds,
         worker_hours=hours,
         cost=None if price_per_hour is None else hours * price_per_hour,
-        warnings=prepared.warnings,
+        warnings=(*prepared.warnings, *_unknown(tokens.unknown_share)),
     )
 
 
-def model_max_length(config: Any) -> int:
-    """Tokens a row may have where the configuration says so, else 512."""
-    stated = config.get("max_position_embeddings")
-    return stated if isinstance(stated, int) and stated > 0 else DEFAULT_MAX_LENGTH
+def max_length_of(asked: int | None, limit: LengthLimit | None) -> tuple[int, str]:
+    """Tokens a row may have, and what says so."""
+    if asked is not None:
+        return asked, "--max-length"
+    if limit is not None:
+        return limit.tokens, limit.said_by
+    return GUESSED_MAX_LENGTH, "a guess: the model's files are not here"
+
+
+def _unknown(share: float) -> Iterator[str]:
+    if share > MOST_UNKNOWN:
+        yield (
+            f"{share:.0%} of the tokens in a sample of these rows are unknown to the model's "
+            "tokenizer: is it this model's, and does the model know this language?"
+        )
 
 
 def summarise(lengths: Sequence[int], exact: bool, max_length: int) -> TokenCounts:
@@ -182,21 +203,45 @@ def summarise(lengths: Sequence[int], exact: bool, max_length: int) -> TokenCoun
     )
 
 
-def count_tokens(texts: Sequence[bytes], folder: Path | None) -> tuple[list[int], bool]:
-    """Tokens of each text, and whether the model's tokenizer counted them."""
-    file = folder / "tokenizer.json" if folder else None
-    if file is not None and file.is_file():
-        try:
-            from tokenizers import Tokenizer
+@dataclass(frozen=True, slots=True)
+class SampledTokens:
+    """Tokens of each text of a sample."""
 
-            tokenizer = Tokenizer.from_file(str(file))
-        except Exception:  # not installed, or (a bare Exception from Rust) of a newer format
-            return _by_bytes(texts), False
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        encoded = tokenizer.encode_batch([t.decode(errors="replace") for t in texts])
-        return [len(e.ids) for e in encoded], True
-    return _by_bytes(texts), False
+    lengths: list[int]
+    exact: bool
+    """The model's tokenizer counted them."""
+    unknown_share: float = 0.0
+
+
+def count_tokens(texts: Sequence[bytes], folder: Path | None) -> SampledTokens:
+    """Tokens of each text, by the model's tokenizer where it is a tokenizer.json in the folder."""
+    file = folder / "tokenizer.json" if folder else None
+    if file is None or not file.is_file():
+        return SampledTokens(_by_bytes(texts), False)
+    try:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception:  # not installed, or (a bare Exception from Rust) of a newer format
+        return SampledTokens(_by_bytes(texts), False)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    encoded = tokenizer.encode_batch([t.decode(errors="replace") for t in texts])
+    few = encoded[:: max(1, len(encoded) // UNKNOWN_TEXTS)]
+    return SampledTokens([len(e.ids) for e in encoded], True, _unknown_share(tokenizer, few))
+
+
+def _unknown_share(tokenizer: Any, encoded: Sequence[Any]) -> float:
+    name = getattr(tokenizer.model, "unk_token", None)
+    names = [name] if name else ["[UNK]", "<unk>"]  # Unigram keeps a number that it does not tell
+    unknown = {tokenizer.token_to_id(name) for name in names} - {None}
+    text = [
+        id_
+        for e in encoded
+        for id_, special in zip(e.ids, e.special_tokens_mask, strict=True)
+        if not special or id_ in unknown
+    ]
+    return sum(id_ in unknown for id_ in text) / len(text) if text else 0.0
 
 
 def _by_bytes(texts: Sequence[bytes]) -> list[int]:

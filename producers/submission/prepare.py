@@ -113,7 +113,9 @@ def prepare(
         settings.revision,
         settings.task,
         opened,
+        max_length=settings.max_length,
         allow_pickle=settings.allow_pickle,
+        trust_remote_code=settings.trust_remote_code,
     )
     corpus = read_corpus(
         tuple(inputs), discover(inputs, today, opened), wanted, settings.limit, progress
@@ -149,7 +151,7 @@ def prepare(
             chunk_bytes=settings.chunk_bytes,
         ),
         tokens_per_s=speed,
-        warnings=tuple(_warnings(settings, corpus, opened)),
+        warnings=(*model.warnings, *_warnings(settings, corpus, opened)),
     )
 
 
@@ -181,7 +183,7 @@ def _check(settings: Settings, inputs: Sequence[str], output: str, today: date) 
     for pattern in inputs:
         if covers(pattern, f"{output}/data/part-00000.parquet", today):
             raise ConfigError(
-                f"the output {output} is inside the input {pattern}: its parts would be input of "
+                f"the output {output} lies inside the input {pattern}: its parts would be input of "
                 "the next job; choose a folder elsewhere"
             )
 

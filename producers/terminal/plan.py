@@ -26,7 +26,8 @@ def render_plan(told: Estimate) -> RenderableType:
     rows: list[tuple[str, str]] = [
         ("job", f"{told.job} → {told.output}"),
         ("input", f"{told.files:,} files, {told.rows:,} rows, {size(told.file_bytes)}"),
-        ("task", f"{told.task}, {told.dtype}, up to {told.max_length:,} tokens a row"),
+        ("task", f"{told.task}, {told.dtype}"),
+        ("longest", f"{told.max_length:,} tokens a row ({told.max_length_from})"),
         ("model", f"{told.model} ({short}{parameters})"),
         ("chunks", f"{told.chunks:,} of up to {told.chunk_rows:,} rows"),
         ("tokens", f"some {told.tokens_total:,} to score"),

@@ -16,6 +16,7 @@ from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from producers.inspection.doctor import examine, render_report
 from producers.submission.estimate import (
+    SampledTokens,
     count_tokens,
     estimate,
     summarise,
@@ -27,6 +28,7 @@ from producers.terminal.plan import (
 )
 from producers.terminal.verification import render_verdict
 from producers.verification.verify import verify
+from tests.unit.models.model_folder import write_model
 from tests.unit.small_job import NOW_S, fake_settings, prepare_small, submit, write_input
 
 
@@ -70,10 +72,33 @@ def test_a_tokenizer_of_the_model_counts_exactly(tmp_path: Path) -> None:
     tokenizer.enable_truncation(2)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     texts = [b"a a a a", b"", b"\xff b"]
-    assert count_tokens(texts, tmp_path) == ([4, 0, 2], True)
+    # two of six tokens are unknown
+    assert count_tokens(texts, tmp_path) == SampledTokens([4, 0, 2], True, 2 / 6)
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert count_tokens(texts, tmp_path)[1] is False
-    assert count_tokens(texts, None)[1] is False
+    assert count_tokens(texts, tmp_path).exact is False
+    assert count_tokens(texts, None).exact is False
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"), [("good film", 0), ("guter film", 0), ("ein guter film", 1)]
+)
+def test_a_sample_of_mostly_unknown_tokens_is_warned_of(
+    tmp_path: Path, text: str, warned: int
+) -> None:
+    model = write_model(tmp_path / "m")
+    path = write_input(tmp_path / "a.parquet", [text] * 10)
+    settings = load_settings(task="text-classification", model=str(model))
+    told = estimate(
+        prepare_small([path], tmp_path / "out", settings),
+        open_by_uri(partial(open_store, settings=settings)),
+        workers=1,
+    )
+    assert len(told.warnings) == warned
+    assert all("67% of the tokens in a sample" in words for words in told.warnings)
+    assert (told.max_length, told.max_length_from) == (
+        128,
+        "max_position_embeddings in config.json",
+    )
 
 
 def test_lengths_are_summarised_in_bins() -> None:

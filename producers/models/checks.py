@@ -1,0 +1,253 @@
+"""What of a model cannot work, found in its files before anything is queued. No torch.
+
+A worker finds the same when it loads the model, but then every chunk of the job has failed once,
+and a person has gone home.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from headrace.tasks.length_limit import LengthLimit, stated_limit
+from headrace.tasks.tokenizer_files import check_tokenizer_files
+from producers.models.model_files import ModelFiles, read_json
+from producers.models.safetensors_header import Shapes, read_header
+from schemas.errors import ModelError
+
+POINTER = b"version https://git-lfs"
+"""How a file begins that git-lfs has not fetched."""
+POINTER_BYTES = 1024  # required: git-lfs makes none larger
+HEAD = re.compile(r"classif|score|logits|summary|head|out_proj|predict|final_layer", re.IGNORECASE)
+"""In the names of weights of heads, with all families of transformers 5.23 (read)."""
+LAST_LAYER = re.compile(
+    r"(^|\.)(classifier|score|logits_proj|classifier\.linear_out|classifier\.out_proj"
+    r"|classifier\.dense2|sequence_summary\.summary"
+    r"|classification_head\.out_proj|classification_head\.1|out_proj)\.weight$"
+)
+"""Weights whose first extent is the number of labels."""
+POSITIONS = re.compile(r"(^|\.)position_embeddings\.weight$")
+PADDING_FIRST = frozenset(
+    {
+        "roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "longformer",
+        "mpnet", "data2vec-text", "ibert", "xmod", "luke", "markuplm", "lilt", "layoutlmv3", "esm",
+    }
+)  # fmt: skip
+"""Families that count positions from behind the padding token, as fairseq did."""
+FEWEST, FEW = 0.5, 0.98
+"""Tokens of a tokenizer, as a share of the model's: under the first it is another model's; under
+the second it may be. Chosen: tables are rounded up, by 1.8 % at most in models that are in use."""
+
+
+def check_files(files: ModelFiles, allow_pickle: bool) -> None:
+    """Nothing, when there are weights that may be loaded, all of them, and every file is there.
+
+    Raises:
+        ModelError: none, only pickled ones, a shard that is missing, a git-lfs pointer.
+    """
+    sizes = files.sizes()
+    for name, size in sizes.items():
+        if size <= POINTER_BYTES and _is_pointer(files, name):
+            raise ModelError(
+                f"model {files.where}: {name} is a git-lfs pointer, not the file itself; fetch it "
+                "with git lfs pull"
+            )
+    top = [name for name in sizes if "/" not in name]
+    if any(name.endswith(".safetensors") for name in top):
+        _check_shards(files, top, "model.safetensors.index.json")
+    elif not any(name.endswith(".bin") for name in top):
+        raise ModelError(f"model {files.where} has no weights: no *.safetensors beside config.json")
+    elif not allow_pickle:
+        raise ModelError(
+            f"model {files.where} has its weights as pickle only, which can run code: convert them "
+            "to safetensors, or set --allow-pickle where you trust it"
+        )
+    else:
+        _check_shards(files, top, "pytorch_model.bin.index.json")
+
+
+def _is_pointer(files: ModelFiles, name: str) -> bool:
+    with files.open(name) as file:
+        return bytes(file.read(len(POINTER))) == POINTER
+
+
+def _check_shards(files: ModelFiles, names: list[str], index: str) -> None:
+    if index not in names or index.removesuffix(".index.json") in names:
+        return  # one whole file, which transformers takes first
+    wanted = {str(v) for v in (read_json(files, index).get("weight_map") or {}).values()}
+    missing = sorted(wanted.difference(names))
+    if missing:
+        raise ModelError(
+            f"model {files.where} lacks {len(missing)} of {len(wanted)} files of weights that "
+            f"{index} names: {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}"
+        )
+
+
+def read_shapes(files: ModelFiles) -> Shapes:
+    """The shapes of all tensors beside config.json; empty where the weights are pickled.
+
+    Raises:
+        ModelError: a safetensors file that is damaged or cut short.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for name, size in files.sizes().items():
+        if name.endswith(".safetensors") and "/" not in name:
+            with files.open(name) as file:
+                header = read_header(file)
+            if header is None:
+                raise ModelError(f"model {files.where}: {name} is damaged: it has no sound header")
+            if size < header.bytes_needed:
+                raise ModelError(
+                    f"model {files.where}: {name} is cut short: it has {size:,} bytes of "
+                    f"{header.bytes_needed:,}; copy it again"
+                )
+            found |= header.shapes
+    return found
+
+
+def check_labels(shapes: Shapes, config: Mapping[str, Any], task: str, where: str) -> None:
+    """Nothing, when the weights have a head, and it has as many rows as there are labels.
+
+    Only of a task whose head has labels. Says nothing of weights whose names are not known.
+
+    Raises:
+        ModelError: no head, or labels that do not fit it.
+    """
+    if not shapes:
+        return
+    if not any(HEAD.search(name) for name in shapes):
+        raise ModelError(
+            f"model {where} has no head for {task} among its weights: it would be random; train "
+            "one, or take a model that was trained for this"
+        )
+    wanted = label_count(config)
+    heads = {
+        name: shape for name, shape in shapes.items() if LAST_LAYER.search(name) and len(shape) == 2
+    }
+    plain = {n: s for n, s in heads.items() if "attention" not in n and ".layer" not in n}
+    if plain and not any(shape[0] == wanted for shape in plain.values()):
+        name, shape = next(iter(plain.items()))
+        raise ModelError(
+            f"model {where}: its configuration has {wanted} labels (id2label), and its head "
+            f"{name} has {shape[0]}; put right config.json"
+        )
+
+
+def label_count(config: Mapping[str, Any]) -> int:
+    """Labels of a configuration; two where it names none, as transformers takes it."""
+    names = config.get("id2label")
+    if isinstance(names, Mapping) and names:
+        return len(names)
+    given = config.get("num_labels", config.get("_num_labels"))
+    return given if isinstance(given, int) else 2
+
+
+def check_max_length(
+    max_length: int | None, limit: LengthLimit | None, positions: int | None, where: str
+) -> None:
+    """Nothing, when there is a limit of tokens a row, and the model has positions for as many.
+
+    Raises:
+        ModelError: it has not, or neither the job nor the model states a limit.
+    """
+    if max_length is None and limit is None:
+        raise ModelError(
+            f"model {where} states no limit of tokens a row, neither in config.json nor in "
+            "tokenizer_config.json: give one with --max-length"
+        )
+    if max_length is not None and positions is not None and max_length > positions:
+        raise ModelError(
+            f"--max-length {max_length} is more than the {positions} positions of model {where}"
+        )
+
+
+def limit_of(
+    files: ModelFiles, config: Mapping[str, Any], positions: int | None
+) -> LengthLimit | None:
+    """The limit of tokens a row that the files state; None: they state none."""
+    return stated_limit(
+        config,
+        read_json(files, "tokenizer_config.json"),
+        read_json(files, "sentence_bert_config.json"),
+        positions,
+    )
+
+
+def position_rows(shapes: Shapes, config: Mapping[str, Any]) -> int | None:
+    """Tokens that the learned position table has room for; None where there is no table."""
+    tables = [s[0] for n, s in shapes.items() if POSITIONS.search(n) and len(s) == 2]
+    if not tables:
+        return None
+    padding = config.get("pad_token_id")
+    skipped = config.get("model_type") in PADDING_FIRST and isinstance(padding, int)
+    return min(tables) - (int(padding or 0) + 1 if skipped else 0)
+
+
+def check_tokenizer(files: ModelFiles, config: Mapping[str, Any]) -> Iterator[str]:
+    """Warnings on the tokenizer.
+
+    Raises:
+        ModelError: there is none, or its vocabulary is another model's.
+    """
+    settings = read_json(files, "tokenizer_config.json")
+    check_tokenizer_files(list(files.sizes()), config, settings, files.where)
+    rows = vocabulary_rows(config)
+    sizes = vocabulary_size(read_json(files, "tokenizer.json"))
+    if rows is None or sizes is None:
+        return
+    pieces, all_tokens = sizes
+    said = f"its tokenizer has {all_tokens:,} tokens and the model {rows:,} (vocab_size)"
+    if pieces > rows or all_tokens < FEWEST * rows:
+        raise ModelError(f"model {files.where}: {said}: it is another model's tokenizer")
+    if all_tokens < FEW * rows:
+        yield f"model {files.where}: {said}; is it this model's?"
+
+
+def vocabulary_rows(config: Mapping[str, Any]) -> int | None:
+    """Tokens that the model knows, of the part that reads text."""
+    for part in (config, config.get("text_config"), config.get("text_encoder")):
+        if isinstance(part, Mapping) and isinstance(part.get("vocab_size"), int):
+            return int(part["vocab_size"])
+    return None
+
+
+def vocabulary_size(tokenizer: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Of a tokenizer.json: one more than the largest id that text can give, and tokens in all."""
+    model = tokenizer.get("model")
+    pieces = model.get("vocab") if isinstance(model, Mapping) else None
+    if isinstance(pieces, Mapping):
+        ids = [v for v in pieces.values() if isinstance(v, int)]
+    elif isinstance(pieces, list):  # Unigram: pieces with their scores, in order
+        ids = list(range(len(pieces)))
+    else:
+        return None
+    if not ids:
+        return None
+    added = {a.get("id") for a in tokenizer.get("added_tokens") or () if isinstance(a, Mapping)}
+    return max(ids) + 1, len(added.union(ids))
+
+
+def check_remote_code(config: Mapping[str, Any], trusted: bool, where: str) -> None:
+    """Nothing, unless the model is code in its own folder, which may not run.
+
+    Raises:
+        ModelError: it is, and `--trust-remote-code` is not set.
+    """
+    if trusted or not isinstance(config.get("auto_map"), Mapping):
+        return
+    if "AutoConfig" in config["auto_map"] and not _is_known(str(config.get("model_type"))):
+        raise ModelError(
+            f"model {where} is code in its own folder (auto_map in config.json), which is not run: "
+            "set --trust-remote-code where you trust it, here and for the workers"
+        )
+
+
+def _is_known(model_type: str) -> bool:
+    """Whether transformers has this type of model itself; true where it cannot be asked."""
+    try:
+        # 4 s, and only for folders with code in them
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    except Exception:
+        return True
+    return model_type in CONFIG_MAPPING_NAMES

@@ -1,0 +1,180 @@
+"""What cannot work is refused before anything is queued, by the model's files alone, with a reason."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.storage.local import LocalStore
+from producers.models.reference import resolve_model
+from schemas.errors import ExitCode, ModelError
+from tests.unit.models.model_folder import SHAPES, write_model, write_tokenizer, write_weights
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+POSITIONS = {**SHAPES, "bert.embeddings.position_embeddings.weight": (128, 10)}
+
+
+def resolve(folder: Path, task: str = "text-classification", **more: Any) -> Any:
+    return resolve_model(str(folder), None, task, LocalStore, **more)
+
+
+def refusal(folder: Path, task: str = "text-classification", **more: Any) -> str:
+    """The words; from a disk and from a store they are the same, but for the name."""
+    with pytest.raises(ModelError) as refused:
+        resolve(folder, task, **more)
+    assert refused.value.exit_code is ExitCode.MODEL
+    with pytest.raises(ModelError) as from_store:
+        resolve_model("s3://bucket/m", None, task, lambda _: LocalStore(folder), **more)
+    words = str(refused.value).replace(f"model {folder}", "MODEL")
+    assert words == str(from_store.value).replace(f"model {LocalStore(folder).uri}", "MODEL")
+    return words
+
+
+def shard(folder: Path, *present: int) -> None:
+    (folder / "model.safetensors").unlink()
+    names = [f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
+    tensors = dict(zip(SHAPES, names, strict=True))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": tensors}))
+    for number in present:
+        tensor = list(SHAPES)[number - 1]
+        write_weights(folder / names[number - 1], {tensor: SHAPES[tensor]})
+
+
+def test_all_shards_there_is_a_model(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    shard(folder, 1, 2, 3)
+    assert resolve(folder).parameters == 1000
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    shard(folder, 1, 3)
+    words = refusal(folder)
+    assert "lacks 1 of 3 files of weights" in words
+    assert "model-00002-of-00003.safetensors" in words
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_git_lfs_pointer_is_not_the_file(tmp_path: Path, name: str) -> None:
+    folder = write_model(tmp_path / "m")
+    (folder / name).write_bytes(POINTER)
+    assert f"{name} is a git-lfs pointer" in refusal(folder)
+
+
+@pytest.mark.parametrize("weights", [b"", b"\xff" * 100, struct.pack("<Q", 5) + b"[1,2]"])
+def test_weights_with_a_damaged_header_are_refused(tmp_path: Path, weights: bytes) -> None:
+    folder = write_model(tmp_path / "m")
+    (folder / "model.safetensors").write_bytes(weights)
+    assert "model.safetensors is damaged" in refusal(folder)
+
+
+def test_weights_that_were_cut_short_are_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-1])
+    assert f"cut short: it has {len(whole) - 1:,} bytes of {len(whole):,}" in refusal(folder)
+
+
+def test_weights_without_a_head_are_refused(tmp_path: Path) -> None:
+    shapes = {"embeddings.word_embeddings.weight": (40, 10), "encoder.weight": (60, 10)}
+    folder = write_model(tmp_path / "m", None, shapes=shapes)
+    assert "no head for text-classification among its weights" in refusal(folder)
+    assert resolve(folder, "feature-extraction").parameters == 1000
+
+
+@pytest.mark.parametrize(
+    ("config", "fits"),
+    [
+        ({}, True),  # two, as transformers takes it
+        ({"id2label": {"0": "A", "1": "B"}}, True),
+        ({"id2label": {"0": 0, "1": 1}}, True),
+        ({"id2label": {"0": "A", "1": "B", "2": "C"}}, False),
+        ({"num_labels": 1}, False),
+    ],
+)
+def test_labels_must_fit_the_head(tmp_path: Path, config: dict[str, Any], fits: bool) -> None:
+    folder = write_model(tmp_path / "m", **config)
+    if fits:
+        assert resolve(folder).parameters == 1000
+    else:
+        assert "labels (id2label), and its head classifier.weight has 2" in refusal(folder)
+
+
+def test_more_tokens_than_positions_are_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", shapes=POSITIONS, max_position_embeddings=512)
+    assert resolve(folder).limit.tokens == 128  # the table counts, not what the file says of it
+    assert "--max-length 129 is more than the 128 positions" in refusal(folder, max_length=129)
+    assert resolve(folder, max_length=128).limit.said_by == "the model's position table"
+
+
+def test_families_that_count_from_behind_the_padding_have_fewer_positions(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", shapes=POSITIONS, model_type="roberta", pad_token_id=1)
+    assert resolve(folder).limit.tokens == 126
+
+
+def test_a_model_that_states_no_limit_needs_max_length(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", max_position_embeddings=None)
+    assert "states no limit of tokens a row" in refusal(folder)
+    assert resolve(folder, max_length=64).limit is None
+
+
+def test_a_folder_without_tokenizer_files_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", vocabulary=None)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    (folder / "special_tokens_map.json").write_text("{}")
+    assert "has no tokenizer files" in refusal(folder)
+    assert "has no tokenizer files" in refusal(folder, "feature-extraction")
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "spiece.model", "sentencepiece.bpe.model"])
+def test_any_file_with_a_vocabulary_will_do(tmp_path: Path, name: str) -> None:
+    folder = write_model(tmp_path / "m", vocabulary=None)
+    (folder / name).write_text("[UNK]")
+    assert resolve(folder).parameters == 1000
+
+
+def test_a_model_of_letters_needs_no_vocabulary(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", vocabulary=None, model_type="canine")
+    assert resolve(folder).parameters == 1000
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows", "verdict"),
+    [
+        (100, 100, "fits"),
+        (100, 101, "fits"),  # tables are rounded up
+        (95, 100, "warning"),
+        (49, 100, "refused"),
+        (101, 100, "refused"),
+    ],
+)
+def test_a_vocabulary_of_another_model_is_refused(
+    tmp_path: Path, tokens: int, rows: int, verdict: str
+) -> None:
+    folder = write_model(tmp_path / "m", vocab_size=rows)
+    write_tokenizer(folder, {"[UNK]": 0} | {f"w{i}": i for i in range(1, tokens)})
+    if verdict == "refused":
+        assert "it is another model's tokenizer" in refusal(folder)
+    else:
+        said = resolve(folder).warnings
+        assert len(said) == (verdict == "warning")
+        assert all(f"{tokens} tokens and the model {rows}" in words for words in said)
+
+
+def test_the_vocabulary_of_a_composite_model_is_its_texts(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", text_config={"vocab_size": 1000})
+    assert "has 3 tokens and the model 1,000" in refusal(folder)
+
+
+def test_code_in_the_folder_runs_only_where_it_is_trusted(tmp_path: Path) -> None:
+    own = {"AutoConfig": "configuration_own.OwnConfig"}
+    folder = write_model(tmp_path / "m", model_type="own-and-unknown", auto_map=own)
+    assert "--trust-remote-code" in refusal(folder)
+    assert resolve(folder, trust_remote_code=True).parameters == 1000
+    # what transformers has itself needs no code, whatever lies in the folder
+    known = write_model(tmp_path / "n", model_type="bert", auto_map=own)
+    assert resolve(known).parameters == 1000
