@@ -32,8 +32,8 @@ from headrace.coordination.leases import (
 from headrace.coordination.live_workers import heartbeat
 from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.kombu_layout import message_in
 from headrace.queue.redis_connection import connect
-from headrace.queue.redis_queue import message_in
 from headrace.settings import load_settings
 from producers.control.controller import Controller
 from producers.scaling.endpoint import Liveness, serve_scaling

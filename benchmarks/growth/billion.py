@@ -23,8 +23,8 @@ from benchmarks.side_by_side.job import peak_mb
 from headrace.formats.input_identity import files_digest
 from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.kombu_layout import message_in
 from headrace.queue.redis_connection import celery_url, connect
-from headrace.queue.redis_queue import message_in
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store

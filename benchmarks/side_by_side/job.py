@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_LENGTH = 512
-BUDGET_TOKENS = {"cpu": 2048, "cuda": 32_768}  # as workers.tasks.transformer
+BUDGET_TOKENS = {"cpu": 2048, "cuda": 32_768}  # as workers.engines.packed.engine
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
           "MALLOC_TOP_PAD_": str(64 << 20)}  # fmt: skip
 """As workers.devices.device gives its workers; repeated, for peers run without headrace."""

@@ -128,7 +128,7 @@ def headrace_int8(job: Job) -> Outcome:
 
 def _done_flops(job: Job, task: Any) -> float:
     """Operations the device really did; 0 where the way is not known here."""
-    runner = getattr(task, "_runner", None)
+    runner = getattr(getattr(task, "engine", None), "runner", None)
     if getattr(runner, "mode", None) != "packed":
         return 0.0
     lengths = job.lengths() or np.diff(_tokens(job, job.read()[1]).offsets).tolist()

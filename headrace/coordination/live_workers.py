@@ -95,7 +95,6 @@ def heartbeat(client: Any, worker: str, facts: dict[str, str]) -> None:
         pipe.expire(redis_keys.worker(worker), redis_keys.WORKER_LIFE_S)
         pipe.zadd(redis_keys.WORKERS, {worker: now})
         pipe.expire(redis_keys.WORKERS, redis_keys.WORKER_LIFE_S)
-        redis_keys.give_life(pipe, facts["queue"])
         pipe.zremrangebyscore(redis_keys.WORKERS, "-inf", now - redis_keys.WORKER_LIFE_S)
         pipe.execute()
     except redis.RedisError:

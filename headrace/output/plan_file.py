@@ -216,7 +216,7 @@ def _checked(columns: dict[str, np.ndarray]) -> PlanTable:
         for i in at
     ]
     if len({file.uri for file in files}) != len(files):
-        raise _Unfit("a file stands in two places")
+        raise _Unfit("a file is listed twice")
     return PlanTable(numbers, files, np.cumsum(starts) - 1)
 
 

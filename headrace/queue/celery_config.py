@@ -1,4 +1,4 @@
-"""How both sides speak to Celery: one configuration, one way to send.
+"""How both sides use Celery: one configuration, one way to give it a message.
 
 Reasons for the settings stand in docs/about/decisions/0002-delivery.md. Celery is imported inside the
 functions: a `--help` must not pay for it.
@@ -9,15 +9,13 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from headrace.queue.rabbitmq_ledger import Outbox
+from headrace.queue.kombu_layout import KEY_PREFIX
 from headrace.queue.redis_connection import (
     ANSWER_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
     celery_url,
-    connect,
 )
 from schemas.errors import BrokerError
-from schemas.names import redis_keys
 from schemas.records.message import SCORE_CHUNK, ScoreChunk
 
 # Chosen, not needed: a message lives in `unacked` for milliseconds only (early acknowledgement,
@@ -55,7 +53,7 @@ def config(broker_url: str) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
-            "global_keyprefix": redis_keys.QUEUE_PREFIX,
+            "global_keyprefix": KEY_PREFIX,
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "socket_keepalive": True,
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
@@ -66,32 +64,25 @@ def config(broker_url: str) -> dict[str, Any]:
     }
 
 
-def rabbitmq_config(broker_url: str, queue_url: str) -> dict[str, Any]:
-    """Celery's settings with RabbitMQ for the messages; Redis keeps the ledger of them.
+def rabbitmq_config(queue_url: str) -> dict[str, Any]:
+    """Celery's settings with RabbitMQ for the messages; Redis keeps the outbox of them.
 
     Acknowledged late, so that with a prefetch of one a worker has one message and not two: at a
-    worker's death RabbitMQ gives it to another, which finds no entry in the ledger and drops it.
+    worker's death RabbitMQ gives it to another, which finds no entry in the outbox and drops it.
     """
-    return config(broker_url) | {
-        "broker_url": queue_url,
+    return config(queue_url) | {
         "task_default_queue_type": "quorum",
         "task_create_missing_queue_type": "quorum",
         "task_acks_late": True,
         "worker_disable_prefetch": False,
         "broker_heartbeat": 30,
         "broker_transport_options": {"confirm_publish": True},
-        LEDGER: broker_url,
     }
-
-
-LEDGER = "headrace_ledger_url"
-"""Celery keeps settings that it does not know, and hands them to the child it spawns."""
 
 
 def config_for(redis_url: str, queue_url: str | None) -> dict[str, Any]:
     """Celery's settings for a Redis URL as people write it, and perhaps RabbitMQ's."""
-    url = celery_url(redis_url)
-    return config(url) if queue_url is None else rabbitmq_config(redis_url, queue_url)
+    return config(celery_url(redis_url)) if queue_url is None else rabbitmq_config(queue_url)
 
 
 def make_sender(redis_url: str, queue_url: str | None = None) -> Any:
@@ -103,38 +94,25 @@ def make_sender(redis_url: str, queue_url: str | None = None) -> Any:
     return app
 
 
-def ledger_of(app: Any) -> Outbox | None:
-    """Where the app's messages are noted; None where the queue itself can be read."""
-    url = app.conf.get(LEDGER)
-    if url is None:
-        return None
-    if not hasattr(app, "headrace_ledger"):
-        app.headrace_ledger = Outbox(connect(url, name="headrace-ledger"))
-    ledger: Outbox = app.headrace_ledger
-    return ledger
-
-
-def send(app: Any, message: ScoreChunk, queue: str, headers: dict[str, str] | None = None) -> None:
-    """Put a message on the queue.
+def publish(
+    app: Any, message: ScoreChunk, queue: str, *, tag: str | None = None, retry: bool = False
+) -> None:
+    """Give a message to the app's broker, through `MessageQueue.send`; `tag` is Celery's id of it.
 
     Raises:
-        BrokerError: Redis or RabbitMQ is away, or takes no writes.
+        BrokerError: the broker is away, or takes no writes.
     """
     from kombu.exceptions import KombuError
     from redis.exceptions import RedisError
 
-    tag, ledger = str(uuid.uuid4()), ledger_of(app)
     try:
-        if ledger is not None:
-            ledger.add(queue, tag, message)
         app.send_task(
             SCORE_CHUNK,
             args=[message.model_dump(mode="json")],
-            task_id=tag,
+            task_id=tag or str(uuid.uuid4()),
             queue=queue,
-            headers=headers or {},
-            # a connection of RabbitMQ that broke is made anew by a retry only
-            retry=ledger is not None,
+            headers={},
+            retry=retry,
             retry_policy={"max_retries": 1, "interval_start": 0},
             ignore_result=True,
         )

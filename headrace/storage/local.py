@@ -170,7 +170,7 @@ class LocalStore:
             if error.errno not in _NO_LINKS:
                 raise
             raise OutputNotWritable(
-                f"{self.uri} lies on a file system without hard links ({error.strerror}), so that "
+                f"{self.uri} is on a file system without hard links ({error.strerror}), so that "
                 "create-if-absent cannot be kept; choose another folder"
             ) from error
         _sync(target.parent)
@@ -283,7 +283,9 @@ def _write_error(error: OSError, name: str, uri: str) -> HeadraceError:
     if error.errno in _NO_RIGHTS:
         return OutputNotWritable(_no_rights("write", name, uri))
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return OutputNotWritable(f"cannot write {name} in {uri}: a file stands where a folder must")
+        return OutputNotWritable(
+            f"cannot write {name} in {uri}: there is a file where a folder must be"
+        )
     return StorageError(f"cannot write {name} in {uri}: {error.strerror}")
 
 

@@ -64,7 +64,7 @@ def _probe_race(store: Store) -> None:
         store.delete(name)
     winners = [data for data, is_winner in zip(contents, won, strict=True) if is_winner]
     if winners != [content]:
-        raise _refusal(store, f"{len(winners)} of {RACERS} that created it at once were told so")
+        raise _refusal(store, f"{len(winners)} of {RACERS} that created it at once won")
 
 
 def probe_name() -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from headrace.tasks.spec import DEFAULT_ENGINE, Param, TaskSpec
+from headrace.tasks.spec import Param, TaskSpec
 from schemas.errors import ConfigError
+from schemas.records.engine import PACKED
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -34,7 +35,7 @@ TEXT_CLASSIFICATION = TaskSpec(
     ),
     head="ForSequenceClassification",
     pairs=True,
-    engine=DEFAULT_ENGINE,
+    engine=PACKED,
     label_column="predicted_label",
     score_column="score",
 )
@@ -53,7 +54,7 @@ TOKEN_CLASSIFICATION = TaskSpec(
         ),
     ),
     head="ForTokenClassification",
-    engine=DEFAULT_ENGINE,
+    engine=PACKED,
     label_column="entities.label",
     score_column="entities.score",
     scored_unit="entities",
@@ -75,7 +76,7 @@ FEATURE_EXTRACTION = TaskSpec(
             "normalize", bool, "scale vectors to length 1; default: as the model says", always=True
         ),
     ),
-    engine=DEFAULT_ENGINE,
+    engine=PACKED,
 )
 
 FAKE = TaskSpec(

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from schemas.records.engine import PACKED
+
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
@@ -31,6 +33,8 @@ class LoadRequest:
     """The task's own options, e.g. `{"scores": true}` or `{"aggregation": "simple"}`."""
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    engine: str = PACKED
+    """What runs the model, by its name in `workers.engines.catalog`; a task may bring its own way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,14 @@ class SupportsBudgetSearch(Protocol):
 
     def budget_facts(self) -> dict[str, str]:
         """What the best budget depends on beside the job's model: device, versions, the way used."""
+
+
+@runtime_checkable
+class SupportsRowCosts(Protocol):
+    """What a task may have beside its verbs where a row costs more than its tokens."""
+
+    def costs(self, rows: Encodings) -> np.ndarray:
+        """Tokens of a batch's budget that each row takes, int64 `[rows]`; else its own tokens."""
 
 
 @runtime_checkable

@@ -12,9 +12,6 @@ from typing import Any
 
 from schemas.errors import ConfigError
 
-DEFAULT_ENGINE = "packed"
-"""The engine of a job that names none, see `workers.engines.catalog`."""
-
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -82,7 +79,7 @@ class TaskSpec:
     """Takes a second text: `--text-pair-column`."""
     needs_model: bool = True
     engine: str | None = None
-    """The engine that runs its model; None: the task brings its own."""
+    """The engine that runs its model, see `workers.engines.catalog`; None: the task brings its own."""
     items_per_row: Callable[[Mapping[str, Any]], float] = _one
     """Sequences that the model computes for a row, from the task's parameters; for estimates."""
     label_column: str | None = None

@@ -67,7 +67,7 @@ def _flag(
             pass  # the controller copies it from the store within seconds
     remember(settings, job, state)
     out.print(
-        f"{state} job {job.id}; go on with: headrace resume {job.output}",
+        f"{state} job {job.id}; continue with: headrace resume {job.output}",
         highlight=False,
         soft_wrap=True,
     )

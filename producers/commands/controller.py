@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from headrace.coordination.announced_jobs import announced_jobs
 from headrace.process.logs import get_logger
 from headrace.queue.redis_connection import server_warnings
 from headrace.settings import Settings
@@ -22,7 +23,6 @@ from producers.terminal.context import (
     settings_of,
 )
 from schemas.errors import ExitCode, HeadraceError, error_type_of
-from schemas.names import redis_keys
 from schemas.names import telemetry as names
 
 log = get_logger(__name__)
@@ -77,7 +77,7 @@ def run_controller(flags: dict[str, Any]) -> int:
 def _has_news(client: Any, controller: Controller) -> bool:
     """Whether somebody has just told Redis of a job that we do not know."""
     try:
-        return any(not controller.knows(key.decode()) for key in client.hkeys(redis_keys.JOBS))
+        return any(not controller.knows(key) for key in announced_jobs(client))
     except redis.RedisError:
         return False
 
@@ -87,7 +87,7 @@ def _look(controller: Controller, settings: Settings, client: Any, unreadable: s
     outputs: set[str] = set()
     try:
         outputs |= {entry.output for entry in registry_of(settings).running()}
-        outputs |= {output.decode() for output in client.hvals(redis_keys.JOBS)}
+        outputs |= set(announced_jobs(client).values())
     except (HeadraceError, redis.RedisError) as error:
         log.warning("broker.unreachable", error_type=error_type_of(error))
     for output in sorted(outputs - unreadable):

@@ -6,9 +6,9 @@ import json
 import time
 from typing import Any
 
+from headrace.coordination.announced_jobs import announce_job
 from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.process.numbers import plural
-from headrace.queue.redis_queue import announce_job
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from headrace.tasks.catalog import BUILT_IN, task_spec

@@ -52,7 +52,7 @@ def lines_of(now: Snapshot, now_s: float) -> list[tuple[str, str]]:
         ("rows", f"{seen:,} of {now.rows:,} ({seen / max(1, now.rows):.0%})"),
         (
             "chunks",
-            f"{now.chunks_done:,} of {now.chunks:,} done, {now.chunks_leased} in hand, {now.chunks_parked} parked",
+            f"{now.chunks_done:,} of {now.chunks:,} done, {now.chunks_leased} in progress, {now.chunks_parked} parked",
         ),
         ("errors", ", ".join(f"{k} {n:,}" for k, n in now.errors_by_type.items()) or "none"),
         (
@@ -120,7 +120,7 @@ def list_workers(flags: dict[str, Any], *, as_json: bool) -> int:
         out.print("no worker is there: headrace-worker start --help", highlight=False)
         return ExitCode.OK
     table = Table(box=None, pad_edge=False)
-    for name in ("worker", "queue", "device", "model", "in hand", "progress", "last seen"):
+    for name in ("worker", "queue", "device", "model", "current", "progress", "last seen"):
         table.add_column(name, overflow="fold")
     for w in workers:
         chunks = ", ".join(map(str, w.chunks))
@@ -152,7 +152,7 @@ def watch_job(where: str, flags: dict[str, Any]) -> int:
             now = follow(job, store, broker, None)
         except Interrupted:
             err.print(
-                f"no longer watching; the job goes on: headrace watch {job.id}", highlight=False
+                f"no longer watching; the job continues: headrace watch {job.id}", highlight=False
             )
             return ExitCode.INTERRUPTED
     return conclude(

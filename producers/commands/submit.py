@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from headrace.coordination.announced_jobs import announce_job
 from headrace.coordination.live_workers import read_workers
-from headrace.queue.redis_queue import announce_job
 from producers.capacity.device_hint import guess_device, hint_of
 from producers.capacity.speed_history import fleet_speed
 from producers.driver.drive import drive

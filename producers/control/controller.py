@@ -21,8 +21,8 @@ import redis
 
 from headrace.output.plan_file import PlanTable
 from headrace.process.logs import get_logger
-from headrace.queue.rabbitmq_queue import LedgerQueue, queue_of
-from headrace.queue.redis_queue import ListedQueue, QueueView
+from headrace.queue.open import open_queue
+from headrace.queue.queue import MessageQueue, QueueView
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
@@ -61,7 +61,7 @@ class Controller:
     tracked: dict[str, TrackedJob] = field(default_factory=dict)
     """The jobs whose lock is ours, by job key."""
     ended: dict[str, Manifest] = field(default_factory=dict)
-    queue: ListedQueue | LedgerQueue = field(init=False)
+    queue: MessageQueue = field(init=False)
     """What waits to be taken by a worker."""
     _known: dict[str, tuple[Job, Store]] = field(default_factory=dict)
     _traces: dict[str, JobTrace] = field(default_factory=dict)
@@ -73,12 +73,10 @@ class Controller:
     _ending: JobEnding = field(init=False)
 
     def __post_init__(self) -> None:
-        self.queue = queue_of(self.client, self.sender)
+        self.queue = open_queue(self.client, self.sender)
         self.locks = JobLocks(self.client, self.name)
         self._reporter = DemandReporter(self.client)
-        self._publisher = Publisher(
-            self.client, self.sender, self.queue, self._reporter, self.least_workers
-        )
+        self._publisher = Publisher(self.queue, self._reporter, self.least_workers)
         self._ending = JobEnding(self.client, self.queue, self.keep_traces)
 
     def add(self, job: Job, store: Store) -> None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.coordination.leases import LeaseBook
-from headrace.queue.rabbitmq_queue import LedgerQueue
-from headrace.queue.redis_queue import ListedQueue
+from headrace.queue.queue import MessageQueue
 from headrace.tracing.job_trace import JobTrace
 from producers.control.finish import finish
 from producers.control.reconcile import TrackedJob
@@ -36,7 +35,7 @@ class JobEnding:
     """Writes the manifest of a job once nothing of it is in flight."""
 
     client: Any
-    queue: ListedQueue | LedgerQueue
+    queue: MessageQueue
     keep_traces: bool = True
 
     def end_if_over(self, tracked: TrackedJob, trace: JobTrace) -> Manifest | None:
@@ -66,10 +65,8 @@ class JobEnding:
     def _end(
         self, tracked: TrackedJob, trace: JobTrace, stopped: tuple[JobState, str] | None
     ) -> Manifest:
-        job = tracked.job
         with trace("finish"):
-            manifest = finish(tracked, stopped)
-        self.queue.purge(job.options.queue, job.key)
+            manifest = finish(tracked, self.queue, stopped)
         totals = manifest.totals
         trace.end(
             manifest.state,

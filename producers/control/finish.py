@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from headrace.process.logs import get_logger
-from headrace.queue.redis_queue import forget_unacked, purge
+from headrace.queue.queue import MessageQueue
 from producers.control.reconcile import TrackedJob
 from producers.records.manifest import build_manifest
 from schemas.errors import StorageError
@@ -22,7 +22,9 @@ from schemas.versions import versions
 log = get_logger(__name__)
 
 
-def finish(tracked: TrackedJob, stopped: tuple[JobState, str] | None = None) -> Manifest:
+def finish(
+    tracked: TrackedJob, queue: MessageQueue, stopped: tuple[JobState, str] | None = None
+) -> Manifest:
     """Write how the job ended, once everything in flight has settled.
 
     Safe to call twice: the manifest is replaced by an equal one and `_SUCCESS` is created once.
@@ -42,7 +44,7 @@ def finish(tracked: TrackedJob, stopped: tuple[JobState, str] | None = None) -> 
     if manifest.state == "finished":
         digest = hashlib.sha256(data).hexdigest()
         _succeed(tracked, digest)
-    clear(tracked.client, job)
+    clear(tracked.client, queue, job)
     log.info("job.finished" if manifest.state == "finished" else "job.failed", job=job.id, state=manifest.state,
              rows=manifest.totals.rows, errors=manifest.totals.errors, reason=manifest.reason)  # fmt: skip
     return manifest
@@ -57,20 +59,19 @@ def _succeed(tracked: TrackedJob, digest: str) -> None:
         tracked.store.delete(output_layout.SUCCESS)
         if not tracked.store.create(output_layout.SUCCESS, mark):
             raise StorageError(
-                f"{tracked.store.uri}/{output_layout.SUCCESS} is written by somebody else too"
+                f"{tracked.store.uri}/{output_layout.SUCCESS} is written by another process too"
             )
 
 
-def clear(client: Any, job: Job) -> None:
+def clear(client: Any, queue: MessageQueue, job: Job) -> None:
     """A finished job leaves nothing behind in Redis."""
     try:
-        purge(client, job.options.queue, job.key)
-        forget_unacked(client, job.key)
+        queue.purge(job.options.queue, job.key)
         leases = list(client.scan_iter(match=redis_keys.lease(job.key, 0)[:-1] + "*", count=1000))
         pipe = client.pipeline()
         pipe.delete(*redis_keys.of_job(job.key), *leases)
         pipe.hdel(redis_keys.JOBS, job.key)
-        redis_keys.give_life(pipe, job.options.queue)
         pipe.execute()
+        queue.keep_alive(job.options.queue)
     except redis.RedisError as error:
         log.warning("broker.unreachable", error_type=type(error).__name__)

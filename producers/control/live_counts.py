@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.coordination.announced_jobs import announce_job
 from headrace.coordination.job_counters import (
     count_in,
     counted,
     reset_counters,
 )
-from headrace.queue.redis_queue import announce_job
 from producers.records.receipts import ReceiptBook
 from schemas.names import redis_keys
 from schemas.records.job import Job

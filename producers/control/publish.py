@@ -6,12 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import time
-from typing import Any
 
 from headrace.process.logs import get_logger
-from headrace.queue.celery_config import send
-from headrace.queue.rabbitmq_queue import LedgerQueue
-from headrace.queue.redis_queue import ListedQueue, QueueView, keep_alive
+from headrace.queue.queue import MessageQueue, QueueView
 from headrace.tracing.job_trace import JobTrace
 from producers.control.demand import DemandReporter, demand_of
 from producers.control.dispatch_window import (
@@ -36,9 +33,7 @@ log = get_logger(__name__)
 class Publisher:
     """Publishes chunks of the tracked jobs, queue by queue. Not for threads."""
 
-    client: Any
-    sender: Any
-    queue: ListedQueue | LedgerQueue
+    queue: MessageQueue
     reporter: DemandReporter
     least_workers: int = 1
     """Workers to reckon with where fewer show a sign of life."""
@@ -70,7 +65,7 @@ class Publisher:
         for run in runs:
             self._send(queue, tracked[run.job], run, traces[run.job])
         self._log(queue, tracked, runs)
-        keep_alive(self.client, queue)
+        self.queue.keep_alive(queue)
 
     def workers(self, queue: str) -> int:
         """Workers of the queue that are alive, and at least as many as were promised."""
@@ -83,7 +78,7 @@ class Publisher:
             job=job.id, output=job.output, chunks=run.chunks, traceparent=_traceparent(job)
         )
         with trace("publish", messages=1, chunks=len(run.chunks)):
-            send(self.sender, message, queue)
+            self.queue.send(message, queue)
         tracked.chunks.sent(run.chunks, time())
 
     def _log(self, queue: str, tracked: Mapping[str, TrackedJob], runs: Iterable[ChunkRun]) -> None:
@@ -111,7 +106,7 @@ class Publisher:
         passed &= frozenset(tracked)  # each controller takes back its own
         if not passed:
             return 0
-        found = self.queue.withdraw_messages(queue, passed)
+        found = self.queue.withdraw(queue, passed)
         for message in found:
             tracked[message.key].chunks.taken_back(message.chunks)
         return len(found)

@@ -17,7 +17,7 @@ from headrace.coordination.attempts import attempt_of_death, read_attempts
 from headrace.coordination.leases import LeaseBook, Mark
 from headrace.output.plan_file import PlanTable
 from headrace.process.logs import get_logger
-from headrace.queue.redis_queue import QueueView
+from headrace.queue.queue import QueueView
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter

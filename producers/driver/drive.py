@@ -64,7 +64,7 @@ def drive(
             now = follow(job, store, broker, controller, quiet=as_json)
     except Interrupted:
         err.print(
-            f"no longer following; with a controller running the job goes on: headrace watch {job.id}",
+            f"no longer following; with a controller running, the job continues: headrace watch {job.id}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         return ExitCode.INTERRUPTED
@@ -143,7 +143,7 @@ def _told_nearby(settings: Settings, job: Job, url: str) -> AbstractContextManag
 def _interrupted(job: Job, *, as_json: bool) -> int:
     """The workers have drained by now; say how to go on."""
     err.print(
-        f"\ninterrupted: what is committed stays. Go on with:\n  headrace resume {job.output}",
+        f"\ninterrupted: committed parts stay. Continue with:\n  headrace resume {job.output}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     return ExitCode.INTERRUPTED

@@ -211,18 +211,18 @@ def _broker(settings: Settings) -> Iterator[Row]:
         for warning in server_warnings(client):
             yield Row("broker", "redis", warning, "warning")
         if settings.queue_url is not None:
-            yield _rabbitmq(url, settings.queue_url.get_secret_value(), settings.queue)
+            yield _rabbitmq(client, url, settings.queue_url.get_secret_value(), settings.queue)
     finally:
         client.close()
 
 
-def _rabbitmq(redis_url: str, queue_url: str, queue: str) -> Row:
+def _rabbitmq(client: Any, redis_url: str, queue_url: str, queue: str) -> Row:
     from headrace.queue.celery_config import make_sender
-    from headrace.queue.rabbitmq_queue import depth
+    from headrace.queue.open import open_queue
     from headrace.queue.redis_connection import mask_url
 
     sender = make_sender(redis_url, queue_url)
-    found = depth(sender, queue)
+    found = open_queue(client, sender).depth(queue)
     sender.close()
     if found is None:
         return Row("broker", mask_url(queue_url), "does not answer, or does not let us in", "bad")

@@ -77,10 +77,10 @@ def take_snapshot(store: Store, job: Job, client: Any | None) -> Snapshot:
     if client is not None:
         try:
             live = _of_redis(store, job, client)
-            return live or _of_store(store, job, "no controller has the job in hand")
+            return live or _of_store(store, job, "no controller is tracking the job")
         except redis.RedisError:
-            return _of_store(store, job, "Redis does not answer; told by the files alone")
-    return _of_store(store, job, "told by the files alone; no Redis was named")
+            return _of_store(store, job, "Redis does not answer; read from the files alone")
+    return _of_store(store, job, "read from the files alone; no Redis was given")
 
 
 def _of_manifest(job: Job, manifest: Manifest) -> Snapshot:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from headrace.coordination.announced_jobs import announced_jobs
 from headrace.coordination.live_workers import LiveWorker, read_workers
 from producers.scaling.decision import (
     CHUNK_S,
@@ -103,7 +104,7 @@ def read_facts(client: Any, now_at: float) -> ScalingInputs:
 
 def read_jobs(client: Any, now_at: float, within_s: float) -> dict[str, JobFacts]:
     """What was told of each job within that time, by its run key. Raises redis-py's own errors."""
-    names = [key.decode() for key in client.hkeys(redis_keys.JOBS)]
+    names = list(announced_jobs(client))
     pipe = client.pipeline(transaction=False)
     for name in names:
         pipe.hget(redis_keys.job(name), "demand")

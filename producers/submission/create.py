@@ -135,7 +135,7 @@ def _store_plan(store: Store, prepared: PreparedJob) -> PlanTotals:
             _adopt(store, existing, prepared)
         raise OutputConflict(
             f"{store.uri} holds a plan for other input, left by a submission that did not end: "
-            f"where nobody is submitting to it, delete {output_layout.PLAN} in it and submit again"
+            f"if no process is submitting to it, delete {output_layout.PLAN} in it and submit again"
         )
     return PlanTotals(len(stored), stored.total_rows, int(stored.bytes.sum()))
 

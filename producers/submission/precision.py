@@ -66,6 +66,7 @@ def question(prepared: PreparedJob, settings: Settings, open_file: Callable[[str
         model_revision=spec.model.revision,
         dtype=spec.dtype,
         max_length=spec.max_length,
+        engine=spec.engine,
         trust_remote_code=settings.trust_remote_code,
         allow_pickle=settings.allow_pickle,
         texts=tuple(row[0] for row in rows),
@@ -107,7 +108,7 @@ def precision_verdict(checked: PrecisionCheck, dtype: str) -> str | None:
     if found is not None and found.entities is not None and found.entities < checked.floor:
         return (
             f"{said}, but only {found.entities:.1%} of those that name an entity: look at "
-            "headrace plan --check-precision before this goes on every night"
+            "headrace plan --check-precision before you run this every night"
         )
     return None
 

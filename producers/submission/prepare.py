@@ -183,7 +183,7 @@ def _check(settings: Settings, inputs: Sequence[str], output: str, today: date) 
     for pattern in inputs:
         if covers(pattern, f"{output}/data/part-00000.parquet", today):
             raise ConfigError(
-                f"the output {output} lies inside the input {pattern}: its parts would be input of "
+                f"the output {output} is inside the input {pattern}: its parts would be input of "
                 "the next job; choose a folder elsewhere"
             )
 

@@ -17,6 +17,7 @@ from producers.planning.corpus import (
 )
 from producers.submission.deadline import deadline_of
 from schemas.errors import ConfigError
+from schemas.records.engine import PACKED
 from schemas.records.job import (
     Options,
     ResolvedDtype,
@@ -71,7 +72,7 @@ def spec_of(
     hint: DeviceHint,
     extra: Mapping[str, Any],
 ) -> Spec:
-    needs_model = task_spec(settings.task).needs_model
+    task = task_spec(settings.task)
     return Spec(
         inputs_digest=corpus.digest,
         text_column=settings.text_column,
@@ -81,9 +82,10 @@ def spec_of(
         task=settings.task,
         params=task_params(settings, extra),
         model=model.ref,
-        dtype=resolve_dtype(settings.dtype, hint) if needs_model else "float32",
+        dtype=resolve_dtype(settings.dtype, hint) if task.needs_model else "float32",
         max_length=settings.max_length,
         limit=settings.limit,
+        engine=task.engine or PACKED,
     )
 
 

@@ -114,7 +114,7 @@ def _read_manifest(store: Store, result: VerifyResult) -> Manifest | None:
     if data is None:
         if mark is not None:
             result.wrong(
-                "manifest", output_layout.SUCCESS, f"stands without {output_layout.MANIFEST}"
+                "manifest", output_layout.SUCCESS, f"exists without {output_layout.MANIFEST}"
             )
         return None
     result.manifest_sha256 = hashlib.sha256(data).hexdigest()

@@ -24,7 +24,7 @@ headrace:hosts:{queue}       hash     1 day, renewed      host → slots, runnin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from schemas.records.manifest import Receipt
@@ -45,39 +45,39 @@ CONTROLLER = f"{PREFIX}controller"
 SPEEDS = f"{PREFIX}speeds"
 MODEL_LOAD_SECONDS = f"{PREFIX}loads"
 QUEUE_PREFIX = f"{PREFIX}queue:"
-"""kombu's own keys (lists, `unacked`, bindings) stand behind this prefix."""
+"""Before each of kombu's own keys, which `headrace.queue.kombu_layout` knows."""
 
 
-def job(job_id: str) -> str:
-    return f"{PREFIX}job:{job_id}"
+def job(job_key: str) -> str:
+    return f"{PREFIX}job:{job_key}"
 
 
-def marks(job_id: str) -> str:
-    return f"{PREFIX}marks:{job_id}"
+def marks(job_key: str) -> str:
+    return f"{PREFIX}marks:{job_key}"
 
 
-def done(job_id: str) -> str:
-    return f"{PREFIX}done:{job_id}"
+def done(job_key: str) -> str:
+    return f"{PREFIX}done:{job_key}"
 
 
-def counted(job_id: str) -> str:
-    return f"{PREFIX}counted:{job_id}"
+def counted(job_key: str) -> str:
+    return f"{PREFIX}counted:{job_key}"
 
 
-def errors(job_id: str) -> str:
-    return f"{PREFIX}errors:{job_id}"
+def errors(job_key: str) -> str:
+    return f"{PREFIX}errors:{job_key}"
 
 
-def live(job_id: str) -> str:
-    return f"{PREFIX}live:{job_id}"
+def live(job_key: str) -> str:
+    return f"{PREFIX}live:{job_key}"
 
 
-def lease(job_id: str, chunk: int) -> str:
-    return f"{PREFIX}lease:{job_id}:{chunk}"
+def lease(job_key: str, chunk: int) -> str:
+    return f"{PREFIX}lease:{job_key}:{chunk}"
 
 
-def lock(job_id: str) -> str:
-    return f"{PREFIX}lock:{job_id}"
+def lock(job_key: str) -> str:
+    return f"{PREFIX}lock:{job_key}"
 
 
 def worker(name: str) -> str:
@@ -96,28 +96,10 @@ def hosts(queue: str) -> str:
     return f"{PREFIX}hosts:{queue}"
 
 
-def of_queue(queue: str) -> list[str]:
-    """What kombu keeps of a queue, to which it gives no life of its own."""
-    names = (
-        queue,
-        "unacked",
-        "unacked_index",
-        f"_kombu.binding.{queue}",
-        f"_kombu.binding_permanent.{queue}",
-    )
-    return [QUEUE_PREFIX + name for name in names]
-
-
-def give_life(pipe: Any, queue: str) -> None:
-    """Have kombu's keys end some day, should nobody come any more; said anew while somebody does."""
-    for name in of_queue(queue):
-        pipe.expire(name, JOB_LIFE_S)
-
-
-def of_job(job_id: str) -> list[str]:
+def of_job(job_key: str) -> list[str]:
     """Every key of a job but its leases."""
     kinds = (job, marks, done, counted, errors, live, lock)
-    return [kind(job_id) for kind in kinds]
+    return [kind(job_key) for kind in kinds]
 
 
 COUNTERS = ("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens")

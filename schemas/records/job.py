@@ -6,9 +6,17 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from schemas.errors import OutputConflict
+from schemas.records.engine import PACKED
 from schemas.records.precision import PrecisionCheck
 from schemas.records.run_key import job_key
 
@@ -63,6 +71,15 @@ class Spec(_Record):
     limit: int | None = None
     reuse: str | None = None
     """sha256 of the manifest whose results are reused."""
+    engine: str = Field(PACKED, max_length=64)
+    """What runs the model; absent in a record where it is `packed`, as before there were others."""
+
+    @model_serializer(mode="wrap")
+    def _without_usual_engine(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        record: dict[str, Any] = serialize(self)
+        if self.engine == PACKED:
+            del record["engine"]  # the record is the job's id: the same job keeps it
+        return record
 
 
 class Options(_Record):

@@ -160,5 +160,5 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     except ValidationError as error:
         raise OutputConflict(
             f"{where} cannot be read as a manifest ({error.error_count()} faults): it was damaged or "
-            "changed by hand; headrace verify says what stands, headrace resume writes it anew"
+            "changed by hand; headrace verify shows what is there, headrace resume writes it again"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from schemas.records.engine import PACKED
 from schemas.records.job import Job, Spec
 
 
@@ -13,13 +14,15 @@ def model_name(job: Job) -> str:
 
 def speed_name(spec: Spec) -> str:
     """What decides a worker's speed, beside its device: the task, the model and the precision."""
-    return f"{spec.task} {spec.model.uri}@{spec.model.revision[:19]} {spec.dtype}"
+    engine = "" if spec.engine == PACKED else f" {spec.engine}"
+    return f"{spec.task} {spec.model.uri}@{spec.model.revision[:19]} {spec.dtype}{engine}"
 
 
 def engine_key(job: Job) -> str:
     """What a worker must have loaded; another name is another load."""
     spec = job.spec
-    wanted = [spec.task, spec.params, spec.model.model_dump(), spec.dtype, spec.max_length]
+    model = spec.model.model_dump()
+    wanted = [spec.task, spec.params, model, spec.dtype, spec.max_length, spec.engine]
     return json.dumps(wanted, sort_keys=True)
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.records.engine import PACKED
+
 Measure = Literal["labels", "cosine", "correlation"]
 """What must agree: labels that are the same, the direction of vectors, or the course of values."""
 
@@ -30,6 +32,7 @@ class PrecisionRequest(_Record):
     model_revision: str
     dtype: str
     max_length: int | None = None
+    engine: str = PACKED
     trust_remote_code: bool = False
     allow_pickle: bool = False
     texts: tuple[str, ...]

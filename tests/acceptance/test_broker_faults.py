@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.queue.celery_config import send
-from headrace.queue.redis_queue import read_queue
+from headrace.queue.celery_config import publish
+from headrace.queue.redis_queue import RedisQueue
 from schemas.names import output_layout, redis_keys
 from schemas.records.message import ScoreChunk
 from tests.acceptance.conftest import MakeFleet, Say, Scale
@@ -59,7 +59,9 @@ def test_3_deleted_messages_are_put_back(
         before = len(parts(job))
         began = time.monotonic()
         fleet.client.delete(QUEUE, f"{redis_keys.QUEUE_PREFIX}unacked")
-        fleet.wait(lambda: read_queue(fleet.client, "default").chunks or job.manifest(), 60)
+        fleet.wait(
+            lambda: RedisQueue(fleet.client, None).read("default").chunks or job.manifest(), 60
+        )
         slowest = max(slowest, time.monotonic() - began)
         fleet.until_parts(job, min(before + chance.randint(2, 12), 60))
     fleet.until_ended(job)
@@ -78,7 +80,9 @@ def test_3_flushall_in_mid_job(
         before = len(parts(job))
         began = time.monotonic()
         fleet.client.flushall()
-        fleet.wait(lambda: read_queue(fleet.client, "default").chunks or job.manifest(), 60)
+        fleet.wait(
+            lambda: RedisQueue(fleet.client, None).read("default").chunks or job.manifest(), 60
+        )
         slowest = max(slowest, time.monotonic() - began)
         fleet.until_parts(job, min(before + chance.randint(2, 12), 60))
     fleet.until_ended(job)
@@ -245,7 +249,7 @@ def test_what_a_neighbour_writes_into_the_queue_is_put_aside_and_ends_no_worker(
     ]  # fmt: skip
     for one in chance.sample(pushed, len(pushed)):
         fleet.client.rpush(QUEUE, one)  # the end that is popped
-    send(fleet.sender, other_job, "default")
+    publish(fleet.sender, other_job, "default")
     fleet.client.rpush(QUEUE, raw)  # an old message: its chunk has been done by then, or is
     fleet.until_ended(job)
     job.check()

@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from headrace.queue.redis_queue import read_queue
+from headrace.queue.redis_queue import RedisQueue
 from headrace.storage.local import LocalStore
 from schemas.errors import ExitCode
 from schemas.names import output_layout
@@ -135,7 +135,7 @@ def test_14_a_producer_killed_while_publishing_and_run_again(
     fleet = make_fleet()
     us = make_submitter(fleet, 4_000)
     first = us.submit()
-    fleet.wait(lambda: read_queue(fleet.client, "default").messages > 10, 60, "messages")
+    fleet.wait(lambda: RedisQueue(fleet.client, None).read("default").messages > 10, 60, "messages")
     os.kill(first.pid, signal.SIGKILL)
     fleet.start(2)
     fleet.wait(lambda: us.parts() > 2, 60, "parts without a producer")

@@ -69,7 +69,7 @@ def test_6_a_zombie_that_wakes_finds_anothers_work_and_drops_its_own(
 
 def _gave_up(worker: Worker) -> bool:
     log = worker.log.read_text()
-    return "lease.lost" in log or "another part stands" in log
+    return "lease.lost" in log or "another part exists" in log
 
 
 @pytest.mark.timeout(600)
@@ -102,7 +102,7 @@ def test_10_rolling_drains_lose_and_double_nothing(
     fleet.until_ended(job, 200)
     job.check()
     assert attempts(job) == {}
-    assert fleet.logged("another part stands") == 0
+    assert fleet.logged("another part exists") == 0
     assert fleet.logged('"chunk.committed"') == chunks
     assert slowest < 5 + 3
     say(

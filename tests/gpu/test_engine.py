@@ -61,7 +61,7 @@ def test_vectors_are_those_of_fp32_row_by_row(family: str, dtype: str, tiny: Tin
     exact = load(path, "float32", "cpu")
     expected = np.concatenate([exact.forward(exact.encode([t])) for t in TEXTS])
     task = load(path, dtype)
-    assert task._runner.mode == ("packed" if family in PACKED else "padded")
+    assert task.engine.runner.mode == ("packed" if family in PACKED else "padded")
     found = vectors(task, TEXTS, budget=900)
     cosine = (
         (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)

@@ -8,8 +8,9 @@ from typing import Any
 import redis
 
 from headrace.queue.celery_config import make_sender
+from headrace.queue.kombu_layout import message_in
 from headrace.queue.redis_connection import celery_url, connect
-from headrace.queue.redis_queue import message_in, read_queue
+from headrace.queue.redis_queue import RedisQueue
 from headrace.settings import load_settings
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.trace_file import SpanRow
@@ -81,7 +82,11 @@ class House:
         return step
 
     def queued(self, job: FakeJob) -> set[int]:
-        return {c for key, c in read_queue(self.client, "default").chunks if key == job.job.key}
+        return {
+            c
+            for key, c in RedisQueue(self.client, None).read("default").chunks
+            if key == job.job.key
+        }
 
     def close(self) -> None:
         self.controller.close()

@@ -1,4 +1,4 @@
-"""Messages through quorum queues of Debian's RabbitMQ; leases, counters and the ledger in Redis."""
+"""Messages through quorum queues of Debian's RabbitMQ; leases, counters and the outbox in Redis."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import redis
 from amqp.exceptions import PreconditionFailed
 from kombu import Connection
 
+from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
-from headrace.queue.rabbitmq_queue import LedgerQueue, depth
+from headrace.queue.open import open_queue
+from headrace.queue.queue import MessageQueue
+from headrace.queue.rabbitmq_queue import RabbitMQQueue
 from tests.acceptance.harness.fleet import Fleet, lines, parts
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job
+from tests.queue_contract import *  # noqa: F403 - the contract, kept by a real RabbitMQ
 from tests.system.conftest import program
 
 SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -111,6 +116,14 @@ def fleet(
         fleet.close()
 
 
+@pytest.fixture
+def queue(rabbit: RabbitMq, redis_url: str, redis_client: redis.Redis) -> Iterator[MessageQueue]:
+    """What the contract is asked of."""
+    sender = make_sender(redis_url, rabbit.url)
+    yield open_queue(redis_client, sender)
+    sender.close()
+
+
 def test_every_row_once_through_a_quorum_queue_and_the_urgent_job_first(
     fleet: Fleet, rabbit: RabbitMq, tmp_path: Path
 ) -> None:
@@ -135,7 +148,7 @@ def test_messages_that_rabbitmq_lost_are_sent_again(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = fleet.settings["queue"]
-    assert isinstance(fleet.controller.queue, LedgerQueue)
+    assert isinstance(fleet.controller.queue, RabbitMQQueue)
     monkeypatch.setattr(fleet.controller.queue, "fresh_s", 1.0)
     job = make_job(
         tmp_path / "job", lines(600), chunk_rows=15, params={"ms_per_row": 4}, queue=queue
@@ -147,7 +160,7 @@ def test_messages_that_rabbitmq_lost_are_sent_again(
     assert lost > 0
     fleet.until_ended(job)
     job.check()
-    assert depth(fleet.sender, queue) == 0
+    assert fleet.controller.queue.depth(queue) == 0
 
 
 def test_a_rabbitmq_that_was_killed_is_waited_for(
@@ -160,7 +173,7 @@ def test_a_rabbitmq_that_was_killed_is_waited_for(
     fleet.follow(job)
     fleet.until_parts(job, 2)
     rabbit.kill()
-    assert depth(fleet.sender, queue) is None
+    assert fleet.controller.queue.depth(queue) is None
     rabbit.start()
     fleet.until_ended(job, 120)
     job.check()

@@ -55,8 +55,8 @@ MAY_IMPORT = {
     "producers": {"producers/commands"},
     # execution, from the device to the host
     "workers/devices": set(),
-    "workers/engines": {"workers/devices"},
     "workers/models": {"workers/devices"},
+    "workers/engines": {"workers/models", "workers/devices"},
     "workers/batching": {"workers/devices"},
     "workers/tasks": {"workers/engines", "workers/models", "workers/devices"},
     "workers/pipeline": {"workers/batching"},

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,8 @@ from celery import Celery, shared_task, signals
 from headrace.coordination.live_workers import PRESENCE_S, heartbeat
 from headrace.process.fast_imports import fast_imports
 from headrace.process.logs import configure_logging, get_logger
-from headrace.queue.celery_config import config_for, ledger_of
+from headrace.queue.celery_config import config_for
+from headrace.queue.open import open_queue
 from headrace.queue.redis_connection import connect
 from headrace.settings import Settings, load_settings
 from schemas.errors import ConfigError
@@ -56,7 +58,7 @@ def score_chunk(self: Any, body: Any) -> None:
     from workers.execution.handler import handle
 
     runtime = _runtime(self.app)
-    if not is_wanted(self.app, self.request.delivery_info["routing_key"], self.request.id):
+    if not runtime.queue.is_wanted(self.request.delivery_info["routing_key"], self.request.id):
         log.info("message.dropped", reason="taken back")
         return
     # billiard resets the signals of its children after worker_process_init, so it is done here
@@ -65,15 +67,6 @@ def score_chunk(self: Any, body: Any) -> None:
         handle(body, runtime, self.request.id)
     finally:
         signal.signal(signal.SIGTERM, earlier)
-
-
-def is_wanted(app: Any, queue: str, tag: str) -> bool:
-    """Whether nobody took the message back; with Redis as the broker it would not be here."""
-    ledger = ledger_of(app)
-    try:
-        return ledger is None or ledger.take(queue, tag)
-    except redis.RedisError:
-        return True  # the part decides
 
 
 def _runtime(app: Celery) -> Any:
@@ -165,8 +158,15 @@ def _watch_child(sender: Any = None, **_: Any) -> None:
     client = connect(settings.broker_url.get_secret_value(), name="headrace-parent")
     facts = facts_of(settings)
     sender.timer.call_repeatedly(0.5, sender.pool.maintain_pool)
-    sender.timer.call_repeatedly(PRESENCE_S, lambda: heartbeat(client, worker_name(), facts))
-    heartbeat(client, worker_name(), facts)
+    queue = open_queue(client, sender.app)
+
+    def sign() -> None:
+        heartbeat(client, worker_name(), facts)
+        with suppress(redis.RedisError):  # the next one does it
+            queue.keep_alive(settings.queue)
+
+    sender.timer.call_repeatedly(PRESENCE_S, sign)
+    sign()
 
 
 @signals.task_failure.connect
@@ -186,7 +186,7 @@ def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_
     jobs = JobCache(lambda uri: open_store(uri, settings))
     telemetry = _parents_telemetry(settings)
     chunks = recover_from_crash(
-        client, sender.app, worker_name(), args[0], jobs, settings.lease_s, telemetry,
+        client, open_queue(client, sender.app), worker_name(), args[0], jobs, settings.lease_s, telemetry,
         keep_traces=settings.traces,
     )  # fmt: skip
     telemetry.flush(1.0)  # chosen: a collector that is away must not hold the next child up

@@ -79,7 +79,7 @@ def commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper) 
     if committed.won:
         _tell(receipt, work, runtime)
     else:
-        log.info("chunk.skipped", job=work.job.id, chunk=number, reason="another part stands")
+        log.info("chunk.skipped", job=work.job.id, chunk=number, reason="another part exists")
         runtime.telemetry.record(names.REDELIVERIES, 1, reason="late")
     held.release(number)
     runtime.fault("released")

@@ -18,7 +18,7 @@ from headrace.coordination.attempts import (
 )
 from headrace.coordination.leases import LeaseBook, Mark
 from headrace.process.logs import get_logger
-from headrace.queue.celery_config import send
+from headrace.queue.queue import MessageQueue
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_crash
@@ -33,7 +33,7 @@ log = get_logger(__name__)
 
 def recover_from_crash(
     client: Any,
-    sender: Any,
+    queue: MessageQueue,
     worker: str,
     body: Any,
     jobs: JobCache,
@@ -60,7 +60,7 @@ def recover_from_crash(
         client.hset(redis_keys.worker(worker), mapping={"hand": "", "model": ""})
         for chunk in again:  # each by itself: what killed once may kill again
             alone = message.model_copy(update={"chunks": (chunk,)})
-            send(sender, alone, work.job.options.queue)
+            queue.send(alone, work.job.options.queue)
         return len(held)
     except Exception as error:
         log.warning("worker.lost", worker=worker, error_type=error_type_of(error))

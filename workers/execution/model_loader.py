@@ -95,6 +95,7 @@ class ModelLoader:
             device=device_inside(self.identity.device),
             dtype=job.spec.dtype,
             max_length=job.spec.max_length,
+            engine=job.spec.engine,
             params=job.spec.params,
             trust_remote_code=job.options.trust_remote_code and self.settings.trust_remote_code,
             allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,

@@ -14,8 +14,9 @@ from typing import Any
 import redis
 
 from headrace.process.logs import get_logger
-from headrace.queue.celery_config import send
 from headrace.queue.dead_letter import dead_letter
+from headrace.queue.queue import MessageQueue
+from headrace.redis_client import RedisClient
 from schemas.names import redis_keys
 from schemas.records.job import Job
 from schemas.records.message import ScoreChunk
@@ -30,9 +31,9 @@ SAY_AGAIN_S = 10.0  # chosen: an outage of a night is 3,000 lines
 class RedisReports:
     """Messages to the controller, to other workers and to people. No method raises."""
 
-    client: Any
-    sender: Any
-    """The Celery app, to publish what a drain gives back."""
+    client: RedisClient
+    queue: MessageQueue
+    """Where what a drain releases is published."""
     _said_monotonic: float = float("-inf")
 
     def dead_letter(self, body: Any, why: str) -> None:
@@ -85,7 +86,7 @@ class RedisReports:
             return
         again = message.model_copy(update={"chunks": tuple(chunks)})
         try:
-            send(self.sender, again, queue)
+            self.queue.send(again, queue)
         except Exception as error:  # kombu's and redis-py's; the controller finds the gap
             self.redis_away(error)
 

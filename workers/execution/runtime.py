@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from headrace.queue.open import open_queue
+from headrace.queue.queue import MessageQueue
 from headrace.queue.redis_connection import connect
 from headrace.settings import Settings
 from headrace.storage.open import open_store
@@ -49,6 +51,7 @@ class Runtime:
     """Ends the parent too, after what it has in hand: the fleet starts it again, later each time."""
     drain: Drain = field(default_factory=Drain)
     device_use: DeviceUtilization = field(default_factory=DeviceUtilization)
+    queue: MessageQueue = field(init=False)
     jobs: JobCache = field(init=False)
     models: ModelLoader = field(init=False)
     reports: RedisReports = field(init=False)
@@ -56,7 +59,8 @@ class Runtime:
 
     def __post_init__(self) -> None:
         self.jobs = JobCache(self.open_store)
-        self.reports = RedisReports(self.client, self.sender)
+        self.queue = open_queue(self.client, self.sender)
+        self.reports = RedisReports(self.client, self.queue)
         self.models = ModelLoader(
             self.settings, self.identity, self.open_store, self.reports.report_load_time
         )

@@ -91,16 +91,17 @@ def load_model(
     return model.to(request.device).eval()
 
 
-def max_length_of(request: LoadRequest, tokenizer: Any, model: Any) -> int:
+def max_length_of(request: LoadRequest, tokenizer: Any, config: Any, positions: int | None) -> int:
     """Tokens a row may have, special tokens included: what was asked for, else the model's limit.
+
+    `positions` are those of its learned table, see `learned_positions`.
 
     Raises:
         ModelError: more than the model has positions, or too few for its special tokens.
     """
-    positions = _learned_positions(model)
     stated = [
         getattr(tokenizer, "model_max_length", None),
-        positions or getattr(model.config, "max_position_embeddings", None),
+        positions or getattr(config, "max_position_embeddings", None),
         _sentence_transformers_limit(request.model_path),
     ]
     # transformers writes int(1e30) for "none stated"
@@ -172,7 +173,7 @@ def _without_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _learned_positions(model: Any) -> int | None:
+def learned_positions(model: Any) -> int | None:
     """Rows that fit a learned position table; None where positions are computed."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):

@@ -142,3 +142,14 @@ def _joined(parts: list[Encodings]) -> Encodings:
         type_ids=np.concatenate(types) if types else None,
         extra=list(chain.from_iterable(extra)) if extra else None,
     )
+
+
+def special_token(config: Any, tokenizer: Any, *names: str) -> int:
+    """The id of the first of the special tokens that the model or its tokenizer has, else 0."""
+    for name in names:
+        for owner in (config, tokenizer):
+            value = getattr(owner, f"{name}_token_id", None)
+            # some configurations list several, some tokenizers have more tokens than the model
+            if isinstance(value, int) and 0 <= value < config.vocab_size:
+                return value
+    return 0

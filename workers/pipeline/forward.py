@@ -95,6 +95,8 @@ class _OpenWindow(Generic[T]):
     encodings: Encodings | None
     numbers: np.ndarray
     """Row numbers of the encodings in the chunk."""
+    costs: np.ndarray
+    """Tokens of the budget that each row takes."""
     todo: list[np.ndarray]
     """Batches not begun, the next one last; rows of the encodings."""
     away: int = 0
@@ -107,9 +109,9 @@ class _OpenWindow(Generic[T]):
     def of(
         cls, what: T, encodings: Encodings | None, numbers: np.ndarray, engine: LoadedTask
     ) -> _OpenWindow[T]:
-        lengths = np.zeros(0, dtype=np.int64) if encodings is None else encodings.lengths
-        todo = pack(lengths, engine.budget.tokens, padded=engine.padded)[::-1]
-        return cls(what, encodings, numbers, todo)
+        costs = np.zeros(0, dtype=np.int64) if encodings is None else engine.costs(encodings)
+        todo = pack(costs, engine.budget.tokens, padded=engine.padded)[::-1]
+        return cls(what, encodings, numbers, costs, todo)
 
     def is_done(self) -> bool:
         return not self.todo and not self.away
@@ -119,7 +121,7 @@ class _OpenWindow(Generic[T]):
         assert self.encodings is not None
         rows = self.todo.pop()
         control.check()
-        cost = _cost(self.encodings.lengths[rows], engine.padded)
+        cost = _cost(self.costs[rows], engine.padded)
         if cost > engine.budget.tokens and len(rows) > 1:
             self.todo += halves(rows)[::-1]
             return None

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headrace.tasks.contract import (
-    Task,
-)
-from workers.batching.packing import (
-    Budget,
-)
+import numpy as np
+
+from headrace.tasks.contract import Encodings, SupportsRowCosts, Task
+from workers.batching.packing import Budget
 
 
 @dataclass(slots=True)
@@ -25,6 +23,10 @@ class LoadedTask:
     """Told when out-of-memory has taught something, so that the next start begins with it."""
     in_flight: int = 1
     """Batches handed to the device before the answers of the first are asked for; 1: none ahead."""
+
+    def costs(self, rows: Encodings) -> np.ndarray:
+        """Tokens of the budget that each row takes, int64 `[rows]`."""
+        return self.task.costs(rows) if isinstance(self.task, SupportsRowCosts) else rows.lengths
 
     def is_lost(self, error: BaseException) -> bool:
         """True when nothing more can be computed in this process."""

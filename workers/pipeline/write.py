@@ -145,7 +145,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFull(
-                f"no space left for {path.parent}: free some, the job goes on by itself"
+                f"no space left for {path.parent}: free some, and the job continues"
             ) from error
         raise StorageError(f"cannot write {path}: {os.strerror(error.errno or 0)}") from error
 

@@ -152,6 +152,7 @@ def _load(request: PrecisionRequest, settings: Settings, device: str, dtype: str
             device=device_inside(device),
             dtype=dtype,
             max_length=request.max_length,
+            engine=request.engine,
             params=request.params,
             trust_remote_code=remote_code,
             allow_pickle=pickle,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,25 +12,15 @@ import pyarrow as pa
 
 from headrace.tasks.contract import Encodings, LoadRequest
 from workers.devices import device
-from workers.engines.packed.int8 import SENTENCES
+from workers.engines.base import Engine, EngineRequest, Output
+from workers.engines.catalog import make_engine
 from workers.models.load import (
     check_head,
     load_config,
-    load_model,
     load_tokenizer,
     max_length_of,
 )
-from workers.models.tokenizer import Encoder
-
-# Tokens of a batch. CPU: beyond some 2,000 nothing was gained (measured).
-# GPU: chosen, about what fills an H200 with a base-sized model.
-BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
-
-# Rows of very different lengths, so that a wrong packing or a wrong mask shows.
-PROBE = ["a", "The weather is fine today, is it not?", "one two three four five six seven " * 3]
-# A GPU computes rows of up to 16, 32, 64, 128 and of more tokens by a kernel of their own each; those
-# of 32 are in the probe above.
-GPU_PROBES = [["a", "one two three four five six seven " * n] for n in (1, 7, 14, 28)]
+from workers.models.tokenizer import Encoder, special_token
 
 
 class TransformerTask:
@@ -38,74 +29,79 @@ class TransformerTask:
     task: ClassVar[str]
     architecture: ClassVar[str | None]
     """What the name of the model's class ends with; None: any model will do."""
-    output: ClassVar[Any]
-    """What the runner returns, see `runner.Output`."""
+    output: ClassVar[Output]
+    """What the engine returns for a batch."""
     unused_weights: ClassVar[tuple[str, ...]] = ()
     """Parts of names of weights that the task does not need."""
 
+    def __init__(self, make: Callable[[str], Engine] = make_engine) -> None:
+        self._make_engine = make
+
     def load(self, request: LoadRequest) -> None:
         """See `Task.load`."""
-        from workers.engines.packed.runner import Runner
-
+        self.engine = self._make_engine(request.engine)
         self.config = load_config(request)
         if self.architecture is not None:
             check_head(self.config, request, self.architecture, self.task)
         self.tokenizer = load_tokenizer(request)
         self.prepare(request)
-        model = load_model(request, self.config, self.auto_class(), self.unused_weights)
-        self.config = model.config
-        self.max_length = max_length_of(request, self.tokenizer, model)
+        found = self.engine.load(
+            EngineRequest(
+                load=request,
+                config=self.config,
+                tokenizer=self.tokenizer,
+                output=self.output,
+                auto_class=self.auto_class(),
+                unused_weights=self.unused_weights,
+                pool=self.pool(),
+            )
+        )
+        self.config = found.config
+        self.max_length = max_length_of(request, self.tokenizer, found.config, found.positions)
         self._encoder = Encoder(
             self.tokenizer,
             self.max_length,
-            stand_in=_special(self.config, self.tokenizer, "bos", "eos", "pad"),
+            stand_in=special_token(self.config, self.tokenizer, "bos", "eos", "pad"),
             extra=self.extra(),
             ahead=request.device != device.CPU,
         )
-        self._device = request.device
-        self._runner = Runner(
-            model,
-            self.output,
-            device=request.device,
-            pad_id=_special(self.config, self.tokenizer, "pad"),
-            pool=self.pool(),
-        )
-        if request.dtype == "int8":
-            self._runner.round_weights(self._encoder(SENTENCES))
-        more = [] if request.device == device.CPU else GPU_PROBES
-        self._runner.choose_mode(*map(self._encoder, [PROBE, *more]))
+        self.engine.prepare(self._encoder)
 
     @property
     def padded(self) -> bool:
         """True when a batch costs its rows times the longest, false when the sum of its rows."""
-        return self._runner.mode == "padded"
+        return self.engine.padded
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """See `Task.encode`."""
         return self._encoder(texts, pairs)
 
+    def costs(self, rows: Encodings) -> np.ndarray:
+        """See `SupportsRowCosts.costs`."""
+        return self.engine.costs(rows)
+
     def forward(self, batch: Encodings) -> np.ndarray:
         """See `Task.forward`; float32, `[rows, width]` or `[tokens, width]` as `output` says."""
-        return self._runner(batch)
+        return self.engine.collect(self.engine.submit(batch))
 
     def launch(self, batch: Encodings) -> Callable[[], np.ndarray]:
-        """See `Launching.launch`."""
-        return self._runner.launch(batch)
+        """See `SupportsAsyncForward.launch`."""
+        return partial(self.engine.collect, self.engine.submit(batch))
 
     def is_device_lost(self, error: BaseException) -> bool:
-        """See `Launching.is_device_lost`."""
-        return not self.is_out_of_memory(error) and device.is_lost(self._device)
+        """See `SupportsAsyncForward.is_device_lost`."""
+        return self.engine.is_device_lost(error)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """See `Task.is_out_of_memory`."""
-        return device.is_out_of_memory(error)
+        return self.engine.is_out_of_memory(error)
 
     def default_batch_tokens(self) -> int:
         """See `Task.default_batch_tokens`."""
-        return BATCH_TOKENS[device.kind_of(self._device)]
+        return self.engine.default_batch_tokens()
 
     def probe_batch(self, tokens: int, row_tokens: int | None) -> Encodings:
-        """See `Probed.probe_batch`."""
+        """See `SupportsBudgetSearch.probe_batch`."""
         row = self._encoder(["one two three four five six seven " * self.max_length])
         kept = min(row_tokens or self.max_length, len(row.ids))
         # the special token that ends a row stays, some heads look for it
@@ -119,13 +115,8 @@ class TransformerTask:
         )
 
     def budget_facts(self) -> dict[str, str]:
-        """See `Probed.budget_facts`."""
-        return {
-            "mode": self._runner.mode,
-            "device": device.name_of(self._device),
-            "threads": str(device.threads_of(self._device)),
-            "max_length": str(self.max_length),
-        }
+        """See `SupportsBudgetSearch.budget_facts`."""
+        return {**self.engine.budget_facts(), "max_length": str(self.max_length)}
 
     # -- what a subclass says
 
@@ -151,14 +142,3 @@ class TransformerTask:
     def pool(self) -> Callable[[Any, Any], Any] | None:
         """How token vectors become row vectors, on the device."""
         return None
-
-
-def _special(config: Any, tokenizer: Any, *names: str) -> int:
-    """The id of the first of the special tokens that the model or its tokenizer has, else 0."""
-    for name in names:
-        for owner in (config, tokenizer):
-            value = getattr(owner, f"{name}_token_id", None)
-            # some configurations list several, some tokenizers have more tokens than the model
-            if isinstance(value, int) and 0 <= value < config.vocab_size:
-                return value
-    return 0

@@ -11,9 +11,10 @@ from typing import Any
 import redis
 
 from headrace.coordination.leases import LeaseBook, Mark
-from headrace.queue.celery_config import send
+from headrace.queue.celery_config import publish
 from headrace.queue.embedded_redis import EmbeddedRedis
-from headrace.queue.redis_queue import message_in, read_queue
+from headrace.queue.kombu_layout import message_in
+from headrace.queue.redis_queue import RedisQueue
 from schemas.names import output_layout, redis_keys
 from schemas.records.message import ScoreChunk
 from tests.fake_jobs import FakeJob, make_job
@@ -71,8 +72,8 @@ def test_a_message_on_its_way_to_a_worker_is_not_sent_again(house: House, job: F
     taken = json.dumps([json.loads(raw), "", "default"])
     house.client.hset(f"{redis_keys.QUEUE_PREFIX}unacked", "tag", taken)
     house.client.zadd(f"{redis_keys.QUEUE_PREFIX}unacked_index", {"tag": time.time()})
-    assert {c for _, c in read_queue(house.client, "default").chunks} == set(range(20))
-    later = read_queue(house.client, "default", time.time() + 16)
+    assert {c for _, c in RedisQueue(house.client, None).read("default").chunks} == set(range(20))
+    later = RedisQueue(house.client, None).read("default", time.time() + 16)
     assert {c for _, c in later.chunks} == set(range(20)) - set(message.chunks)
 
 
@@ -187,7 +188,7 @@ def test_what_others_put_into_the_queue_is_left_alone(
 ) -> None:
     house.client.lpush(QUEUE, b"not ours", b"{}")
     foreign = ScoreChunk(job="f" * 16, output="/else", chunks=(0,), traceparent=None)
-    send(house.sender, foreign, "default")
+    publish(house.sender, foreign, "default")
     house.follow(job)
     wait_until(lambda: house.tick() or job.store.read(output_layout.SUCCESS) or step(house), 30)
     job.check()

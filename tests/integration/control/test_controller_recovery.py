@@ -20,7 +20,8 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
-from headrace.queue.redis_queue import message_in, read_queue
+from headrace.queue.kombu_layout import message_in
+from headrace.queue.redis_queue import RedisQueue
 from headrace.tracing.trace_file import read_spans
 from producers.control.controller import Controller
 from producers.records.receipts import parts_of, read_receipts
@@ -240,7 +241,7 @@ def test_a_part_that_vanished_before_the_end_is_computed_again_and_counted_once(
 ) -> None:
     house.follow(job)
     house.work()
-    house.controller.tracked[job.job.key].tick(read_queue(house.client, "default"))
+    house.controller.tracked[job.job.key].tick(RedisQueue(house.client, None).read("default"))
     job.store.delete(output_layout.part(7))
     house.controller.tick()
     done = house.client.hmget(redis_keys.job(job.job.key), "done_chunks", "done_rows")

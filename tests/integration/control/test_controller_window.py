@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace.coordination.live_workers import heartbeat
-from headrace.queue.redis_queue import message_in, read_queue
+from headrace.queue.kombu_layout import message_in
+from headrace.queue.redis_queue import RedisQueue
 from producers.control.dispatch_window import MIN_MESSAGES, window_size
 from schemas.names import redis_keys
 from schemas.records.model_key import speed_key
@@ -76,7 +77,7 @@ def test_an_urgent_job_passes_what_another_controller_sent(
 
         wait_until(lambda: both_tick() or len(house.queued(urgent)) == 20, 10, "room for it")
         wait_until(both_tick, 10, "the rest of the window to be the night's")
-        assert read_queue(house.client, "default").messages <= MIN_MESSAGES
+        assert RedisQueue(house.client, None).read("default").messages <= MIN_MESSAGES
         first = house.receive()
         assert first is not None
         assert first.key == urgent.job.key

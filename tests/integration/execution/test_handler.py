@@ -24,7 +24,7 @@ from headrace.coordination.leases import (
 from headrace.coordination.live_workers import LiveWorker, read_workers
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
-from headrace.queue.redis_queue import read_queue
+from headrace.queue.redis_queue import RedisQueue
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.store import Store
@@ -227,7 +227,7 @@ def test_a_drain_gives_back_what_it_cannot_finish_lease_first(
     handle(body(job, 0, 1, 2), runtime)
     assert parts(job) == []
     assert left_in_redis(redis_client, job) == []
-    view = read_queue(redis_client, "default")
+    view = RedisQueue(redis_client, None).read("default")
     assert view.chunks == {(job.job.key, 0), (job.job.key, 1), (job.job.key, 2)}
     assert [read_attempts(job.store, c) for c in range(3)] == [[], [], []]
 
@@ -250,7 +250,7 @@ def test_a_drain_in_the_middle_finishes_what_fits_and_gives_back_the_rest(
     runtime.fault = drain_once_begun
     handle(body(job, 0, 1), runtime)
     done = {output_layout.chunk_of_part(name) for name in parts(job)}
-    back = {chunk for _, chunk in read_queue(redis_client, "default").chunks}
+    back = {chunk for _, chunk in RedisQueue(redis_client, None).read("default").chunks}
     assert done | back == {0, 1}
     assert not done & back
     assert left_in_redis(redis_client, job) == []
@@ -440,6 +440,9 @@ def test_a_device_on_which_no_model_can_be_loaded_gives_its_chunks_to_others(
     assert parts(job) == []
     assert all(read_attempts(job.store, chunk) == [] for chunk in (0, 1)), "no chunk is at fault"
     assert left_in_redis(redis_client, job) == []
-    assert read_queue(redis_client, "default").chunks == {(job.job.key, 0), (job.job.key, 1)}
+    assert RedisQueue(redis_client, None).read("default").chunks == {
+        (job.job.key, 0),
+        (job.job.key, 1),
+    }
     told = json.loads(redis_client.hget(redis_keys.job(job.job.key), "trouble") or b"{}")
     assert (told["cause"], "too old" in told["why"]) == ("device_lost", True)

@@ -57,7 +57,7 @@ def test_without_anybody_to_ask_the_files_tell_and_it_is_said(
     store: LocalStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = status(store, capsys)
-    assert told["reason"] == "told by the files alone; no Redis was named"
+    assert told["reason"] == "read from the files alone; no Redis was given"
     assert (told["state"], told["rows_done"], told["workers"]) == ("running", 40, 0)
 
 

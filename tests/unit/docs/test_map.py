@@ -82,6 +82,28 @@ def test_every_page_is_reached_from_the_index() -> None:
     assert {str(p.relative_to(DOCS)) for p in pages - reached(DOCS / "index.md")} == set()
 
 
+def rooms(page: str) -> set[str]:
+    """The folders that the first tree of a page names, two spaces a level: `producers/planning`."""
+    found, above = set[str](), list[str]()
+    for indent, name in re.findall(r"^( *)(\w+)/ ", page.split("```")[1], re.MULTILINE):
+        above = [*above[: len(indent) // 2], name]
+        found.add("/".join(above))
+    return found
+
+
+def test_the_tree_of_the_house_is_the_tree_of_the_code() -> None:
+    drawn = rooms((DOCS / "development" / "house.md").read_text())
+    assert len(drawn) > 30
+    packages = ("schemas", "headrace", "producers", "workers")
+    files = [path for package in packages for path in (ROOT / package).rglob("*.py")]
+    assert drawn == {path.parent.relative_to(ROOT).as_posix() for path in files}
+
+
+def test_a_tree_is_read_by_its_indents() -> None:
+    page = "```\na/  x\n  cli.py  y\n  b/  z\n    c/  z\n  d/  → e/ f\n```"
+    assert rooms(page) == {"a", "a/b", "a/b/c", "a/d"}
+
+
 def test_the_readme_leads_to_the_index() -> None:
     assert DOCS / "index.md" in reached(ROOT / "README.md")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.unit.docs.prose import blocks, faults, found_words, sentences, words
 from workers.cli import app as worker_app
 
 ROOT = Path(__file__).parents[3]
+# Texts of a demo and of a calibration, in the English of reviews.
+CORPORA = {"producers/demo/words.py", "workers/engines/packed/int8.py"}
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -30,6 +33,51 @@ def test_help_is_in_usual_words() -> None:
             texts += [command.help or "", *(getattr(p, "help", "") or "" for p in command.params)]
     assert len(texts) > 200
     assert [(found_words(text), text) for text in texts if found_words(text)] == []
+
+
+def messages(source: str) -> list[tuple[int, str]]:
+    """Strings of several words in a module that are no docstrings: what it may print or raise."""
+    tree = ast.parse(source)
+    docstrings = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    return [
+        (node.lineno, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and " " in node.value.strip()
+        and id(node) not in docstrings
+    ]
+
+
+@pytest.mark.parametrize("package", ["schemas", "headrace", "producers", "workers"])
+def test_messages_are_in_usual_words(package: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {found_words(text)}: {text}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.relative_to(ROOT).as_posix() not in CORPORA
+        for line, text in messages(path.read_text())
+        if found_words(text)
+    ]
+    assert found == []
+
+
+def test_files_of_a_deployment_are_in_usual_words() -> None:
+    files = [
+        ROOT / "docker-compose.yml",
+        *(p for p in (ROOT / "deploy").rglob("*.*") if p.is_file()),
+    ]
+    assert len(files) > 20
+    found = {str(path.relative_to(ROOT)): found_words(path.read_text()) for path in files}
+    assert {path: words for path, words in found.items() if words} == {}
+
+
+def test_a_message_is_found_and_a_docstring_is_not() -> None:
+    source = 'def f():\n    """Nobody calls it."""\n    raise ValueError(f"{1} is with nobody")\n'
+    assert messages(source) == [(3, " is with nobody")]
 
 
 BAD = {

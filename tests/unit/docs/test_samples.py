@@ -50,6 +50,13 @@ def test_commands_in_a_page_exist_with_their_options(page: Path) -> None:
     assert [(line, fault) for line, fault in found if fault] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_that_a_page_runs_exist(page: Path) -> None:
+    for name in re.findall(r"python -m ((?:benchmarks|tests)[\w.]*)", page.read_text()):
+        path = ROOT / name.rstrip(".").replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), name
+
+
 def test_pages_show_many_commands() -> None:
     assert sum(len(list(command_lines(page.read_text()))) for page in PAGES) > 30
 

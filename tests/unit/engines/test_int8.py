@@ -58,8 +58,8 @@ def test_every_family_is_near_its_answers_in_fp32(family: str, tiny: TinyModels)
     path = tiny(family, "SequenceClassification", num_labels=3)
     exact, rounded = load(TextClassification, path, "float32"), load(TextClassification, path)
 
-    assert rounded._runner.mode == exact._runner.mode
-    assert len(in_int8(rounded._runner._model)) >= 2 * 4, "hardly a layer was replaced"
+    assert rounded.engine.runner.mode == exact.engine.runner.mode
+    assert len(in_int8(rounded.engine.runner._model)) >= 2 * 4, "hardly a layer was replaced"
     batch = exact.encode(TEXTS)
     one, two = exact.forward(batch), rounded.forward(batch)
     assert not np.array_equal(one, two)
@@ -94,7 +94,7 @@ def test_tokens_keep_their_labels(tiny: TinyModels) -> None:
 
 def test_heads_and_poolers_stay_as_they_are(tiny: TinyModels) -> None:
     path = tiny("bert", "SequenceClassification", num_labels=40)
-    names = in_int8(load(TextClassification, path)._runner._model)
+    names = in_int8(load(TextClassification, path).engine.runner._model)
     assert len(names) == 2 * 6
     assert all(name.startswith("bert.encoder.layer.") for name in names)
 

@@ -144,7 +144,7 @@ def test_positions_that_depend_on_the_batch_keep_rows_of_one_length_together(
     path = tiny("llama", "SequenceClassification", num_labels=3, rope_parameters=rope)
     task = load(path)
     assert depends_on_batch(task.config)  # type: ignore[attr-defined]
-    assert task._runner.mode == "equal"  # type: ignore[attr-defined]
+    assert task.engine.runner.mode == "equal"  # type: ignore[attr-defined]
     for text, row in zip(TEXTS, answers(task, TEXTS), strict=True):
         assert answers(task, [text])[0]["score"] == pytest.approx(row["score"], abs=1e-5)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.queue.redis_queue import message_in
+from headrace.queue.kombu_layout import message_in
 from schemas.records.message import ScoreChunk
 
 MESSAGE = ScoreChunk(job="0123456789abcdef", output="/out", chunks=(1, 2), traceparent=None)

@@ -132,7 +132,7 @@ def test_cleaning_takes_scratch_folders_too(store: LocalStore) -> None:
 def test_a_file_where_a_folder_must_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     store = LocalStore(tmp_path / "file" / "out")
-    with pytest.raises(OutputNotWritable, match="file stands where a folder must"):
+    with pytest.raises(OutputNotWritable, match="there is a file where a folder must be"):
         store.create("a", b"1")
     assert store.head("a") is None
 

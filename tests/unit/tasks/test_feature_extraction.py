@@ -89,7 +89,7 @@ def test_packed_vectors_that_are_wrong_are_not_used(
 
     monkeypatch.setattr(Runner, "_packed", packed)
     monkeypatch.setitem(TOLERANCE, "float32", TOLERANCE["bfloat16"])  # the widest there is
-    assert load(tiny("bert", ""), normalize=True)._runner.mode == "padded"
+    assert load(tiny("bert", ""), normalize=True).engine.runner.mode == "padded"
 
 
 def test_auto_does_what_the_models_own_files_say(sentence_model: Path) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from headrace.tasks.contract import Encodings
 from workers.devices.device import is_lost
 from workers.devices.heap import Heap, trim_of
+from workers.engines.base import Output
 from workers.engines.packed import attention
 from workers.engines.packed.families import (
     Rows,
@@ -39,9 +40,6 @@ from workers.engines.packed.linear import prepack_weights
 log = logging.getLogger(__name__)
 
 Mode = Literal["packed", "padded", "equal"]
-Output = Literal["sequence", "tokens", "hidden"]
-"""Logits of a row, logits of each token, or the last hidden state of each token."""
-
 # How far the logits of a right way may lie from those of one row alone, times the numbers' own size
 # (`Runner._size`). fp32: chosen, 100 times
 # what was measured with any family. Half precision differs by itself, by rounding, between shapes.
@@ -62,6 +60,8 @@ class Runner:
         pool: Callable[[Any, Rows], Any] | None = None,
     ) -> None:
         self.mode: Mode = "padded"
+        self.width = 0
+        """Numbers of each row or token, as they came out of the probes."""
         self._model = model
         self._output = output
         self._device = device
@@ -131,6 +131,7 @@ class Runner:
             np.concatenate([self(probe.take(np.array([i]))) for i in range(len(probe))])
             for probe in probes
         ]
+        self.width = int(alone[0].shape[1])
         if self._device == "cpu":
             prepack_weights(self._model)
         elif self._flash:

@@ -1,10 +1,10 @@
-"""What was sent and not taken yet, where the messages are in a broker that cannot be read.
+"""The outbox: what was sent to a broker that cannot be read, and was not taken yet.
 
-RabbitMQ gives a message only to whoever takes it. So each message has an entry here, in Redis,
-written before it is sent and taken away by the worker that begins it, and the entries stand for
-the queue: a message without one was taken back, and its worker drops it. The two can drift apart
-only in the harmless way: an entry whose message is lost is forgotten (`headrace.queue.redis_queue`), and
-the controller finds the gap; a message whose entry is lost is dropped, and the same happens.
+RabbitMQ shows a message only to the consumer that receives it. So each message has an entry in
+Redis, written before it is sent and removed by the worker that begins it; the entries stand for the
+queue. A message without an entry was withdrawn, and its worker drops it. The two can differ only
+harmlessly: an entry whose message is lost is removed (`headrace.queue.rabbitmq_queue`), and the
+controller finds the gap; a message whose entry is lost is dropped, with the same effect.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from headrace.redis_client import RedisClient, as_text
 from schemas.errors import MessageRejected
 from schemas.names import redis_keys
 from schemas.records.message import ScoreChunk, parse_message
@@ -33,7 +33,7 @@ class Sent:
 class Outbox:
     """The entries of all queues; safe for threads. Errors are redis-py's own."""
 
-    client: Any
+    client: RedisClient
 
     def add(self, queue: str, tag: str, message: ScoreChunk) -> None:
         """Note a message before it is sent; `tag` is its id at Celery."""
@@ -44,23 +44,23 @@ class Outbox:
         pipe.execute()
 
     def take(self, queue: str, tag: str) -> bool:
-        """Whether the message is still wanted; it stands in the ledger no more."""
+        """Whether the message was still wanted; its entry is removed."""
         return bool(self.client.hdel(redis_keys.sent(queue), tag))
 
     def read(self, queue: str) -> dict[str, Sent]:
         """Every entry of a queue, by tag."""
         stored = self.client.hgetall(redis_keys.sent(queue)).items()
-        found = {tag.decode(): _entry(raw) for tag, raw in stored}
+        found = {as_text(tag): _entry(raw) for tag, raw in stored}
         return {tag: sent for tag, sent in found.items() if sent is not None}
 
     def remove(self, queue: str, tags: Iterable[str]) -> list[str]:
-        """Take entries away; those that no worker had taken before."""
+        """Remove entries; those that were still there."""
         return [tag for tag in tags if self.take(queue, tag)]
 
 
-def _entry(raw: bytes) -> Sent | None:
+def _entry(raw: bytes | str) -> Sent | None:
     try:
         told = json.loads(raw)
         return Sent(parse_message(told["message"]), float(told["at_s"]))
-    except (ValueError, KeyError, TypeError, MessageRejected):
+    except (ValueError, KeyError, TypeError, RecursionError, MessageRejected):
         return None

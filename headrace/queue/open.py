@@ -1,0 +1,23 @@
+"""The queues behind a Celery app, whichever broker it sends to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from headrace.queue.queue import MessageQueue
+from headrace.queue.rabbitmq_queue import RabbitMQQueue
+from headrace.queue.redis_queue import RedisQueue
+from headrace.redis_client import RedisClient
+
+_QUEUES: dict[str, Callable[[RedisClient, Any], MessageQueue]] = {
+    "amqp": RabbitMQQueue,
+    "amqps": RabbitMQQueue,
+}
+"""By scheme of the app's broker URL; all others are spellings of Redis."""
+
+
+def open_queue(client: RedisClient, app: Any) -> MessageQueue:
+    """The queues of the app's broker; `client` is of the Redis beside it, or that is it."""
+    scheme = str(app.conf.broker_url).partition("://")[0]
+    return _QUEUES.get(scheme, RedisQueue)(client, app)

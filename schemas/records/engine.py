@@ -1,0 +1,4 @@
+"""Names of engines, as records have them."""
+
+PACKED = "packed"
+"""headrace's own, on transformers and torch; that of every job whose record names none."""
