@@ -22,6 +22,8 @@
     ├── MessageRejected            a message that is not ours or names no chunk     (never retried)
     │   └── OutOfReach             a job whose output this worker cannot see        (never retried)
     ├── OutOfMemory                the device has no memory for one single row      (row error)
+    ├── NotFinite                  a model's numbers for a row hold NaN or infinity (row error)
+    ├── OutputMismatch             a task's output has not one line for each row    (row error)
     ├── DeviceLost                 the device takes no more work from this process  (as a death)
     ├── LeaseLost                  another attempt holds the chunk                  (not an attempt)
     ├── Stopped                    drain, cancel or pause seen between batches      (not an attempt)
@@ -160,6 +162,14 @@ class OutOfReach(MessageRejected):
 
 
 class OutOfMemory(HeadraceError):
+    pass
+
+
+class NotFinite(HeadraceError):
+    pass
+
+
+class OutputMismatch(HeadraceError):
     pass
 
 

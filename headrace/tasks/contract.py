@@ -131,6 +131,17 @@ class SupportsRowCosts(Protocol):
 
 
 @runtime_checkable
+class SupportsRowChecks(Protocol):
+    """What a task may have beside its verbs where `decode` does not show all of the numbers.
+
+    Without it, NaN and infinity are looked for in every column of floats that `decode` gives.
+    """
+
+    def not_finite(self, batch: Encodings, output: Any) -> np.ndarray:
+        """True for each row whose numbers hold NaN or infinity, bool `[rows]`: it has no answer."""
+
+
+@runtime_checkable
 class SupportsAsyncForward(Protocol):
     """What a task on a device with a queue of its own may have beside its verbs."""
 

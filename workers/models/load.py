@@ -45,6 +45,18 @@ def check_head(config: Any, request: LoadRequest, suffix: str, task: str) -> Non
         )
 
 
+def check_labels(request: LoadRequest, config: Any, width: int) -> None:
+    """Nothing, when the model gives one number for each of its labels.
+
+    Raises:
+        ModelError: it gives more or fewer, and they would be called by others' names.
+    """
+    if width != config.num_labels:
+        raise ModelError(
+            f"{request.model_path} gives {width} numbers and names {config.num_labels} labels"
+        )
+
+
 def load_tokenizer(request: LoadRequest) -> Any:
     """The model's tokenizer, one that the Rust library runs.
 

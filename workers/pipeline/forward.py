@@ -27,6 +27,7 @@ from schemas.errors import (
     HeadraceError,
     LeaseLost,
     OutOfMemory,
+    OutputMismatch,
     Stopped,
     error_type_of,
 )
@@ -37,7 +38,7 @@ from workers.batching.packing import (
 )
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.ports import Control, Observe
-from workers.pipeline.rows import ChunkStats, RowError
+from workers.pipeline.rows import NOT_FINITE, ChunkStats, RowError
 
 
 @dataclass(slots=True)
@@ -219,8 +220,11 @@ class _InFlightBatch:
         self._end(observe)
         with observe("decode", rows=len(self.batch)):
             values = engine.task.decode(self.batch, output)
-        if values is None:
-            raise TypeError("decode gave no rows")
+            if values is None or values.num_rows != len(self.batch):
+                found = "no" if values is None else values.num_rows
+                raise OutputMismatch(f"decode gave {found} rows for {len(self.batch)}")
+            bad = engine.not_finite(self.batch, output, values)
+        self.window.faults.update(dict.fromkeys(self.rows[bad].tolist(), NOT_FINITE))
         return values
 
     def count(self, stats: ChunkStats, budget: Budget) -> None:

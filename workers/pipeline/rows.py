@@ -20,6 +20,7 @@ class RowError:
 
 
 NULL_TEXT = RowError("null_text", "the text is null")
+NOT_FINITE = RowError("not_finite", "the model gave NaN or infinity for this row")
 INVALID_TEXT = RowError("invalid_text", "the text is not valid UTF-8")
 
 

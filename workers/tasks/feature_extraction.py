@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from headrace.tasks.contract import (
@@ -63,17 +62,16 @@ class FeatureExtraction(TransformerTask):
         return _pooler(self.recipe)
 
     def columns(self) -> list[pa.Field]:
-        return [pa.field("embedding", pa.list_(pa.float32(), self.config.hidden_size))]
+        return [pa.field("embedding", pa.list_(pa.float32(), self.width))]
 
     def decode(self, batch: Encodings, output: Any) -> pa.RecordBatch:
-        vectors = np.ascontiguousarray(output, dtype=np.float32)
-        flat = pa.array(vectors.reshape(-1))
-        column = pa.FixedSizeListArray.from_arrays(flat, self.config.hidden_size)
+        flat = pa.array(self.numbers(batch, output).reshape(-1))
+        column = pa.FixedSizeListArray.from_arrays(flat, self.width)
         return pa.record_batch([column], schema=pa.schema(self.columns()))
 
     def answers(self, batch: Encodings, output: Any) -> ComparableOutput:
         """See `Comparable.answers`."""
-        return ComparableOutput("vectors", np.asarray(output, dtype=np.float32))
+        return ComparableOutput("vectors", self.numbers(batch, output))
 
 
 def recipe_of(request: LoadRequest) -> Recipe:

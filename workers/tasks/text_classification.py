@@ -25,6 +25,7 @@ from headrace.tasks.contract import (
     Encodings,
     LoadRequest,
 )
+from workers.models.load import check_labels
 from workers.tasks.transformer import TransformerTask
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -54,6 +55,9 @@ class TextClassification(TransformerTask):
             [self.config.id2label[i] for i in range(self.config.num_labels)], pa.string()
         )
 
+    def check_width(self, request: LoadRequest) -> None:
+        check_labels(request, self.config, self.width)
+
     def columns(self) -> list[pa.Field]:
         fields = [
             pa.field("predicted_label", pa.dictionary(pa.int32(), pa.string())),
@@ -62,7 +66,7 @@ class TextClassification(TransformerTask):
         return [*fields, pa.field("scores", SCORES)] if self.with_scores else fields
 
     def decode(self, batch: Encodings, output: Any) -> pa.RecordBatch:
-        scores = activate(np.asarray(output, dtype=np.float32), self.activation)
+        scores = activate(self.numbers(batch, output), self.activation)
         best = scores.argmax(axis=1).astype(np.int32)
         arrays: list[pa.Array] = [
             pa.DictionaryArray.from_arrays(pa.array(best), self.labels),
@@ -75,7 +79,7 @@ class TextClassification(TransformerTask):
     def answers(self, batch: Encodings, output: Any) -> ComparableOutput:
         """See `Comparable.answers`."""
         kind: dict[Activation, Any] = {"none": "values", "softmax": "labels"}
-        numbers = activate(np.asarray(output, dtype=np.float32), self.activation)
+        numbers = activate(self.numbers(batch, output), self.activation)
         return ComparableOutput(kind.get(self.activation, "independent"), numbers)
 
 

@@ -27,6 +27,7 @@ from headrace.tasks.contract import (
     LoadRequest,
 )
 from schemas.errors import ConfigError, ModelError
+from workers.models.load import check_labels
 from workers.tasks.transformer import TransformerTask
 
 AGGREGATIONS = ("none", "simple", "first", "average", "max")
@@ -76,6 +77,9 @@ class TokenClassification(TransformerTask):
         ignored = [i for i, label in self.config.id2label.items() if label == IGNORED]
         self._ignored = ignored[0] if ignored else None
 
+    def check_width(self, request: LoadRequest) -> None:
+        check_labels(request, self.config, self.width)
+
     def extra(self) -> Callable[[str, Any], TokenSpans]:
         from_left = self.tokenizer.truncation_side == "left"
         return lambda text, encoding: spans_of(text, encoding, from_left)
@@ -84,7 +88,7 @@ class TokenClassification(TransformerTask):
         return [pa.field("entities", pa.list_(ENTITY)), pa.field("cut_word", pa.bool_())]
 
     def decode(self, batch: Encodings, output: Any) -> pa.RecordBatch:
-        scores = _softmax(np.asarray(output, dtype=np.float32))
+        scores = _softmax(self.numbers(batch, output))
         best = scores.argmax(axis=1)
         entities, cut = [], []
         for i, spans in enumerate(batch.extra or ()):
@@ -99,7 +103,7 @@ class TokenClassification(TransformerTask):
     def answers(self, batch: Encodings, output: Any) -> ComparableOutput:
         """See `Comparable.answers`; tokens that stand for no text (`[CLS]`) are left out."""
         special = np.concatenate([np.asarray(s.special, dtype=bool) for s in batch.extra or ()])
-        scores = _softmax(np.asarray(output, dtype=np.float32))
+        scores = _softmax(self.numbers(batch, output))
         return ComparableOutput("labels", scores[~special], quiet=self._ignored)
 
     def _entities(

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.tasks.contract import Encodings, LoadRequest
+from schemas.errors import OutputMismatch
 from workers.devices import device
 from workers.engines.base import Engine, EngineRequest, Output
 from workers.engines.catalog import make_engine
@@ -66,6 +67,8 @@ class TransformerTask:
             ahead=request.device != device.CPU,
         )
         self.engine.prepare(self._encoder)
+        self.width = self.engine.width
+        self.check_width(request)
 
     @property
     def padded(self) -> bool:
@@ -83,6 +86,27 @@ class TransformerTask:
     def forward(self, batch: Encodings) -> np.ndarray:
         """See `Task.forward`; float32, `[rows, width]` or `[tokens, width]` as `output` says."""
         return self.engine.collect(self.engine.submit(batch))
+
+    def numbers(self, batch: Encodings, output: Any) -> np.ndarray:
+        """The engine's output as float32 `[rows, width]` or `[tokens, width]`, if it is that.
+
+        Raises:
+            OutputMismatch: it has another shape, and its numbers may be those of other rows.
+        """
+        found = np.ascontiguousarray(output, dtype=np.float32)
+        lines = len(batch.ids) if self.output == "tokens" else len(batch)
+        if found.shape != (lines, self.width):
+            raise OutputMismatch(
+                f"the model gave numbers of shape {found.shape} for {lines} lines of {self.width}"
+            )
+        return found
+
+    def not_finite(self, batch: Encodings, output: Any) -> np.ndarray:
+        """See `SupportsRowChecks.not_finite`: any logit of the row or of its tokens counts."""
+        bad = np.asarray(~np.isfinite(self.numbers(batch, output)).all(axis=1))
+        if self.output != "tokens":
+            return bad
+        return np.logical_or.reduceat(bad, batch.offsets[:-1])
 
     def launch(self, batch: Encodings) -> Callable[[], np.ndarray]:
         """See `SupportsAsyncForward.launch`."""
@@ -134,6 +158,13 @@ class TransformerTask:
 
     def prepare(self, request: LoadRequest) -> None:
         """Read the parameters; configuration and tokenizer are there, the weights are not."""
+
+    def check_width(self, request: LoadRequest) -> None:
+        """Nothing, when the task can use lines of `self.width` numbers.
+
+        Raises:
+            ModelError: it cannot.
+        """
 
     def extra(self) -> Callable[[str, Any], Any] | None:
         """What `decode` needs of a row, from its text and its encoding."""

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from headrace.tasks.contract import LoadRequest
-from schemas.errors import ConfigError, ModelError
-from tests.unit.tiny_models import TEXTS, TinyModels, answers
+from schemas.errors import ConfigError, ModelError, OutputMismatch
+from tests.unit.tiny_models import TEXTS, VOCABULARY, TinyModels, answers, save_tokenizer
 from workers.engines.packed.runner import TOLERANCE, Runner
 from workers.tasks.feature_extraction import FeatureExtraction
 
@@ -119,3 +119,46 @@ def test_an_unknown_pooling_is_refused(tiny: TinyModels) -> None:
 def test_a_classifier_gives_embeddings_too(tiny: TinyModels) -> None:
     vectors = embed(load(tiny("bert", "SequenceClassification", num_labels=3)))
     assert vectors.shape == (len(TEXTS), 32)
+
+
+@pytest.mark.parametrize("name", ["opt", "reformer"])
+def test_vectors_are_as_wide_as_what_the_model_gives(
+    name: str, tiny: TinyModels, tmp_path: Path
+) -> None:
+    """OPT's are narrower than its `hidden_size` says, Reformer's twice as wide."""
+    folder, width = save_odd_model(name, tmp_path / name)
+    task = load(folder)
+    expected = [states.mean(axis=0) for states in row_by_row(str(folder))]
+    assert task.columns()[0].type.list_size == width
+    assert embed(task) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def save_odd_model(name: str, folder: Path) -> tuple[Path, int]:
+    import torch
+    import transformers
+
+    shared = {"vocab_size": len(VOCABULARY), "hidden_size": 32, "pad_token_id": 0}
+    config: Any
+    if name == "opt":
+        config, width = transformers.OPTConfig(
+            **shared, word_embed_proj_dim=16, ffn_dim=48, num_hidden_layers=2,
+            num_attention_heads=4, max_position_embeddings=512,
+        ), 16  # fmt: skip
+    else:
+        config, width = transformers.ReformerConfig(
+            **shared, attention_head_size=16, num_attention_heads=2, feed_forward_size=48,
+            axial_pos_embds=False, max_position_embeddings=512, attn_layers=["local", "local"],
+            local_attn_chunk_length=512, is_decoder=False,
+        ), 64  # fmt: skip
+    torch.manual_seed(7)
+    transformers.AutoModel.from_config(config).eval().save_pretrained(folder)
+    save_tokenizer(folder, types=False)
+    return folder, width
+
+
+def test_numbers_of_another_shape_are_never_laid_over_rows(tiny: TinyModels) -> None:
+    task = load(tiny("bert", ""))
+    batch = task.encode(["a", "the weather"])
+    for wrong in (np.zeros((2, 16)), np.zeros((1, 64)), np.zeros((4, 32)), np.zeros(64)):
+        with pytest.raises(OutputMismatch, match="shape"):
+            task.decode(batch, wrong)
