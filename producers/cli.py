@@ -62,11 +62,12 @@ def submit(
     flags: dict[str, Any],
 ) -> None:
     """Queue a corpus for a fleet and print the job id. Needs a running controller, or --wait."""
+    from producers.commands.session import open_session
     from producers.commands.submit import submit_job
 
-    raise typer.Exit(
-        submit_job(inputs, output, {**flags, "broker_url": broker}, wait=wait, as_json=json)
-    )
+    session = open_session({**flags, "broker_url": broker}, as_json=json)
+    hook = "on_finish" in flags
+    raise typer.Exit(submit_job(session, inputs, output, wait=wait, on_finish=hook))
 
 
 @app.command(cls=JobCommand)
@@ -86,8 +87,10 @@ def plan(
 ) -> None:
     """Estimate a job: files, rows, tokens, chunks, time. Queues nothing and writes nothing."""
     from producers.commands.plan import plan_job
+    from producers.commands.session import open_session
 
-    raise typer.Exit(plan_job(inputs, output, flags, as_json=json, with_precision=check_precision))
+    session = open_session(flags, as_json=json)
+    raise typer.Exit(plan_job(session, inputs, output, with_precision=check_precision))
 
 
 @app.command()
@@ -104,46 +107,53 @@ def status(
     json: Json = False,
 ) -> None:
     """Show a job's progress: rows, chunks, errors, parked chunks. Or list the workers."""
+    from producers.commands.session import open_session
     from producers.commands.status import list_jobs, list_workers, show_status
 
-    flags = {"broker_url": broker, "registry": registry}
+    session = open_session({"broker_url": broker, "registry": registry}, as_json=json)
     if workers:
-        raise typer.Exit(list_workers(flags, as_json=json))
-    raise typer.Exit(
-        list_jobs(flags, as_json=json) if where is None else show_status(where, flags, as_json=json)
-    )
+        raise typer.Exit(list_workers(session))
+    raise typer.Exit(list_jobs(session) if where is None else show_status(session, where))
 
 
 @app.command("list")
 def list_(broker: Broker = None, registry: Registry = None, json: Json = False) -> None:
     """List the jobs in the registry, newest first."""
+    from producers.commands.session import open_session
     from producers.commands.status import list_jobs
 
-    raise typer.Exit(list_jobs({"broker_url": broker, "registry": registry}, as_json=json))
+    session = open_session({"broker_url": broker, "registry": registry}, as_json=json)
+    raise typer.Exit(list_jobs(session))
 
 
 @app.command()
 def watch(where: Where, broker: Broker = None, registry: Registry = None) -> None:
     """Follow a running job until it ends."""
+    from producers.commands.session import open_session
     from producers.commands.status import watch_job
 
-    raise typer.Exit(watch_job(where, {"broker_url": broker, "registry": registry}))
+    session = open_session({"broker_url": broker, "registry": registry})
+    raise typer.Exit(watch_job(session, where))
 
 
 @app.command()
 def cancel(where: Where, broker: Broker = None, registry: Registry = None) -> None:
     """Stop a job after the current batch. Committed parts stay; `resume` continues."""
     from producers.commands.cancel import cancel_job
+    from producers.commands.session import open_session
 
-    raise typer.Exit(cancel_job(where, {"broker_url": broker, "registry": registry}))
+    session = open_session({"broker_url": broker, "registry": registry})
+    raise typer.Exit(cancel_job(session, where))
 
 
 @app.command()
 def pause(where: Where, broker: Broker = None, registry: Registry = None) -> None:
     """Pause a job after the current batch, until `resume`."""
     from producers.commands.cancel import pause_job
+    from producers.commands.session import open_session
 
-    raise typer.Exit(pause_job(where, {"broker_url": broker, "registry": registry}))
+    session = open_session({"broker_url": broker, "registry": registry})
+    raise typer.Exit(pause_job(session, where))
 
 
 @app.command()
@@ -157,9 +167,10 @@ def resume(
 ) -> None:
     """Continue a cancelled, paused or interrupted job. Only missing chunks are computed."""
     from producers.commands.resume import resume_job
+    from producers.commands.session import open_session
 
     flags = {"broker_url": broker, "workers": workers, "registry": registry}
-    raise typer.Exit(resume_job(output, flags, wait=wait, as_json=json))
+    raise typer.Exit(resume_job(open_session(flags, as_json=json), output, wait=wait))
 
 
 @app.command()
@@ -183,11 +194,13 @@ def retry(
     Existing parts are never replaced. With --errors the ok rows are copied to the new output.
     """
     from producers.commands.resume import retry_errors, retry_parked
+    from producers.commands.session import open_session
 
     flags = {"broker_url": broker, "workers": workers, "registry": registry}
+    session = open_session(flags, as_json=json)
     if errors:
-        raise typer.Exit(retry_errors(output, new, flags, wait=wait, as_json=json))
-    raise typer.Exit(retry_parked(output, flags, parked=parked, wait=wait, as_json=json))
+        raise typer.Exit(retry_errors(session, output, new, flags, wait=wait))
+    raise typer.Exit(retry_parked(session, output, parked=parked, wait=wait))
 
 
 @app.command()
@@ -199,16 +212,18 @@ def clean(
 ) -> None:
     """Remove temporary files of unfinished writes from the output of an ended job."""
     from producers.commands.cancel import clean_output
+    from producers.commands.session import open_session
 
-    raise typer.Exit(clean_output(output, {}, force=force))
+    raise typer.Exit(clean_output(open_session({}), output, force=force))
 
 
 @app.command()
 def verify(output: OutputAt, json: Json = False) -> None:
     """Check an output against its input: every row once, in order, unchanged."""
     from producers.commands.inspect import verify_output
+    from producers.commands.session import open_session
 
-    raise typer.Exit(verify_output(output, as_json=json))
+    raise typer.Exit(verify_output(open_session({}, as_json=json), output))
 
 
 @app.command()
@@ -220,8 +235,9 @@ def explain(
 ) -> None:
     """Explain one row: part, chunk, attempts, stages, error, trace."""
     from producers.commands.inspect import explain_row
+    from producers.commands.session import open_session
 
-    raise typer.Exit(explain_row(output, row_id, jaeger, as_json=json))
+    raise typer.Exit(explain_row(open_session({}, as_json=json), output, row_id, jaeger))
 
 
 @app.command()
@@ -233,8 +249,9 @@ def traces(
 ) -> None:
     """Send the spans stored in an output to a collector, with their original ids."""
     from producers.commands.inspect import send_to_collector
+    from producers.commands.session import open_session
 
-    raise typer.Exit(send_to_collector(output, send))
+    raise typer.Exit(send_to_collector(open_session({}), output, send))
 
 
 @app.command()
@@ -250,8 +267,9 @@ def report(
 ) -> None:
     """Write the job's report: one HTML page that needs no network."""
     from producers.commands.inspect import write_report
+    from producers.commands.session import open_session
 
-    raise typer.Exit(write_report(output, to, jaeger, with_texts=with_texts))
+    raise typer.Exit(write_report(open_session({}), output, to, jaeger, with_texts=with_texts))
 
 
 @app.command()
@@ -269,17 +287,21 @@ def controller(
 ) -> None:
     """Run the controller: publish, track and finish submitted jobs, until SIGTERM."""
     from producers.commands.controller import run_controller
+    from producers.commands.session import open_session
 
     flags = {"broker_url": broker, "registry": registry, "listen": listen}
-    raise typer.Exit(run_controller({**flags, "max_workers": max_workers}))
+    session = open_session({**flags, "max_workers": max_workers}, is_service=True)
+    raise typer.Exit(run_controller(session))
 
 
 @app.command()
 def doctor(output: AnyOutput = None, broker: Broker = None, json: Json = False) -> None:
     """Check this installation: versions, broker, devices, store, packages. Secrets are masked."""
     from producers.commands.inspect import run_doctor
+    from producers.commands.session import open_session
 
-    raise typer.Exit(run_doctor(output, {"broker_url": broker}, as_json=json))
+    session = open_session({"broker_url": broker}, as_json=json)
+    raise typer.Exit(run_doctor(session, output))
 
 
 @app.command()

@@ -9,21 +9,18 @@ import redis
 
 from headrace.coordination.announced_jobs import announced_jobs
 from headrace.process.logs import get_logger
-from headrace.queue.redis_connection import server_warnings
+from headrace.process.signals import interruptible
 from headrace.settings import Settings
 from headrace.telemetry.provider import start_telemetry
+from producers.commands.session import Session
 from producers.control.controller import Controller
-from producers.driver.follow import interruptible
+from producers.driver.session import job_in, needed_broker, update_registry
+from producers.records.job_registry import open_registry
 from producers.scaling.endpoint import Liveness, serve_scaling
-from producers.terminal.context import (
-    job_in,
-    needed_broker,
-    registry_of,
-    remember,
-    settings_of,
-)
 from schemas.errors import ExitCode, HeadraceError, error_type_of
 from schemas.names import telemetry as names
+from schemas.records.job import Job
+from schemas.records.manifest import Manifest
 
 log = get_logger(__name__)
 
@@ -31,25 +28,31 @@ TICK_S = 0.5  # chosen: an idle worker waits half of it on average
 LOOK_S = 5.0  # chosen: how often new jobs are looked for in the registry
 
 
-def run_controller(flags: dict[str, Any]) -> int:
+def run_controller(session: Session) -> int:
     """Reconcile all known jobs until SIGTERM, and answer how many workers they want.
 
     Raises:
         ConfigError: no broker was named, or `--listen` cannot be listened on.
         BrokerError: Redis does not answer.
     """
-    settings = settings_of(flags, is_service=True)
-    broker = needed_broker(settings, warn=False)
-    for advice in server_warnings(broker.client):
+    settings = session.settings
+    broker = needed_broker(settings)
+    for advice in broker.warnings():
         log.warning("broker.advice", reason=advice)
     telemetry = start_telemetry(names.SERVICE_CONTROLLER, settings)
+
+    def note_end(job: Job, manifest: Manifest) -> None:
+        warning = update_registry(settings, job, manifest.state)
+        if warning is not None:
+            session.terminal.warn(warning)
+
     controller = Controller(
         broker.client,
         broker.sender,
         emitter=telemetry,
         keep_traces=settings.traces,
         on_finish=settings.on_finish,
-        on_end=lambda job, manifest: remember(settings, job, manifest.state),
+        on_end=note_end,
     )
     log.info("controller.started", name=controller.name)
     looked = -LOOK_S
@@ -86,7 +89,7 @@ def _look(controller: Controller, settings: Settings, client: Any, unreadable: s
     """Find jobs that have not ended: in the registry, and as Redis remembers them."""
     outputs: set[str] = set()
     try:
-        outputs |= {entry.output for entry in registry_of(settings).running()}
+        outputs |= {entry.output for entry in open_registry(settings).running()}
         outputs |= set(announced_jobs(client).values())
     except (HeadraceError, redis.RedisError) as error:
         log.warning("broker.unreachable", error_type=error_type_of(error))

@@ -27,8 +27,10 @@ def run_from_cold(
             here.start(settings)
         with fast_imports():
             from producers.commands.run import run_job
+            from producers.commands.session import session_with
 
-        return run_job(inputs, output, flags, as_json=as_json, here=here)
+        session = session_with(settings, as_json=as_json)
+        return run_job(session, inputs, output, here=here)
 
 
 def _is_new(output: str) -> bool:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
 
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.storage.uri import normalise_uri
-from producers.terminal.context import (
-    err,
-    out,
-    settings_of,
-)
+from producers.commands.session import Session
 from producers.terminal.verification import render_verdict
 from producers.verification.verify import verify
 from schemas.errors import ExitCode
@@ -25,71 +19,72 @@ def _store(output: str, settings: Settings) -> Store:
     return open_store(normalise_uri(output), settings)
 
 
-def verify_output(output: str, *, as_json: bool) -> int:
+def verify_output(session: Session, output: str) -> int:
     """Recount; the certificate with --json."""
-    settings = settings_of({})
-    if as_json or not err.is_terminal:
+    settings, terminal = session.settings, session.terminal
+    if session.as_json or not terminal.err.is_terminal:
         result = verify(_store(output, settings), settings, now_s=time.time())
     else:
-        with err.status("recounting") as status:
+        with terminal.err.status("recounting") as status:
             result = verify(
                 _store(output, settings), settings, now_s=time.time(),
                 progress=lambda done, of: status.update(f"recounting: {done:,} of {of:,} chunks"),
             )  # fmt: skip
-    if as_json:
-        out.print_json(json.dumps(result.to_json()))
-        return ExitCode.OK if result.ok_overall else ExitCode.VERIFY_FAILED
-    out.print(render_verdict(result))
+    if session.as_json:
+        terminal.print_json(result.to_json())
+    else:
+        terminal.show(render_verdict(result))
     return ExitCode.OK if result.ok_overall else ExitCode.VERIFY_FAILED
 
 
-def explain_row(output: str, row_id: str, jaeger: str | None, *, as_json: bool) -> int:
+def explain_row(session: Session, output: str, row_id: str, jaeger: str | None) -> int:
     """One row: its part, attempts, stages, error, trace."""
     from producers.inspection.explain import explain, render_explanation
 
-    found = explain(_store(output, settings_of({})), row_id, jaeger=jaeger)
-    if as_json:
-        out.print_json(json.dumps(found, default=str))
+    found = explain(_store(output, session.settings), row_id, jaeger=jaeger)
+    if session.as_json:
+        session.terminal.print_json(found)
     else:
-        out.print(render_explanation(found), highlight=False, markup=False, soft_wrap=True)
+        session.terminal.say(render_explanation(found))
     return ExitCode.OK if found["rows"] else ExitCode.JOB_NOT_FOUND
 
 
-def send_to_collector(output: str, url: str) -> int:
+def send_to_collector(session: Session, output: str, url: str) -> int:
     """The spans under `_traces/`, to an OTLP collector."""
     from producers.inspection.trace_export import send_traces
 
-    sent = send_traces(_store(output, settings_of({})), url)
-    out.print(f"sent {sent.spans:,} spans of {sent.files:,} files", highlight=False)
+    sent = send_traces(_store(output, session.settings), url)
+    session.terminal.say(f"sent {sent.spans:,} spans of {sent.files:,} files")
     return ExitCode.OK
 
 
-def write_report(output: str, to: str | None, jaeger: str | None, *, with_texts: bool) -> int:
+def write_report(
+    session: Session, output: str, to: str | None, jaeger: str | None, *, with_texts: bool
+) -> int:
     """The job as one page that opens from disk."""
     from pathlib import Path
 
     from producers.report import build_report
 
-    settings = settings_of({})
-    store = _store(output, settings)
-    page = build_report(store, settings, with_texts=with_texts, jaeger=jaeger)
+    store = _store(output, session.settings)
+    page = build_report(store, session.settings, with_texts=with_texts, jaeger=jaeger)
     if to is None:
         store.replace(output_layout.REPORT, page.encode())
-        out.print(f"{store.uri}/{output_layout.REPORT}", highlight=False, soft_wrap=True)
+        session.terminal.say(f"{store.uri}/{output_layout.REPORT}")
     else:
         Path(to).write_text(page)
-        out.print(to, highlight=False, soft_wrap=True)
+        session.terminal.say(to)
     return ExitCode.OK
 
 
-def run_doctor(output: str | None, flags: dict[str, Any], *, as_json: bool) -> int:
+def run_doctor(session: Session, output: str | None) -> int:
     """What is installed and what answers."""
-    from producers.inspection.doctor import examine, render_report
+    from producers.inspection.doctor import examine
+    from producers.terminal.doctor import render_doctor
 
-    settings = settings_of(flags)
-    found = examine(settings, output)
-    if as_json:
-        out.print_json(json.dumps(found.to_json()))
+    found = examine(session.settings, output)
+    if session.as_json:
+        session.terminal.print_json(found.to_json())
     else:
-        out.print(render_report(found))
+        session.terminal.show(render_doctor(found))
     return ExitCode.OK if found.ok else ExitCode.UNEXPECTED

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from headrace.settings import Settings, cache_folder
+from headrace.settings import cache_folder
 from headrace.storage.open import open_store
 from headrace.storage.probe import probe_store
 from producers.capacity.device_hint import guess_device
+from producers.commands.session import Session
 from producers.driver.job_setup import (
     estimate_job,
     local_workers,
@@ -20,7 +19,6 @@ from producers.driver.job_setup import (
 from producers.driver.precision_gate import check_precision
 from producers.submission.precision import GATED
 from producers.submission.prepare import PreparedJob
-from producers.terminal.context import out, settings_of
 from producers.terminal.plan import render_plan
 from producers.terminal.precision import render_precision
 from schemas.errors import ConfigError, ExitCode
@@ -31,12 +29,7 @@ NOWHERE = "plan-only"
 
 
 def plan_job(
-    inputs: Sequence[str],
-    output: str | None,
-    flags: dict[str, Any],
-    *,
-    as_json: bool,
-    with_precision: bool,
+    session: Session, inputs: Sequence[str], output: str | None, *, with_precision: bool
 ) -> int:
     """Print the estimate; returns the exit code. An output that is named is tried for writing.
 
@@ -46,32 +39,33 @@ def plan_job(
     Raises:
         ConfigError: the precision is float32 itself.
     """
-    settings = settings_of(flags)
+    settings, terminal = session.settings, session.terminal
     hint = guess_device(settings.device)
     workers = local_workers(settings, hint)
     prepared = prepare_job(settings, inputs, output or str(cache_folder() / NOWHERE), workers)
+    terminal.warn(*prepared.warnings)
     if output is not None:
         probe_store(open_store(prepared.output, settings))
     found = estimate_job(settings, prepared, workers, speed_here(prepared, hint, workers))
     if output is None:
         found = replace(found, output="(no --output named)")
-    checked = _checked(settings, prepared) if with_precision else None
-    if as_json:
+    checked = _checked(session, prepared) if with_precision else None
+    if session.as_json:
         more = {"precision": checked.model_dump(mode="json") if checked else None}
-        out.print_json(json.dumps(found.to_json() | more))
+        terminal.print_json(found.to_json() | more)
     else:
-        out.print(render_plan(found))
+        terminal.show(render_plan(found))
         if checked is not None:
-            out.print(render_precision(checked, prepared.spec.dtype))
+            terminal.show(render_precision(checked, prepared.spec.dtype))
     if checked is None or checked.passed or checked.accepted:
         return ExitCode.OK
     return ExitCode.PRECISION if prepared.spec.dtype in GATED else ExitCode.OK
 
 
-def _checked(settings: Settings, prepared: PreparedJob) -> PrecisionCheck:
+def _checked(session: Session, prepared: PreparedJob) -> PrecisionCheck:
     if prepared.spec.dtype == "float32":
         raise ConfigError(
             "--check-precision compares with float32, and this job has that already: say --dtype "
             "int8, bfloat16 or float16"
         )
-    return check_precision(settings, prepared)
+    return check_precision(session.settings, prepared, session.terminal.note)

@@ -4,62 +4,60 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 from headrace.coordination.announced_jobs import announce_job
 from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.process.numbers import plural
-from headrace.settings import Settings
+from headrace.settings import load_settings
 from headrace.storage.store import Store
 from headrace.tasks.catalog import BUILT_IN, task_spec
-from headrace.telemetry.provider import Telemetry
-from headrace.tracing.job_trace import JobTrace
+from producers.commands.following import drive_and_show, show
 from producers.commands.run import run_job
+from producers.commands.session import Session
 from producers.commands.submit import submit_job
-from producers.driver.drive import already_over, drive, drive_here, is_finished, wake
+from producers.driver.drive import clear_stop_flags, end_of, is_finished
 from producers.driver.job_setup import (
     index_reused,
 )
+from producers.driver.session import job_in, needed_broker
 from producers.driver.traced import job_trace
+from producers.records.job_registry import open_registry
 from producers.submission.unchanged import verify_inputs_unchanged
-from producers.terminal.context import (
-    broker_of,
-    err,
-    job_in,
-    registry_of,
-    settings_of,
-)
+from producers.terminal.console import command
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import Attempt
 
 
-def resume_job(output: str, flags: dict[str, Any], *, wait: bool, as_json: bool) -> int:
+def resume_job(session: Session, output: str, *, wait: bool) -> int:
     """Go on with the job of an output."""
-    settings = settings_of(flags)
-    job, store = job_in(output, settings)
-    verify_inputs_unchanged(job, store, settings)
-    snapshot = already_over(job, store, as_json=as_json) if is_finished(store) else None
-    if snapshot is not None:
-        return snapshot
-    wake(store)
-    return _go_on(job, store, settings, wait=wait, as_json=as_json)
+    job, store = job_in(output, session.settings)
+    verify_inputs_unchanged(job, store, session.settings)
+    over = end_of(job, store) if is_finished(store) else None
+    if over is not None:
+        session.terminal.note("this job has ended already; nothing was computed")
+        return show(session, over)
+    clear_stop_flags(store)
+    return _go_on(session, job, store, wait=wait)
 
 
 def retry_errors(
-    output: str, new: str | None, flags: dict[str, Any], *, wait: bool, as_json: bool
+    session: Session, output: str, new: str | None, flags: dict[str, Any], *, wait: bool
 ) -> int:
     """A new job into another output: the ok rows of the first are copied, the others computed."""
     if new is None:
         raise ConfigError("say where to: headrace retry --errors OUTPUT --output NEW; parts stay")
-    settings = settings_of(flags)
+    settings = session.settings
     job, store = job_in(output, settings)
     verify_inputs_unchanged(job, store, settings)
-    again = {**flags, **flags_of(job), "reuse": store.uri}
+    again = load_settings(**{**flags, **flags_of(job), "reuse": store.uri})
+    session = replace(session, settings=again)
     if settings.broker_url is None:
-        return run_job(job.inputs.patterns, new, again, as_json=as_json)
-    return submit_job(job.inputs.patterns, new, again, wait=wait, as_json=as_json)
+        return run_job(session, job.inputs.patterns, new)
+    return submit_job(session, job.inputs.patterns, new, wait=wait, on_finish=False)
 
 
 def flags_of(job: Job) -> dict[str, Any]:
@@ -91,62 +89,48 @@ def flags_of(job: Job) -> dict[str, Any]:
     }
 
 
-def retry_parked(
-    output: str, flags: dict[str, Any], *, parked: bool, wait: bool, as_json: bool
-) -> int:
+def retry_parked(session: Session, output: str, *, parked: bool, wait: bool) -> int:
     """Publish the parked chunks of an output again."""
     if not parked:
         raise ConfigError("say what to retry: --parked, or --errors with --output NEW")
-    settings = settings_of(flags)
-    job, store = job_in(output, settings)
-    verify_inputs_unchanged(job, store, settings)
+    job, store = job_in(output, session.settings)
+    verify_inputs_unchanged(job, store, session.settings)
     count = 0
     for info in list(store.list(output_layout.PARKED)):
         chunk = output_layout.chunk_of_record(info.name)
         if chunk is None:
             continue
         if store.head(output_layout.part(chunk)) is None:
-            _forgive(store, chunk)
+            _allow_retry(store, chunk)
             count += 1
         store.delete(info.name)
-    err.print(f"tried again: {plural(count, 'parked chunk')}", highlight=False)
+    session.terminal.note(f"tried again: {plural(count, 'parked chunk')}")
     if count == 0:
         return ExitCode.OK
-    wake(store)
-    return _go_on(job, store, settings, wait=wait, as_json=as_json)
+    clear_stop_flags(store)
+    return _go_on(session, job, store, wait=wait)
 
 
-def _go_on(job: Job, store: Store, settings: Settings, *, wait: bool, as_json: bool) -> int:
+def _go_on(session: Session, job: Job, store: Store, *, wait: bool) -> int:
     """On the fleet of a named broker, else on this machine."""
+    settings = session.settings
     index_reused(job, store, settings)
-    registry_of(settings).add(job)
+    open_registry(settings).add(job)
     with job_trace(settings) as (trace, telemetry):
         trace.adopt(job, store)
-        return _on_fleet_or_here(job, store, settings, trace, telemetry, wait=wait, as_json=as_json)
-
-
-def _on_fleet_or_here(
-    job: Job,
-    store: Store,
-    settings: Settings,
-    trace: JobTrace,
-    telemetry: Telemetry,
-    *,
-    wait: bool,
-    as_json: bool,
-) -> int:
-    if settings.broker_url is None:
-        return drive_here(job, store, settings, trace, telemetry, time.time(), as_json=as_json)
-    broker = broker_of(settings.broker_url.get_secret_value(), settings, warn=True)
-    broker.client.hdel(redis_keys.job(job.key), "cancelled", "paused", "epoch")
-    announce_job(broker.client, job.key, job.output)
-    if wait or not broker.client.exists(redis_keys.CONTROLLER):
-        return drive(job, store, broker, trace, telemetry, as_json=as_json, settings=settings)
-    err.print(f"handed to the controller: headrace watch {job.id}", highlight=False)
+        if settings.broker_url is None:
+            return drive_and_show(session, job, store, None, trace, telemetry)
+        broker = needed_broker(settings)
+        session.terminal.warn(*broker.warnings())
+        broker.client.hdel(redis_keys.job(job.key), "cancelled", "paused", "epoch")
+        announce_job(broker.client, job.key, job.output)
+        if wait or not broker.client.exists(redis_keys.CONTROLLER):
+            return drive_and_show(session, job, store, broker, trace, telemetry)
+    session.terminal.note(f"handed to the controller: {command('watch', job.id)}")
     return ExitCode.OK
 
 
-def _forgive(store: Store, chunk: int) -> None:
+def _allow_retry(store: Store, chunk: int) -> None:
     """A record that lets a parked chunk be tried again, and keeps what is known of its rows."""
     number = len(read_attempts(store, chunk)) + 1
     record_attempt(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from headrace.process.numbers import plural
+from headrace.telemetry.provider import Telemetry
+from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import guess_device
-from producers.driver.drive import already_over, drive_here, wake
+from producers.commands.following import drive_and_show, show
+from producers.commands.session import Session
+from producers.driver.drive import clear_stop_flags, end_of
 from producers.driver.job_setup import (
+    StoredJob,
     local_workers,
     prepare_job,
     speed_here,
@@ -19,46 +23,51 @@ from producers.driver.job_setup import (
 )
 from producers.driver.traced import job_trace
 from producers.local.fleet import LocalStack
-from producers.terminal.context import (
-    err,
-    settings_of,
-)
 
 
 def run_job(
-    inputs: Sequence[str],
-    output: str,
-    flags: dict[str, Any],
-    *,
-    as_json: bool,
-    here: LocalStack | None = None,
+    session: Session, inputs: Sequence[str], output: str, *, here: LocalStack | None = None
 ) -> int:
     """Plan, start Redis and workers, drive the job to its end; returns the exit code.
 
     `here` may have been started already.
     """
-    settings = settings_of(flags)
+    settings, terminal = session.settings, session.terminal
     started = time.time()
     with job_trace(settings) as (trace, telemetry):
-        wait_for_input(settings, threading.Event().wait)
+        wait_for_input(settings, threading.Event().wait, terminal.note)
         hint = guess_device(settings.device)
         workers = local_workers(settings, hint)
         with trace("plan"):
             prepared = prepare_job(settings, inputs, output, workers)
+            terminal.warn(*prepared.warnings)
             speed = speed_here(prepared, hint, workers)
-            job, store, is_new = store_job(settings, prepared, trace, workers, speed)
-        if not is_new:
-            over = already_over(job, store, as_json=as_json)
-            if over is not None:
-                return over
-            wake(store)
-        if not as_json:
-            err.print(
-                f"job {job.id}: {plural(job.rows, 'row')} in {plural(job.chunks, 'chunk')}, "
-                f"{plural(workers, 'worker')} → {job.output}"
-                + ("" if is_new else " (resumed)"),
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip
-        return drive_here(
-            job, store, settings, trace, telemetry, started, as_json=as_json, here=here
+            stored = store_job(settings, prepared, trace, workers, speed, terminal.note)
+            terminal.warn(*stored.warnings)
+        return _drive(session, stored, workers, trace, telemetry, started, here)
+
+
+def _drive(
+    session: Session,
+    stored: StoredJob,
+    workers: int,
+    trace: JobTrace,
+    telemetry: Telemetry,
+    started: float,
+    here: LocalStack | None,
+) -> int:
+    job = stored.job
+    if not stored.is_new:
+        over = end_of(job, stored.store)
+        if over is not None:
+            session.terminal.note("this job has ended already; nothing was computed")
+            return show(session, over)
+        clear_stop_flags(stored.store)
+    if not session.as_json:
+        session.terminal.note(
+            f"job {job.id}: {plural(job.rows, 'row')} in {plural(job.chunks, 'chunk')}, "
+            f"{plural(workers, 'worker')} → {job.output}{'' if stored.is_new else ' (resumed)'}"
         )
+    return drive_and_show(
+        session, job, stored.store, None, trace, telemetry, started=started, here=here
+    )

@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
-
-from rich.table import Table
 
 from headrace.coordination.live_workers import read_workers
-from producers.driver.follow import (
-    Interrupted,
-    conclude,
-    follow,
-)
+from headrace.process.signals import interruptible
+from producers.commands.following import progress, show
+from producers.commands.session import Session
+from producers.driver.follow import Interrupted, follow, job_end
+from producers.driver.session import Broker, broker_if_any, find_job, needed_broker
+from producers.records.job_registry import open_registry
 from producers.records.snapshot import Snapshot, take_snapshot
-from producers.terminal.context import (
-    broker_if_any,
-    err,
-    find_job,
-    needed_broker,
-    out,
-    registry_of,
-    settings_of,
-)  # fmt: skip
+from producers.terminal.console import columns, command, plain
 from producers.terminal.progress import duration, stage_shares
 from schemas.errors import ExitCode
+from schemas.records.job import Job
 
 
-def show_status(where: str, flags: dict[str, Any], *, as_json: bool) -> int:
+def show_status(session: Session, where: str) -> int:
     """One job."""
-    settings = settings_of(flags)
+    settings = session.settings
     job, store = find_job(where, settings)
     broker = broker_if_any(settings, job)
     now = take_snapshot(store, job, broker.client if broker else None)
-    if as_json:
-        out.print_json(json.dumps(now.to_json()))
+    if session.as_json:
+        session.terminal.print_json(now.to_json())
         return ExitCode.OK
     for label, value in lines_of(now, time.time()):
-        out.print(f"{label:<10}{value}", highlight=False, soft_wrap=True)
+        session.terminal.say(f"{label:<10}{value}")
     return ExitCode.OK
 
 
@@ -80,55 +70,53 @@ def _deadline(now: Snapshot, deadline_s: float, now_s: float) -> str:
     return f"{at}, in {duration(left_s)}{risk}"
 
 
-def list_jobs(flags: dict[str, Any], *, as_json: bool) -> int:
+def list_jobs(session: Session) -> int:
     """The jobs the registry knows, newest first."""
-    settings = settings_of(flags)
-    entries = sorted(registry_of(settings).list(), key=lambda e: -e.submitted_s)
-    if as_json:
-        found = [
-            {"job": e.id, "output": e.output, "state": e.state, "submitted_s": e.submitted_s}
-            for e in entries
-        ]
-        out.print_json(json.dumps(found))
+    terminal = session.terminal
+    entries = sorted(open_registry(session.settings).list(), key=lambda e: -e.submitted_s)
+    if session.as_json:
+        terminal.print_json(
+            [
+                {"job": e.id, "output": e.output, "state": e.state, "submitted_s": e.submitted_s}
+                for e in entries
+            ]
+        )
         return ExitCode.OK
     if not entries:
-        out.print("no jobs yet: headrace run --help", highlight=False)
+        terminal.say("no jobs yet: headrace run --help")
         return ExitCode.OK
-    table = Table(box=None, pad_edge=False)
-    for name in ("job", "state", "submitted", "output"):
-        table.add_column(name, overflow="fold")
+    table = columns("job", "state", "submitted", "output")
     for e in entries:
-        table.add_row(
-            e.id, e.state, time.strftime("%Y-%m-%d %H:%M", time.localtime(e.submitted_s)), e.output
-        )
-    out.print(table)
+        submitted = time.strftime("%Y-%m-%d %H:%M", time.localtime(e.submitted_s))
+        table.add_row(e.id, e.state, submitted, plain(e.output))
+    terminal.show(table)
     return ExitCode.OK
 
 
-def list_workers(flags: dict[str, Any], *, as_json: bool) -> int:
+def list_workers(session: Session) -> int:
     """The workers that showed a sign of life lately, and what each has in hand.
 
     Raises:
         ConfigError: no broker was named. BrokerError: it does not answer.
     """
     now_s = time.time()
-    workers = list(read_workers(needed_broker(settings_of(flags), warn=False).client, now_s))
-    if as_json:
-        out.print_json(json.dumps([w.to_json() for w in workers]))
+    terminal = session.terminal
+    workers = list(read_workers(needed_broker(session.settings).client, now_s))
+    if session.as_json:
+        terminal.print_json([w.to_json() for w in workers])
         return ExitCode.OK
     if not workers:
-        out.print("no worker is there: headrace-worker start --help", highlight=False)
+        terminal.say("no worker is there: headrace-worker start --help")
         return ExitCode.OK
-    table = Table(box=None, pad_edge=False)
-    for name in ("worker", "queue", "device", "model", "current", "progress", "last seen"):
-        table.add_column(name, overflow="fold")
+    table = columns("worker", "queue", "device", "model", "current", "progress", "last seen")
     for w in workers:
         chunks = ", ".join(map(str, w.chunks))
         hand = f"{w.job[:16]} chunk {chunks}" if w.is_busy else "–"
         progress = "–" if w.progress_s is None else f"{now_s - w.progress_s:.0f} s ago"
         seen = f"{now_s - w.seen_s:.0f} s ago"
-        table.add_row(w.name, w.queue, w.device, w.model or "–", hand, progress, seen)
-    out.print(table)
+        cells = (w.name, w.queue, w.device, w.model or "–", hand, progress, seen)
+        table.add_row(*map(plain, cells))
+    terminal.show(table)
     return ExitCode.OK
 
 
@@ -138,23 +126,26 @@ _BY_FILES = (
 )
 
 
-def watch_job(where: str, flags: dict[str, Any]) -> int:
-    """Follow a job that somebody else reconciles."""
-    settings = settings_of(flags)
+def watch_job(session: Session, where: str) -> int:
+    """Follow a job that another process reconciles."""
+    settings, terminal = session.settings, session.terminal
     job, store = find_job(where, settings)
     now = take_snapshot(store, job, None)
     if now.finished_s is None:
-        named = settings.broker_url is not None
-        broker = needed_broker(settings, warn=False) if named else broker_if_any(settings, job)
+        broker = _broker(session, job)
         if broker is None:
-            err.print(_BY_FILES, highlight=False, soft_wrap=True)
+            terminal.note(_BY_FILES)
         try:
-            now = follow(job, store, broker, None)
+            with interruptible() as stop, progress(session) as on_progress:
+                now = follow(job, store, broker, None, on_progress, stop)
         except Interrupted:
-            err.print(
-                f"no longer watching; the job continues: headrace watch {job.id}", highlight=False
-            )
+            again = command("watch", job.id)
+            terminal.note(f"no longer watching; the job continues: {again}")
             return ExitCode.INTERRUPTED
-    return conclude(
-        now, store, as_json=False, seconds=(now.finished_s or time.time()) - now.submitted_s
-    )
+    return show(session, job_end(now, store, (now.finished_s or time.time()) - now.submitted_s))
+
+
+def _broker(session: Session, job: Job) -> Broker | None:
+    """The broker that was named, which must answer; else the one of a run on this machine."""
+    settings = session.settings
+    return broker_if_any(settings, job) if settings.broker_url is None else needed_broker(settings)

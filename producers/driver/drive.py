@@ -1,7 +1,8 @@
-"""Drives a job that stands in its output: here with workers of its own, or on a fleet."""
+"""Drives a job that is in its output: here with workers of its own, or on a fleet."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,27 +15,20 @@ from producers.capacity.device_hint import guess_device
 from producers.capacity.speed_history import record_speed
 from producers.control.controller import Controller
 from producers.driver.follow import (
-    Interrupted,
-    conclude,
+    JobEnd,
+    OnProgress,
     follow,
+    job_end,
     load_report,
-    tell_if_ended_elsewhere,
+    run_hook_if_ended_elsewhere,
     write_report_if_able,
 )
-from producers.driver.job_setup import (
-    local_shape,
-    local_workers,
-)
+from producers.driver.job_setup import local_shape, local_workers
+from producers.driver.session import Broker, broker_of, update_registry
 from producers.local.broker_note import advertise_local_broker
 from producers.local.fleet import LocalStack
 from producers.records.snapshot import take_snapshot
-from producers.terminal.context import (
-    Broker,
-    broker_of,
-    err,
-    remember,
-)
-from schemas.errors import ExitCode, OutputConflict
+from schemas.errors import OutputConflict
 from schemas.names import output_layout
 from schemas.records.job import Job
 from schemas.records.manifest import parse_manifest
@@ -44,45 +38,34 @@ def drive(
     job: Job,
     store: Store,
     broker: Broker,
-    trace: JobTrace,
-    emitter: Telemetry,
-    *,
-    as_json: bool,
     settings: Settings,
-) -> int:
-    """Reconcile and follow the job in this process to its end."""
+    trace: JobTrace,
+    telemetry: Telemetry,
+    on_progress: OnProgress,
+    stop: threading.Event,
+) -> JobEnd:
+    """Reconcile and follow the job in this process to its end; the workers are a fleet's.
+
+    Raises:
+        Interrupted: `stop` was set; with a controller running the job goes on.
+    """
     started = time.time()
     controller = Controller(
         broker.client,
         broker.sender,
         on_finish=settings.on_finish,
-        emitter=emitter,
+        emitter=telemetry,
         keep_traces=settings.traces,
     )
     try:
         with trace("follow"):
-            now = follow(job, store, broker, controller, quiet=as_json)
-    except Interrupted:
-        err.print(
-            f"no longer following; with a controller running, the job continues: headrace watch {job.id}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-        return ExitCode.INTERRUPTED
+            now = follow(job, store, broker, controller, on_progress, stop)
     finally:
         controller.close()
-    tell_if_ended_elsewhere(job, store, controller)
-    remember(settings, job, now.state)
+    run_hook_if_ended_elsewhere(job, store, controller)
+    warning = update_registry(settings, job, now.state)
     write_report_if_able(store, settings)
-    return conclude(now, store, as_json=as_json, seconds=time.time() - started)
-
-
-def already_over(job: Job, store: Store, *, as_json: bool) -> int | None:
-    """The exit code of a job that has ended before; None when there is something left to do."""
-    now = take_snapshot(store, job, None)
-    if now.finished_s is None:
-        return None
-    err.print("this job has ended already; nothing was computed", highlight=False)
-    return conclude(now, store, as_json=as_json, seconds=now.finished_s - now.submitted_s)
+    return job_end(now, store, time.time() - started, warning)
 
 
 def drive_here(
@@ -91,12 +74,21 @@ def drive_here(
     settings: Settings,
     trace: JobTrace,
     telemetry: Telemetry,
-    started: float,
+    on_progress: OnProgress,
+    stop: threading.Event,
     *,
-    as_json: bool,
+    started: float | None = None,
     here: LocalStack | None = None,
-) -> int:
-    """Workers of our own for as long as the job takes."""
+) -> JobEnd:
+    """The same with workers of our own, for as long as the job takes; `here` may be started already.
+
+    `started` is when the command began, in seconds since the epoch; default: now.
+
+    Raises:
+        Interrupted: `stop` was set; the workers have drained.
+        HeadraceError: the workers ended by themselves.
+    """
+    started = time.time() if started is None else started
     with here or LocalStack() as here, _started(here, settings, job) as broker:
         controller = Controller(
             broker.client,
@@ -108,20 +100,26 @@ def drive_here(
         )
         try:
             with here.draining(load_report) as fleet, trace("follow"):
-                now = follow(job, store, broker, controller, fleet.check, quiet=as_json)
-        except Interrupted:
-            return _interrupted(job, as_json=as_json)
+                now = follow(job, store, broker, controller, on_progress, stop, fleet.check)
         finally:
             controller.close()
-    tell_if_ended_elsewhere(job, store, controller)
-    remember(settings, job, now.state)
+    run_hook_if_ended_elsewhere(job, store, controller)
+    warning = update_registry(settings, job, now.state)
     if job.key in controller.ended:
         hint = guess_device(settings.device)
         workers = local_workers(settings, hint)
         shape = local_shape(hint, workers)
         record_speed(cache_folder(), shape, workers, job, controller.ended[job.key])
     write_report_if_able(store, settings)
-    return conclude(now, store, as_json=as_json, seconds=time.time() - started)
+    return job_end(now, store, time.time() - started, warning)
+
+
+def end_of(job: Job, store: Store) -> JobEnd | None:
+    """The end of a job that has ended before; None when there is something left to do."""
+    now = take_snapshot(store, job, None)
+    if now.finished_s is None:
+        return None
+    return job_end(now, store, now.finished_s - now.submitted_s)
 
 
 @contextmanager
@@ -129,36 +127,27 @@ def _started(here: LocalStack, settings: Settings, job: Job) -> Iterator[Broker]
     """Redis and workers, started by now, and the connection to Redis."""
     here.start(settings, job.spec.task)
     here.fleet.name_log(job.id)
-    with _told_nearby(settings, job, here.url):
+    with _advertised(settings, job, here.url):
         yield broker_of(here.url, settings)
 
 
-def _told_nearby(settings: Settings, job: Job, url: str) -> AbstractContextManager[None]:
-    """Other terminals find the Redis of our own; one that was named they have to be told, as we were."""
+def _advertised(settings: Settings, job: Job, url: str) -> AbstractContextManager[None]:
+    """Other terminals find the Redis of our own; they know one that was named as we did."""
     return (
         nullcontext() if settings.broker_url else advertise_local_broker(state_folder(), job, url)
     )
-
-
-def _interrupted(job: Job, *, as_json: bool) -> int:
-    """The workers have drained by now; say how to go on."""
-    err.print(
-        f"\ninterrupted: committed parts stay. Continue with:\n  headrace resume {job.output}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    return ExitCode.INTERRUPTED
 
 
 def is_finished(store: Store) -> bool:
     data = store.read(output_layout.MANIFEST)
     try:
         return data is not None and parse_manifest(data, store.uri).state == "finished"
-    except OutputConflict:  # damaged: written anew at the end
+    except OutputConflict:  # damaged: written again at the end
         return False
 
 
-def wake(store: Store) -> None:
-    """Take away what holds a job back: cancel, pause, and the record of an end that was none."""
+def clear_stop_flags(store: Store) -> None:
+    """Delete what holds a job back: cancel, pause, and the manifest of a job that did not finish."""
     for name in (output_layout.CANCELLED, output_layout.PAUSED):
         store.delete(name)
     if not is_finished(store):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import psutil
@@ -19,6 +20,7 @@ from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import DeviceHint, guess_device
 from producers.capacity.speed_history import of_this_machine, shape_of
 from producers.driver.precision_gate import check_before_job
+from producers.records.job_registry import open_registry
 from producers.submission.create import create_job
 from producers.submission.estimate import Estimate, estimate
 from producers.submission.prepare import (
@@ -27,13 +29,26 @@ from producers.submission.prepare import (
     prepare,
 )
 from producers.submission.reuse import store_index
-from producers.terminal.context import err, registry_of
 from schemas.errors import HeadraceError, InputNotFound
 from schemas.records.job import Job
 
 log = get_logger(__name__)
 
+Note = Callable[[str], None]
+"""Takes one line about what happens; a command prints it."""
+
 _POLL_S = 15.0  # chosen: an upstream job's marker is minutes late, not milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job that is in its output."""
+
+    job: Job
+    store: Store
+    is_new: bool
+    """Made by this call; else it was there already."""
+    warnings: tuple[str, ...] = ()
 
 
 def local_workers(settings: Settings, hint: DeviceHint) -> int:
@@ -54,9 +69,9 @@ def prepare_job(
     workers: int,
     hint: DeviceHint | None = None,
 ) -> PreparedJob:
-    """The job, checked; its warnings are printed. Without a hint it is for this machine."""
+    """The job, checked, with its warnings. Without a hint it is for this machine."""
     hint = hint or guess_device(settings.device, workers=workers)
-    prepared = prepare(
+    return prepare(
         settings,
         inputs,
         output,
@@ -64,13 +79,6 @@ def prepare_job(
         workers_hint=workers,
         extra_params=settings.task_params,
     )
-    _print_warnings(prepared.warnings)
-    return prepared
-
-
-def _print_warnings(warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
 
 
 def estimate_job(
@@ -105,17 +113,19 @@ def store_job(
     trace: JobTrace,
     workers: int,
     tokens_per_s: float | None,
-) -> tuple[Job, Store, bool]:
-    """Create or adopt the job, and remember where it is. The last is whether it is new.
+    note: Note,
+) -> StoredJob:
+    """Create or adopt the job, and remember where it is.
 
     Raises:
         PrecisionRefused: see `check_before_job`.
     """
-    precision = check_before_job(settings, prepared)
+    warnings: tuple[str, ...] = ()
+    precision, doubt = check_before_job(settings, prepared, note)
     store = open_store(prepared.output, settings)
     try:
         told = estimate_job(settings, prepared, workers, tokens_per_s)
-        _print_warnings(told.warnings[len(prepared.warnings) :])
+        warnings = told.warnings[len(prepared.warnings) :]
         predicted = told.predicted(settings.price_per_hour)
     except HeadraceError:  # who cannot read the text now will hear it from the job itself
         predicted = None
@@ -135,8 +145,8 @@ def store_job(
         job=job.id, rows=job.rows, chunks=job.chunks, queue=job.options.queue,
     )  # fmt: skip
     index_reused(job, store, settings)
-    registry_of(settings).add(job)
-    return job, store, is_new
+    open_registry(settings).add(job)
+    return StoredJob(job, store, is_new, warnings + (() if doubt is None else (doubt,)))
 
 
 def index_reused(job: Job, store: Store, settings: Settings) -> None:
@@ -145,7 +155,7 @@ def index_reused(job: Job, store: Store, settings: Settings) -> None:
         store_index(store, open_store(job.options.reuse_output, settings))
 
 
-def wait_for_input(settings: Settings, stopped: Callable[[float], bool]) -> None:
+def wait_for_input(settings: Settings, stopped: Callable[[float], bool], note: Note) -> None:
     """Until the object of `--wait-for` exists; `stopped` waits, and says whether to give up.
 
     Raises:
@@ -166,7 +176,7 @@ def wait_for_input(settings: Settings, stopped: Callable[[float], bool]) -> None
                 f"{uri} did not appear within {settings.wait_for_timeout_s:,.0f} s (--wait-for)"
             )
         if not told:
-            err.print(f"waiting for {uri}", highlight=False, soft_wrap=True)
+            note(f"waiting for {uri}")
             told = True
         if stopped(min(_POLL_S, max(0.1, deadline - time.monotonic()))):
             raise KeyboardInterrupt

@@ -1,7 +1,8 @@
-"""The check of a precision, before a job or by itself: rows drawn, the engine asked, people told."""
+"""The check of a precision, before a job or by itself: rows drawn, the engine asked."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from headrace.output.job_record import read_job
@@ -16,39 +17,41 @@ from producers.submission.precision import (
     question,
 )
 from producers.submission.prepare import PreparedJob
-from producers.terminal.context import err
 from schemas.records.precision import PrecisionCheck
 
 
-def check_precision(settings: Settings, prepared: PreparedJob) -> PrecisionCheck:
+def check_precision(
+    settings: Settings, prepared: PreparedJob, note: Callable[[str], None]
+) -> PrecisionCheck:
     """How near the job's precision is to float32 on a sample of its rows.
 
     Raises:
         InputUnreadable, StorageError: the sample cannot be read.
     """
     request = question(prepared, settings, open_by_uri(partial(open_store, settings=settings)))
-    err.print(
-        f"comparing {request.dtype} with float32 on {len(request.texts):,} rows",
-        style="dim", highlight=False,
-    )  # fmt: skip
+    note(f"comparing {request.dtype} with float32 on {len(request.texts):,} rows")
     return check(
         request, settings, cache_folder() / "precision", partial(ask_engine, settings=settings)
     )
 
 
-def check_before_job(settings: Settings, prepared: PreparedJob) -> PrecisionCheck | None:
-    """The check that a job's precision needs; None for float32, and for a job that is there already.
+def check_before_job(
+    settings: Settings, prepared: PreparedJob, note: Callable[[str], None]
+) -> tuple[PrecisionCheck | None, str | None]:
+    """The check that a job's precision needs, and a warning where it was accepted under the floor.
+
+    None for float32, and for a job that is there already.
 
     Raises:
         PrecisionRefused: it is under the floor or could not be checked, and nobody accepted that.
         InputUnreadable, StorageError: the sample cannot be read.
     """
     if prepared.spec.dtype not in GATED:
-        return None
+        return None, None
     if read_job(open_store(prepared.output, settings)) is not None:
-        return None  # checked when it was made, or another job, which is refused with its reason
-    checked = check_precision(settings, prepared)
-    warning = precision_verdict(checked, prepared.spec.dtype)
-    if warning is not None:
-        err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
-    return checked
+        return (
+            None,
+            None,
+        )  # checked when it was made, or another job, which is refused with its reason
+    checked = check_precision(settings, prepared, note)
+    return checked, precision_verdict(checked, prepared.spec.dtype)

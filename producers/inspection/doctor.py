@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from headrace.settings import (
     Settings,
@@ -21,9 +21,6 @@ from headrace.settings import (
 )
 from producers.capacity.device_hint import parse_gpus, query_gpus
 from schemas.errors import HeadraceError
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 State = Literal["ok", "warning", "bad", "absent"]
 
@@ -243,29 +240,3 @@ def _store(settings: Settings, output: str | None) -> Iterator[Row]:
         yield Row("store", mask_uri(output), str(error), "bad")
         return
     yield Row("store", store.uri, "takes writes, and creates a name only once")
-
-
-_MARKS: dict[State, tuple[str, str]] = {
-    "ok": ("✓", "green"),
-    "warning": ("!", "yellow"),
-    "bad": ("✗", "red"),
-    "absent": ("–", "dim"),
-}
-
-
-def render_report(report: Report) -> RenderableType:
-    """The report as a table, section by section."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    for style in ("bold", "", "dim"):
-        table.add_column(style=style, no_wrap=True)
-    table.add_column(overflow="fold")
-    section = ""
-    for row in report.rows:
-        mark, style = _MARKS[row.state]
-        head = row.section if row.section != section else ""
-        section = row.section
-        table.add_row(head, Text(mark, style=style), row.name, Text(row.value))
-    return table

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headrace.process.numbers import plural
 from producers.submission.estimate import Estimate, TokenCounts
+from producers.terminal.console import grid, plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,8 +38,8 @@ def render_plan(told: Estimate) -> RenderableType:
     if told.cost is not None:
         rows.append(("cost", f"{told.cost:,.2f} for {told.worker_hours:,.2f} worker hours"))
     for name, value in rows:
-        table.add_row(name, Text(value))
-    warnings = [Text(f"warning: {warning}", style="yellow") for warning in told.warnings]
+        table.add_row(name, plain(value))
+    warnings = [plain((f"warning: {warning}", "yellow")) for warning in told.warnings]
     return Group(table, Text(), _histogram(told.tokens), *warnings)
 
 
@@ -57,7 +58,7 @@ def _histogram(tokens: TokenCounts) -> RenderableType:
     for found in tokens.bins:
         label = f"{found.low}–{found.high - 1}" if found.high else f"{found.low} and more"
         bar = "█" * round(_BAR * found.rows / most)
-        table.add_row(label, Text(f"{bar} {found.rows / tokens.rows:.1%}"))
+        table.add_row(label, plain(f"{bar} {found.rows / tokens.rows:.1%}"))
     return Group(Text(head), table)
 
 
@@ -76,13 +77,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:,.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60:02d} min"
-
-
-def grid() -> Any:
-    """A table of names and values."""
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(justify="right", style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    return table

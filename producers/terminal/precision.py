@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from producers.submission.precision import GATED
-from producers.terminal.plan import grid
+from producers.terminal.console import grid, plain
 from schemas.records.precision import (
     Agreement,
     PrecisionCheck,
@@ -27,9 +27,9 @@ def render_precision(checked: PrecisionCheck, dtype: str) -> RenderableType:
     table = grid()
     found = checked.agreement
     for name, value in _rows(found) if found is not None else ():
-        table.add_row(name, Text(value))
+        table.add_row(name, plain(value))
     verdict, style = _verdict(checked, dtype in GATED)
-    table.add_row("verdict", Text(verdict, style=style))
+    table.add_row("verdict", plain((verdict, style)))
     return Group(Text(), Text(f"{dtype} beside float32", style="bold"), table)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from headrace.process.numbers import plural
+from headrace.process.printable import printable
 from producers.records.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -39,60 +40,97 @@ class Rate:
         return max(0.0, (r1 - r0) / (t1 - t0)) if t1 - t0 >= CALM_S else 0.0
 
 
-def show_progress(
-    snapshots: Callable[[], Snapshot],
-    is_over: Callable[[Snapshot], bool],
-    console: Console,
-    tick: Callable[[], None],
-) -> Snapshot:
-    """Call `tick` and show the job until it is over; returns the last snapshot."""
-    return (_at_terminal if console.is_terminal else _elsewhere)(snapshots, is_over, console, tick)
+class JobProgress:
+    """Shows a job's snapshots as they come: a bar at a terminal, else a line now and then.
+
+    Used as a context manager, which takes the bar away at the end.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: _Bar | None = None
+        self._lines = _Lines(console)
+
+    def __enter__(self) -> JobProgress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, now: Snapshot) -> None:
+        """Show this."""
+        if not self._console.is_terminal:
+            self._lines(now)
+            return
+        if self._bar is None:
+            self._bar = _Bar(self._console)
+        self._bar(now)
 
 
-def _at_terminal(
-    snapshots: Callable[[], Snapshot],
-    is_over: Callable[[Snapshot], bool],
-    console: Console,
-    tick: Callable[[], None],
-) -> Snapshot:
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-    from rich.text import Text
+class _Bar:
+    """The bar, and under it what would squeeze it, a line each."""
 
-    class Bar(Progress):
-        """The bar, and under it what would squeeze it, a line each."""
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+        from rich.text import Text
 
-        below: tuple[str, ...] = ()
+        class Bar(Progress):
+            below: tuple[str, ...] = ()
 
-        def get_renderables(self) -> Iterable[RenderableType]:
-            yield from super().get_renderables()
-            for line in self.below:
-                yield Text(f"  {line}", style="dim", overflow="ellipsis", no_wrap=True)
+            def get_renderables(self) -> Iterable[RenderableType]:
+                yield from super().get_renderables()
+                for line in self.below:
+                    yield Text(
+                        f"  {printable(line)}", style="dim", overflow="ellipsis", no_wrap=True
+                    )
 
-    rate = Rate()
-    columns = (
-        SpinnerColumn(),
-        TextColumn("[bold]{task.fields[state]}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[told]}"),
-    )
-    with Bar(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("job", total=None, state="starting", told="")
-        while True:
-            tick()
-            now = snapshots()
-            seen = now.rows_done + now.rows_live
-            rate.add(time.monotonic(), seen)
-            progress.below = tuple(filter(None, (at_work(now), trouble(now))))
-            progress.update(
-                bar,
-                total=now.rows,
-                completed=min(seen, now.rows),
-                state=_doing(now, seen),
-                told=pace(now, rate),
-            )
-            if is_over(now):
-                return now
+        columns = (
+            SpinnerColumn(),
+            TextColumn("[bold]{task.fields[state]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[pace]}"),
+        )
+        self._rate = Rate()
+        self._progress = Bar(*columns, console=console, transient=True)
+        self._progress.start()
+        self._task = self._progress.add_task("job", total=None, state="starting", pace="")
+
+    def __call__(self, now: Snapshot) -> None:
+        seen = now.rows_done + now.rows_live
+        self._rate.add(time.monotonic(), seen)
+        self._progress.below = tuple(filter(None, (at_work(now), trouble(now))))
+        self._progress.update(
+            self._task,
+            total=now.rows,
+            completed=min(seen, now.rows),
+            state=_doing(now, seen),
+            pace=pace(now, self._rate),
+        )
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+
+class _Lines:
+    """A line each half minute, and at once where something is wrong."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rate = Rate()
+        self._last = time.monotonic()
+        self._reason = ""
+
+    def __call__(self, now: Snapshot) -> None:
+        clock = time.monotonic()
+        self._rate.add(clock, now.rows_done + now.rows_live)
+        if clock - self._last >= LINE_EVERY_S or (now.reason and not self._reason):
+            self._last = clock
+            doing = _doing(now, now.rows_done + now.rows_live)
+            line = printable(f"{doing}: {progress_line(now, self._rate)}")
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._reason = now.reason
 
 
 def _doing(now: Snapshot, seen: int) -> str:
@@ -100,28 +138,6 @@ def _doing(now: Snapshot, seen: int) -> str:
     if seen or now.state != "running":
         return now.state
     return "loading the model" if now.workers else "waiting for a worker"
-
-
-def _elsewhere(
-    snapshots: Callable[[], Snapshot],
-    is_over: Callable[[Snapshot], bool],
-    console: Console,
-    tick: Callable[[], None],
-) -> Snapshot:
-    rate = Rate()
-    last, told = time.monotonic(), ""
-    while True:
-        tick()
-        now = snapshots()
-        clock = time.monotonic()
-        rate.add(clock, now.rows_done + now.rows_live)
-        if is_over(now):
-            return now
-        if clock - last >= LINE_EVERY_S or (now.reason and not told):
-            last = clock
-            doing = _doing(now, now.rows_done + now.rows_live)
-            console.print(f"{doing}: {progress_line(now, rate)}", highlight=False, soft_wrap=True)
-        told = now.reason
 
 
 def progress_line(now: Snapshot, rate: Rate) -> str:

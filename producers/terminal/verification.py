@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from producers.terminal.plan import grid
+from producers.terminal.console import grid, plain
 from producers.verification.result import VerifyResult, problem_lines
 
 if TYPE_CHECKING:
@@ -28,6 +28,6 @@ def render_verdict(result: VerifyResult) -> RenderableType:
         ("errors", f"{result.errors:,}" + (f" ({kinds})" if kinds else "")),
         ("model", f"{spec.model.uri} {spec.model.revision}"),
     ):
-        table.add_row(name, Text(value))
-    problems = [Text(f"✗ {line}", style="red") for line in problem_lines(result)]
+        table.add_row(name, plain(value))
+    problems = [plain((f"✗ {line}", "red")) for line in problem_lines(result)]
     return Group(Text(result.verdict, style=f"bold {style}"), table, *problems)

@@ -46,10 +46,9 @@ MAY_IMPORT = {
     "producers/control": {"producers/scaling", "producers/capacity", "producers/records",
                           "producers/report"},
     "producers/terminal": {"producers/submission", "producers/verification", "producers/records",
-                           "producers/local"},
+                           "producers/inspection"},
     "producers/driver": {"producers/submission", "producers/control", "producers/capacity",
-                         "producers/records", "producers/local", "producers/report",
-                         "producers/terminal"},
+                         "producers/records", "producers/local", "producers/report"},
     "producers/demo": set(),
     "producers/commands": {"producers/*"},
     "producers": {"producers/commands"},
@@ -85,6 +84,18 @@ MAY_IMPORT_HEAVY_AT_TOP = {
 
 READS_ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
 MAY_READ_ENVIRONMENT = {"headrace/settings.py"}
+
+PRINTS = {"rich", "typer", "click"}
+MAY_PRINT = (
+    "producers/cli",  # cli.py and the options of its commands
+    "producers/commands/",
+    "producers/terminal/",
+    "producers/task_options.py",
+    "workers/cli.py",
+    "headrace/process/entrypoint.py",
+    "headrace/process/logs.py",  # colours for the log of a fleet at a terminal
+    "workers/training/text_classifier.py",  # the demo's bar
+)
 
 DOORS = ("producers.cli", "workers.cli")
 NOT_FOR_HELP = {"torch", "transformers", "celery", "pyarrow", "boto3"}
@@ -225,6 +236,26 @@ def paid_too_early(found: Import) -> bool:
     return found.at_top and heavy in HEAVY and (found.file, heavy) not in MAY_IMPORT_HEAVY_AT_TOP
 
 
+def prints(found: Import) -> bool:
+    """Whether a file that only returns values imports what prints."""
+    package, _, rest = found.module.partition(".")
+    terminal = package in PRINTS or (package, rest.split(".")[0]) == ("producers", "terminal")
+    return terminal and not found.file.startswith(MAY_PRINT)
+
+
+def print_calls(path: Path, source: str) -> Iterator[str]:
+    """Calls of `print`, and uses of `sys.stdout` and `sys.stderr`."""
+    file = path.relative_to(ROOT).as_posix()
+    for node in ast.walk(ast.parse(source)):
+        called = isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+        stream = isinstance(node, ast.Attribute) and ast.unparse(node) in (
+            "sys.stdout",
+            "sys.stderr",
+        )
+        if (called or stream) and not file.startswith(MAY_PRINT):
+            yield f"{file}:{getattr(node, 'lineno', 0)}"
+
+
 def environment_reads(path: Path, source: str) -> Iterator[str]:
     """Where the file takes something out of the environment, by attribute or by name."""
     file = path.relative_to(ROOT).as_posix()
@@ -291,6 +322,12 @@ def test_only_the_settings_read_the_environment() -> None:
     assert not reads, "the environment is read outside headrace/settings.py:\n" + "\n".join(reads)
 
 
+def test_only_commands_and_the_terminal_print() -> None:
+    arrows = [str(found) for found in all_imports() if prints(found)]
+    calls = [c for p in files("producers") for c in print_calls(p, p.read_text())]
+    assert not arrows + calls, "these print, or know a terminal:\n" + "\n".join(arrows + calls)
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_a_door_opens_without_the_heavy_modules(door: str) -> None:
     code = f"import sys, {door}; print(*sorted({NOT_FOR_HELP!r} & set(sys.modules)))"
@@ -336,6 +373,23 @@ def test_an_arrow_that_points_onward_is_fine() -> None:
 )
 def test_a_heavy_import_counts_only_when_the_file_runs_it(source: str, early: bool) -> None:
     assert [paid_too_early(found) for found in imports_of(PRODUCER, source)] == [early]
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "found"),
+    [
+        ("driver", "def show():\n    from rich.console import Console", 1),
+        ("driver", "from producers.terminal.console import Terminal", 1),
+        ("driver", "print('done')", 1),
+        ("driver", "import sys\nsys.stderr.write('x')", 1),
+        ("driver", "pprint('done')", 0),
+        ("commands", "from rich.table import Table\nprint(1)", 0),
+    ],
+)
+def test_a_print_is_seen_outside_of_the_commands(file: str, source: str, found: int) -> None:
+    path = ROOT / "producers" / file / "made_up.py"
+    arrows = [i for i in imports_of(path, source) if prints(i)]
+    assert len(arrows) + len(list(print_calls(path, source))) == found
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.settings import load_settings
+from producers.commands import early_start
 from producers.commands.early_start import run_from_cold
 from producers.local import fleet as local
 from producers.local.fleet import LocalStack
@@ -41,11 +42,11 @@ def test_a_plan_that_fails_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_workers_are_there_before_the_plan_unless_the_output_has_a_job(tmp_path: Path) -> None:
-    assert local._is_new(str(tmp_path / "out"))
+    assert early_start._is_new(str(tmp_path / "out"))
     (tmp_path / "out" / output_layout.JOB).parent.mkdir(parents=True)
     (tmp_path / "out" / output_layout.JOB).write_text("{}")
-    assert not local._is_new(str(tmp_path / "out"))
-    assert not local._is_new("s3://bucket/out")
+    assert not early_start._is_new(str(tmp_path / "out"))
+    assert not early_start._is_new("s3://bucket/out")
 
 
 def test_started_twice_is_started_once_and_ended_once(tmp_path: Path) -> None:

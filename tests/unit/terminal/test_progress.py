@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -21,11 +20,11 @@ from producers.driver.follow import (
 )
 from producers.records.snapshot import Snapshot
 from producers.terminal.progress import (
+    JobProgress,
     Rate,
     at_work,
     pace,
     progress_line,
-    show_progress,
     stage_shares,
     trouble,
 )
@@ -117,16 +116,16 @@ def test_stages_too_small_to_matter_are_left_out() -> None:
 
 
 def shown(console: Console, snapshots: Iterator[Snapshot]) -> str:
-    ask: Callable[[], Any] = lambda: next(snapshots)  # noqa: E731
-    last = show_progress(ask, lambda now: now.finished_s is not None, console, lambda: None)
-    assert last.finished_s is not None
+    with JobProgress(console) as show:
+        for snapshot in snapshots:
+            show(snapshot)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_a_terminal_of_80_columns_shows_bar_percent_rate_and_errors() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    text = shown(console, iter([NOW, NOW, replace(NOW, finished_s=1.0)]))
+    text = shown(console, iter([NOW, NOW]))
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
     frames = [line for line in plain.splitlines() if "rows" in line]
     assert any("running" in f and "25%" in f and "750/3,000 rows" in f for f in frames), frames
@@ -152,7 +151,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_without_a_terminal_there_are_few_whole_lines_and_no_bar(clock: list[float]) -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=40)
     many = [replace(NOW, rows_done=700 + 90 * n) for n in range(7)]
-    text = shown(console, iter([*many, replace(NOW, finished_s=1.0)]))
+    text = shown(console, iter(many))
     assert text == "".join(
         f"running: {seen:,}/3,000 rows · 9 rows/s · {left} left · 2 workers · forward 97%, "
         "tokenize 2%, write 1% · 10 error rows: null_text 7, invalid_text 3 · 1 chunk parked\n"
@@ -162,9 +161,9 @@ def test_without_a_terminal_there_are_few_whole_lines_and_no_bar(clock: list[flo
 
 def test_without_a_terminal_a_short_job_is_quiet_and_trouble_is_told_at_once() -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=40)
-    assert shown(console, iter([NOW, NOW, replace(NOW, finished_s=1.0)])) == ""
+    assert shown(console, iter([NOW, NOW])) == ""
     ill = replace(NOW, reason="chunk 3: store: no space")
-    text = shown(console, iter([NOW, ill, ill, replace(NOW, finished_s=1.0)]))
+    text = shown(console, iter([NOW, ill, ill]))
     assert text.count("\n") == 1
     assert "no space" in text
 

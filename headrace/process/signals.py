@@ -1,0 +1,31 @@
+"""SIGINT and SIGTERM as an event that a loop waits for."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second signal acts as it would without us.
+
+    Only for the main thread of a process.
+    """
+    asked = threading.Event()
+    earlier: dict[int, Any] = {}
+
+    def ask(signum: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signum, earlier[signum])
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        earlier[signum] = signal.signal(signum, ask)
+    try:
+        yield asked
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

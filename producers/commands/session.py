@@ -1,0 +1,43 @@
+"""What every command begins with: the settings in force, logging, and where it prints."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.process.logs import configure_logging
+from headrace.settings import Settings, load_settings
+from producers.terminal.console import Terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A command's settings, loaded once, and its terminal."""
+
+    settings: Settings
+    terminal: Terminal
+    as_json: bool = False
+
+
+def open_session(
+    flags: dict[str, Any], *, as_json: bool = False, is_service: bool = False
+) -> Session:
+    """The session of one command.
+
+    Raises:
+        ConfigError: see `load_settings`.
+    """
+    return session_with(load_settings(**flags), as_json=as_json, is_service=is_service)
+
+
+def session_with(settings: Settings, *, as_json: bool = False, is_service: bool = False) -> Session:
+    """The session with these settings; a command for people logs warnings only."""
+    terminal = Terminal()
+    quiet = (
+        settings
+        if is_service or settings.log_level != "info"
+        else settings.model_copy(update={"log_level": "warning"})
+    )
+    configure_logging(quiet, sys.stderr, terminal.err if terminal.err.is_terminal else None)
+    return Session(settings, terminal, as_json)

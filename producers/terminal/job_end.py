@@ -1,0 +1,55 @@
+"""How a job ended, for people and machines."""
+
+from __future__ import annotations
+
+from producers.records.snapshot import Snapshot
+from producers.terminal.console import Piece, Terminal, command
+from producers.terminal.progress import duration
+from schemas.errors import ExitCode
+
+_CODES = {
+    "finished": ExitCode.OK,
+    "failed": ExitCode.JOB_FAILED,
+    "cancelled": ExitCode.JOB_CANCELLED,
+}
+_COLORS = {"finished": "green", "failed": "red"}
+
+
+def show_end(
+    terminal: Terminal, now: Snapshot, seconds: float, report: str | None, *, as_json: bool
+) -> ExitCode:
+    """Print how the job ended; returns the exit code of its state."""
+    if as_json:
+        terminal.print_json(now.to_json())
+    else:
+        for line in summary(now, seconds, report):
+            terminal.say(*line)
+    return _CODES.get(now.state, ExitCode.OK)
+
+
+def summary(now: Snapshot, seconds: float, report: str | None) -> list[tuple[Piece, ...]]:
+    """The end of a job in a few lines."""
+    color = _COLORS.get(now.state, "yellow")
+    rate = f" ({now.rows_done / seconds:,.0f} rows/s)" if seconds > 0 and now.rows_done else ""
+    reason = f": {now.reason}" if now.reason else ""
+    lines: list[tuple[Piece, ...]] = [
+        ((now.state, f"bold {color}"), f" job {now.job}{reason}"),
+        (
+            f"  rows    {now.rows_done:,} of {now.rows:,}: {now.ok:,} ok, {now.errors:,} error "
+            f"in {duration(seconds)}{rate}",
+        ),
+    ]
+    if now.errors:
+        kinds = ", ".join(
+            f"{k} {n:,}" for k, n in sorted(now.errors_by_type.items(), key=lambda x: -x[1])
+        )
+        lines.append((f"  errors  {kinds}",))
+    for chunk in now.parked[:5]:
+        lines.append((f"  parked  chunk {chunk['chunk']}: {chunk['cause']}: {chunk['message']}",))
+    lines.append((f"  output  {now.output}/data",))
+    if now.state == "failed" and now.chunks_parked:
+        lines.append((f"  next    {command('retry', '--parked', now.output)}",))
+    elif now.state in ("cancelled", "failed") and now.rows_done < now.rows:
+        lines.append((f"  next    {command('resume', now.output)}",))
+    lines.append((f"  report  {report or command('report', now.output)}",))
+    return lines
