@@ -116,6 +116,10 @@ class Settings(_TaskOptions):
         None, ge=1, description="rows per chunk; default: about 30 s of work"
     )
     chunk_bytes: int | None = Field(None, ge=1, description="bytes of text per chunk")
+    pattern: str | None = Field(
+        None,
+        description="read only these files of an input folder, e.g. **/*.c000; by name alone",
+    )
     limit: int | None = Field(None, ge=1, description="use only the first N rows")
     reuse: str | None = Field(
         None, description="an earlier output; rows with the same text are copied from it"

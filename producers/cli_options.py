@@ -65,6 +65,10 @@ def job_options(
             "--accept-precision",
         ),
     ] = None,
+    pattern: Annotated[
+        str | None,
+        _option(_JOB, "read only these files of an input folder, e.g. **/*.c000; by name alone"),
+    ] = None,
     limit: Annotated[int | None, _option(_JOB, "use only the first N rows")] = None,
     reuse: Annotated[
         str | None,

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from headrace.formats.input_identity import etag_of, files_digest
+from headrace.formats.input_identity import files_digest
+from headrace.formats.opener import etag_of
 from headrace.output.plan_file import write_plan
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
@@ -97,11 +98,11 @@ def make_job(
     write_corpus(path, texts, chunk_rows)
     s = load_settings(**(settings or {}))
     root, name = split_uri(str(path))
-    found = etag_of(open_store(root, s), name)
+    found = etag_of(open_store(root, s), name, "parquet")
     assert found is not None
     file = InputFile(str(path), *found)
     chunks = [
-        Chunk(n, file, n, n + 1, at, min(chunk_rows, len(texts) - at), 20 * chunk_rows, at)
+        Chunk(n, file, n, n + 1, 0, at, min(chunk_rows, len(texts) - at), 20 * chunk_rows, at)
         for n, at in enumerate(range(0, len(texts), chunk_rows))
     ]
     store = open_store(output or str(folder / "out"), s)

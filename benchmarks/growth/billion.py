@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.side_by_side.job import peak_mb
+from headrace.formats.base import Unit
 from headrace.formats.input_identity import files_digest
 from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
@@ -32,7 +33,6 @@ from producers.capacity.device_hint import DeviceHint
 from producers.control.controller import Controller
 from producers.planning.chunking import (
     FileRows,
-    RowGroup,
     Target,
 )
 from producers.submission.create import create_job
@@ -58,7 +58,7 @@ class Footers:
         for n in range(self.rows // FILE_ROWS):
             uri = f"s3://corpus/year={n % 10}/part-{n:06}.parquet"
             file = InputFile(uri, group * GROUPS * TEXT_BYTES, f"etag-{n:032x}", ())
-            yield FileRows(file, [RowGroup(group, group * TEXT_BYTES)] * GROUPS)
+            yield FileRows(file, [Unit(group, group * TEXT_BYTES, n, n + 1) for n in range(GROUPS)])
 
 
 def main(rows: int) -> dict[str, Any]:

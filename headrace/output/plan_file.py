@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from headrace.formats.input_identity import files_digest
+from headrace.formats.opener import FORMATS
 from headrace.storage.store import Store
 from schemas.errors import OutputConflict
 from schemas.names import output_layout
@@ -21,10 +23,10 @@ BATCH_CHUNKS = 65_536  # chosen: some 10 MB while it is written, one row group w
 MAX_CHUNKS = 1 << 24  # chosen: 16 times the largest plan we promise; a plan past it is an attack
 MAX_PLAN_BYTES = 2 << 30  # the same plan, unpacked
 MAX_ROWS = 1 << 36  # rows of one chunk: far past any file, and sums stay inside int64
-_SAME_NAMES = ("row_group_start", "row_group_stop", "first_row", "rows", "bytes", "job_row")
+_SAME_NAMES = ("start", "stop", "skip", "first_row", "rows", "bytes", "job_row")
 """Columns that are attributes of a chunk."""
 _NUMBERS = ("chunk", "size", *_SAME_NAMES)
-_NAMES = ("file", "etag", "partitions")
+_NAMES = ("file", "etag", "partitions", "format")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +38,26 @@ class PlanTotals:
     bytes: int
 
 
-def write_plan(path: Path, chunks: Iterable[Chunk]) -> PlanTotals:
+def write_plan(path: Path, chunks: Iterable[Chunk], types: Any = None) -> PlanTotals:
     """Write the chunks to a new file, in constant memory; returns their totals.
+
+    `types` is the `pyarrow.Schema` of the columns read, where the files do not say it.
 
     When `chunks` raises, a file may stay behind that reads well and is short: only a path that
     came back from here may be given the plan's name.
     """
     import pyarrow.parquet as pq
 
-    from schemas.records.part_schema import PLAN
+    from schemas.records.part_schema import META_TYPES, PLAN
 
+    facts = {} if types is None else {META_TYPES: b64encode(types.serialize().to_pybytes())}
     count = rows = size = 0
     with pq.ParquetWriter(
-        path, PLAN, compression="zstd", write_page_checksum=True, dictionary_pagesize_limit=16 << 20
+        path,
+        PLAN.with_metadata(facts),
+        compression="zstd",
+        write_page_checksum=True,
+        dictionary_pagesize_limit=16 << 20,
     ) as writer:
         source = iter(chunks)
         while batch := list(islice(source, BATCH_CHUNKS)):
@@ -70,6 +79,7 @@ def _record_batch(chunks: list[Chunk]) -> Any:
         "size": [c.file.size for c in chunks],
         "etag": [c.file.etag for c in chunks],
         "partitions": list(_partition_texts(chunks)),
+        "format": [c.file.format for c in chunks],
         **{name: [getattr(c, name) for c in chunks] for name in _SAME_NAMES},
     }
     return pa.RecordBatch.from_arrays(
@@ -78,7 +88,7 @@ def _record_batch(chunks: list[Chunk]) -> Any:
 
 
 def _partition_texts(chunks: list[Chunk]) -> Iterator[str]:
-    known: tuple[tuple[str, str], ...] = ()
+    known: tuple[tuple[str, str | None], ...] = ()
     text = "{}"
     for chunk in chunks:
         if chunk.file.partitions != known:
@@ -91,12 +101,18 @@ class PlanTable:
     """A stored plan, checked. Each column of numbers is an int64 array `[chunks]`."""
 
     def __init__(
-        self, numbers: dict[str, np.ndarray], files: list[InputFile], file_of: np.ndarray
+        self,
+        numbers: dict[str, np.ndarray],
+        files: list[InputFile],
+        file_of: np.ndarray,
+        types: Any = None,
     ) -> None:
         self._numbers = numbers
         self._file_of = file_of
         self.files = files
         """The files that have planned rows, in order."""
+        self.types = types
+        """`pyarrow.Schema` of the columns read; None where the files say it."""
         self.rows: np.ndarray = numbers["rows"]
         self.first_rows: np.ndarray = numbers["first_row"]
         self.bytes: np.ndarray = numbers["bytes"]
@@ -123,7 +139,7 @@ class PlanTable:
         import pyarrow as pa
 
         try:
-            return _checked(_read_columns(data))
+            return _checked(*_read_columns(data))
         except _Unfit as error:
             raise OutputConflict(f"{where} is damaged or was changed by hand: {error}") from error
         except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
@@ -160,12 +176,12 @@ class _Unfit(Exception):
     """What is wrong with a plan, for the message of the error."""
 
 
-def _read_columns(data: bytes) -> dict[str, np.ndarray]:
-    """The columns: numbers as int64, the three names as objects, each `[chunks]`."""
+def _read_columns(data: bytes) -> tuple[dict[str, np.ndarray], Any]:
+    """The columns: numbers as int64, names as objects, each `[chunks]`; and the planned types."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from schemas.records.part_schema import PLAN
+    from schemas.records.part_schema import META_TYPES, PLAN, PLAN_OF_ROW_GROUPS
 
     reader = pq.ParquetFile(
         pa.BufferReader(data),
@@ -175,7 +191,8 @@ def _read_columns(data: bytes) -> dict[str, np.ndarray]:
     )
     if reader.metadata.num_rows > MAX_CHUNKS:
         raise _Unfit(f"{reader.metadata.num_rows} chunks; the most is {MAX_CHUNKS}")
-    if not reader.schema_arrow.equals(PLAN):
+    is_old = reader.schema_arrow.equals(PLAN_OF_ROW_GROUPS)
+    if not is_old and not reader.schema_arrow.equals(PLAN):
         raise _Unfit("its columns are not those of a plan")
     groups = (reader.metadata.row_group(g) for g in range(reader.metadata.num_row_groups))
     if sum(group.total_byte_size for group in groups) > MAX_PLAN_BYTES:
@@ -184,8 +201,29 @@ def _read_columns(data: bytes) -> dict[str, np.ndarray]:
     table = reader.read(use_threads=False).unify_dictionaries()
     if any(column.null_count for column in table.columns):
         raise _Unfit("it has nulls")
+    if is_old:
+        table = _from_row_groups(table)
     numbers = {name: table.column(name).to_numpy().astype(np.int64) for name in _NUMBERS}
-    return numbers | {name: _name_column(table.column(name)) for name in _NAMES}
+    names = {name: _name_column(table.column(name)) for name in _NAMES}
+    types = (reader.metadata.metadata or {}).get(META_TYPES.encode())
+    return numbers | names, None if types is None else _types(types)
+
+
+def _from_row_groups(table: Any) -> Any:
+    """A plan of the time when Parquet was the only format, under today's names."""
+    import pyarrow as pa
+
+    rows = table.num_rows
+    formats = pa.array(["parquet"] * rows, pa.string()).dictionary_encode()
+    table = table.rename_columns({"row_group_start": "start", "row_group_stop": "stop"})
+    table = table.append_column("skip", pa.array(np.full(rows, -1)))
+    return table.append_column("format", pa.chunked_array([formats]))
+
+
+def _types(text: bytes) -> Any:
+    import pyarrow as pa
+
+    return pa.ipc.read_schema(pa.BufferReader(b64decode(text, validate=True)))
 
 
 def _name_column(column: Any) -> np.ndarray:
@@ -200,7 +238,7 @@ def _name_column(column: Any) -> np.ndarray:
     return named
 
 
-def _checked(columns: dict[str, np.ndarray]) -> PlanTable:
+def _checked(columns: dict[str, np.ndarray], types: Any) -> PlanTable:
     numbers = {name: columns[name] for name in _NUMBERS}
     starts = _file_starts(columns)
     _check_numbers(numbers)
@@ -212,19 +250,23 @@ def _checked(columns: dict[str, np.ndarray]) -> PlanTable:
             size=int(numbers["size"][i]),
             etag=columns["etag"][i],
             partitions=_partitions(columns["partitions"][i]),
+            format=columns["format"][i],
         )
         for i in at
     ]
+    unknown = {file.format for file in files} - FORMATS.keys()
+    if unknown:
+        raise _Unfit(f"this version of headrace does not read {', '.join(sorted(unknown))}")
     if len({file.uri for file in files}) != len(files):
         raise _Unfit("a file is listed twice")
-    return PlanTable(numbers, files, np.cumsum(starts) - 1)
+    return PlanTable(numbers, files, np.cumsum(starts) - 1, types)
 
 
 def _file_starts(columns: dict[str, np.ndarray]) -> np.ndarray:
     """Bool `[chunks]`: where the first chunk of a file stands."""
     starts = np.ones(len(columns["chunk"]), dtype=bool)
     if len(starts) > 1:
-        names = ("file", "etag", "partitions", "size")
+        names = ("file", "etag", "partitions", "format", "size")
         same = [columns[name][1:] == columns[name][:-1] for name in names]
         starts[1:] = ~np.logical_and.reduce(same).astype(bool)
     return starts
@@ -236,7 +278,7 @@ def _check_numbers(numbers: dict[str, np.ndarray]) -> None:
         raise _Unfit("its chunks are not numbered 0, 1, 2 …")
     if len(rows) and (rows.min() < 1 or rows.max() > MAX_ROWS):
         raise _Unfit("a chunk has no rows, or too many")
-    if any(len(rows) and numbers[name].min() < 0 for name in ("size", "bytes", "row_group_start")):
+    if any(len(rows) and numbers[name].min() < 0 for name in ("size", "bytes", "start")):
         raise _Unfit("a number is negative")
     if not np.array_equal(numbers["job_row"], np.cumsum(rows) - rows):
         raise _Unfit("its rows do not add up")
@@ -245,17 +287,18 @@ def _check_numbers(numbers: dict[str, np.ndarray]) -> None:
 def _check_runs(numbers: dict[str, np.ndarray], starts: np.ndarray) -> None:
     """Within a file each chunk begins where the one before it ends."""
     first, rows = numbers["first_row"], numbers["rows"]
-    low, high = numbers["row_group_start"], numbers["row_group_stop"]
+    low, high = numbers["start"], numbers["stop"]
     if np.any(first[starts] != 0) or np.any((first[1:] != (first + rows)[:-1])[~starts[1:]]):
         raise _Unfit("the rows of a file have a gap or an overlap")
     inside = ~starts[1:]
-    backwards = (low[1:] < high[:-1] - 1) | (high[1:] < high[:-1])
-    if np.any(high <= low) or np.any(backwards[inside]):
-        raise _Unfit("its row groups are out of order")
+    # a unit that is split has several chunks; an empty one before the next chunk has none
+    backwards = (low[1:] < low[:-1]) | (high[1:] < high[:-1])
+    if np.any(high <= low) or np.any(backwards[inside]) or np.any(numbers["skip"] < -1):
+        raise _Unfit("its units are out of order")
 
 
-def _partitions(text: str) -> tuple[tuple[str, str], ...]:
+def _partitions(text: str) -> tuple[tuple[str, str | None], ...]:
     found = json.loads(text)
-    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(v, str | None) for v in found.values()):
         raise _Unfit("its partitions are no names and values")
     return tuple(found.items())

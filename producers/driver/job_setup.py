@@ -10,9 +10,9 @@ from functools import partial
 
 import psutil
 
+from headrace.formats.opener import InputOpener
 from headrace.process.logs import get_logger
 from headrace.settings import Settings, cache_folder
-from headrace.storage.input_opener import open_by_uri
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.storage.uri import normalise_uri, split_uri
@@ -91,7 +91,7 @@ def estimate_job(
     """
     return estimate(
         prepared,
-        open_by_uri(partial(open_store, settings=settings)),
+        InputOpener(partial(open_store, settings=settings)),
         workers=workers,
         price_per_hour=settings.price_per_hour,
         measured_tokens_per_s=tokens_per_s,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from headrace.formats.opener import InputOpener
 from headrace.output.job_record import read_job
 from headrace.settings import Settings, cache_folder
-from headrace.storage.input_opener import open_by_uri
 from headrace.storage.open import open_store
 from producers.submission.precision import (
     GATED,
@@ -28,7 +28,7 @@ def check_precision(
     Raises:
         InputUnreadable, StorageError: the sample cannot be read.
     """
-    request = question(prepared, settings, open_by_uri(partial(open_store, settings=settings)))
+    request = question(prepared, settings, InputOpener(partial(open_store, settings=settings)))
     note(f"comparing {request.dtype} with float32 on {len(request.texts):,} rows")
     return check(
         request, settings, cache_folder() / "precision", partial(ask_engine, settings=settings)

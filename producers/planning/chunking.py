@@ -1,4 +1,4 @@
-"""From the row groups of a corpus to its chunks. Pure: numbers in, numbers out, as a stream."""
+"""From the units of a corpus to its chunks. Pure: numbers in, numbers out, as a stream."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
+from headrace.formats.base import Unit
 from schemas.records.chunk import Chunk, InputFile
 
 # Chosen: the work that a lost chunk may cost, long enough that reading and writing vanish in it.
@@ -18,15 +19,8 @@ MIN_ROWS = 256  # chosen: below it the price of a chunk (lease, open, commit) sh
 MAX_ROWS = 100_000  # required: a part is checked and hashed as a whole
 MAX_BYTES = 64 << 20  # required: a worker may have 400 MB above its model
 BYTES_A_TOKEN = 4.0  # measured on English text with WordPiece: 3.9 to 4.6
-# Chosen: a chunk that follows row groups may miss its target by as much.
+# Chosen: a chunk that follows units may miss its target by as much.
 SLACK = 0.25
-
-
-class RowGroup(NamedTuple):
-    """One row group of a file: its rows, and the uncompressed bytes of its text column."""
-
-    rows: int
-    text_bytes: int
 
 
 class Target(NamedTuple):
@@ -35,22 +29,24 @@ class Target(NamedTuple):
     rows: int
     bytes: int
     slack: float = SLACK
-    """How far above the target a chunk may go to end with a row group; 0 where a person set it."""
+    """How far above the target a chunk may go to end with a unit; 0 where a person set it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """A file and what its footer says of its rows."""
+    """A file and the units of its rows."""
 
     file: InputFile
-    row_groups: Sequence[RowGroup]
+    units: Sequence[Unit]
 
 
 class Slice(NamedTuple):
-    """Neighbouring rows of one file, and the row groups they lie in."""
+    """Neighbouring rows of one file, and the units they are in."""
 
-    row_group_start: int
-    row_group_stop: int
+    start: int
+    stop: int
+    skip: int
+    """Rows from `start` on that come before."""
     first_row: int
     rows: int
     bytes: int
@@ -88,13 +84,14 @@ def plan(files: Iterable[FileRows], target: Target, limit: int | None = None) ->
     for found in files:
         if left is not None and left <= 0:
             return
-        groups = found.row_groups if left is None else cut(found.row_groups, left)
-        for part in slice_file(groups, target):
+        units = found.units if left is None else cut(found.units, left)
+        for part in slice_file(units, target):
             yield Chunk(
                 number=number,
                 file=found.file,
-                row_group_start=part.row_group_start,
-                row_group_stop=part.row_group_stop,
+                start=part.start,
+                stop=part.stop,
+                skip=part.skip,
                 first_row=part.first_row,
                 rows=part.rows,
                 bytes=part.bytes,
@@ -105,41 +102,43 @@ def plan(files: Iterable[FileRows], target: Target, limit: int | None = None) ->
             left = None if left is None else left - part.rows
 
 
-def cut(row_groups: Sequence[RowGroup], rows: int) -> list[RowGroup]:
-    """The first `rows` rows of the groups; the bytes of a cut group are cut in proportion."""
-    kept: list[RowGroup] = []
-    for group in row_groups:
+def cut(units: Sequence[Unit], rows: int) -> list[Unit]:
+    """The first `rows` rows of the units; the bytes of a cut unit are cut in proportion."""
+    kept: list[Unit] = []
+    for unit in units:
         if rows <= 0:
             break
-        take = min(rows, group.rows)
-        kept.append(RowGroup(take, group.text_bytes * take // max(1, group.rows)))
+        take = min(rows, unit.rows)
+        size = unit.text_bytes * take // max(1, unit.rows)
+        kept.append(unit._replace(rows=take, text_bytes=size))
         rows -= take
     return kept
 
 
-def slice_file(row_groups: Sequence[RowGroup], target: Target) -> Iterator[Slice]:
+def slice_file(units: Sequence[Unit], target: Target) -> Iterator[Slice]:
     """The file's rows exactly once and in order, as slices near the target.
 
-    Whole row groups are put together while they fit; one that is too large by itself is split
-    evenly, and its pieces are not put together with others. So a small slice stands only before a
-    row group that would have made it too large, or after a split.
+    Whole units are put together while they fit; one that is too large by itself is split evenly,
+    and its pieces are not put together with others. So a small slice comes only before a unit that
+    would have made it too large, or after a split.
     """
     most = 1.0 + target.slack
-    first_row = start = stop = rows = size = 0
-    for number, group in enumerate(row_groups):
-        if not group.rows:
+    first_row = start = stop = skip = rows = size = 0
+    for unit in units:
+        if not unit.rows:
             continue
-        if rows and _weight(rows + group.rows, size + group.text_bytes, target) > most:
-            yield Slice(start, stop, first_row, rows, size)
+        if rows and _weight(rows + unit.rows, size + unit.text_bytes, target) > most:
+            yield Slice(start, stop, skip, first_row, rows, size)
             first_row, rows, size = first_row + rows, 0, 0
-        if _weight(*group, target) > most:
-            yield from _split(number, first_row, group, target)
-            first_row += group.rows
+        if _weight(unit.rows, unit.text_bytes, target) > most:
+            yield from _split(first_row, unit, target)
+            first_row += unit.rows
         else:
-            start, stop = start if rows else number, number + 1
-            rows, size = rows + group.rows, size + group.text_bytes
+            start, skip = (start, skip) if rows else (unit.start, unit.lead)
+            stop = unit.stop
+            rows, size = rows + unit.rows, size + unit.text_bytes
     if rows:
-        yield Slice(start, stop, first_row, rows, size)
+        yield Slice(start, stop, skip, first_row, rows, size)
 
 
 def _weight(rows: int, size: int, target: Target) -> float:
@@ -147,10 +146,11 @@ def _weight(rows: int, size: int, target: Target) -> float:
     return max(rows / target.rows, size / target.bytes)
 
 
-def _split(number: int, first_row: int, group: RowGroup, target: Target) -> Iterator[Slice]:
-    """One large row group in even pieces, none of them empty."""
-    pieces = min(group.rows, ceil(_weight(*group, target) / (1.0 + target.slack)))
+def _split(first_row: int, unit: Unit, target: Target) -> Iterator[Slice]:
+    """One large unit in even pieces, none of them empty."""
+    weight = _weight(unit.rows, unit.text_bytes, target)
+    pieces = min(unit.rows, ceil(weight / (1.0 + target.slack)))
     for i in range(pieces):
-        low, high = group.rows * i // pieces, group.rows * (i + 1) // pieces
-        size = group.text_bytes * (high - low) // group.rows
-        yield Slice(number, number + 1, first_row + low, high - low, size)
+        low, high = unit.rows * i // pieces, unit.rows * (i + 1) // pieces
+        size = unit.text_bytes * (high - low) // unit.rows
+        yield Slice(unit.start, unit.stop, unit.lead + low, first_row + low, high - low, size)

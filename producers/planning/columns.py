@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.formats.base import Scan
+from headrace.formats.json_types import settled
+from headrace.formats.text_column import MARK, field_at
+from headrace.formats.unify import unify
 from headrace.tasks.catalog import task_spec
 from schemas.errors import ColumnError, SchemaMismatch
 from schemas.records.job import Column
 
+MAX_TYPE_TEXT = 4_096  # required: what a job's record takes
 ROW_NUMBER = "id"
 """The id column where nobody names one: the row's number within its file, int64."""
 
@@ -39,6 +45,8 @@ class ColumnTypes:
     text: str
     id: str
     carried: tuple[Column, ...]
+    planned: Any = None
+    """`pyarrow.Schema` of the columns read, where the files do not say it or differ."""
 
 
 def check_names(wanted: ColumnRequest) -> None:
@@ -72,91 +80,202 @@ def check_names(wanted: ColumnRequest) -> None:
             )
 
 
-def check_columns(
-    schema: Any, partitions: dict[str, str], wanted: ColumnRequest, where: str
-) -> ColumnTypes:
-    """The types of the wanted columns in a file.
+class TypesOfFiles:
+    """The types of the wanted columns over all files, as far as they were added."""
 
-    Raises:
-        ColumnError: one is missing, stands twice, or has a type that does not serve; the message
-            lists the columns that there are.
-    """
-    for name in wanted.in_files:
-        count = len(schema.get_all_field_indices(name))
-        if count > 1:
-            raise ColumnError(f"{where} has {count} columns named {name!r}")
-        if not count and not (name in wanted.carried and name in partitions):
-            raise ColumnError(_missing(name, schema, partitions, wanted, where))
-    for text in (wanted.text, wanted.pair):
-        if text and not is_text(schema.field(text).type):
-            raise ColumnError(
-                f"{where}: column {text!r} is {schema.field(text).type}, not text; "
-                f"columns: {_listed(schema, partitions)}"
-            )
-    if wanted.id and _nested(schema.field(wanted.id).type):
-        raise ColumnError(f"{where}: id column {wanted.id!r} is {schema.field(wanted.id).type}")
-    return ColumnTypes(
-        text=str(schema.field(wanted.text).type),
-        id=str(schema.field(wanted.id).type) if wanted.id else "int64",
-        carried=tuple(Column(name=n, type=_type_text(schema, n, "string")) for n in wanted.carried),
-    )
+    def __init__(self, wanted: ColumnRequest) -> None:
+        self._wanted = wanted
+        self._first: tuple[str, dict[str, str | None]] | None = None
+        self._fields: dict[str, Any] = {}
+        self._is_loose = True
+        self._any_loose = self._differs = self._needs_types = False
+        self._seen: tuple[Any, dict[str, str | None]] | None = None
 
+    def add(self, scan: Scan, partitions: dict[str, str | None], where: str) -> None:
+        """Take a file's columns in.
 
-def check_same(first: Any, first_where: str, other: Any, where: str, wanted: ColumnRequest) -> None:
-    """Nothing, when both files have the wanted columns with the same types.
+        Raises:
+            ColumnError: one is missing, is there twice, or has a type that does not serve; the
+                message lists the columns that there are.
+            SchemaMismatch: the file disagrees with those before it; names both.
+        """
+        import pyarrow as pa
 
-    Two kinds of text column agree, since only the text is read of them. `first` and `other` are
-    `(schema, partitions)`.
+        check_columns(scan, partitions, self._wanted, where)
+        found = {name: self._field(scan.schema, name) for name in self._wanted.in_files}
+        if self._first is None:
+            self._first, self._fields = (where, partitions), found
+        else:
+            is_loose = self._is_loose and scan.is_loose
+            for name, other in found.items():
+                self._fields[name] = self._both(name, other, partitions, where, is_loose)
+        self._differs |= any(
+            f is not None and not self._only_read(n) and not pa.types.is_null(f.type)
+            and f.type != self._fields[n].type
+            for n, f in found.items()
+        )  # fmt: skip
+        self._is_loose &= scan.is_loose
+        self._any_loose |= scan.is_loose
+        self._needs_types |= scan.needs_types
+        self._seen = self._seen or (scan.schema, partitions)
 
-    Raises:
-        SchemaMismatch: with both files and the first difference.
-    """
-    for name in wanted.in_files:
-        a, b = (
-            _type_text(schema, name, _partition(parts, name)) for schema, parts in (first, other)
+    def result(self) -> ColumnTypes | None:
+        """The types; None when there was no file.
+
+        Raises:
+            ColumnError: no file has the text column, or no row has an id.
+        """
+        if self._first is None or self._seen is None:
+            return None
+        wanted, where = self._wanted, self._first[0]
+        for name in (wanted.text, wanted.pair, wanted.id):
+            if name and _is_null(self._fields[name]):
+                raise ColumnError(_missing(name, *self._seen, wanted, where))
+        if self._any_loose:
+            self._fields = {n: _settled(f) for n, f in self._fields.items()}
+        fields = self._fields
+        return ColumnTypes(
+            text=type_text(fields[wanted.text]),
+            id=type_text(fields[wanted.id]) if wanted.id else "int64",
+            carried=tuple(Column(name=n, type=type_text(fields[n])) for n in wanted.carried),
+            planned=self._planned() if self._needs_types or self._differs else None,
         )
-        if a == b:
-            continue
-        only_read = name in (wanted.text, wanted.pair) and name not in wanted.carried
-        if only_read and all(_is_text_field(schema, name) for schema, _ in (first, other)):
-            continue
+
+    def _planned(self) -> Any:
+        """`pyarrow.Schema` of what is read, texts marked where they are no type of their own."""
+        import pyarrow as pa
+
+        texts = {n for n in (self._wanted.text, self._wanted.pair) if n}
+        planned = []
+        for name, field in self._fields.items():
+            if field is None or (self._only_read(name) and not self._any_loose):
+                continue
+            if name in texts and self._any_loose:
+                planned.append(pa.field(name, pa.string(), metadata=MARK))
+            else:
+                planned.append(pa.field(name, field.type))
+        return pa.schema(planned)
+
+    def _field(self, schema: Any, name: str) -> Any | None:
+        """The column's field; None where it comes from the path, or is not there."""
+        if name in (self._wanted.text, self._wanted.pair):
+            return field_at(schema, name)
+        at = schema.get_field_index(name)
+        return schema.field(at) if at >= 0 else None
+
+    def _only_read(self, name: str) -> bool:
+        return name in (self._wanted.text, self._wanted.pair) and name not in self._wanted.carried
+
+    def _both(
+        self, name: str, other: Any, partitions: dict[str, str | None], where: str, is_loose: bool
+    ) -> Any | None:
+        first, first_partitions = self._first or ("", {})
+        mine = self._fields[name]
+        if mine is None or other is None:
+            if (mine is None) == (other is None):
+                return mine
+            # JSON Lines leave out what they do not have; a Parquet file says it
+            if (name in partitions) == (name in first_partitions):
+                return other if mine is None else mine
+        elif self._only_read(name) and all(is_text(f.type) for f in (mine, other)):
+            return other if _is_null(mine) else mine
+        else:
+            both = unify(mine, other, is_loose)
+            if both is not None:
+                return both
+        a = _type_text(mine, name in first_partitions)
+        b = _type_text(other, name in partitions)
         raise SchemaMismatch(
-            f"input files differ: column {name!r} is {a} in {first_where} and {b} in {where}; "
+            f"input files differ: column {name!r} is {a} in {first} and {b} in {where}; "
             "submit them as two jobs, or write them with one schema"
         )
 
 
+def check_columns(
+    scan: Scan, partitions: dict[str, str | None], wanted: ColumnRequest, where: str
+) -> None:
+    """Nothing, when the file has the wanted columns, and they serve.
+
+    Raises:
+        ColumnError: one is missing, is there twice, or has a type that does not serve.
+    """
+    schema = scan.schema
+    for name in wanted.in_files:
+        count = len(schema.get_all_field_indices(name))
+        if count > 1:
+            raise ColumnError(f"{where} has {count} columns named {name!r}")
+        is_there = count or (
+            name in (wanted.text, wanted.pair) and field_at(schema, name) is not None
+        )
+        from_path = name in wanted.carried and name in partitions
+        if not is_there and not from_path and not scan.is_loose:
+            raise ColumnError(_missing(name, schema, partitions, wanted, where))
+    for text in (wanted.text, wanted.pair):
+        field = field_at(schema, text) if text else None
+        if (
+            field is not None
+            and not is_text(field.type)
+            and not (scan.is_loose and _is_null(field))
+        ):
+            raise ColumnError(
+                f"{where}: column {text!r} is {field.type}, not text; "
+                f"columns: {_listed(schema, partitions)}"
+            )
+    at = schema.get_field_index(wanted.id) if wanted.id else -1
+    if at >= 0 and _nested(schema.field(at).type, scan.is_loose):
+        raise ColumnError(f"{where}: id column {wanted.id!r} is {schema.field(at).type}")
+
+
 def is_text(arrow_type: Any) -> bool:
-    """string, large_string, string_view, or a dictionary of one of them."""
+    """A string, binary or JSON type, or a dictionary of one of them."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(arrow_type):
         arrow_type = arrow_type.value_type
-    return arrow_type in (pa.string(), pa.large_string(), pa.string_view())
+    if isinstance(arrow_type, pa.JsonType):
+        return True
+    return arrow_type in (
+        pa.string(), pa.large_string(), pa.string_view(),
+        pa.binary(), pa.large_binary(), pa.binary_view(),
+    )  # fmt: skip
 
 
-def _is_text_field(schema: Any, name: str) -> bool:
-    at = schema.get_field_index(name)
-    return at >= 0 and is_text(schema.field(at).type)
+def type_text(field: Any | None) -> str:
+    """The Arrow type in words; a very long one is cut, with a digest of all of it."""
+    text = "string" if field is None else str(field.type)
+    if len(text) <= MAX_TYPE_TEXT:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{text[: MAX_TYPE_TEXT - 40]}… sha256:{digest}"
 
 
-def _nested(arrow_type: Any) -> bool:
+def _settled(field: Any | None) -> Any | None:
+    if field is None:
+        return None
+    return field.with_type(settled(field.type))
+
+
+def _is_null(field: Any | None) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_nested(arrow_type) or pa.types.is_null(arrow_type))
+    return field is None or bool(pa.types.is_null(field.type))
 
 
-def _type_text(schema: Any, name: str, absent: str) -> str:
-    at = schema.get_field_index(name)
-    return str(schema.field(at).type) if at >= 0 else absent
+def _nested(arrow_type: Any, is_loose: bool) -> bool:
+    import pyarrow as pa
+
+    is_null = pa.types.is_null(arrow_type)
+    return bool(pa.types.is_nested(arrow_type) or (is_null and not is_loose))
 
 
-def _partition(partitions: dict[str, str], name: str) -> str:
-    return "a partition" if name in partitions else "missing"
+def _type_text(field: Any | None, is_partition: bool) -> str:
+    if is_partition:
+        return "a partition"
+    return "missing" if field is None else str(field.type)
 
 
 def _missing(
-    name: str, schema: Any, partitions: dict[str, str], wanted: ColumnRequest, where: str
+    name: str, schema: Any, partitions: Mapping[str, Any], wanted: ColumnRequest, where: str
 ) -> str:
     flags = {
         wanted.text: "--text-column",

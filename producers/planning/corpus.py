@@ -1,6 +1,6 @@
-"""A corpus in numbers: its files listed, their footers read, its columns checked, nothing kept.
+"""A corpus in numbers: its files listed and scanned, its columns checked, nothing kept.
 
-What planning needs later (identity and row groups of each file) goes to a temporary file on this
+What planning needs later (identity and units of each file) goes to a temporary file on this
 machine, so that ten thousand files cost no more memory than ten.
 """
 
@@ -14,21 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
+from headrace.formats.base import Unit
 from headrace.formats.input_identity import add_to_digest
-from producers.planning.chunking import (
-    FileRows,
-    RowGroup,
-    cut,
-)
-from producers.planning.columns import (
-    ColumnRequest,
-    ColumnTypes,
-    check_columns,
-    check_names,
-    check_same,
-)
+from producers.planning.chunking import FileRows, cut
+from producers.planning.columns import ColumnRequest, ColumnTypes, TypesOfFiles, check_names
 from producers.planning.discovery import Found
-from producers.planning.footers import Scanned, scan
+from producers.planning.scan import scan
 from schemas.errors import InputNotFound
 from schemas.records.chunk import InputFile
 
@@ -37,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 
 class Spool:
-    """Files and their row groups, written once and read as often as wanted, in order."""
+    """Files and their units, written once and read as often as wanted, in order."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(prefix="headrace-plan-")  # noqa: SIM115
@@ -45,9 +36,8 @@ class Spool:
 
     def add(self, found: FileRows) -> None:
         file = found.file
-        rows = [g.rows for g in found.row_groups]
-        sizes = [g.text_bytes for g in found.row_groups]
-        line = [file.uri, file.size, file.etag, file.partitions, rows, sizes]
+        columns = list(zip(*found.units, strict=True))
+        line = [file.uri, file.size, file.etag, file.partitions, file.format, columns]
         self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
     def __iter__(self) -> Iterator[FileRows]:
@@ -59,14 +49,15 @@ class Spool:
             if not line:
                 return
             at = self._file.tell()
-            uri, size, etag, partitions, rows, sizes = json.loads(line)
+            uri, size, etag, partitions, file_format, columns = json.loads(line)
             pairs = tuple((name, value) for name, value in partitions)
-            yield FileRows(InputFile(uri, size, etag, pairs), list(map(RowGroup, rows, sizes)))
+            file = InputFile(uri, size, etag, pairs, file_format)
+            yield FileRows(file, list(map(Unit, *columns)))
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What the footers say; `files` are those that have rows to score."""
+    """What a scan says; `files` are those that have rows to score."""
 
     patterns: tuple[str, ...]
     types: ColumnTypes
@@ -79,6 +70,7 @@ class Corpus:
     digest: str
     """Over URI, size and etag of `files`, in order."""
     empty_files: int = 0
+    formats: tuple[str, ...] = ()
 
 
 def read_corpus(
@@ -88,40 +80,33 @@ def read_corpus(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Corpus:
-    """The corpus of these files; with a limit, only as many footers as it takes are read.
+    """The corpus of these files; with a limit, only as many files as it takes are scanned.
 
     Raises:
         ColumnError: a wanted column is missing, not text, or collides with one of ours.
         SchemaMismatch: two files disagree about a wanted column.
-        InputUnreadable: a file is not Parquet, cut short, or encrypted.
+        InputUnreadable: a file has no format that is read, is cut short, or encrypted.
         InputNotFound: nothing matches, or no file has a row.
     """
     check_names(wanted)
-    text_columns = tuple(name for name in (wanted.text, wanted.pair) if name)
     totals = _Totals(limit)
     spool = Spool()
-    types: ColumnTypes | None = None
-    first: Scanned | None = None
-    for file in scan(_until(found, lambda: totals.full), text_columns):
-        has_rows = any(group.rows for group in file.rows.row_groups)
-        if has_rows and first is None:
-            first, types = file, check_columns(file.schema, file.partitions, wanted, file.uri)
-        elif has_rows and first is not None:  # writers give an empty column any type
-            check_same(
-                (first.schema, first.partitions), first.uri,
-                (file.schema, file.partitions), file.uri, wanted,
-            )  # fmt: skip
+    types = TypesOfFiles(wanted)
+    for file in scan(_until(found, lambda: totals.full), wanted):
+        if any(unit.rows for unit in file.rows.units):  # writers give an empty column any type
+            types.add(file.scan, file.partitions, file.uri)
         if totals.add(file.rows):
             spool.add(file.rows)
         if progress:
             progress(totals.files + totals.empty, totals.rows)
         if totals.full:
             break
-    if types is None or not totals.rows:
+    columns = types.result()
+    if columns is None or not totals.rows:
         raise InputNotFound(f"no rows in {', '.join(patterns)}: {totals.empty} files, all empty")
     return Corpus(
         patterns=patterns,
-        types=types,
+        types=columns,
         files=spool,
         file_count=totals.files,
         file_bytes=totals.file_bytes,
@@ -129,6 +114,7 @@ def read_corpus(
         text_bytes=totals.text_bytes,
         digest=totals.digest.hexdigest(),
         empty_files=totals.empty,
+        formats=tuple(sorted(totals.formats)),
     )
 
 
@@ -139,6 +125,7 @@ class _Totals:
         self._limit = limit
         self.files = self.empty = self.rows = self.text_bytes = self.file_bytes = 0
         self.digest: Any = hashlib.sha256()
+        self.formats: set[str] = set()
 
     @property
     def full(self) -> bool:
@@ -146,16 +133,17 @@ class _Totals:
 
     def add(self, found: FileRows) -> bool:
         """Whether the file has rows that count."""
-        groups: Iterable[RowGroup] = found.row_groups
+        units: Iterable[Unit] = found.units
         if self._limit is not None:
-            groups = cut(found.row_groups, self._limit - self.rows)
-        rows = sum(g.rows for g in groups)
+            units = cut(found.units, self._limit - self.rows)
+        rows = sum(u.rows for u in units)
         if not rows:
             self.empty += 1
             return False
         self.files += 1
+        self.formats.add(found.file.format)
         self.rows += rows
-        self.text_bytes += sum(g.text_bytes for g in groups)
+        self.text_bytes += sum(u.text_bytes for u in units)
         self.file_bytes += found.file.size
         add_to_digest(self.digest, found.file)
         return True

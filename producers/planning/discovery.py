@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from urllib.parse import unquote
 
+from headrace.formats.opener import first_bytes
+from headrace.formats.parquet import MAGIC, MAGIC_ENCRYPTED
+from headrace.formats.recognize import READ_AS, by_name
 from headrace.storage.store import ObjectInfo, Store
 from schemas.errors import InputNotFound
 
-SUFFIX = ".parquet"
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+"""What Hive, Spark and DuckDB write into a path for a null."""
+MOST_PEEKS = 1_000
+"""Chosen: half a minute of a bucket's answers; past it files are passed over by their names."""
+SHOWN = 5
 _GLOB = re.compile(r"[*?\[]")
 
 OpenStore = Callable[[str], Store]
@@ -25,29 +32,63 @@ class Found:
 
     store: Store
     info: ObjectInfo
-    partitions: tuple[tuple[str, str], ...]
+    partitions: tuple[tuple[str, str | None], ...]
 
     @property
     def uri(self) -> str:
         return f"{self.store.uri.rstrip('/')}/{self.info.name}"
 
 
-def discover(patterns: Iterable[str], today: date, open_store: OpenStore) -> Iterator[Found]:
+@dataclass(slots=True)
+class PassedOver:
+    """Files of a folder that are neither by name nor by their first bytes of a format read here."""
+
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+    """The first few."""
+    peeks: int = 0
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        if len(self.names) < SHOWN:
+            self.names.append(name)
+
+    def warnings(self) -> Iterator[str]:
+        if self.count:
+            more = f" and {self.count - len(self.names):,} more" if self.count > SHOWN else ""
+            yield (
+                f"{self.count:,} files of the input were passed over: {', '.join(self.names)}{more}; "
+                f"a folder is searched for {READ_AS}. To read others, name them: --pattern"
+            )
+
+
+def discover(
+    patterns: Iterable[str],
+    today: date,
+    open_store: OpenStore,
+    *,
+    only: str | None = None,
+    passed: PassedOver | None = None,
+) -> Iterator[Found]:
     """The files, pattern by pattern and by name within one; a file matched twice comes once.
 
     `{date}` in a pattern is `today` as YYYY-MM-DD. In folders and globs, names that begin with
     `_` or `.` are left out. `name=value` folders below the given folder (or before the first
     wildcard) are partitions, their values URL-decoded strings.
 
+    In a folder a file counts whose name says its format, or which begins as Parquet; others are
+    counted in `passed`. With `only`, a glob for names below a folder, exactly these count.
+
     Raises:
         InputNotFound: a pattern that matches nothing.
         ConfigError, UriNotAllowed, InputUnreadable, StorageError: as the stores say.
     """
     patterns = list(patterns)
+    chosen = _Choice(re.compile(glob_to_regex(only)) if only else None, passed or PassedOver())
     seen: set[str] = set()
     for pattern in patterns:
         empty = True
-        for found in _expand(pattern.replace("{date}", today.isoformat()), open_store):
+        for found in _expand(pattern.replace("{date}", today.isoformat()), open_store, chosen):
             empty = False
             if len(patterns) > 1:
                 if found.uri in seen:
@@ -55,19 +96,43 @@ def discover(patterns: Iterable[str], today: date, open_store: OpenStore) -> Ite
                 seen.add(found.uri)
             yield found
         if empty:
-            raise InputNotFound(_nothing(pattern, today))
+            raise InputNotFound(_nothing(pattern, today, only))
 
 
-def _expand(pattern: str, open_store: OpenStore) -> Iterator[Found]:
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Which files of a folder count."""
+
+    only: re.Pattern[str] | None
+    passed: PassedOver
+
+    def takes(self, store: Store, info: ObjectInfo) -> bool:
+        if _hidden(info.name):
+            return False
+        if self.only is not None:
+            return self.only.fullmatch(info.name) is not None
+        if by_name(info.name) is not None or self._begins_as_parquet(store, info):
+            return True
+        self.passed.add(info.name)
+        return False
+
+    def _begins_as_parquet(self, store: Store, info: ObjectInfo) -> bool:
+        if info.size < 12 or self.passed.peeks >= MOST_PEEKS:
+            return False
+        self.passed.peeks += 1
+        return first_bytes(store, info.name)[:4] in (MAGIC, MAGIC_ENCRYPTED)
+
+
+def _expand(pattern: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
     from headrace.storage.uri import normalise_uri
 
     uri = normalise_uri(pattern)
     if _GLOB.search(uri) and not os.path.exists(uri):
-        return _glob(uri, open_store)
-    return _file_or_folder(uri, open_store)
+        return _glob(uri, open_store, chosen)
+    return _file_or_folder(uri, open_store, chosen)
 
 
-def _file_or_folder(uri: str, open_store: OpenStore) -> Iterator[Found]:
+def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
     from headrace.storage.uri import is_local_uri, split_uri
 
     is_local = is_local_uri(uri)
@@ -82,11 +147,11 @@ def _file_or_folder(uri: str, open_store: OpenStore) -> Iterator[Found]:
             return
     store = open_store(uri)
     for info in store.list():
-        if info.name.endswith(SUFFIX) and not _hidden(info.name):
+        if chosen.takes(store, info):
             yield Found(store, info, partitions_of(info.name))
 
 
-def _glob(uri: str, open_store: OpenStore) -> Iterator[Found]:
+def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
     parts = uri.split("/")
     first = next(i for i, part in enumerate(parts) if _GLOB.search(part))
     # "s3://bucket" and the root of a disk stay whole
@@ -100,7 +165,7 @@ def _glob(uri: str, open_store: OpenStore) -> Iterator[Found]:
         if match is None or _hidden(info.name):
             continue
         inside_a_folder = match["below"] is not None
-        if info.name.endswith(SUFFIX) or (any_suffix and not inside_a_folder):
+        if (any_suffix and not inside_a_folder) or chosen.takes(store, info):
             yield Found(store, info, partitions_of(info.name))
 
 
@@ -131,16 +196,16 @@ def glob_to_regex(pattern: str) -> str:
     return "".join(out) + "(?P<below>/.+)?"
 
 
-def partitions_of(name: str) -> tuple[tuple[str, str], ...]:
+def partitions_of(name: str) -> tuple[tuple[str, str | None], ...]:
     """Hive partitions in the folders of a name: `year=2026/x.parquet` gives `(("year", "2026"),)`.
 
-    A name that stands twice has the value nearest to the file.
+    Hive's name for null is None. A name that stands twice has the value nearest to the file.
     """
-    found: dict[str, str] = {}
+    found: dict[str, str | None] = {}
     for part in name.split("/")[:-1]:
         key, equals, value = part.partition("=")
         if equals and key:
-            found[unquote(key)] = unquote(value)
+            found[unquote(key)] = None if value == NULL_PARTITION else unquote(value)
     return tuple(found.items())
 
 
@@ -152,7 +217,7 @@ def _hidden(name: str) -> bool:
     return any(f.startswith(".") or (f.startswith("_") and "=" not in f) for f in folders)
 
 
-def _nothing(pattern: str, today: date) -> str:
+def _nothing(pattern: str, today: date, only: str | None) -> str:
     from headrace.storage.uri import is_local_uri, mask_uri, normalise_uri
 
     uri = normalise_uri(pattern.replace("{date}", today.isoformat()))
@@ -160,9 +225,9 @@ def _nothing(pattern: str, today: date) -> str:
     if _GLOB.search(uri):
         return f"no file matches {shown}"
     if not is_local_uri(uri):
-        return f"nothing at {shown}: neither an object of that name nor {shown}/…{SUFFIX}"
+        return f"nothing at {shown}: neither an object of that name nor files below it"
     if os.path.isdir(uri):
-        return f"no files in {shown}: a folder is searched for *{SUFFIX}"
+        return f"no files in {shown}: a folder is searched for {READ_AS if only is None else only}"
     return f"{shown} does not exist"
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.formats.base import Span
+from headrace.formats.opener import OpenFile
+from headrace.formats.text_column import plain_column
 from producers.planning.chunking import FileRows, cut
 
 MAX_ROWS = 5_000_000
 """Chosen: ids of 40 bytes then take some 400 MB and ten seconds."""
+BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +46,15 @@ def check_ids(
     files: Iterable[FileRows],
     column: str,
     rows: int,
-    open_file: Callable[[str], Any],
+    open_file: OpenFile,
     limit: int | None = None,
     most: int = MAX_ROWS,
+    types: Any = None,
 ) -> IdReport:
-    """Count duplicate and null ids; `open_file` opens an input file by its URI.
+    """Count duplicate and null ids. `types` are the planned ones, see `RowReader.read`.
 
     Raises:
-        InputUnreadable: a file that cannot be read as what its footer says.
+        InputUnreadable: a file that cannot be read as what it was planned as.
         StorageError: the store does not answer.
     """
     import pyarrow as pa
@@ -57,7 +62,7 @@ def check_ids(
 
     if rows > most:
         return IdReport(False, rows, reason=f"{rows:,} rows; up to {most:,} are")
-    arrays = list(_arrays(files, column, open_file, limit))
+    arrays = list(_arrays(files, column, open_file, types, limit))
     if not arrays:
         return IdReport(True, 0)
     ids = pa.chunked_array(arrays)
@@ -70,23 +75,22 @@ def check_ids(
 
 
 def _arrays(
-    files: Iterable[FileRows], column: str, open_file: Callable[[str], Any], limit: int | None
+    files: Iterable[FileRows], column: str, open_file: OpenFile, types: Any, limit: int | None
 ) -> Iterator[Any]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from schemas.errors import InputUnreadable
 
     left = limit
     for found in files:
-        groups = found.row_groups if left is None else cut(found.row_groups, left)
-        rows = sum(g.rows for g in groups)
+        units = found.units if left is None else cut(found.units, left)
+        rows = sum(unit.rows for unit in units)
+        if not rows:
+            continue
+        span = Span(units[0].start, units[-1].stop, units[0].lead, 0, rows)
         try:
-            with open_file(found.file.uri) as file:
-                reader = pq.ParquetFile(file, pre_buffer=True)
-                table = reader.read_row_groups(list(range(len(groups))), columns=[column])
+            for batch in open_file(found.file).read(span, [column], types, BATCH_ROWS):
+                yield plain_column(batch, column)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise InputUnreadable(f"{found.file.uri}: column {column!r}: {error}") from error
-        for array in table.column(column).slice(0, rows).chunks:
-            yield array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
         left = None if left is None else left - rows

@@ -1,19 +1,23 @@
 """Rows drawn from all over a corpus: the same ones each time, from a bounded number of places.
 
-A place is a row group; it holds as many of the wanted rows as its size deserves. What is read of
-one is bounded, so that a corpus of large row groups costs no more than one of small ones.
+A place is a unit of a file (a row group, a block of lines); it holds as many of the wanted rows as
+its size deserves. What is read of one is bounded, so that a corpus of large units costs no more than
+one of small ones.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from headrace.formats.base import Span
+from headrace.formats.opener import OpenFile
 from headrace.formats.text_column import as_bytes, plain_column
 from producers.planning.chunking import FileRows, cut
+from schemas.records.chunk import InputFile
 
 PLACES = (
     16  # chosen: an object store answers that many reads in a second or two; more of small ones
@@ -28,24 +32,25 @@ Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class SampledRowGroup:
-    """Rows to take of one row group: their numbers in it, rising."""
+class SampledUnit:
+    """Rows to take of one unit: their numbers in it, rising."""
 
-    uri: str
-    row_group: int
+    file: InputFile
+    span: Span
+    """The unit's rows up to the last that is wanted."""
     rows: tuple[int, ...]
 
 
 def choose_rows(
     files: Iterable[FileRows], total: int, wanted: int, seed: str, limit: int | None = None
-) -> Iterator[SampledRowGroup]:
+) -> Iterator[SampledUnit]:
     """Where to take about `wanted` rows of `total`: evenly over the corpus, by chance in a place.
 
     `files` is read twice. `limit` cuts the corpus as the job's does. Pure: the same arguments
     choose the same rows.
     """
     chance = random.Random(seed)
-    mean = total / max(1, sum(len(found.row_groups) for found in files))
+    mean = total / max(1, sum(len(found.units) for found in files))
     count = min(total, wanted, max(PLACES, ceil(wanted / max(1.0, mean))))
     spots = [int((i + chance.random()) * total / count) for i in range(count)]
     row = 0
@@ -53,42 +58,39 @@ def choose_rows(
         left = None if limit is None else limit - row
         if not spots or (left is not None and left <= 0):
             return
-        for number, group in enumerate(
-            found.row_groups if left is None else cut(found.row_groups, left)
-        ):
-            here = sum(row <= spot < row + group.rows for spot in spots)
-            row += group.rows
+        first = row
+        for unit in found.units if left is None else cut(found.units, left):
+            here = sum(row <= spot < row + unit.rows for spot in spots)
+            row += unit.rows
             if here:
                 spots = spots[here:]
-                span = min(group.rows, READ_ROWS * here // count)
-                rows = chance.sample(range(span), min(span, ceil(wanted * here / count)))
-                yield SampledRowGroup(found.file.uri, number, tuple(sorted(rows)))
+                most = min(unit.rows, READ_ROWS * here // count)
+                rows = sorted(chance.sample(range(most), min(most, ceil(wanted * here / count))))
+                span = Span.of_unit(unit, row - unit.rows - first, rows[-1] + 1 if rows else 0)
+                yield SampledUnit(found.file, span, tuple(rows))
 
 
 def read_rows(
-    places: Iterable[SampledRowGroup], columns: Sequence[str], open_file: Callable[[str], Any]
+    places: Iterable[SampledUnit], columns: Sequence[str], open_file: OpenFile
 ) -> Iterator[Row]:
     """The texts at these places; rows with a text that is null or not UTF-8 are left out.
 
     Raises:
-        InputUnreadable: a file that cannot be read as what its footer says.
+        InputUnreadable: a file that cannot be read as what it was planned as.
         StorageError: the store does not answer.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from schemas.errors import InputUnreadable
 
     for place in places:
         try:
-            with open_file(place.uri) as file:
-                reader = pq.ParquetFile(file)
-                batches = reader.iter_batches(
-                    BATCH_ROWS, row_groups=[place.row_group], columns=list(dict.fromkeys(columns))
-                )
-                yield from _taken(batches, place.rows, columns)
+            reader = open_file(place.file)
+            batches = reader.read(place.span, columns, batch_rows=BATCH_ROWS)
+            yield from _taken(batches, place.rows, columns)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise InputUnreadable(f"{place.uri}: column {columns[0]!r}: {error}") from error
+            where = f"{place.file.uri}: column {columns[0]!r}"
+            raise InputUnreadable(f"{where}: {error}") from error
 
 
 def _taken(batches: Iterator[Any], rows: Sequence[int], columns: Sequence[str]) -> Iterator[Row]:

@@ -18,14 +18,16 @@ from headrace.tasks.spec import TaskSpec
 from producers.report.from_traces import evenly
 from schemas.errors import error_types
 from schemas.names import output_layout
-from schemas.records import part_schema
 from schemas.records.job import Job
 from schemas.records.manifest import Receipt
 
-ReadText = Callable[[str, str, int], str | None]
-"""From a file's URI, the text column and the row within the file to the text."""
+ReadText = Callable[[int, str, int], str | None]
+"""From a chunk's number, the text column and the row within the chunk to the text."""
 
-OUR_CLASSES = frozenset({"null_text", "invalid_text", "worker_lost", "timeout"}) | error_types()
+OUR_CLASSES = (
+    frozenset({"null_text", "invalid_text", "invalid_line", "worker_lost", "timeout"})
+    | error_types()
+)
 """Classes of errors whose messages are headrace's own, and never hold a row's text."""
 
 PARTS = 48
@@ -133,13 +135,11 @@ def _examples(
     with store.open(output_layout.part(chunk)) as file, pq.ParquetFile(file) as part:
         id_column = part.schema_arrow.names[0]
         table = part.read(columns=[id_column, "error_type", "error_message"])
-        facts = {k.decode(): v.decode() for k, v in (part.metadata.metadata or {}).items()}
     is_kind = pc.equal(table["error_type"].cast(pa.string()), kind).combine_chunks()
     for at in pc.indices_nonzero(is_kind).to_pylist()[:EXAMPLES]:
         text = None
         if ask is not None:
-            row = int(facts[part_schema.META_FIRST_ROW]) + at
-            text = ask(facts[part_schema.META_FILE], text_column, row)
+            text = ask(chunk, text_column, at)
         message = table["error_message"][at].as_py() or ""
         if ask is None and kind not in OUR_CLASSES:
             message = ""  # an error of a library may quote the row

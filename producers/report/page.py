@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from producers.report.plot_canvas import (
     seconds,
     size,
 )
-from producers.report.texts import read_text
+from producers.report.texts import TextReader
 from schemas.errors import MissingExtra
 
 SLOWEST = 10
@@ -58,7 +57,7 @@ def build_report(
         JobNotFound: the output holds no job.
         MissingExtra: matplotlib or jinja2 is not installed.
     """
-    ask = partial(read_text, settings=settings) if with_texts else None
+    ask = TextReader(store, settings) if with_texts else None
     return render(read_facts(store, time.time() if now_s is None else now_s, ask), jaeger=jaeger)
 
 

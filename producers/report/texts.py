@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from functools import cached_property, partial
 
+import pyarrow as pa
+
+from headrace.formats.base import Span
+from headrace.formats.opener import InputOpener
+from headrace.formats.text_column import as_bytes, plain_column
+from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
 from headrace.storage.open import open_store
-from headrace.storage.uri import split_uri
+from headrace.storage.store import Store
 from schemas.errors import HeadraceError
 
 MOST_CHARACTERS = 400
 """Chosen: enough to see what is wrong with a text, and the page stays small."""
 
 
-def read_text(uri: str, column: str, row: int, settings: Settings) -> str | None:
-    """The text in this row of an input file, cut if long; None where it is null or out of reach."""
-    folder, name = split_uri(uri)
-    try:
-        with open_store(folder, settings).open(name) as file, pq.ParquetFile(file) as source:
-            first = 0
-            for group in range(source.num_row_groups):
-                rows = source.metadata.row_group(group).num_rows
-                if first <= row < first + rows:
-                    values = source.read_row_group(group, columns=[column])[column]
-                    return _shown(values[row - first])
-                first += rows
-    except (OSError, KeyError, pa.ArrowException, HeadraceError):
-        return None  # the input may be gone by now; the report is about the output
-    return None
+class TextReader:
+    """Finds the texts of an output's rows in its input."""
 
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._open_file = InputOpener(partial(open_store, settings=settings))
 
-def _shown(value: pa.Scalar) -> str | None:
-    """The text for a page: what is not valid UTF-8 shows as replacement characters."""
-    if not value.is_valid:
+    @cached_property
+    def _plan(self) -> PlanTable:
+        return PlanTable.load(self._store)
+
+    def __call__(self, chunk: int, column: str, row: int) -> str | None:
+        """The text in this row of the chunk, cut if long; None where it is null or out of reach."""
+        try:
+            found = self._plan.chunk(chunk)
+            skip = found.skip + row if found.skip >= 0 else -1
+            span = Span(found.start, found.stop, skip, found.first_row + row, 1)
+            for batch in self._open_file(found.file).read(span, [column]):
+                return _shown(as_bytes(plain_column(batch, column))[0])
+        except (OSError, ValueError, IndexError, pa.ArrowException, HeadraceError):
+            return None  # the input may be gone by now; the report is about the output
         return None
-    raw = value.as_buffer().to_pybytes() if hasattr(value, "as_buffer") else str(value).encode()
+
+
+def _shown(raw: bytes | None) -> str | None:
+    """The text for a page: what is not valid UTF-8 shows as replacement characters."""
+    if raw is None:
+        return None
     text = raw.decode("utf-8", "replace")
     return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"

@@ -123,7 +123,8 @@ def _store_plan(store: Store, prepared: PreparedJob) -> PlanTotals:
     scratch = store.scratch()
     try:
         with _disk_errors(store):
-            totals = write_plan(scratch / "plan.parquet", prepared.chunks())
+            types = prepared.corpus.types.planned
+            totals = write_plan(scratch / "plan.parquet", prepared.chunks(), types)
         if store.create_from_file(output_layout.PLAN, scratch / "plan.parquet"):
             return totals
     finally:

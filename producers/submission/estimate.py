@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from headrace.formats.base import Span
+from headrace.formats.opener import OpenFile
 from headrace.formats.text_column import as_bytes, plain_column
 from headrace.tasks.catalog import task_spec
 from headrace.tasks.length_limit import LengthLimit
-from producers.planning.chunking import BYTES_A_TOKEN, FileRows
+from producers.planning.chunking import BYTES_A_TOKEN, FileRows, cut
 from producers.submission.prepare import PreparedJob
 from schemas.records.job import Predicted
 
@@ -104,7 +106,7 @@ class Estimate:
 
 def estimate(
     prepared: PreparedJob,
-    open_file: Callable[[str], Any],
+    open_file: OpenFile,
     *,
     workers: int,
     price_per_hour: float | None = None,
@@ -113,8 +115,7 @@ def estimate(
 ) -> Estimate:
     """The estimate of a prepared job; reads a sample of its text, from a few places.
 
-    `open_file` opens an input file by its URI (`headrace.storage.input_opener.open_by_uri`). A speed
-    that earlier jobs on this machine showed comes before the guess.
+    A speed that earlier jobs on this machine showed comes before the guess.
 
     Raises:
         InputUnreadable, StorageError: the sample cannot be read.
@@ -249,59 +250,50 @@ def _by_bytes(texts: Sequence[bytes]) -> list[int]:
 
 
 def _within(files: Iterable[FileRows], count: int, limit: int | None) -> tuple[Any, int]:
-    """The files, with the row groups that the job reads; and how many those are."""
+    """The files, with the units that the job reads; and how many those are."""
     if limit is None:
         return files, count
     found, left = [], limit
     for file in files:
-        groups = []
-        for group in file.row_groups:
-            if left <= 0:
-                break
-            groups.append(group._replace(rows=min(group.rows, left)))
-            left -= group.rows
-        found.append(replace(file, row_groups=tuple(groups)))
+        units = cut(file.units, left)
+        left -= sum(unit.rows for unit in units)
+        found.append(replace(file, units=units))
         if left <= 0:
             break
     return found, len(found)
 
 
 def sample_texts(
-    files: Any, file_count: int, column: str, open_file: Callable[[str], Any], rows: int
+    files: Any, file_count: int, column: str, open_file: OpenFile, rows: int
 ) -> Iterator[bytes]:
-    """Texts from the beginning of a few row groups, spread over the files; nulls are left out."""
+    """Texts from the beginning of a few units, spread over the files; nulls are left out."""
     places = min(SAMPLE_PLACES, max(1, file_count))
     wanted = {round(i * (file_count - 1) / max(1, places - 1)) for i in range(places)}
-    groups_each = max(1, SAMPLE_PLACES // len(wanted))
+    units_each = max(1, SAMPLE_PLACES // len(wanted))
     each = -(-rows // len(wanted))
     for number, found in enumerate(files):
         if number in wanted:
-            yield from _from_file(found, column, open_file, groups_each, each)
+            yield from _from_file(found, column, open_file, units_each, each)
 
 
 def _from_file(
-    found: FileRows, column: str, open_file: Callable[[str], Any], groups: int, rows: int
+    found: FileRows, column: str, open_file: OpenFile, units: int, rows: int
 ) -> Iterator[bytes]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from schemas.errors import InputUnreadable
 
-    filled = [i for i, group in enumerate(found.row_groups) if group.rows]
-    groups = min(groups, len(filled))
-    rows = -(-rows // max(1, groups))
-    picked = {filled[i * (len(filled) - 1) // max(1, groups - 1)] for i in range(groups)}
+    filled = [unit for unit in found.units if unit.rows]
+    units = min(units, len(filled))
+    rows = -(-rows // max(1, units))
+    picked = {i * (len(filled) - 1) // max(1, units - 1) for i in range(units)}
     try:
-        with open_file(found.file.uri) as file:
-            reader = pq.ParquetFile(file)
-            for group in sorted(picked):
-                wanted = min(rows, found.row_groups[group].rows)
-                batch = next(
-                    reader.iter_batches(wanted, row_groups=[group], columns=[column]), None
-                )
-                if batch is not None:
-                    values = as_bytes(plain_column(batch, column))
-                    yield from (v[:SAMPLE_TEXT_BYTES] for v in values if v is not None)
+        reader = open_file(found.file)
+        for unit in (filled[i] for i in sorted(picked)):
+            span = Span.of_unit(unit, 0, min(rows, unit.rows))
+            for batch in reader.read(span, [column], batch_rows=rows):
+                values = as_bytes(plain_column(batch, column))
+                yield from (v[:SAMPLE_TEXT_BYTES] for v in values if v is not None)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputUnreadable(f"{found.file.uri}: column {column!r}: {error}") from error
 

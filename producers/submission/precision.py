@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from headrace.formats.opener import OpenFile
 from headrace.process.atomic_file import write_atomically
 from headrace.queue.embedded_redis import die_with
 from headrace.settings import (
@@ -47,7 +48,7 @@ class NotChecked(Exception):
     """Nobody could compare; its message says why."""
 
 
-def question(prepared: PreparedJob, settings: Settings, open_file: Callable[[str], Any]) -> Any:
+def question(prepared: PreparedJob, settings: Settings, open_file: OpenFile) -> Any:
     """The request for this job: rows drawn from all over its corpus.
 
     Raises:

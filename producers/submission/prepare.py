@@ -10,8 +10,8 @@ from datetime import date
 from functools import partial
 from typing import Any
 
+from headrace.formats.opener import InputOpener
 from headrace.settings import Settings
-from headrace.storage.input_opener import open_by_uri
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_names, task_spec
 from producers.capacity.device_hint import DeviceHint
@@ -28,7 +28,7 @@ from producers.planning.corpus import (
     Progress,
     read_corpus,
 )
-from producers.planning.discovery import covers, discover
+from producers.planning.discovery import PassedOver, covers, discover
 from producers.planning.id_check import check_ids
 from producers.submission.reuse import reusable
 from producers.submission.spec import columns_wanted, options_of, spec_of
@@ -117,9 +117,9 @@ def prepare(
         allow_pickle=settings.allow_pickle,
         trust_remote_code=settings.trust_remote_code,
     )
-    corpus = read_corpus(
-        tuple(inputs), discover(inputs, today, opened), wanted, settings.limit, progress
-    )
+    passed = PassedOver()
+    found = discover(inputs, today, opened, only=settings.pattern, passed=passed)
+    corpus = read_corpus(tuple(inputs), found, wanted, settings.limit, progress)
     speed = tokens_per_s(
         model.parameters, model.embeddings, device_hint, task_spec(settings.task).needs_model
     )
@@ -151,7 +151,11 @@ def prepare(
             chunk_bytes=settings.chunk_bytes,
         ),
         tokens_per_s=speed,
-        warnings=(*model.warnings, *_warnings(settings, corpus, opened)),
+        warnings=(
+            *model.warnings,
+            *passed.warnings(),
+            *_warnings(settings, corpus, opened),
+        ),
     )
 
 
@@ -193,12 +197,17 @@ def _warnings(
 ) -> Iterator[str]:
     if corpus.empty_files:
         yield f"{corpus.empty_files:,} input files have no rows"
+    if len(corpus.formats) > 1:
+        yield f"the input is mixed, {' and '.join(corpus.formats)}: is every row in it once?"
+    if "binary" in corpus.types.text:
+        yield f"{settings.text_column!r} is {corpus.types.text}: its bytes are read as UTF-8"
     if settings.id_column:
         report = check_ids(
             corpus.files,
             settings.id_column,
             corpus.rows,
-            open_by_uri(open_store),
+            InputOpener(open_store),
             settings.limit,
+            types=corpus.types.planned,
         )
         yield from report.warnings(settings.id_column)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from headrace.formats.input_identity import etag_of
+from headrace.formats.opener import etag_of
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
 from headrace.storage.open import open_store
@@ -56,7 +56,10 @@ def verify_inputs_unchanged(job: Job, store: Store, settings: Settings) -> None:
 def _changed(files: Iterable[InputFile], settings: Settings) -> list[str]:
     def differs(file: InputFile) -> bool:
         root, name = split_uri(file.uri)
-        return etag_of(open_store(root, settings), name) != (file.size, file.etag)
+        return etag_of(open_store(root, settings), name, file.format) != (
+            file.size,
+            file.etag,
+        )
 
     listed = list(files)
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from headrace.formats.base import RowReader
+from headrace.formats.chunk_rows import chunk_rows
 from headrace.formats.text_column import plain_column
 from headrace.storage.store import Store
 from producers.planning.columns import ROW_NUMBER
-from producers.verification.row_diff import WINDOW_ROWS, WORDS, align, differences, input_rows
+from producers.verification.row_diff import WINDOW_ROWS, WORDS, align, differences
 from schemas.errors import InputUnreadable
 from schemas.names import output_layout
 from schemas.records import part_schema
@@ -40,8 +42,10 @@ class ChunkCount:
         self.problems.setdefault(kind, message)
 
 
-def recount(store: Store, job: Job, chunk: Chunk, input_file: Any | None, size: int) -> ChunkCount:
-    """The part of the chunk counted, against an open `ParquetFile` of its input (or None).
+def recount(
+    store: Store, job: Job, chunk: Chunk, input_file: RowReader | None, size: int, types: Any = None
+) -> ChunkCount:
+    """The part of the chunk counted, against its open input (or None); `types` are the plan's.
 
     Raises:
         StorageError: the store does not answer.
@@ -63,7 +67,10 @@ def recount(store: Store, job: Job, chunk: Chunk, input_file: Any | None, size: 
                 count.wrong("columns", f"has no column {', '.join(missing)}")
                 return count
             ours = reader.iter_batches(WINDOW_ROWS, columns=names, use_threads=False)
-            theirs = None if input_file is None else _readable(input_rows(input_file, job, chunk))
+            theirs = None
+            if input_file is not None:
+                rows = chunk_rows(input_file, chunk, job.spec, types, WINDOW_ROWS)
+                theirs = _readable(rows)
             _compare(ours, theirs, job, chunk, count)
             _check_counts(chunk, reader, count)
         except InputUnreadable as error:

@@ -15,30 +15,6 @@ from schemas.records.text_hash import text_hash
 WINDOW_ROWS = 8_192  # chosen: as the worker reads; a few MB at a time
 
 
-def input_rows(reader: Any, job: Job, chunk: Chunk) -> Iterator[Any]:
-    """The chunk's rows of the input, only the columns that a part can be held against."""
-    spec = job.spec
-    partitions = dict(chunk.file.partitions)
-    wanted = [spec.text_column, spec.text_pair_column, spec.id_column, *spec.columns]
-    names = list(dict.fromkeys(n for n in wanted if n and n not in partitions))
-    skip = chunk.first_row
-    for number in range(chunk.row_group_start):
-        skip -= reader.metadata.row_group(number).num_rows
-    left = chunk.rows
-    groups = list(range(chunk.row_group_start, chunk.row_group_stop))
-    for batch in reader.iter_batches(
-        WINDOW_ROWS, row_groups=groups, columns=names, use_threads=False
-    ):
-        piece = batch.slice(skip, left) if skip < batch.num_rows else None
-        skip = max(0, skip - batch.num_rows)
-        if piece is None or not piece.num_rows:
-            continue
-        left -= piece.num_rows
-        yield piece
-        if not left:
-            return
-
-
 def align(a: Iterator[Any], b: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
     """Slices of both of the same length, until one of them ends."""
     left, right = next(a, None), next(b, None)

@@ -6,16 +6,16 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from headrace.formats.input_identity import etag_of
+from headrace.formats.base import RowReader
+from headrace.formats.opener import InputOpener, etag_of
 from headrace.output.job_record import check_plan, read_job
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
-from headrace.storage.input_opener import open_by_uri
 from headrace.storage.store import Store
 from producers.verification.recount import ChunkCount, recount
 from producers.verification.result import VerifyResult
@@ -70,7 +70,9 @@ def verify(
             if finished or chunk.number in recorded:
                 result.wrong("missing_part", name, "is not there")
             continue
-        count = recount(store, job, chunk, inputs.reader(chunk), int(sizes[chunk.number]))
+        count = recount(
+            store, job, chunk, inputs.reader(chunk), int(sizes[chunk.number]), plan.types
+        )
         lines.update(f"{name} {count.sha256}\n".encode())
         _add(result, name, count)
         _check_record(store, result, chunk, count, recorded.get(chunk.number), manifest is not None)
@@ -205,39 +207,36 @@ class _Inputs:
     def __init__(
         self, open_store: Callable[[str], Store], job: Job, plan: PlanTable, result: VerifyResult
     ) -> None:
-        self._open_file = open_by_uri(open_store)
+        self._open_file = InputOpener(open_store)
         self._job = job
         self._planned = _rows_by_file(plan)
         self._result = result
         self._uri: str | None = None
-        self._reader: Any | None = None
+        self._reader: RowReader | None = None
 
-    def reader(self, chunk: Chunk) -> Any | None:
-        """A `ParquetFile`, or None where the input is gone or not readable any more."""
+    def reader(self, chunk: Chunk) -> RowReader | None:
+        """The open file, or None where the input is gone or not readable any more."""
         if self._uri != chunk.file.uri:
-            if self._reader is not None:
-                self._reader.close(force=True)
             self._uri = chunk.file.uri
             self._reader = self._opened(chunk.file)
         return self._reader
 
-    def _opened(self, file: InputFile) -> Any | None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+    def _opened(self, file: InputFile) -> RowReader | None:
         store, name = self._open_file.place(file.uri)
         try:
-            now = etag_of(store, name)
+            now = etag_of(store, name, file.format)
             if now is None:
                 self._result.wrong("input_missing", file.uri, "is not there any more")
                 return None
             if now != (file.size, file.etag):
                 self._result.wrong("input_changed", file.uri, "is not the file that was planned")
-            reader = pq.ParquetFile(store.open(name), pre_buffer=True)
-        except (InputUnreadable, pa.ArrowException, OSError, ValueError) as error:
+            reader = self._open_file(replace(file, size=now[0], etag=now[1]))
+        except (InputUnreadable, OSError) as error:
             self._result.wrong("input_changed", file.uri, f"cannot be read any more: {error}")
             return None
-        planned, rows = self._planned[file.uri], reader.metadata.num_rows
+        planned, rows = self._planned[file.uri], reader.rows
+        if rows is None:
+            return reader
         if planned != rows and (self._job.spec.limit is None or planned > rows):
             self._result.wrong(
                 "input_rows", file.uri, f"has {rows} rows, and {planned} were planned"

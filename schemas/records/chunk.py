@@ -12,19 +12,26 @@ class InputFile:
     uri: str
     size: int
     etag: str
-    """S3: the ETag; a disk: `mtime_ns-size-sha256 of the footer`."""
-    partitions: tuple[tuple[str, str], ...] = ()
+    """S3: the ETag; a disk: `mtime_ns-size-sha256 of the file's ends`."""
+    partitions: tuple[tuple[str, str | None], ...] = ()
     """Hive partition columns and their values, from the path."""
+    format: str = "parquet"
+    """As in `headrace.formats.opener.FORMATS`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Rows `first_row … first_row + rows` of a file; they lie in the row groups named."""
+    """Rows `first_row … first_row + rows` of a file, and where reading them begins and ends.
+
+    `start` and `stop` are in the format's own measure: row groups of Parquet, bytes of JSON Lines.
+    """
 
     number: int
     file: InputFile
-    row_group_start: int
-    row_group_stop: int
+    start: int
+    stop: int
+    skip: int
+    """Rows from `start` on that come before; -1 in plans made before it was written down."""
     first_row: int
     """Row number within the file."""
     rows: int

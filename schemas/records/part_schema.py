@@ -13,8 +13,10 @@ PLAN = pa.schema(
         pa.field("size", pa.int64(), nullable=False),
         pa.field("etag", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("partitions", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-        pa.field("row_group_start", pa.int32(), nullable=False),
-        pa.field("row_group_stop", pa.int32(), nullable=False),
+        pa.field("format", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("stop", pa.int64(), nullable=False),
+        pa.field("skip", pa.int64(), nullable=False),
         pa.field("first_row", pa.int64(), nullable=False),
         pa.field("rows", pa.int64(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
@@ -22,6 +24,20 @@ PLAN = pa.schema(
     ]
 )
 """`_headrace/plan.parquet`; `partitions` is the JSON of an object."""
+
+PLAN_OF_ROW_GROUPS = pa.schema(
+    [
+        *(f for f in PLAN if f.name in ("chunk", "file", "size", "etag", "partitions")),
+        pa.field("row_group_start", pa.int32(), nullable=False),
+        pa.field("row_group_stop", pa.int32(), nullable=False),
+        *(f for f in PLAN if f.name in ("first_row", "rows", "bytes", "job_row")),
+    ]
+)
+"""The plan as it was when Parquet was the only format; still read."""
+
+META_TYPES = "headrace.input_types"
+"""Key of a plan's file metadata: the types of the columns read, where the files do not say them.
+Base64 of an Arrow IPC schema."""
 
 STATUS = pa.dictionary(pa.int8(), pa.string())
 OK, ERROR = "ok", "error"

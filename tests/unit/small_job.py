@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.formats.opener import InputOpener
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings, load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
-from headrace.storage.uri import split_uri
 from headrace.tasks.contract import LoadRequest
 from producers.capacity.device_hint import DeviceHint
 from producers.records.manifest import build_manifest
@@ -81,16 +81,17 @@ def score(store: Store, job: Job, skip: Sequence[int] = ()) -> None:
     task.load(LoadRequest("", "cpu", "float32", job.spec.max_length, job.spec.params))
     engine = LoadedTask(task, Budget(4096), padded=False)
     observe = _Observe()
-    for chunk in PlanTable.load(store):
+    plan = PlanTable.load(store)
+    open_file = InputOpener(partial(open_store, settings=fake_settings()))
+    for chunk in plan:
         if chunk.number in skip:
             continue
-        root, name = split_uri(chunk.file.uri)
-        with open_store(root, fake_settings()).open(name) as file:
-            sink = PartSink(store, job, chunk, "a" * 16)
-            source = partial(read_windows, file, chunk, job.spec, observe, rows=64)
-            started = start_chunk(source, task, observe, _Control())
-            stats = run_chunk(started, engine, sink)
-            sink.commit(stats, {})
+        reader = open_file.unchanged(chunk.file)
+        sink = PartSink(store, job, chunk, "a" * 16)
+        source = partial(read_windows, reader, chunk, job.spec, observe, rows=64, types=plan.types)
+        started = start_chunk(source, task, observe, _Control())
+        stats = run_chunk(started, engine, sink)
+        sink.commit(stats, {})
 
 
 def finish(store: Store, job: Job) -> None:

@@ -56,7 +56,6 @@ from workers.execution.runtime import Runtime
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.read import (
     FIRST_ROWS,
-    open_input,
     read_windows,
 )
 from workers.pipeline.reuse import Reuse
@@ -231,11 +230,12 @@ class MessageHandler:
         control.begin(observe.trace_id)
         suspects = suspect_rows(attempts, chunk.rows)
         self._say_begun(observe, chunk, len(attempts) + 1, suspects)
-        file = open_input(chunk.file, self._runtime.open_store)
+        reader = self._runtime.inputs.unchanged(chunk.file)
+        types = self._context.plan.types
         first = FIRST_ROWS if engine.in_flight > 1 else None
         spec = self._context.job.spec
         started = start_chunk(
-            lambda: read_windows(file, chunk, spec, observe, first_rows=first),
+            lambda: read_windows(reader, chunk, spec, observe, first_rows=first, types=types),
             engine.task,
             observe,
             control,

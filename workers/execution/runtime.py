@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from headrace.formats.opener import InputOpener
 from headrace.queue.open import open_queue
 from headrace.queue.queue import MessageQueue
 from headrace.queue.redis_connection import connect
@@ -55,6 +56,7 @@ class Runtime:
     jobs: JobCache = field(init=False)
     models: ModelLoader = field(init=False)
     reports: RedisReports = field(init=False)
+    inputs: InputOpener = field(init=False)
     _stores: dict[str, Store] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,6 +66,7 @@ class Runtime:
         self.models = ModelLoader(
             self.settings, self.identity, self.open_store, self.reports.report_load_time
         )
+        self.inputs = InputOpener(self.open_store)
 
     @property
     def limits(self) -> WorkerLimits:

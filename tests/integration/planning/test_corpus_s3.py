@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace.formats.input_identity import etag_of
+from headrace.formats.opener import etag_of
 from headrace.output.job_record import check_plan
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
@@ -77,8 +77,8 @@ def test_a_prefix_a_glob_and_an_object_are_found(bucket: Bucket) -> None:
 def test_an_etag_is_the_buckets_and_the_same_for_a_worker(bucket: Bucket) -> None:
     file = next(bucket.prepare("in").chunks()).file
     store = open_store(f"{bucket.uri}/in/day=0", bucket.settings())
-    assert etag_of(store, "f0.parquet") == (file.size, file.etag)
-    assert etag_of(store, "gone.parquet") is None
+    assert etag_of(store, "f0.parquet", "parquet") == (file.size, file.etag)
+    assert etag_of(store, "gone.parquet", "parquet") is None
 
 
 @pytest.mark.parametrize("pattern", ["nothing", "in/*.json", "in/day=0/f0"])

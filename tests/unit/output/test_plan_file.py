@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,6 @@ from headrace.output.plan_file import PlanTable, write_plan
 from headrace.storage.local import LocalStore
 from producers.planning.chunking import (
     FileRows,
-    RowGroup,
     Target,
     plan,
 )
@@ -27,7 +27,8 @@ from schemas.names import output_layout
 from schemas.records.chunk import Chunk, InputFile
 from schemas.records.job import parse_job
 from schemas.records.message import parse_message
-from schemas.records.part_schema import PLAN
+from schemas.records.part_schema import PLAN, PLAN_OF_ROW_GROUPS
+from tests.units import row_groups
 
 
 def some_chunks() -> list[Chunk]:
@@ -37,7 +38,7 @@ def some_chunks() -> list[Chunk]:
         InputFile("/data/day=1/b.parquet", 20, "e-b", (("day", "1"), ("land", "Österreich"))),
         InputFile("s3://bucket/c.parquet", 30, '"etag"'),
     ]
-    corpus = [FileRows(f, [RowGroup(100, 1000), RowGroup(250, 9000)]) for f in files]
+    corpus = [FileRows(f, row_groups((100, 1000), (250, 9000))) for f in files]
     return list(plan(corpus, Target(60, 10**9)))
 
 
@@ -77,6 +78,25 @@ def test_a_plan_of_several_row_groups_reads_back(
     data = plan_bytes(tmp_path, chunks)
     assert pq.read_metadata(io.BytesIO(data)).num_row_groups > 2
     assert list(PlanTable.from_bytes(data)) == chunks
+
+
+def test_a_plan_of_the_time_before_formats_is_read(tmp_path: Path) -> None:
+    chunks = some_chunks()
+    table = pq.read_table(io.BytesIO(plan_bytes(tmp_path, chunks)))
+    old = table.rename_columns({"start": "row_group_start", "stop": "row_group_stop"})
+    old = old.select(PLAN_OF_ROW_GROUPS.names).cast(PLAN_OF_ROW_GROUPS)
+    out = io.BytesIO()
+    pq.write_table(old, out)
+    found = PlanTable.from_bytes(out.getvalue())
+    assert list(found) == [dataclasses.replace(chunk, skip=-1) for chunk in chunks]
+    assert found.inputs_digest() == files_digest(found.files)
+
+
+def test_the_types_that_files_do_not_say_are_in_the_plan(tmp_path: Path) -> None:
+    types = pa.schema([pa.field("text", pa.string(), metadata={"a": "b"}), ("n", pa.int64())])
+    write_plan(tmp_path / "plan.parquet", some_chunks(), types)
+    found = PlanTable.from_bytes((tmp_path / "plan.parquet").read_bytes()).types
+    assert found.equals(types, check_metadata=True)
 
 
 def test_an_empty_plan_is_a_plan(tmp_path: Path) -> None:
@@ -124,8 +144,10 @@ def replace(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Tab
         replace("first_row", 0, 1),
         replace("first_row", 4, 0),
         replace("job_row", 4, 0),
-        replace("row_group_stop", 2, 0),
-        replace("row_group_start", 2, -1),
+        replace("stop", 2, 0),
+        replace("start", 2, -1),
+        replace("skip", 2, -2),
+        replace("format", 0, "csv"),
         replace("size", 2, -1),
         replace("bytes", 2, -1),
         replace("file", 2, "/etc/passwd"),

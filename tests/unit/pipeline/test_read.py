@@ -13,16 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.formats.input_identity import etag_of
+from headrace.formats.base import RowReader
+from headrace.formats.opener import InputOpener, etag_of
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
-from headrace.storage.uri import split_uri
+from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import InputChanged, InputUnreadable
 from schemas.records.chunk import Chunk, InputFile
 from schemas.records.job import ModelRef, Spec
 from schemas.records.text_hash import text_hash
-from workers.pipeline.read import open_input, read_windows
+from workers.pipeline.read import read_windows
 from workers.pipeline.rows import (
     INVALID_TEXT,
     NULL_TEXT,
@@ -41,12 +42,20 @@ SPEC = Spec(
 def read(
     path: Path, first: int, rows: int, groups: tuple[int, int], spec: Spec = SPEC, **more: Any
 ) -> list[Window]:
-    file = InputFile(str(path), 1, "e", more.pop("partitions", ()))
-    chunk = Chunk(0, file, *groups, first, rows, more.pop("bytes", 10 * rows), first)
-    with path.open("rb") as opened:
-        size = more.pop("window_rows", 8_192)
-        first_rows = more.pop("first_rows", None)
-        return list(read_windows(opened, chunk, spec, observe_nothing, size, first_rows))
+    file = InputFile(str(path), path.stat().st_size, "e", more.pop("partitions", ()))
+    chunk = Chunk(0, file, *groups, -1, first, rows, more.pop("bytes", 10 * rows), first)
+    size = more.pop("window_rows", 8_192)
+    first_rows = more.pop("first_rows", None)
+    reader = open_file(file)
+    return list(read_windows(reader, chunk, spec, observe_nothing, size, first_rows))
+
+
+def open_file(file: InputFile) -> RowReader:
+    return InputOpener(open_from)(file)
+
+
+def open_from(uri: str) -> Store:
+    return open_store(uri, load_settings())
 
 
 def texts(windows: Iterable[Window]) -> list[Any]:
@@ -182,17 +191,17 @@ def test_fewer_rows_than_planned_are_a_changed_input(grouped: Path) -> None:
 def test_a_file_that_was_replaced_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"text": ["a"]}), path)
-    root, name = split_uri(str(path))
-    found = etag_of(open_store(root, load_settings()), name)
+    found = etag_of(open_from(str(tmp_path)), path.name, "parquet")
     assert found is not None
     file = InputFile(str(path), *found)
-    open_input(file, lambda uri: open_store(uri, load_settings())).close()
+    opener = InputOpener(open_from)
+    assert opener.unchanged(file).rows == 1
     for changed in (replace(file, size=file.size + 1), replace(file, etag="other")):
         with pytest.raises(InputChanged):
-            open_input(changed, lambda uri: open_store(uri, load_settings()))
+            opener.unchanged(changed)
     path.unlink()
     with pytest.raises(InputChanged):
-        open_input(file, lambda uri: open_store(uri, load_settings()))
+        opener.unchanged(file)
 
 
 @pytest.mark.parametrize("damage", ["cut", "page"])
@@ -220,10 +229,10 @@ def test_a_giant_row_group_is_never_held_whole(tmp_path: Path) -> None:
         use_dictionary=False,
     )
     del column
-    chunk = Chunk(0, InputFile(str(path), 1, "e"), 0, 1, 20_000, 4_000, 4_000 * 2_500, 0)
+    file = InputFile(str(path), path.stat().st_size, "e")
+    chunk = Chunk(0, file, 0, 1, 20_000, 20_000, 4_000, 4_000 * 2_500, 0)
     before, most = pa.total_allocated_bytes(), 0
-    with path.open("rb") as opened:
-        for window in read_windows(opened, chunk, SPEC, observe_nothing):
-            most = max(most, pa.total_allocated_bytes() - before)
-            assert window.texts[0] == f"{20_000 + window.start} {text}"
+    for window in read_windows(open_file(file), chunk, SPEC, observe_nothing):
+        most = max(most, pa.total_allocated_bytes() - before)
+        assert window.texts[0] == f"{20_000 + window.start} {text}"
     assert most < 60 << 20 < path.stat().st_size

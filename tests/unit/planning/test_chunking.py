@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from headrace.formats.base import Unit
 from producers.planning.chunking import (
     MAX_BYTES,
     MAX_ROWS,
     MIN_ROWS,
     FileRows,
-    RowGroup,
     Target,
     cut,
     plan,
@@ -21,8 +21,11 @@ from producers.planning.chunking import (
     target_chunk,
 )
 from schemas.records.chunk import InputFile
+from tests.units import row_groups
 
-groups = st.lists(st.builds(RowGroup, st.integers(0, 5000), st.integers(0, 400_000)), max_size=12)
+groups = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 400_000)), max_size=12).map(
+    lambda sizes: row_groups(*sizes)
+)
 targets = st.builds(
     Target, st.integers(1, 3000), st.integers(1, 200_000), st.sampled_from([0.0, 0.25])
 )
@@ -32,49 +35,48 @@ def a_file(number: int) -> InputFile:
     return InputFile(f"/data/{number}.parquet", 1, "e")
 
 
-@example([RowGroup(1, 0), RowGroup(0, 0), RowGroup(0, 2)], Target(1, 1, 0.0))
+@example(row_groups((1, 0), (0, 0), (0, 2)), Target(1, 1, 0.0))
 @given(groups, targets)
-def test_slices_cover_every_row_once_in_order(row_groups: list[RowGroup], target: Target) -> None:
+def test_slices_cover_every_row_once_in_order(units: list[Unit], target: Target) -> None:
     ends = [0]
-    for group in row_groups:
+    for group in units:
         ends.append(ends[-1] + group.rows)
     row = 0
-    for part in slice_file(row_groups, target):
+    for part in slice_file(units, target):
         assert part.first_row == row
         assert part.rows > 0
         row += part.rows
-        assert 0 <= part.row_group_start < part.row_group_stop <= len(row_groups)
-        assert ends[part.row_group_start] <= part.first_row < ends[part.row_group_start + 1]
-        assert ends[part.row_group_stop - 1] < row <= ends[part.row_group_stop]
+        assert 0 <= part.start < part.stop <= len(units)
+        assert ends[part.start] <= part.first_row < ends[part.start + 1]
+        assert part.skip == part.first_row - ends[part.start]
+        assert ends[part.stop - 1] < row <= ends[part.stop]
     assert row == ends[-1]
 
 
 @given(groups, targets)
-def test_no_slice_is_above_its_target_but_where_a_row_is(
-    row_groups: list[RowGroup], target: Target
-) -> None:
+def test_no_slice_is_above_its_target_but_where_a_row_is(units: list[Unit], target: Target) -> None:
     most = 1 + target.slack
-    for part in slice_file(row_groups, target):
+    for part in slice_file(units, target):
         assert part.rows <= most * target.rows + 1
         assert part.bytes <= most * target.bytes * 2 + 1 or part.rows == 1
 
 
 @given(groups, targets)
 def test_two_neighbours_that_follow_row_groups_are_together_above_the_target(
-    row_groups: list[RowGroup], target: Target
+    units: list[Unit], target: Target
 ) -> None:
-    parts = list(slice_file(row_groups, target))
+    parts = list(slice_file(units, target))
     for a, b in pairwise(parts):
-        whole = a.rows == sum(g.rows for g in row_groups[a.row_group_start : a.row_group_stop])
-        if whole and b.row_group_start >= a.row_group_stop:  # neither was split
-            group = row_groups[b.row_group_start]
+        whole = a.rows == sum(g.rows for g in units[a.start : a.stop])
+        if whole and b.start >= a.stop:  # neither was split
+            group = units[b.start]
             rows, size = a.rows + max(b.rows, group.rows), a.bytes + max(b.bytes, group.text_bytes)
             assert rows > target.rows or size > target.bytes
 
 
 @given(st.lists(groups, max_size=5), targets, st.none() | st.integers(0, 20_000))
 def test_a_plan_numbers_its_chunks_and_cuts_at_the_limit(
-    corpus: list[list[RowGroup]], target: Target, limit: int | None
+    corpus: list[list[Unit]], target: Target, limit: int | None
 ) -> None:
     files = [FileRows(a_file(i), g) for i, g in enumerate(corpus)]
     chunks = list(plan(files, target, limit))
@@ -90,29 +92,29 @@ def test_a_plan_numbers_its_chunks_and_cuts_at_the_limit(
 
 
 def test_one_giant_row_group_is_split_evenly() -> None:
-    parts = list(slice_file([RowGroup(10_000, 1)], Target(3000, 10**9)))
+    parts = list(slice_file(row_groups((10_000, 1)), Target(3000, 10**9)))
     assert [p.rows for p in parts] == [3333, 3333, 3334]
-    assert {(p.row_group_start, p.row_group_stop) for p in parts} == {(0, 1)}
+    assert {(p.start, p.stop) for p in parts} == {(0, 1)}
 
 
 def test_a_row_group_a_quarter_above_the_target_is_left_whole() -> None:
-    parts = list(slice_file([RowGroup(1250, 1), RowGroup(1250, 1)], Target(1000, 10**9)))
-    assert [(p.row_group_start, p.rows) for p in parts] == [(0, 1250), (1, 1250)]
+    parts = list(slice_file(row_groups((1250, 1), (1250, 1)), Target(1000, 10**9)))
+    assert [(p.start, p.rows) for p in parts] == [(0, 1250), (1, 1250)]
 
 
 def test_small_row_groups_are_put_together() -> None:
-    parts = list(slice_file([RowGroup(100, 10)] * 25, Target(1000, 10**9)))
+    parts = list(slice_file(row_groups((100, 10)) * 25, Target(1000, 10**9)))
     assert [p.rows for p in parts] == [1200, 1200, 100]
 
 
 def test_what_a_person_set_is_never_exceeded() -> None:
     target = target_chunk(1000, 1000, workers=1, tokens_per_s=1, chunk_rows=100)
-    assert [p.rows for p in slice_file([RowGroup(1000, 1000)], target)] == [100] * 10
-    assert max(p.rows for p in slice_file([RowGroup(60, 6)] * 9, target)) == 60
+    assert [p.rows for p in slice_file(row_groups((1000, 1000)), target)] == [100] * 10
+    assert max(p.rows for p in slice_file(row_groups((60, 6)) * 9, target)) == 60
 
 
 def test_a_cut_group_keeps_its_share_of_bytes() -> None:
-    assert cut([RowGroup(10, 100), RowGroup(10, 100)], 15) == [RowGroup(10, 100), RowGroup(5, 50)]
+    assert cut(row_groups((10, 100), (10, 100)), 15) == row_groups((10, 100), (5, 50))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headrace.formats.input_identity import etag_of, files_digest
+from headrace.formats.input_identity import files_digest
+from headrace.formats.opener import etag_of
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
@@ -27,7 +28,7 @@ from producers.planning.discovery import (
     glob_to_regex,
     partitions_of,
 )
-from producers.planning.footers import in_order
+from producers.planning.scan import in_order
 from tests.unit.small_job import write_input
 
 TODAY = date(2026, 11, 24)
@@ -163,10 +164,10 @@ def test_footers_give_rows_row_groups_types_and_identity(tmp_path: Path) -> None
     assert (corpus.types.text, corpus.types.id) == ("string", "string")
     assert [(c.name, c.type) for c in corpus.types.carried] == [("stars", "int64")]
     first = next(iter(corpus.files))
-    assert [g.rows for g in first.row_groups] == [100, 100, 50]
-    assert (first.file.size, first.file.etag) == etag_of(LocalStore(a.parent), a.name)
+    assert [g.rows for g in first.units] == [100, 100, 50]
+    assert (first.file.size, first.file.etag) == etag_of(LocalStore(a.parent), a.name, "parquet")
     assert corpus.digest == files_digest(f.file for f in corpus.files)
-    assert corpus.text_bytes == sum(g.text_bytes for f in corpus.files for g in f.row_groups)
+    assert corpus.text_bytes == sum(g.text_bytes for f in corpus.files for g in f.units)
 
 
 def test_files_can_be_read_again_and_by_two_at_once(tmp_path: Path) -> None:
@@ -174,9 +175,7 @@ def test_files_can_be_read_again_and_by_two_at_once(tmp_path: Path) -> None:
         write_input(tmp_path / f"in/{i}.parquet", ["x"] * (i + 1))
     files = read([tmp_path / "in"]).files
     pairs = list(zip(files, files, strict=True))
-    assert [(a.file.uri, a.row_groups) for a, _ in pairs] == [
-        (b.file.uri, b.row_groups) for _, b in pairs
-    ]
+    assert [(a.file.uri, a.units) for a, _ in pairs] == [(b.file.uri, b.units) for _, b in pairs]
 
 
 def test_a_limit_reads_no_more_footers_than_it_takes(tmp_path: Path) -> None:
@@ -210,16 +209,16 @@ def test_every_kind_of_text_is_text(tmp_path: Path, kind: pa.DataType) -> None:
 def test_the_etag_of_a_file_changes_with_content_size_or_time(tmp_path: Path) -> None:
     path = write_input(tmp_path / "a.parquet", ["x", "y"])
     store = LocalStore(tmp_path)
-    before = etag_of(store, "a.parquet")
-    assert before == etag_of(store, "a.parquet")
+    before = etag_of(store, "a.parquet", "parquet")
+    assert before == etag_of(store, "a.parquet", "parquet")
     times = path.stat().st_mtime_ns
     write_input(path, ["x", "z"])
     os.utime(path, ns=(times, times))
     assert path.stat().st_size == before[0]
-    assert etag_of(store, "a.parquet") != before
+    assert etag_of(store, "a.parquet", "parquet") != before
     os.utime(path, ns=(times + 1, times + 1))
-    assert etag_of(store, "a.parquet") != before
-    assert etag_of(store, "gone.parquet") is None
+    assert etag_of(store, "a.parquet", "parquet") != before
+    assert etag_of(store, "gone.parquet", "parquet") is None
 
 
 # -- in parallel, in order

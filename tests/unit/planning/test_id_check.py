@@ -9,29 +9,30 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from headrace.storage.input_opener import open_by_uri
+from headrace.formats.opener import InputOpener
 from headrace.storage.open import open_store
-from producers.planning.chunking import FileRows, RowGroup
+from producers.planning.chunking import FileRows
 from producers.planning.id_check import IdReport, check_ids
 from schemas.errors import InputUnreadable
 from schemas.records.chunk import InputFile
 from tests.unit.small_job import fake_settings, write_input
+from tests.units import of_rows
 
-open_file = open_by_uri(partial(open_store, settings=fake_settings()))
+open_from = partial(open_store, settings=fake_settings())
 
 
 def corpus(tmp_path: Path, *columns: Any) -> list[FileRows]:
     files = []
     for number, ids in enumerate(columns):
         path = write_input(tmp_path / f"{number}.parquet", ["x"] * len(ids), id=ids, group_rows=3)
-        groups = [RowGroup(min(3, len(ids) - at), 0) for at in range(0, len(ids), 3)]
-        files.append(FileRows(InputFile(str(path), 0, ""), groups))
+        units = of_rows(min(3, len(ids) - at) for at in range(0, len(ids), 3))
+        files.append(FileRows(InputFile(str(path), path.stat().st_size, str(number)), units))
     return files
 
 
 def check(files: list[FileRows], **more: Any) -> IdReport:
-    rows = sum(g.rows for f in files for g in f.row_groups)
-    return check_ids(files, "id", rows, open_file, **more)
+    rows = sum(g.rows for f in files for g in f.units)
+    return check_ids(files, "id", rows, InputOpener(open_from), **more)
 
 
 @pytest.mark.parametrize(

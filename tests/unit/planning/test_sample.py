@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,39 +11,45 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.formats.base import Span
+from headrace.formats.opener import InputOpener
+from headrace.storage.open import open_store
 from producers.planning import sample
-from producers.planning.chunking import FileRows, RowGroup
+from producers.planning.chunking import FileRows
 from producers.planning.sample import (
-    SampledRowGroup,
+    SampledUnit,
     choose_rows,
     read_rows,
 )
 from schemas.errors import InputUnreadable
 from schemas.records.chunk import InputFile
+from tests.unit.small_job import fake_settings
+from tests.units import of_rows
 
 
 def corpus(*files: list[int]) -> list[FileRows]:
     return [
-        FileRows(InputFile(f"file-{i}", 1, "e", ()), [RowGroup(rows, rows) for rows in groups])
+        FileRows(InputFile(f"file-{i}", 1, "e", ()), of_rows(groups))
         for i, groups in enumerate(files)
     ]
 
 
 def draw(
     files: list[FileRows], wanted: int, seed: str = "s", limit: int | None = None
-) -> list[SampledRowGroup]:
-    total = sum(g.rows for f in files for g in f.row_groups)
+) -> list[SampledUnit]:
+    total = sum(g.rows for f in files for g in f.units)
     return list(choose_rows(files, min(total, limit or total), wanted, seed, limit))
 
 
 def test_every_part_of_a_corpus_gives_its_share() -> None:
     places = draw(corpus([1_000] * 10, [10_000], [1_000] * 10), 300)
     rows = {
-        name: sum(len(p.rows) for p in places if p.uri == name) for name in ("file-0", "file-1")
+        name: sum(len(p.rows) for p in places if p.file.uri == name)
+        for name in ("file-0", "file-1")
     }
     assert rows["file-0"] == pytest.approx(100, abs=25)
     assert rows["file-1"] == pytest.approx(100, abs=25)
-    middle = next(p for p in places if p.uri == "file-1")
+    middle = next(p for p in places if p.file.uri == "file-1")
     assert max(middle.rows) > 8_000
     assert min(middle.rows) < 2_000
 
@@ -83,10 +89,10 @@ def test_rows_are_distinct_within_their_group_and_within_the_limit(
     before = 0
     first = {}
     for file in files:
-        for number, group in enumerate(file.row_groups):
+        for number, group in enumerate(file.units):
             first[file.file.uri, number] = before
             before += group.rows
-    drawn = [first[p.uri, p.row_group] + row for p in places for row in p.rows]
+    drawn = [first[p.file.uri, p.span.start] + row for p in places for row in p.rows]
     assert len(set(drawn)) == len(drawn)
     assert all(0 <= row < min(total, limit or total) for row in drawn)
     assert drawn == sorted(drawn)
@@ -94,8 +100,12 @@ def test_rows_are_distinct_within_their_group_and_within_the_limit(
     assert len(drawn) <= wanted + len(places)
 
 
-def opened(uri: str) -> Any:
-    return Path(uri).open("rb")  # the reader closes it
+opened = InputOpener(partial(open_store, settings=fake_settings()))
+
+
+def place(path: Path, unit: int, rows: tuple[int, ...]) -> SampledUnit:
+    file = InputFile(str(path), path.stat().st_size, "e")
+    return SampledUnit(file, Span(unit, unit + 1, 0, 0, rows[-1] + 1), rows)
 
 
 def test_rows_are_read_where_they_were_chosen(tmp_path: Path) -> None:
@@ -104,8 +114,8 @@ def test_rows_are_read_where_they_were_chosen(tmp_path: Path) -> None:
     table = pa.table({"text": texts, "other": [t.upper() for t in texts]})
     pq.write_table(table, path, row_group_size=6_000)
     places = [
-        SampledRowGroup(str(path), 0, (0, 4_095, 4_096, 5_999)),
-        SampledRowGroup(str(path), 1, (1,)),
+        place(path, 0, (0, 4_095, 4_096, 5_999)),
+        place(path, 1, (1,)),
     ]
     found = list(read_rows(places, ["text", "other"], opened))
     assert found == [(f"t{i}", f"T{i}") for i in (0, 4_095, 4_096, 5_999, 6_001)]
@@ -115,7 +125,7 @@ def test_rows_without_a_valid_text_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     texts = pa.array([b"good", None, b"\xff\xfe", b"x" * 60_000], pa.binary())
     pq.write_table(pa.table({"text": texts}), path)
-    places = [SampledRowGroup(str(path), 0, (0, 1, 2, 3))]
+    places = [place(path, 0, (0, 1, 2, 3))]
     found = list(read_rows(places, ["text"], opened))
     assert [row[0][:4] for row in found] == ["good", "xxxx"]
     assert len(found[1][0]) == sample.LONGEST_TEXT
@@ -125,4 +135,4 @@ def test_a_file_that_is_not_what_it_was_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(InputUnreadable, match=r"a\.parquet"):
-        list(read_rows([SampledRowGroup(str(path), 0, (0,))], ["text"], opened))
+        list(read_rows([place(path, 0, (0,))], ["text"], opened))

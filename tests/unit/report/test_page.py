@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.output.plan_file import write_plan
 from headrace.settings import Settings
 from headrace.storage.local import LocalStore
 from producers.report import build_report
@@ -31,6 +32,7 @@ from producers.report.plot_canvas import (
 from producers.report.plots_of_time import rows_over_time, spread
 from schemas.errors import JobNotFound
 from schemas.names import output_layout
+from schemas.records.chunk import Chunk, InputFile
 from schemas.records.manifest import Receipt
 from tests.unit.fake_output import write_fake_output
 
@@ -186,6 +188,10 @@ def test_texts_are_there_only_when_they_are_asked_for(tmp_path: Path) -> None:
     store = write_fake_output(
         tmp_path / "out", chunks=2, rows=50, error_share=0.2, corpus=str(corpus)
     )
+    file = InputFile(str(corpus), corpus.stat().st_size, "e")
+    chunks = [Chunk(0, file, 0, 2, 0, 0, 50, 900, 0), Chunk(1, file, 1, 4, 20, 50, 50, 900, 50)]
+    write_plan(tmp_path / "plan", chunks)
+    store.create_from_file(output_layout.PLAN, tmp_path / "plan")
     assert "planted text" not in build_report(store, SETTINGS)
     page = build_report(store, SETTINGS, with_texts=True)
     example = read_facts(store, 0).errors[0].examples[0].id

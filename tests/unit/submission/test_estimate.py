@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from headrace.formats.opener import InputOpener
 from headrace.settings import load_settings
-from headrace.storage.input_opener import open_by_uri
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from producers.inspection.doctor import examine, render_report
@@ -46,7 +46,7 @@ def test_an_estimate_counts_tokens_in_a_sample_and_scales(tmp_path: Path) -> Non
     prepared = prepare_small([tmp_path / "in"], tmp_path / "out", settings)
     told = estimate(
         prepared,
-        open_by_uri(partial(open_store, settings=settings)),
+        InputOpener(partial(open_store, settings=settings)),
         workers=2,
         price_per_hour=3.6,
         measured_tokens_per_s=1000.0,
@@ -90,7 +90,7 @@ def test_a_sample_of_mostly_unknown_tokens_is_warned_of(
     settings = load_settings(task="text-classification", model=str(model))
     told = estimate(
         prepare_small([path], tmp_path / "out", settings),
-        open_by_uri(partial(open_store, settings=settings)),
+        InputOpener(partial(open_store, settings=settings)),
         workers=1,
     )
     assert len(told.warnings) == warned
@@ -115,7 +115,7 @@ def test_an_empty_sample_is_shown_too(tmp_path: Path) -> None:
     settings = fake_settings()
     told = estimate(
         prepare_small([path], tmp_path / "out", settings),
-        open_by_uri(partial(open_store, settings=settings)),
+        InputOpener(partial(open_store, settings=settings)),
         workers=1,
     )
     assert told.tokens_total == 0

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from headrace.formats.opener import InputOpener
 from headrace.output.job_record import read_job
 from headrace.settings import load_settings
-from headrace.storage.input_opener import open_by_uri
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from headrace.tasks.contract import ComparableOutput, SupportsComparison
@@ -128,7 +128,7 @@ def test_the_question_holds_rows_from_all_over_the_corpus(tmp_path: Path) -> Non
         write_input(tmp_path / f"in/{day}.parquet", [f"day {day} row {i}" for i in range(500)])
     settings = fake_settings(precision_rows=100, text_pair_column="id")
     prepared = prepare_small([tmp_path / "in"], tmp_path / "out", settings)
-    asked = question(prepared, settings, open_by_uri(partial(open_store, settings=settings)))
+    asked = question(prepared, settings, InputOpener(partial(open_store, settings=settings)))
     assert len(asked.texts) == 100
     assert {text.split(" row ")[0] for text in asked.texts} == {f"day {day}" for day in range(4)}
     assert asked.pairs is not None
@@ -136,7 +136,7 @@ def test_the_question_holds_rows_from_all_over_the_corpus(tmp_path: Path) -> Non
         t.split()[1] == p.split("-")[0] for t, p in zip(asked.texts, asked.pairs, strict=True)
     )
     assert (
-        question(prepared, settings, open_by_uri(partial(open_store, settings=settings))) == asked
+        question(prepared, settings, InputOpener(partial(open_store, settings=settings))) == asked
     )
 
 

@@ -1,0 +1,134 @@
+"""The port to input formats: how a file is planned and read, whatever it is written in.
+
+A file is cut into *units*, the places where reading can start: row groups of Parquet, blocks of
+lines of JSON Lines. A plan says of a chunk which units its rows are in (`start` to `stop`, in the
+format's own measure) and how many rows of them come before (`skip`). The rest is the format's
+business.
+
+    Format.scan  →  Scan (schema, units)  →  plan  →  Span  →  RowReader.read  →  batches
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+
+class DamagedInput(ValueError):
+    """A file's bytes are not what its format says; the message holds no text of the corpus."""
+
+
+class Unit(NamedTuple):
+    """A piece of a file that reading can start with, and the next piece's start."""
+
+    rows: int
+    text_bytes: int
+    """Uncompressed bytes of the text columns, or an estimate."""
+    start: int
+    """Parquet: number of the row group. JSON Lines: byte in the file."""
+    stop: int
+    lead: int = 0
+    """Rows read from `start` on that belong to the unit before."""
+
+
+class Span(NamedTuple):
+    """Rows `skip … skip + rows` of what is read from `start` on."""
+
+    start: int
+    stop: int
+    skip: int
+    """-1: not known, as in plans made before it was written down; then `first_row` counts."""
+    first_row: int
+    """Row number within the file."""
+    rows: int
+
+    @classmethod
+    def of_unit(cls, unit: Unit, first_row: int, rows: int | None = None) -> Span:
+        """The first `rows` rows of a unit, or all."""
+        return cls(unit.start, unit.stop, unit.lead, first_row, unit.rows if rows is None else rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a plan asks of a file: its name for messages, and the columns that will be read."""
+
+    where: str
+    text: tuple[str, ...]
+    typed: tuple[str, ...] = ()
+    """Columns whose types must be known exactly: the id and the carried ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a plan needs of a file."""
+
+    schema: Any
+    """`pyarrow.Schema`: every column, as far as the format knows."""
+    units: Sequence[Unit]
+    format: str
+    """The name under which `headrace.formats.opener.FORMATS` reads the file."""
+    fingerprint: bytes
+    """Bytes that differ where the content does; see `Format.fingerprint`."""
+    is_loose: bool = False
+    """Types were found in the values: those of another file may widen them."""
+    needs_types: bool = False
+    """The reader must be given the planned types."""
+
+
+class RowReader(Protocol):
+    """An open input file. Safe for threads; closed by `close` or when it is forgotten."""
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the whole file; None where that takes reading it."""
+
+    def read(
+        self, span: Span, columns: Sequence[str], types: Any = None, batch_rows: int = 8_192
+    ) -> Iterator[Any]:
+        """The rows of a span as `pyarrow.RecordBatch`es of at most `batch_rows` rows.
+
+        A batch has the columns asked for, under the names asked for (`a.b` is field `b` of the
+        struct `a`), with the types of `types` (a `pyarrow.Schema`) where it has them. A format
+        that can have bad rows adds the column `FAULT`. Ends early where the file does.
+
+        Raises:
+            pyarrow.ArrowException, OSError, ValueError: the file is not what it was planned as.
+        """
+
+    def close(self) -> None: ...
+
+
+class Format(Protocol):
+    """A kind of input file. `file` is open to read at random: `seek`, `read`."""
+
+    def fingerprint(self, file: Any, size: int, where: str) -> bytes:
+        """Bytes at the file's ends that differ where the content does; two reads at most.
+
+        Raises:
+            InputUnreadable: it is not a file of this format.
+        """
+
+    def scan(self, file: Any, size: int, request: Request) -> Scan:
+        """What a plan needs of the file.
+
+        Raises:
+            InputUnreadable: not this format, cut short or encrypted: the message says which.
+        """
+
+    def open(self, file: Any, size: int) -> RowReader:
+        """The file, to be read; takes it over."""
+
+
+FAULT = "\0fault"
+"""Name of the int8 column that says of a row why it has no text: 0, or a place in FAULTS plus 1."""
+
+FAULTS: tuple[tuple[str, str], ...] = (
+    ("invalid_line", "the line is not valid JSON"),
+    ("invalid_line", "the line is not valid UTF-8"),
+    ("invalid_line", "the line is not a JSON object"),
+    ("invalid_line", "a value of the line is not of its column's type"),
+    ("invalid_text", "the text is not a string"),
+)
+"""Error class and message of each fault. Messages never hold text of the corpus."""
+NOT_JSON, NOT_UTF8, NOT_OBJECT, NOT_OF_TYPE, NOT_TEXT = range(1, len(FAULTS) + 1)

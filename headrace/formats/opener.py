@@ -1,0 +1,172 @@
+"""The one place that opens input files: by their URI, in their format, with their identity."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.formats.base import Format, Request, RowReader, Scan
+from headrace.formats.jsonl import GZIP, JsonLines
+from headrace.formats.jsonl import NAME as JSONL
+from headrace.formats.parquet import NAME as PARQUET
+from headrace.formats.parquet import Parquet
+from headrace.formats.recognize import HEAD_BYTES, READ_AS, by_content, by_name
+from headrace.storage.store import ObjectInfo, Store
+from headrace.storage.uri import split_uri
+from schemas.errors import InputChanged, InputUnreadable
+from schemas.records.chunk import InputFile
+
+FORMATS: dict[str, Format] = {PARQUET: Parquet(), JSONL: JsonLines(), GZIP: JsonLines()}
+"""By the name that a plan gives them."""
+
+OpenStore = Callable[[str], Store]
+"""Opens the store at a URI; `headrace.storage.open.open_store` with its settings bound."""
+
+OpenFile = Callable[[InputFile], RowReader]
+"""Opens an input file to read its rows; an `InputOpener` is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedFile:
+    """A listed file after it was scanned: its identity and what a plan needs."""
+
+    size: int
+    etag: str
+    scan: Scan
+
+
+def scan_file(store: Store, info: ObjectInfo, request: Request) -> ScannedFile:
+    """A listed file, scanned in the format that its name says, else its first bytes.
+
+    Raises:
+        InputUnreadable: no format that is read here, cut short, or encrypted: says which.
+        StorageError: the store does not answer.
+    """
+    try:
+        with store.open(info.name) as file:
+            scan = FORMATS[_format_of(info, file, request.where)].scan(file, info.size, request)
+    except FileNotFoundError as error:
+        raise InputUnreadable(f"{request.where} went away while it was being read") from error
+    return ScannedFile(info.size, _etag(store, info, scan.fingerprint), scan)
+
+
+def etag_of(store: Store, name: str, file_format: str) -> tuple[int, str] | None:
+    """Size and etag of an input file as it is now; None when there is none.
+
+    On S3 one HEAD; on a disk a stat and a read of the file's ends. A disk's etag is
+    `mtime_ns-size-` and the first 16 hex digits of the sha256 of what `Format.fingerprint` reads:
+    a file that was replaced by one of the same size within the clock's grain still shows.
+
+    Raises:
+        InputUnreadable: a file on a disk that no longer has the format, or no rights.
+        StorageError: the store does not answer.
+    """
+    info = store.head(name)
+    if info is None:
+        return None
+    if store.has_etag:
+        return info.size, info.etag
+    where = f"{store.uri.rstrip('/')}/{name}"
+    try:
+        with store.open(name) as file:
+            finger = FORMATS[file_format].fingerprint(file, info.size, where)
+    except FileNotFoundError as error:
+        raise InputUnreadable(f"{where} went away while it was being read") from error
+    return info.size, _etag(store, info, finger)
+
+
+class InputOpener:
+    """Opens input files; keeps the store of the last folder and the last open file.
+
+    Safe for threads. A file that stays the last one keeps its place: see
+    `headrace.formats.streams`.
+    """
+
+    def __init__(self, open_store: OpenStore) -> None:
+        self._open_store = open_store
+        self._store: tuple[str, Store] | None = None
+        self._last: tuple[tuple[str, int, str], RowReader] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, file: InputFile) -> RowReader:
+        """The file's rows; nothing is checked but that it can be opened.
+
+        Raises:
+            InputUnreadable: it is gone, or not what its format says.
+            StorageError: the store does not answer.
+        """
+        key = (file.uri, file.size, file.etag)
+        with self._lock:
+            if self._last is not None and self._last[0] == key:
+                return self._last[1]
+        store, name = self.place(file.uri)
+        reader = self._read(store, name, file)
+        with self._lock:
+            self._last = key, reader  # one that is still in use is closed when it is forgotten
+        return reader
+
+    def unchanged(self, file: InputFile) -> RowReader:
+        """As a call, once it is clear that the file is the one that was planned.
+
+        Raises:
+            InputChanged: it is gone, or another one has its name.
+        """
+        store, name = self.place(file.uri)
+        if etag_of(store, name, file.format) != (file.size, file.etag):
+            raise InputChanged(
+                f"{file.uri} is not the file that was planned: put it back, or submit a new job"
+            )
+        return self(file)
+
+    def place(self, uri: str) -> tuple[Store, str]:
+        """The store of the file's folder, and its name there."""
+        root, name = split_uri(uri)
+        with self._lock:
+            if self._store is None or self._store[0] != root:
+                self._store = root, self._open_store(root)
+            return self._store[1], name
+
+    def _read(self, store: Store, name: str, file: InputFile) -> RowReader:
+        import pyarrow as pa
+
+        try:
+            return FORMATS[file.format].open(store.open(name), file.size)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            # Arrow's own words may hold text of the corpus
+            kind = type(error).__name__
+            raise InputUnreadable(f"{file.uri} cannot be read as {file.format}: {kind}") from error
+
+
+def first_bytes(store: Store, name: str) -> bytes:
+    """What a file begins with; nothing where it went away.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
+    try:
+        with store.open(name) as file:
+            return bytes(file.read(HEAD_BYTES))
+    except FileNotFoundError:
+        return b""
+
+
+def _format_of(info: ObjectInfo, file: Any, where: str) -> str:
+    named = by_name(info.name)
+    if named is not None:
+        return named
+    found = by_content(bytes(file.read(HEAD_BYTES)))
+    if found is None:
+        raise InputUnreadable(
+            f"{where} is neither Parquet nor JSON Lines, by its name or its first bytes; headrace "
+            f"reads {READ_AS}"
+        )
+    return found
+
+
+def _etag(store: Store, info: ObjectInfo, finger: bytes) -> str:
+    if store.has_etag:
+        return info.etag
+    return f"{info.etag}-{hashlib.sha256(finger).hexdigest()[:16]}"

@@ -1,0 +1,90 @@
+"""What counts in a folder, what is passed over, and that it is said."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from headrace.settings import load_settings
+from headrace.storage.open import open_store
+from producers.planning.discovery import MOST_PEEKS, PassedOver, discover, partitions_of
+from schemas.errors import InputNotFound
+from tests.unit.small_job import fake_settings, prepare_small, write_input
+
+open_here = partial(open_store, settings=load_settings())
+
+
+def names(folder: Path, only: str | None = None) -> tuple[list[str], PassedOver]:
+    passed = PassedOver()
+    found = discover([str(folder)], date(2026, 11, 24), open_here, only=only, passed=passed)
+    return [f.info.name for f in found], passed
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A Parquet file under each name that writers use, and others."""
+    for name in (
+        "a.parquet", "b.parq", "c.pq", "d.PARQUET", "e.parquet.gzip", "f.c000", "g", "h.snappy",
+    ):  # fmt: skip
+        write_input(tmp_path / name, ["one", "two"])
+    for name in ("i.jsonl", "j.ndjson", "k.JSONL"):
+        (tmp_path / name).write_text('{"text": "a"}\n')
+    (tmp_path / "l.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n'))
+    (tmp_path / "README.md").write_text("not data, and longer than twelve bytes")
+    (tmp_path / "state.json").write_text('{"a": "document of another kind"}')
+    (tmp_path / "x.csv").write_text("a,b\n")
+    (tmp_path / "_SUCCESS").write_text("")
+    return tmp_path
+
+
+def test_files_are_known_by_their_name_or_by_how_they_begin(folder: Path) -> None:
+    found, passed = names(folder)
+    assert found == [
+        "a.parquet", "b.parq", "c.pq", "d.PARQUET", "e.parquet.gzip", "f.c000", "g", "h.snappy",
+        "i.jsonl", "j.ndjson", "k.JSONL", "l.jsonl.gz",
+    ]  # fmt: skip
+    assert passed.names == ["README.md", "state.json", "x.csv"]
+    (warning,) = passed.warnings()
+    assert warning.startswith("3 files of the input were passed over: README.md, state.json, x.csv")
+
+
+def test_a_job_says_what_it_passed_over(folder: Path) -> None:
+    for name in "ijk":
+        next(folder.glob(f"{name}.*")).unlink()
+    (folder / "l.jsonl.gz").unlink()
+    prepared = prepare_small([folder], folder / "_out", fake_settings())
+    assert prepared.inputs.files == 8
+    assert any("3 files of the input were passed over" in w for w in prepared.warnings)
+
+
+def test_a_pattern_chooses_by_name_alone(folder: Path) -> None:
+    found, passed = names(folder, "*.json")
+    assert found == ["state.json"]
+    assert passed.count == 0
+    with pytest.raises(InputNotFound, match=r"searched for \*\.nothing"):
+        names(folder, "*.nothing")
+
+
+def test_a_bucket_of_many_other_files_is_not_read_forever(tmp_path: Path) -> None:
+    for number in range(MOST_PEEKS + 5):
+        (tmp_path / f"{number:05d}.txt").write_text("longer than twelve bytes")
+    write_input(tmp_path / "z.parquet", ["x"])
+    found, passed = names(tmp_path)
+    assert (found, passed.count, passed.peeks) == (["z.parquet"], MOST_PEEKS + 5, MOST_PEEKS)
+
+
+def test_hives_null_partition_is_null(tmp_path: Path) -> None:
+    assert partitions_of("a=__HIVE_DEFAULT_PARTITION__/f") == (("a", None),)
+    write_input(tmp_path / "in/day=__HIVE_DEFAULT_PARTITION__/a.parquet", ["x"])
+    write_input(tmp_path / "in/day=1/a.parquet", ["x"])
+    from tests.unit.small_job import score, submit
+
+    store, job = submit([tmp_path / "in"], tmp_path / "out", columns="day")
+    score(store, job)
+    days = pq.read_table(tmp_path / "out/data")["day"].to_pylist()
+    assert sorted(days, key=str) == ["1", None]
