@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,20 @@ Generated from the commands by `python docs/write_pages.py`; a test compares the
 """
 
 
+def commands_of(name: str, group: Any) -> Iterator[tuple[str, Any]]:
+    """Every command with its full name, those of groups within the group too."""
+    for own, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(f"{name} {own}", command)
+        elif not command.hidden:
+            yield f"{name} {own}", command
+
+
 def commands_page() -> str:
     lines = [HEAD]
     for door, app in (("headrace", producer_app), ("headrace-worker", worker_app)):
-        group: Any = typer.main.get_command(app)
-        for name, command in group.commands.items():
-            if not command.hidden:
-                lines += _command(f"{door} {name}", command)
+        for name, command in commands_of(door, typer.main.get_command(app)):
+            lines += _command(name, command)
     return "\n".join(lines)
 
 

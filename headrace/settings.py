@@ -66,6 +66,9 @@ class Settings(_TaskOptions):
     registry: str | None = Field(
         None, description="folder or URI with the list of outputs that have jobs"
     )
+    model_registry: str | None = Field(
+        None, description="folder or URI of the registry of models; default: in the state folder"
+    )
     queue: str = Field(
         "default",
         pattern=f"^{QUEUE_NAME}$",
@@ -81,7 +84,9 @@ class Settings(_TaskOptions):
         "text-classification",
         description="text-classification, token-classification, feature-extraction, fake, or a plug-in's name",
     )
-    model: str | None = Field(None, description="local folder, hub id, or s3:// folder")
+    model: str | None = Field(
+        None, description="local folder, hub id, s3:// folder, or models:/NAME@ALIAS"
+    )
     revision: str | None = Field(None, description="commit of a hub model (40 hex digits)")
     text_column: str = Field("text", description="column with the text")
     text_pair_column: str | None = Field(None, description="column with the second text of a pair")

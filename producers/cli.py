@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace.process.entrypoint import run_cli
+from producers.cli_models import app as models_app
 from producers.cli_options import (
     AnyJob,
     AnyOutput,
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(models_app, name="models")
 
 
 @app.command(cls=JobCommand)

@@ -8,6 +8,7 @@
     │   ├── SchemaMismatch         input files whose schemas differ
     │   ├── ColumnError            a column that is missing, not text, or collides
     │   ├── ModelError             a model that cannot be found, loaded, or has no head for the task
+    │   ├── ModelRegistryError     no such version or alias, or another moved the alias first
     │   ├── OutputConflict         the output holds another job
     │   ├── OutputNotWritable      no rights to write, or a store without create-if-absent
     │   ├── JobNotFound            no job of that name, no job in that output
@@ -63,6 +64,7 @@ class ExitCode(IntEnum):
     URI_NOT_ALLOWED = 23
     MISSING_EXTRA = 24
     PRECISION = 25
+    MODEL_REGISTRY = 26
     CRASH_LOOP = 31
     INTERRUPTED = 130
 
@@ -105,6 +107,10 @@ class ColumnError(UsageError):
 
 class ModelError(UsageError):
     exit_code = ExitCode.MODEL
+
+
+class ModelRegistryError(UsageError):
+    exit_code = ExitCode.MODEL_REGISTRY
 
 
 class OutputConflict(UsageError):

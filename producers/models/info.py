@@ -33,6 +33,17 @@ class ModelInfo:
     """Tokens that a row may have; None: its files state none."""
     warnings: tuple[str, ...] = ()
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of its classes by their ids; empty where it has none."""
+        named = self.config.get("id2label")
+        if not isinstance(named, dict):
+            return ()
+        try:
+            return tuple(str(named[key]) for key in sorted(named, key=int))
+        except (TypeError, ValueError):
+            return ()
+
 
 def parse_config(data: bytes, where: str) -> Mapping[str, Any]:
     """The object in a config.json.

@@ -17,6 +17,7 @@ from headrace.tasks.catalog import task_names, task_spec
 from producers.capacity.device_hint import DeviceHint
 from producers.capacity.speed_guess import tokens_per_s
 from producers.models.info import ModelInfo
+from producers.models.named import version_of
 from producers.models.reference import resolve_model
 from producers.planning.chunking import (
     Target,
@@ -99,6 +100,7 @@ def prepare(
             the input.
         InputNotFound, InputUnreadable, SchemaMismatch, ColumnError: see `read_corpus`.
         ModelError, MissingExtra: see `resolve_model`.
+        ModelRegistryError: see `version_of`.
         UriNotAllowed: an input, the model or the output outside the allowed prefixes.
     """
     from headrace.storage.open import open_store
@@ -108,9 +110,10 @@ def prepare(
     output_uri = opened(output.replace("{date}", today.isoformat())).uri
     _check(settings, inputs, output_uri, today)
     wanted = columns_wanted(settings)
+    named = version_of(settings)
     model = resolve_model(
-        settings.model,
-        settings.revision,
+        settings.model if named is None else named.model.uri,
+        settings.revision if named is None else named.model.revision,
         settings.task,
         opened,
         max_length=settings.max_length,

@@ -35,9 +35,16 @@ def all_pages() -> str:
 def commands() -> list[tuple[str, Any]]:
     found = []
     for door, app in (("headrace", producer_app), ("headrace-worker", worker_app)):
-        group: Any = typer.main.get_command(app)
-        found += [(f"{door} {name}", c) for name, c in group.commands.items() if not c.hidden]
+        found += list(commands_of(door, typer.main.get_command(app)))
     return found
+
+
+def commands_of(name: str, group: Any) -> Iterator[tuple[str, Any]]:
+    for own, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(f"{name} {own}", command)
+        elif not command.hidden:
+            yield f"{name} {own}", command
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))

@@ -37,6 +37,8 @@ def fault_of(line: str) -> str | None:
     if "shout" in given:  # the example's own options come with its package
         return None
     group: Any = typer.main.get_command(APPS[program])
+    while name in getattr(group, "commands", ()) and hasattr(group.commands[name], "commands"):
+        group, name, given = group.commands[name], given[0], given[1:]
     if name not in group.commands:
         return f"no command {name}"
     known = {o for p in group.commands[name].params for o in [*p.opts, *p.secondary_opts]}

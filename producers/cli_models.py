@@ -1,0 +1,105 @@
+"""The commands `headrace models …`. Each imports what it needs: `--help` answers at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from producers.cli_options import Json
+
+app = typer.Typer(
+    help="Versions of models, and the aliases that point to them.", no_args_is_help=True
+)
+
+Name = Annotated[str, typer.Argument(help="the model's name, e.g. reviews", show_default=False)]
+Alias = Annotated[str, typer.Argument(help="the alias, e.g. champion", show_default=False)]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--model-registry",
+        help="folder or URI of the registry of models; default: in the state folder",
+        show_default=False,
+    ),
+]
+Why = Annotated[str, typer.Option("--why", help="the reason; the log keeps it", show_default=False)]
+
+
+@app.command("list")
+def list_(model_registry: At = None, json: Json = False) -> None:
+    """Show every model with its newest version and its aliases."""
+    from producers.commands.models import list_models
+
+    raise typer.Exit(list_models(_flags(model_registry), as_json=json))
+
+
+@app.command()
+def show(name: Name, model_registry: At = None, json: Json = False) -> None:
+    """Show every version of a model, and who moved which alias, when and why."""
+    from producers.commands.models import show_model
+
+    raise typer.Exit(show_model(name, _flags(model_registry), as_json=json))
+
+
+@app.command()
+def register(
+    name: Name,
+    model: Annotated[
+        str, typer.Argument(help="local folder, hub id, or s3:// folder", show_default=False)
+    ],
+    task: Annotated[
+        str, typer.Option("--task", help="what the model is for")
+    ] = "text-classification",
+    note: Annotated[str, typer.Option("--note", help="what to remember", show_default=False)] = "",
+    model_registry: At = None,
+    json: Json = False,
+) -> None:
+    """Make a model the next version under a name. Its files stay where they are."""
+    from producers.commands.models import register_model
+
+    raise typer.Exit(
+        register_model(
+            name, model, _flags(model_registry), task=task, note=note, as_json=json
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def promote(
+    name: Name,
+    version: Annotated[int, typer.Argument(help="number of the version", show_default=False)],
+    alias: Alias,
+    why: Why = "",
+    seen: Annotated[
+        int | None,
+        typer.Option(
+            "--seen",
+            help="number of the alias's last move that you know; refuse if another came since",
+            show_default=False,
+        ),
+    ] = None,
+    model_registry: At = None,
+    json: Json = False,
+) -> None:
+    """Point an alias at a version; jobs submitted from now on use it."""
+    from producers.commands.models import promote_model
+
+    raise typer.Exit(
+        promote_model(
+            name, version, alias, _flags(model_registry), seen=seen, why=why, as_json=json
+        )
+    )
+
+
+@app.command()
+def rollback(
+    name: Name, alias: Alias, why: Why = "", model_registry: At = None, json: Json = False
+) -> None:
+    """Point an alias at the version before its last move."""
+    from producers.commands.models import roll_back_model
+
+    raise typer.Exit(roll_back_model(name, alias, _flags(model_registry), why=why, as_json=json))
+
+
+def _flags(model_registry: str | None) -> dict[str, Any]:
+    return {"model_registry": model_registry}

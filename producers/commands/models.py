@@ -1,0 +1,158 @@
+"""`headrace models`: versions of models and the aliases that point to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import socket
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from rich.table import Table
+
+from headrace.storage.open import open_store
+from producers.models.reference import resolve_model
+from producers.models.registry import (
+    SCHEME,
+    open_model_registry,
+    parse_address,
+)
+from producers.terminal.context import out, settings_of
+from schemas.errors import ExitCode
+from schemas.records.model_version import AliasMove, ModelVersion
+
+
+def list_models(flags: dict[str, Any], *, as_json: bool) -> int:
+    """Every model with its newest version and its aliases."""
+    registry = open_model_registry(settings_of(flags))
+    found = [
+        (name, versions, registry.aliases(name))
+        for name in registry.names()
+        if (versions := registry.versions(name))
+    ]
+    if as_json:
+        out.print_json(json.dumps({
+            "models": [
+                {
+                    "name": name,
+                    "versions": len(versions),
+                    "newest": versions[-1].model_dump(mode="json"),
+                    "aliases": {alias: move.version for alias, move in aliases.items()},
+                }
+                for name, versions, aliases in found
+            ]
+        }))  # fmt: skip
+        return ExitCode.OK
+    table = Table("model", "versions", "newest", "aliases", box=None)
+    for name, versions, aliases in found:
+        newest = versions[-1]
+        pointed = ", ".join(f"{alias} → {move.version}" for alias, move in aliases.items())
+        table.add_row(name, str(len(versions)), f"{newest.version}: {newest.task}", pointed)
+    out.print(table if found else "no model is registered")
+    return ExitCode.OK
+
+
+def show_model(name: str, flags: dict[str, Any], *, as_json: bool) -> int:
+    """Every version of a model, and every move of its aliases."""
+    registry = open_model_registry(settings_of(flags))
+    versions = registry.versions(name)
+    moves = [m for alias in registry.aliases(name) for m in registry.moves(name, alias)]
+    moves.sort(key=lambda move: move.moved_s)
+    if not versions:
+        registry.find(parse_address(f"{SCHEME}{name}/1"))  # says what there is instead
+    if as_json:
+        out.print_json(json.dumps({
+            "name": name,
+            "versions": [v.model_dump(mode="json") for v in versions],
+            "moves": [m.model_dump(mode="json") for m in moves],
+        }))  # fmt: skip
+        return ExitCode.OK
+    for version in versions:
+        out.print(_version_line(version), highlight=False, soft_wrap=True, markup=False)
+    for move in moves:
+        out.print(_move_line(move), highlight=False, soft_wrap=True, markup=False)
+    return ExitCode.OK
+
+
+def register_model(
+    name: str, model: str, flags: dict[str, Any], *, task: str, note: str, as_json: bool
+) -> int:
+    """A new version of a model, pinned by its digest; its files are checked, not copied."""
+    settings = settings_of({**flags, "task": task})
+    info = resolve_model(
+        model, settings.revision, task, partial(open_store, settings=settings),
+        allow_pickle=settings.allow_pickle, trust_remote_code=settings.trust_remote_code,
+    )  # fmt: skip
+    version = open_model_registry(settings).register(
+        name, info.ref, task=task, labels=info.labels, by=_user(), note=note
+    )
+    _print(version.model_dump(mode="json"), _version_line(version), as_json=as_json)
+    return ExitCode.OK
+
+
+def promote_model(
+    name: str,
+    version: int,
+    alias: str,
+    flags: dict[str, Any],
+    *,
+    seen: int | None,
+    why: str,
+    as_json: bool,
+) -> int:
+    """Point an alias at a version."""
+    registry = open_model_registry(settings_of(flags))
+    move = registry.promote(name, alias, version, seen=seen, by=_user(), why=why)
+    _print(move.model_dump(mode="json"), _move_line(move), as_json=as_json)
+    return ExitCode.OK
+
+
+def roll_back_model(
+    name: str, alias: str, flags: dict[str, Any], *, why: str, as_json: bool
+) -> int:
+    """Point an alias at the version before its last move."""
+    registry = open_model_registry(settings_of(flags))
+    move = registry.roll_back(name, alias, by=_user(), why=why)
+    _print(move.model_dump(mode="json"), _move_line(move), as_json=as_json)
+    return ExitCode.OK
+
+
+def _print(record: dict[str, Any], line: str, *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps(record))
+    else:
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _version_line(version: ModelVersion) -> str:
+    labels = f", {len(version.labels)} labels" if version.labels else ""
+    note = f": {version.note}" if version.note else ""
+    return (
+        f"{SCHEME}{version.name}/{version.version}  {version.model.uri} "
+        f"{version.model.revision[:19]}  {version.task}{labels}, "
+        f"{_when(version.created_s)} by {version.created_by}{note}"
+    )
+
+
+def _move_line(move: AliasMove) -> str:
+    before = "nothing" if move.previous is None else f"version {move.previous}"
+    why = f": {move.why}" if move.why else ""
+    return (
+        f"{SCHEME}{move.name}@{move.alias}  {before} → version {move.version}, "
+        f"{_when(move.moved_s)} by {move.moved_by}, move {move.number}{why}"
+    )
+
+
+def _when(moment_s: float) -> str:
+    return datetime.fromtimestamp(moment_s).astimezone().isoformat(" ", "minutes")
+
+
+def _user() -> str:
+    """Who runs this command, as the log of an alias keeps it."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without a line in /etc/passwd
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
