@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from threading import Barrier
 
@@ -146,7 +147,7 @@ def test_of_two_promoters_at_once_one_wins_and_the_log_is_whole(tmp_path: Path) 
             assert sum(t.result() for t in tried) == 1
     log = ones[0].moves("reviews", "champion")
     assert [m.number for m in log] == list(range(1, races + 2))
-    assert all(b.previous == a.version for a, b in zip(log, log[1:], strict=False))
+    assert all(b.previous == a.version for a, b in pairwise(log))
 
 
 def test_of_many_who_register_at_once_each_gets_a_version_of_its_own(tmp_path: Path) -> None:
