@@ -30,7 +30,7 @@ def list_(model_registry: At = None, json: Json = False) -> None:
     """Show every model with its newest version and its aliases."""
     from producers.commands.models import list_models
 
-    raise typer.Exit(list_models(_flags(model_registry), as_json=json))
+    raise typer.Exit(list_models(_session(model_registry, json)))
 
 
 @app.command()
@@ -38,7 +38,7 @@ def show(name: Name, model_registry: At = None, json: Json = False) -> None:
     """Show every version of a model, and who moved which alias, when and why."""
     from producers.commands.models import show_model
 
-    raise typer.Exit(show_model(name, _flags(model_registry), as_json=json))
+    raise typer.Exit(show_model(_session(model_registry, json), name))
 
 
 @app.command()
@@ -58,9 +58,7 @@ def register(
     from producers.commands.models import register_model
 
     raise typer.Exit(
-        register_model(
-            name, model, _flags(model_registry), task=task, note=note, as_json=json
-        )
+        register_model(_session(model_registry, json), name, model, task=task, note=note)
     )  # fmt: skip
 
 
@@ -85,9 +83,7 @@ def promote(
     from producers.commands.models import promote_model
 
     raise typer.Exit(
-        promote_model(
-            name, version, alias, _flags(model_registry), seen=seen, why=why, as_json=json
-        )
+        promote_model(_session(model_registry, json), name, version, alias, seen=seen, why=why)
     )
 
 
@@ -98,8 +94,10 @@ def rollback(
     """Point an alias at the version before its last move."""
     from producers.commands.models import roll_back_model
 
-    raise typer.Exit(roll_back_model(name, alias, _flags(model_registry), why=why, as_json=json))
+    raise typer.Exit(roll_back_model(_session(model_registry, json), name, alias, why=why))
 
 
-def _flags(model_registry: str | None) -> dict[str, Any]:
-    return {"model_registry": model_registry}
+def _session(model_registry: str | None, as_json: bool) -> Any:
+    from producers.commands.session import open_session
+
+    return open_session({"model_registry": model_registry}, as_json=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import socket
@@ -10,30 +9,29 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from rich.table import Table
-
 from headrace.storage.open import open_store
+from producers.commands.session import Session
 from producers.models.reference import resolve_model
 from producers.models.registry import (
     SCHEME,
     open_model_registry,
     parse_address,
 )
-from producers.terminal.context import out, settings_of
+from producers.terminal.console import columns, plain
 from schemas.errors import ExitCode
 from schemas.records.model_version import AliasMove, ModelVersion
 
 
-def list_models(flags: dict[str, Any], *, as_json: bool) -> int:
+def list_models(session: Session) -> int:
     """Every model with its newest version and its aliases."""
-    registry = open_model_registry(settings_of(flags))
+    registry = open_model_registry(session.settings)
     found = [
         (name, versions, registry.aliases(name))
         for name in registry.names()
         if (versions := registry.versions(name))
     ]
-    if as_json:
-        out.print_json(json.dumps({
+    if session.as_json:
+        session.terminal.print_json({
             "models": [
                 {
                     "name": name,
@@ -43,44 +41,46 @@ def list_models(flags: dict[str, Any], *, as_json: bool) -> int:
                 }
                 for name, versions, aliases in found
             ]
-        }))  # fmt: skip
+        })  # fmt: skip
         return ExitCode.OK
-    table = Table("model", "versions", "newest", "aliases", box=None)
+    if not found:
+        session.terminal.say("no model is registered")
+        return ExitCode.OK
+    table = columns("model", "versions", "newest", "aliases")
     for name, versions, aliases in found:
         newest = versions[-1]
         pointed = ", ".join(f"{alias} → {move.version}" for alias, move in aliases.items())
-        table.add_row(name, str(len(versions)), f"{newest.version}: {newest.task}", pointed)
-    out.print(table if found else "no model is registered")
+        row = (name, str(len(versions)), f"{newest.version}: {newest.task}", pointed)
+        table.add_row(*map(plain, row))
+    session.terminal.show(table)
     return ExitCode.OK
 
 
-def show_model(name: str, flags: dict[str, Any], *, as_json: bool) -> int:
+def show_model(session: Session, name: str) -> int:
     """Every version of a model, and every move of its aliases."""
-    registry = open_model_registry(settings_of(flags))
+    registry = open_model_registry(session.settings)
     versions = registry.versions(name)
     moves = [m for alias in registry.aliases(name) for m in registry.moves(name, alias)]
     moves.sort(key=lambda move: move.moved_s)
     if not versions:
         registry.find(parse_address(f"{SCHEME}{name}/1"))  # says what there is instead
-    if as_json:
-        out.print_json(json.dumps({
+    if session.as_json:
+        session.terminal.print_json({
             "name": name,
             "versions": [v.model_dump(mode="json") for v in versions],
             "moves": [m.model_dump(mode="json") for m in moves],
-        }))  # fmt: skip
+        })  # fmt: skip
         return ExitCode.OK
     for version in versions:
-        out.print(_version_line(version), highlight=False, soft_wrap=True, markup=False)
+        session.terminal.say(_version_line(version))
     for move in moves:
-        out.print(_move_line(move), highlight=False, soft_wrap=True, markup=False)
+        session.terminal.say(_move_line(move))
     return ExitCode.OK
 
 
-def register_model(
-    name: str, model: str, flags: dict[str, Any], *, task: str, note: str, as_json: bool
-) -> int:
+def register_model(session: Session, name: str, model: str, *, task: str, note: str) -> int:
     """A new version of a model, pinned by its digest; its files are checked, not copied."""
-    settings = settings_of({**flags, "task": task})
+    settings = session.settings
     info = resolve_model(
         model, settings.revision, task, partial(open_store, settings=settings),
         allow_pickle=settings.allow_pickle, trust_remote_code=settings.trust_remote_code,
@@ -88,42 +88,33 @@ def register_model(
     version = open_model_registry(settings).register(
         name, info.ref, task=task, labels=info.labels, by=_user(), note=note
     )
-    _print(version.model_dump(mode="json"), _version_line(version), as_json=as_json)
+    _print(session, version.model_dump(mode="json"), _version_line(version))
     return ExitCode.OK
 
 
 def promote_model(
-    name: str,
-    version: int,
-    alias: str,
-    flags: dict[str, Any],
-    *,
-    seen: int | None,
-    why: str,
-    as_json: bool,
+    session: Session, name: str, version: int, alias: str, *, seen: int | None, why: str
 ) -> int:
     """Point an alias at a version."""
-    registry = open_model_registry(settings_of(flags))
+    registry = open_model_registry(session.settings)
     move = registry.promote(name, alias, version, seen=seen, by=_user(), why=why)
-    _print(move.model_dump(mode="json"), _move_line(move), as_json=as_json)
+    _print(session, move.model_dump(mode="json"), _move_line(move))
     return ExitCode.OK
 
 
-def roll_back_model(
-    name: str, alias: str, flags: dict[str, Any], *, why: str, as_json: bool
-) -> int:
+def roll_back_model(session: Session, name: str, alias: str, *, why: str) -> int:
     """Point an alias at the version before its last move."""
-    registry = open_model_registry(settings_of(flags))
+    registry = open_model_registry(session.settings)
     move = registry.roll_back(name, alias, by=_user(), why=why)
-    _print(move.model_dump(mode="json"), _move_line(move), as_json=as_json)
+    _print(session, move.model_dump(mode="json"), _move_line(move))
     return ExitCode.OK
 
 
-def _print(record: dict[str, Any], line: str, *, as_json: bool) -> None:
-    if as_json:
-        out.print_json(json.dumps(record))
+def _print(session: Session, record: dict[str, Any], line: str) -> None:
+    if session.as_json:
+        session.terminal.print_json(record)
     else:
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+        session.terminal.say(line)
 
 
 def _version_line(version: ModelVersion) -> str:

@@ -51,7 +51,14 @@ def test_an_address_names_a_version_by_alias_or_number(text: str, address: Model
 
 @pytest.mark.parametrize(
     "text",
-    ["models:/reviews", "models:/Reviews@x", "models:/../x@y", "models:/a/b@c", "models:/a@", "a@b"],
+    [
+        "models:/reviews",
+        "models:/Reviews@x",
+        "models:/../x@y",
+        "models:/a/b@c",
+        "models:/a@",
+        "a@b",
+    ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ModelRegistryError, match="names no version"):
