@@ -15,7 +15,7 @@ FITS := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
-.PHONY: help venv install dev demo test test-unit test-integration test-acceptance test-system \
+.PHONY: help venv install dev demo test test-unit test-integration test-acceptance test-avx2 test-system \
 	system-packages lint bench chaos races fuzz audit sbom clean
 
 help:  ## what can be made
@@ -90,6 +90,13 @@ test-integration: $(VENV)/.dev  ## a real Redis and a real S3 server, both from 
 test-acceptance: $(VENV)/.dev  ## real processes and signals
 	@echo '== acceptance: real processes and signals =='
 	@$(PYTEST) tests/acceptance
+
+# For torch, for oneDNN, and for what reads /proc/cpuinfo.
+test-avx2: $(VENV)/.dev  ## what hangs on the CPU's instructions, as on one with AVX2 alone
+	@echo '== avx2: as on a CPU without AVX-512 and VNNI =='
+	@ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 HEADRACE_TEST_CPUINFO=tests/cpuinfo/zen3.txt \
+		$(PYTEST) tests/unit/devices tests/unit/engines/test_int8.py tests/unit/engines/test_linear.py \
+		tests/unit/submission/test_precision.py
 
 test-system: $(VENV)/.dev system-packages  ## what needs Debian packages: a browser, promtool, a TLS Redis, RabbitMQ
 	@echo '== system: a browser, promtool, a Redis with TLS, RabbitMQ =='

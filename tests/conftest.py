@@ -24,6 +24,7 @@ import hypothesis
 import pytest
 import redis
 
+from headrace.process import cpu
 from headrace.queue.embedded_redis import EmbeddedRedis, die_with
 from headrace.queue.redis_connection import connect
 
@@ -36,6 +37,16 @@ hypothesis.settings.register_profile(
     max_examples=int(os.environ.get("HEADRACE_FUZZ", "100")),  # make fuzz; 100 is hypothesis's own
 )
 hypothesis.settings.load_profile("headrace")
+
+# make test-avx2: what is read instead of /proc/cpuinfo, in this process; its children read the real one
+if "HEADRACE_TEST_CPUINFO" in os.environ:
+    cpu.CPUINFO = Path(os.environ["HEADRACE_TEST_CPUINFO"])
+
+
+def pytest_report_header() -> str:
+    """Which tests can run hangs on these."""
+    served = [name for name, why_not in cpu.number_formats().items() if not why_not]
+    return f"cpu: {cpu.cpu_name()}, {os.cpu_count()} cores, serves {', '.join(served)}"
 
 
 def wait_until(condition: Callable[[], Any], limit_s: float = 20.0, what: str = "") -> Any:

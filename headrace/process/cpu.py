@@ -7,7 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-_INFO = Path("/proc/cpuinfo")
+CPUINFO = Path("/proc/cpuinfo")
 # Instructions that multiply bfloat16 numbers: x86's two, and ARM's. Without them a product in
 # bfloat16 is several times slower than in float32 (measured).
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -33,7 +33,7 @@ def parse_flags(cpuinfo: str) -> frozenset[str]:
 def cpu_flags() -> frozenset[str]:
     """This machine's flags; empty where it is not Linux, so that nothing is assumed of it."""
     try:
-        return parse_flags(_INFO.read_text())
+        return parse_flags(CPUINFO.read_text())
     except OSError:
         return frozenset()
 
@@ -47,7 +47,7 @@ def parse_name(cpuinfo: str) -> str:
 def cpu_name() -> str:
     """This machine's CPU, as far as it says."""
     try:
-        name = parse_name(_INFO.read_text())
+        name = parse_name(CPUINFO.read_text())
     except OSError:
         name = ""
     return name or f"{platform.machine()} {' '.join(sorted(cpu_flags()))}".strip()

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from headrace.process.cpu import cpu_name, number_formats
 from headrace.settings import (
     Settings,
     cache_folder,
@@ -77,13 +78,18 @@ def examine(
     *,
     query: Callable[[], str | None] = query_gpus,
     import_torch: bool = False,
+    flags: frozenset[str] | None = None,
 ) -> Report:
-    """Look at everything; never raises. `import_torch` also asks torch, which takes seconds."""
+    """Look at everything; never raises. `import_torch` also asks torch, which takes seconds.
+
+    `flags` are the CPU's, absent: this machine's.
+    """
     rows = [
         *_machine(),
         *_packages(),
         *_ours(),
         *_devices(query, import_torch),
+        *_number_formats(flags),
         *_settings(settings),
         *_broker(settings),
         *_store(settings, output),
@@ -151,6 +157,16 @@ def _devices(query: Callable[[], str | None], import_torch: bool) -> Iterator[Ro
         yield Row("devices", "cpu", f"{cores()} cores; no NVIDIA GPU seen")
     if import_torch:
         yield _torch(len(gpus))
+
+
+def _number_formats(flags: frozenset[str] | None) -> Iterator[Row]:
+    """What `--dtype` may be for workers on this CPU."""
+    yield Row("cpu", "model", cpu_name())
+    for name, why_not in number_formats(flags).items():
+        if why_not:
+            yield Row("cpu", name, f"not served: {why_not}", "absent")
+        else:
+            yield Row("cpu", name, "served")
 
 
 def _torch(gpus: int) -> Row:

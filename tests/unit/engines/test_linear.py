@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from headrace.process.cpu import cpu_flags, multiplies_bf16
+from headrace.process.cpu import cpu_flags, multiplies_bf16, number_formats
 from workers.devices.device import ONEDNN_ENVIRONMENT, worker_environment
 from workers.engines.packed.linear import prepack_weights
 
@@ -59,16 +59,24 @@ def test_weights_that_two_modules_share_stay(bert: Any) -> None:
     assert prepack_weights(bert) == 2 * 6 + 1 - 2
 
 
-def test_half_precision_is_laid_out_where_the_cpu_multiplies_it(bert: Any) -> None:
+@pytest.mark.skipif(
+    not multiplies_bf16(cpu_flags()), reason=f"bfloat16: {number_formats()['bfloat16']}"
+)
+def test_bfloat16_is_laid_out_where_the_cpu_multiplies_it(bert: Any) -> None:
     import torch
 
     ids = torch.arange(40).unsqueeze(0)
     with torch.inference_mode():
         exact = bert(ids).last_hidden_state
-        fast = multiplies_bf16(cpu_flags())
-        assert prepack_weights(bert.to(torch.bfloat16)) == (2 * 6 + 1 if fast else 0)
+        assert prepack_weights(bert.to(torch.bfloat16)) == 2 * 6 + 1
         after = bert(ids).last_hidden_state.float()
     assert float((after - exact).abs().max()) < 0.1
+
+
+def test_bfloat16_stays_where_the_cpu_does_not_multiply_it(bert: Any) -> None:
+    import torch
+
+    assert prepack_weights(bert.to(torch.bfloat16), frozenset({"avx2", "avx512f"})) == 0
 
 
 def test_float16_stays(bert: Any) -> None:

@@ -151,6 +151,26 @@ def test_a_doctor_says_what_is_there_and_hides_secrets(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("flags", "served", "reason"),
+    [
+        ({"avx2"}, ["float32", "int8"], "bfloat16: not served: without AVX512_BF16 or AMX"),
+        ({"avx2", "avx512f"}, ["float32"], "int8: not served: it needs VNNI"),
+        ({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"}, ["float32", "bfloat16", "int8"],
+         "float16: not served: it is for GPUs"),
+    ],
+)  # fmt: skip
+def test_a_doctor_says_which_number_formats_the_cpu_computes(
+    flags: set[str], served: list[str], reason: str
+) -> None:
+    report = examine(load_settings(), query=lambda: None, flags=frozenset(flags))
+    assert report.ok, "a CPU without a number format is no fault"
+    rows = [r for r in report.to_json()["rows"] if r["section"] == "cpu" and r["name"] != "model"]
+    assert [row["name"] for row in rows if row["state"] == "ok"] == served
+    assert any(f"{row['name']}: {row['value']}".startswith(reason) for row in rows)
+    assert "not served" in shown(render_report(report))
+
+
 def test_a_broker_that_is_away_is_bad_and_its_password_is_masked() -> None:
     settings = load_settings(broker_url="redis://:hush@127.0.0.1:1/0")
     report = examine(settings, query=lambda: None)

@@ -28,10 +28,11 @@ EXPECTED_TOKENS = 2048
 FUSED = (("dense", "intermediate_act_fn"), ("lin1", "activation"))
 
 
-def prepack_weights(model: Any) -> int:
+def prepack_weights(model: Any, flags: frozenset[str] | None = None) -> int:
     """Replace the linear layers of a CPU model in eval mode; returns how many were.
 
-    fp32, and bfloat16 where the CPU multiplies it: elsewhere oneDNN converts at each call.
+    fp32, and bfloat16 where the CPU multiplies it: elsewhere oneDNN converts at each call. `flags`
+    are the CPU's, absent: this machine's.
 
     In place, one by one, each old weight freed before the next is laid out. The model cannot be
     saved afterwards. Does nothing where torch was built without oneDNN.
@@ -39,11 +40,12 @@ def prepack_weights(model: Any) -> int:
     if not _available():
         return 0
     shared = shared_weights(model)
+    dtypes = _dtypes(cpu_flags() if flags is None else flags)
     replaced = 0
     for owner in list(model.modules()):
         gelu_for = gelu_behind(owner)
         for name, layer in list(owner.named_children()):
-            if not _worth_it(layer) or layer.weight.data_ptr() in shared:
+            if not _worth_it(layer, dtypes) or layer.weight.data_ptr() in shared:
                 continue
             fuse = name == gelu_for[0]
             new = _laid_out(layer, "gelu" if fuse else "none")
@@ -66,10 +68,10 @@ def _available() -> bool:
     )
 
 
-def _dtypes() -> set[Any]:
+def _dtypes(flags: frozenset[str]) -> set[Any]:
     import torch
 
-    return {torch.float32, *([torch.bfloat16] if multiplies_bf16(cpu_flags()) else [])}
+    return {torch.float32, *([torch.bfloat16] if multiplies_bf16(flags) else [])}
 
 
 def shared_weights(model: Any) -> set[int]:
@@ -83,12 +85,12 @@ def shared_weights(model: Any) -> set[int]:
     return shared
 
 
-def _worth_it(layer: Any) -> bool:
+def _worth_it(layer: Any, dtypes: set[Any]) -> bool:
     import torch
 
     return (
         type(layer) is torch.nn.Linear
-        and layer.weight.dtype in _dtypes()
+        and layer.weight.dtype in dtypes
         and layer.weight.device.type == "cpu"
         and min(layer.weight.shape) >= SMALLEST_SIDE
     )
