@@ -13,7 +13,8 @@ from schemas.records.job import (
 
 def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
     """Each field that decides the output and differs, as `text_column: text → body`."""
-    before, after = stored.spec.model_dump(mode="json"), spec.model_dump(mode="json")
+    # the usual engine stands in no record
+    before, after = (s.model_dump(mode="json") | {"engine": s.engine} for s in (stored.spec, spec))
     told: list[str] = []
     for name in Spec.model_fields:
         if before[name] == after[name]:
