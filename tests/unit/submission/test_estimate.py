@@ -14,13 +14,14 @@ from headrace.formats.opener import InputOpener
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
-from producers.inspection.doctor import examine, render_report
+from producers.inspection.doctor import examine
 from producers.submission.estimate import (
     SampledTokens,
     count_tokens,
     estimate,
     summarise,
 )
+from producers.terminal.doctor import render_doctor
 from producers.terminal.plan import (
     duration,
     render_plan,
@@ -142,7 +143,7 @@ def test_a_doctor_says_what_is_there_and_hides_secrets(tmp_path: Path) -> None:
     settings = load_settings(on_finish="https://hook/?token=hush", registry=str(tmp_path / "reg"))
     report = examine(settings, str(tmp_path / "out"), query=lambda: "NVIDIA H200, 9.0")
     assert report.ok
-    text = shown(render_report(report)) + json.dumps(report.to_json())
+    text = shown(render_doctor(report)) + json.dumps(report.to_json())
     assert "hush" not in text
     for words in ("NVIDIA H200", "pyarrow", "creates a name only once", "run` starts its own"):
         assert words in text
@@ -168,7 +169,7 @@ def test_a_doctor_says_which_number_formats_the_cpu_computes(
     rows = [r for r in report.to_json()["rows"] if r["section"] == "cpu" and r["name"] != "model"]
     assert [row["name"] for row in rows if row["state"] == "ok"] == served
     assert any(f"{row['name']}: {row['value']}".startswith(reason) for row in rows)
-    assert "not served" in shown(render_report(report))
+    assert "not served" in shown(render_doctor(report))
 
 
 def test_a_broker_that_is_away_is_bad_and_its_password_is_masked() -> None:
