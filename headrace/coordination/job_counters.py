@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from headrace.coordination.redis_values import as_record
+from headrace.redis_client import RedisClient, as_bytes, as_text
 from schemas.names import redis_keys
 from schemas.records.manifest import Receipt
 
+_MOST_ROWS = 10**9  # of a chunk: more is junk
 _AT_ONCE = 500  # chosen: some 300 kB in one go
 
 # KEYS: job, done, errors, counted. ARGV: chunk, receipt or '', life, number of counters, then names
@@ -36,7 +39,7 @@ return 1
 
 
 def reset_counters(
-    client: Any, job: str, epoch: str, facts: Mapping[str, Any], *, anew: bool = False
+    client: RedisClient, job: str, epoch: str, facts: Mapping[str, Any], *, anew: bool = False
 ) -> None:
     """Take over the counters of the job, or begin at zero where Redis does not know it.
 
@@ -45,38 +48,49 @@ def reset_counters(
     """
     key = redis_keys.job(job)
     if client.hexists(key, "epoch") and not anew:
-        client.hset(key, mapping={**facts, "epoch": epoch})
+        fields: dict[Any, Any] = {**facts, "epoch": epoch}
+        client.hset(key, mapping=fields)
         client.expire(key, redis_keys.JOB_LIFE_S)
         return
-    old = [name for name in client.hkeys(key) if name.startswith(redis_keys.STAGE_MS.encode())]
+    old = [name for name in client.hkeys(key) if as_text(name).startswith(redis_keys.STAGE_MS)]
     pipe = client.pipeline(transaction=True)
     pipe.delete(redis_keys.done(job), redis_keys.errors(job), redis_keys.counted(job))
     if old:
         pipe.hdel(key, *old)
-    zero = dict.fromkeys(redis_keys.COUNTERS, 0)
-    pipe.hset(key, mapping={**facts, **zero, "epoch": epoch})
+    zero: dict[Any, Any] = {**facts, **dict.fromkeys(redis_keys.COUNTERS, 0), "epoch": epoch}
+    pipe.hset(key, mapping=zero)
     pipe.expire(key, redis_keys.JOB_LIFE_S)
     pipe.execute()
 
 
-def counted(client: Any, job: str) -> set[int]:
+def counted(client: RedisClient, job: str) -> set[int]:
     """The chunks that are in the counters."""
-    bits = np.frombuffer(client.get(redis_keys.counted(job)) or b"", dtype=np.uint8)
+    bits = np.frombuffer(as_bytes(client.get(redis_keys.counted(job)) or b""), dtype=np.uint8)
     found: list[int] = np.flatnonzero(np.unpackbits(bits)).tolist()
     return set(found)
 
 
-def count_committed_chunk(client: Any, job: str, receipt: Receipt) -> None:
+def count_committed_chunk(client: RedisClient, job: str, receipt: Receipt) -> None:
     """A worker's word: count its chunk, if it is not counted yet, and leave the receipt."""
     _each(client, job, [(receipt, receipt.model_dump_json().encode())])
 
 
-def count_in(client: Any, job: str, receipts: Iterable[Receipt]) -> int:
+def count_in(client: RedisClient, job: str, receipts: Iterable[Receipt]) -> int:
     """Count these chunks, each only if it is not counted yet; how many were not."""
     return _each(client, job, [(receipt, b"") for receipt in receipts])
 
 
-def _each(client: Any, job: str, told: Sequence[tuple[Receipt, bytes]]) -> int:
+def rows_in_progress(values: Iterable[bytes | str]) -> int:
+    """Rows scored in chunks that are not committed yet: the sum over the values of `live`."""
+    return sum(_rows(as_record(value)) for value in values)
+
+
+def _rows(record: Mapping[str, Any]) -> int:
+    rows = record.get("rows")
+    return rows if isinstance(rows, int) and 0 <= rows <= _MOST_ROWS else 0
+
+
+def _each(client: RedisClient, job: str, told: Sequence[tuple[Receipt, bytes]]) -> int:
     names = (
         redis_keys.job(job),
         redis_keys.done(job),

@@ -93,6 +93,7 @@ def parse_mark(data: bytes | str) -> Mark | None:
 
 
 _MARK = TypeAdapter(Mark)
+_DIGITS = 10  # of a chunk's number: a plan has fewer, and int() takes no more than 4,300
 
 
 class LeaseBook:
@@ -133,7 +134,7 @@ class LeaseBook:
     def marks(self) -> dict[int, Mark]:
         """Every mark there is."""
         stored = self._client.hgetall(self._marks).items()
-        found = {int(c): parse_mark(m) for c, m in stored if c.isdigit()}
+        found = {int(c): parse_mark(m) for c, m in stored if c.isdigit() and len(c) < _DIGITS}
         return {chunk: mark for chunk, mark in found.items() if mark is not None}
 
     def alive(self, chunks: Iterable[int]) -> set[int]:

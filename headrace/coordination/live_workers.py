@@ -1,15 +1,22 @@
-"""The workers that are alive: each keeps a hash in Redis, and this module owns it."""
+"""The workers that are alive: each keeps a hash in Redis, which this module alone reads and writes.
+
+headrace:workers        worker → last sign of life
+headrace:worker:{name}  what does not change (queue, device, dtypes, host, pid), `seen_s`, `hand`
+                        (job and chunks that it works on), `model`, `progress_s`
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis
 
+from headrace.coordination.redis_values import as_record
+from headrace.redis_client import RedisClient, as_bytes
 from schemas.names import redis_keys
 
 PRESENCE_S = 5.0  # chosen: a third of what counts as gone
@@ -46,65 +53,172 @@ class LiveWorker:
         return asdict(self)
 
 
-def read_workers(client: Any, now_s: float, within_s: float = SEEN_S) -> Iterator[LiveWorker]:
-    """Workers seen within that time, by name. Raises redis-py's own errors."""
-    names = sorted(
-        n.decode() for n in client.zrangebyscore(redis_keys.WORKERS, now_s - within_s, "+inf")
-    )
+@dataclass(frozen=True, slots=True)
+class LiveWorkers:
+    """The workers seen lately, by name; iterates over them."""
+
+    workers: tuple[LiveWorker, ...] = ()
+    invalid: int = 0
+    """Records that are not a worker's, left out."""
+
+    def __iter__(self) -> Iterator[LiveWorker]:
+        return iter(self.workers)
+
+    def __len__(self) -> int:
+        return len(self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkInHand:
+    """What a worker's record says it works on."""
+
+    job: str = ""
+    """Run key; empty: nothing."""
+    attempts: Mapping[int, str] | None = None
+    """Attempt by chunk."""
+
+    def dumps(self) -> str:
+        """As it is written to Redis; empty for nothing."""
+        return json.dumps({"job": self.job, "chunks": self.attempts}) if self.attempts else ""
+
+
+def parse_work(text: str) -> WorkInHand:
+    """The work in a record. Raises ValueError: it is not one of ours."""
+    if not text:
+        return WorkInHand()
+    found = as_record(text)
+    job, chunks = found.get("job"), found.get("chunks")
+    if not isinstance(job, str) or not isinstance(chunks, dict):
+        raise ValueError("not what a worker has in hand")
+    attempts = {_whole(chunk): str(attempt) for chunk, attempt in chunks.items()}
+    return WorkInHand(job, dict(sorted(attempts.items())))
+
+
+def read_workers(client: RedisClient, now_at: float, within_s: float = SEEN_S) -> LiveWorkers:
+    """Workers seen within that time. Raises redis-py's own errors."""
+    found_names = client.zrangebyscore(redis_keys.WORKERS, now_at - within_s, "+inf")
+    names = sorted(map(as_bytes, found_names))
+    pipe = client.pipeline(transaction=False)
+    for name in names:
+        pipe.hgetall(redis_keys.worker("").encode() + name)
+    found: list[LiveWorker] = []
+    invalid = 0
+    for name, raw in zip(names, _answers(pipe), strict=True):
+        if raw == {}:
+            continue  # expired in between
+        worker = parse_worker(name, raw)
+        if worker is None:
+            invalid += 1
+        else:
+            found.append(worker)
+    return LiveWorkers(tuple(found), invalid)
+
+
+def parse_worker(name: bytes, raw: object) -> LiveWorker | None:
+    """The worker of a hash in Redis; None when it is not one."""
+    if not isinstance(raw, dict):
+        return None  # redis-py's error: the key is of another type
+    try:
+        fields = {key.decode(): value.decode() for key, value in raw.items()}
+        work = parse_work(fields.get("hand", ""))
+        progress = fields.get("progress_s")
+        return LiveWorker(
+            name=name.decode(),
+            queue=fields.get("queue", ""),
+            device=fields.get("device", ""),
+            host=fields.get("host", ""),
+            pid=_whole(fields.get("pid") or "0"),
+            seen_s=_moment(fields.get("seen_s") or "0"),
+            dtypes=tuple(d for d in fields.get("dtypes", "").split(",") if d),
+            job=work.job,
+            chunks=tuple(work.attempts or ()),
+            model=fields.get("model", ""),
+            # a worker of another version says nothing of its model
+            is_loading=bool(work.job) and fields.get("model") == "",
+            progress_s=None if progress is None else _moment(progress),
+        )
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSign:
+    """The last sign of one worker, as its own host reads it each second."""
+
+    seen_s: float
+    work: WorkInHand
+    model: str
+
+
+def read_signs(client: RedisClient, names: Sequence[str]) -> dict[str, WorkerSign]:
+    """The last sign of each of these workers that gave one. Raises redis-py's own errors."""
     pipe = client.pipeline(transaction=False)
     for name in names:
         pipe.hgetall(redis_keys.worker(name))
-    for name, raw in zip(names, pipe.execute(), strict=True):
-        if raw:
-            yield _worker(name, {k.decode(): v.decode(errors="replace") for k, v in raw.items()})
+    found = {}
+    for name, raw in zip(names, _answers(pipe), strict=True):
+        worker = parse_worker(name.encode(), raw) if raw else None
+        if worker is not None:
+            work = parse_work(raw.get(b"hand", b"").decode())
+            found[name] = WorkerSign(worker.seen_s, work, worker.model)
+    return found
 
 
-def _worker(name: str, told: dict[str, str]) -> LiveWorker:
-    job, chunks = _hand(told.get("hand", ""))
-    return LiveWorker(
-        name=name,
-        queue=told.get("queue", ""),
-        device=told.get("device", ""),
-        host=told.get("host", ""),
-        pid=int(told.get("pid", "0") or 0),
-        seen_s=float(told.get("seen_s", "0") or 0),
-        dtypes=tuple(d for d in told.get("dtypes", "").split(",") if d),
-        job=job,
-        chunks=chunks,
-        model=told.get("model", ""),
-        is_loading=bool(job)
-        and told.get("model") == "",  # who tells no model at all is another version
-        progress_s=float(told["progress_s"]) if "progress_s" in told else None,
-    )
+def add_heartbeat(pipe: Any, worker: str, fields: Mapping[str, str | float], now_at: float) -> None:
+    """Add to a pipeline what says that the worker lives, with these fields of its hash."""
+    pipe.hset(redis_keys.worker(worker), mapping={**fields, "seen_s": now_at})
+    pipe.expire(redis_keys.worker(worker), redis_keys.WORKER_LIFE_S)
+    pipe.zadd(redis_keys.WORKERS, {worker: now_at})
+    pipe.expire(redis_keys.WORKERS, redis_keys.WORKER_LIFE_S)
+    pipe.zremrangebyscore(redis_keys.WORKERS, "-inf", now_at - redis_keys.WORKER_LIFE_S)
 
 
-def _hand(text: str) -> tuple[str, tuple[int, ...]]:
+def heartbeat(client: RedisClient, worker: str, facts: Mapping[str, str]) -> None:
+    """Say that the worker lives; with Redis away the next one says it."""
+    pipe = client.pipeline(transaction=False)
+    add_heartbeat(pipe, worker, facts, time.time())
     try:
-        found = json.loads(text) if text else {}
-        return str(found.get("job", "")), tuple(sorted(int(c) for c in found.get("chunks", {})))
-    except (ValueError, AttributeError, TypeError):
-        return "", ()
-
-
-def heartbeat(client: Any, worker: str, facts: dict[str, str]) -> None:
-    """Say that the worker lives; a Redis that is away hears it the next time."""
-    now = time.time()
-    try:
-        pipe = client.pipeline(transaction=False)
-        pipe.hset(redis_keys.worker(worker), mapping={**facts, "seen_s": now})
-        pipe.expire(redis_keys.worker(worker), redis_keys.WORKER_LIFE_S)
-        pipe.zadd(redis_keys.WORKERS, {worker: now})
-        pipe.expire(redis_keys.WORKERS, redis_keys.WORKER_LIFE_S)
-        pipe.zremrangebyscore(redis_keys.WORKERS, "-inf", now - redis_keys.WORKER_LIFE_S)
         pipe.execute()
     except redis.RedisError:
         return
 
 
-def forget_workers(client: Any, names: Sequence[str]) -> None:
-    """Nobody counts these workers any more. Raises redis-py's own errors."""
+def add_live_count(pipe: Any, now_at: float) -> None:
+    """Add to a pipeline the question how many workers were seen lately."""
+    pipe.zcount(redis_keys.WORKERS, now_at - SEEN_S, "+inf")
+
+
+def work_was_lost(client: RedisClient, worker: str) -> None:
+    """The worker's process crashed: it has nothing in hand and no model. Raises redis-py's errors."""
+    client.hset(redis_keys.worker(worker), mapping={"hand": "", "model": ""})
+
+
+def forget_workers(client: RedisClient, names: Sequence[str]) -> None:
+    """Remove these workers, before they expire. Raises redis-py's own errors."""
     if names:
         pipe = client.pipeline(transaction=False)
         pipe.zrem(redis_keys.WORKERS, *names)
         pipe.delete(*map(redis_keys.worker, names))
         pipe.execute()
+
+
+def _answers(pipe: Any) -> list[Any]:
+    """A pipeline's answers; an error about one key stands in its place, any other is raised."""
+    answers: list[Any] = pipe.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and not isinstance(answer, redis.ResponseError):
+            raise answer
+    return answers
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise ValueError(f"not a whole number: {text[:20]!r}")
+    return int(text)
+
+
+def _moment(text: str) -> float:
+    found = float(text)
+    if not 0 <= found < 1e11:  # the year 5138; NaN is neither
+        raise ValueError("not a time")
+    return found

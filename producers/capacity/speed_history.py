@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 
+from headrace.coordination.redis_values import as_number
 from headrace.process.atomic_file import write_atomically
 from producers.capacity.measured_speed import MEASURED_S
 from schemas.names import redis_keys
@@ -30,7 +31,8 @@ def fleet_speed(client: Any, queue: str, spec: Spec) -> float | None:
         found = client.hget(redis_keys.SPEEDS, f"{queue} {speed_name(spec)}")
     except redis.RedisError:
         return None
-    return None if found is None else float(found)
+    speed = as_number(found)
+    return speed if speed is not None and speed > 0 else None
 
 
 def of_this_machine(folder: Path, shape: str, spec: Spec) -> float | None:

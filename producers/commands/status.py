@@ -101,7 +101,10 @@ def list_workers(session: Session) -> int:
     """
     now_s = time.time()
     terminal = session.terminal
-    workers = list(read_workers(needed_broker(session.settings).client, now_s))
+    workers = read_workers(needed_broker(session.settings).client, now_s)
+    if workers.invalid:
+        are = "record in Redis is" if workers.invalid == 1 else "records in Redis are"
+        terminal.note(f"{workers.invalid} {are} not a worker's and left out")
     if session.as_json:
         terminal.print_json([w.to_json() for w in workers])
         return ExitCode.OK

@@ -6,9 +6,12 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
-from headrace.coordination.live_workers import LiveWorker, read_workers
+from headrace.coordination.job_counters import rows_in_progress
+from headrace.coordination.live_workers import LiveWorkers, read_workers
+from headrace.coordination.redis_values import as_count, as_number
+from headrace.process.logs import get_logger
+from headrace.redis_client import RedisClient
 from producers.capacity.measured_speed import Speed
 from producers.control.chunk_states import DONE
 from producers.control.dispatch_window import LOAD_S, JobDemand
@@ -21,6 +24,8 @@ from schemas.records.model_key import (
     model_name,
     speed_key,
 )
+
+log = get_logger(__name__)
 
 OTHERS_S = 10.0  # the life of a controller's lock: whoever is silent longer is followed by another
 
@@ -43,13 +48,13 @@ class _Watched:
 class DemandReporter:
     """Tells Redis, about once a second, what the followed jobs want. Not for threads."""
 
-    client: Any
+    client: RedisClient
     facts: dict[str, JobFacts] = field(default_factory=dict)
     """What was told last, by the job's run key."""
     others: dict[str, JobFacts] = field(default_factory=dict)
     """The same of jobs that other controllers follow, as they told of late."""
     _reported_at: float = 0.0
-    _workers: tuple[LiveWorker, ...] = ()
+    _workers: LiveWorkers = field(default_factory=LiveWorkers)
     _workers_at: float = 0.0
     _watched: dict[str, _Watched] = field(default_factory=dict)
 
@@ -83,10 +88,13 @@ class DemandReporter:
         told = read_jobs(self.client, now, OTHERS_S)
         self.others = {key: facts for key, facts in told.items() if key not in self.facts}
 
-    def workers(self, now_at: float) -> tuple[LiveWorker, ...]:
+    def workers(self, now_at: float) -> LiveWorkers:
         """The live workers, read about once a second: each is a hash of its own in Redis."""
         if not 0 <= now_at - self._workers_at < TELL_S:
-            self._workers, self._workers_at = tuple(read_workers(self.client, now_at)), now_at
+            before = self._workers.invalid
+            self._workers, self._workers_at = read_workers(self.client, now_at), now_at
+            if self._workers.invalid > before:
+                log.warning("worker.record_invalid", count=self._workers.invalid)
         return self._workers
 
     def _facts(self, tracked: TrackedJob, busy: int, now: float) -> JobFacts:
@@ -126,7 +134,7 @@ class DemandReporter:
 
     def _load_s(self, job: Job) -> float | None:
         told = self.client.hget(redis_keys.MODEL_LOAD_SECONDS, speed_key(job))
-        return None if told is None else float(told)
+        return as_number(told)
 
     def _scored(self, job: Job) -> tuple[dict[str, int], int]:
         """Counters of committed chunks, and rows scored in chunks that are not committed yet."""
@@ -135,8 +143,8 @@ class DemandReporter:
         pipe.hmget(redis_keys.job(job.key), *names)
         pipe.hvals(redis_keys.live(job.key))
         told, live = pipe.execute()
-        done = {n: int(v or 0) for n, v in zip(names, told, strict=True)}
-        return done, sum(_rows(v) for v in live)
+        done = {n: as_count(v) for n, v in zip(names, told, strict=True)}
+        return done, rows_in_progress(live)
 
     def _measure(self, job: Job, scored: float, busy: int, now: float) -> float | None:
         """Tokens a second of one worker on this job: measured, else as an earlier job left it."""
@@ -150,8 +158,8 @@ class DemandReporter:
         watched.at, watched.tokens = now, max(scored, watched.tokens)
         rate, known = watched.speed.tokens_per_s, speed_key(job)
         if rate is None:
-            stored = self.client.hget(redis_keys.SPEEDS, known)
-            return float(stored) if stored is not None else None
+            stored = as_number(self.client.hget(redis_keys.SPEEDS, known))
+            return stored if stored is not None and stored > 0 else None
         self.client.hset(redis_keys.SPEEDS, known, round(rate, 3))
         self.client.expire(redis_keys.SPEEDS, redis_keys.SPEEDS_LIFE_S)
         return rate
@@ -169,10 +177,3 @@ def demand_of(facts: JobFacts, key: str) -> JobDemand:
         load_s=LOAD_S if facts.load_s is None else facts.load_s,
         chunk_s=facts.chunk_s,
     )
-
-
-def _rows(live: bytes) -> int:
-    try:
-        return int(json.loads(live)["rows"])
-    except (ValueError, KeyError, TypeError):
-        return 0

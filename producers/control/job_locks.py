@@ -48,7 +48,7 @@ class JobLocks:
         holder = self.client.get(redis_keys.lock(job))
         if holder is None:
             return self.take(job)
-        return bool(holder.decode() == self.name)
+        return bool(holder == self.name.encode())
 
     def forget(self, job: str) -> None:
         """Extend this lock no longer: it is another's, or its job has ended."""

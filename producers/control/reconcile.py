@@ -11,13 +11,14 @@ import random
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from headrace.coordination.attempts import attempt_of_death, read_attempts
 from headrace.coordination.leases import LeaseBook, Mark
+from headrace.coordination.redis_values import as_count
 from headrace.output.plan_file import PlanTable
 from headrace.process.logs import get_logger
 from headrace.queue.queue import QueueView
+from headrace.redis_client import RedisClient, as_text
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
@@ -50,7 +51,7 @@ class TrackedJob:
     job: Job
     store: Store
     plan: PlanTable
-    client: Any
+    client: RedisClient
     controller: str
     emitter: Emitter = field(default_factory=Telemetry)
     """Where the spans of attempts go whose crash is seen here."""
@@ -189,9 +190,9 @@ class TrackedJob:
         rows, refused, why = self.client.hmget(
             redis_keys.job(self.job.key), "error_rows", "refused", "refused_why"
         )
-        self.error_rows = int(rows) if rows is not None else self.error_rows
-        if int(refused or 0) >= REFUSALS and not self.chunks.chunks(DONE):
-            self.fatal = f"no worker can reach the job: {why.decode()}"
+        self.error_rows = as_count(rows, self.error_rows)
+        if as_count(refused) >= REFUSALS and not self.chunks.chunks(DONE):
+            self.fatal = f"no worker can reach the job: {as_text(why or b'')}"
 
     # -- publishing
 

@@ -55,7 +55,7 @@ class ReceiptBook:
     def read(self, chunks: Sequence[int]) -> list[Receipt]:
         """A receipt for each of the chunks, all of which have a part. Raises StorageError."""
         self.take([c for c in chunks if c not in self._kept])
-        parsed = {c: _parse(self._kept[c]) for c in chunks if c in self._kept}
+        parsed = {c: _parse(self._kept[c], c) for c in chunks if c in self._kept}
         known = {c: receipt for c, receipt in parsed.items() if receipt is not None}
         missing = [c for c in chunks if c not in known]
         return [*known.values(), *read_receipts(self.store, self.job, missing)]
@@ -67,16 +67,17 @@ def read_receipts(store: Store, job: Job, chunks: Collection[int]) -> list[Recei
         return list(pool.map(lambda c: _from_store(store, job, c), chunks))
 
 
-def _parse(data: bytes) -> Receipt | None:
+def _parse(data: bytes, chunk: int) -> Receipt | None:
     try:
-        return Receipt.model_validate_json(data)
+        receipt = Receipt.model_validate_json(data)
     except ValidationError:
         return None
+    return receipt if receipt.chunk == chunk else None
 
 
 def _from_store(store: Store, job: Job, chunk: int) -> Receipt:
     data = store.read(output_layout.receipt(chunk))
-    receipt = _parse(data) if data is not None else None
+    receipt = _parse(data, chunk) if data is not None else None
     if receipt is None:
         receipt = receipt_of_part(store, job, chunk)
         store.replace(output_layout.receipt(chunk), receipt.model_dump_json().encode())

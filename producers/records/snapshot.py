@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,10 @@ from typing import Any
 
 import redis
 
+from headrace.coordination.job_counters import rows_in_progress
+from headrace.coordination.live_workers import add_live_count
+from headrace.coordination.redis_values import as_count, as_record
+from headrace.redis_client import RedisClient, as_text
 from headrace.storage.store import Store
 from producers.records.manifest import stages_of
 from producers.records.receipts import parts_of, read_receipts
@@ -69,7 +72,7 @@ class Snapshot:
         return self.state in ("finished", "failed", "cancelled")
 
 
-def take_snapshot(store: Store, job: Job, client: Any | None) -> Snapshot:
+def take_snapshot(store: Store, job: Job, client: RedisClient | None) -> Snapshot:
     """The job as it stands; `client` is None where there is no Redis to ask."""
     data = store.read(output_layout.MANIFEST)
     if data is not None:
@@ -94,30 +97,30 @@ def _of_manifest(job: Job, manifest: Manifest) -> Snapshot:
     )  # fmt: skip
 
 
-def _of_redis(store: Store, job: Job, client: Any) -> Snapshot | None:
+def _of_redis(store: Store, job: Job, client: RedisClient) -> Snapshot | None:
     pipe = client.pipeline(transaction=False)
     pipe.hgetall(redis_keys.job(job.key))
     pipe.hvals(redis_keys.live(job.key))
     pipe.hgetall(redis_keys.errors(job.key))
     pipe.hlen(redis_keys.marks(job.key))
-    pipe.zcount(redis_keys.WORKERS, time.time() - 15, "+inf")
+    add_live_count(pipe, time.time())
     pipe.get(redis_keys.scale(job.options.queue))
     raw, live, errors, leased, workers, answer = pipe.execute()
     if b"epoch" not in raw:
         return None
-    facts = {k.decode(): v.decode() for k, v in raw.items()}
+    facts = {as_text(k): as_text(v) for k, v in raw.items()}
 
     def number(name: str) -> int:
-        return int(facts.get(name, 0))
+        return as_count(facts.get(name))
 
     parked = _parked(store)
     return _snapshot(
         job, "cancelled" if "cancelled" in facts else "paused" if "paused" in facts else "running",
         _trouble(facts.get("trouble"), time.time()),
         rows_done=number("done_rows"), ok=number("ok_rows"), errors=number("error_rows"),
-        errors_by_type={k.decode(): int(v) for k, v in errors.items()}, tokens=number("tokens"),
+        errors_by_type={as_text(k): as_count(v) for k, v in errors.items()}, tokens=number("tokens"),
         chunks_done=number("done_chunks"), chunks_parked=len(parked), chunks_leased=int(leased),
-        rows_live=sum(_rows(v) for v in live), workers=int(workers), parked=tuple(parked),
+        rows_live=rows_in_progress(live), workers=int(workers), parked=tuple(parked),
         stages_s=_stages(facts), deadline_at_risk=_at_risk(job, answer, time.time()),
     )  # fmt: skip
 
@@ -152,7 +155,7 @@ def _parked(store: Store) -> list[dict[str, Any]]:
 def _stages(facts: Mapping[str, str]) -> dict[str, float]:
     """From the counters in Redis."""
     found = {
-        name.removeprefix(redis_keys.STAGE_MS): int(ms) / 1000
+        name.removeprefix(redis_keys.STAGE_MS): as_count(ms) / 1000
         for name, ms in facts.items()
         if name.startswith(redis_keys.STAGE_MS)
     }
@@ -161,12 +164,12 @@ def _stages(facts: Mapping[str, str]) -> dict[str, float]:
 
 def _trouble(told: str | None, now_at: float) -> str:
     """Why a chunk failed last, when that is not long ago."""
+    found = as_record(told)
     try:
-        found = json.loads(told) if told else {}
         if now_at - float(found["at_s"]) > TROUBLE_S:
             return ""
         return f"chunk {int(found['chunk'])}: {found['cause']}: {found['why']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return ""
 
 
@@ -178,21 +181,14 @@ def _at_risk(job: Job, answer: bytes | None, now_at: float) -> bool:
     """Whether the deadline has passed, or the last decision on the job's queue saw it in danger."""
     if job.options.deadline_s is None or _is_late(job, now_at):
         return _is_late(job, now_at)
+    told = as_record(answer)
     try:
-        told = json.loads(answer) if answer else {}
         return (
             bool(told["deadline_at_risk"])
             and now_at - float(told["at_s"]) < redis_keys.SCALE_FRESH_S
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return False
-
-
-def _rows(live: bytes) -> int:
-    try:
-        return int(json.loads(live)["rows"])
-    except (ValueError, KeyError, TypeError):
-        return 0
 
 
 def _snapshot(job: Job, state: JobState, reason: str, **known: Any) -> Snapshot:

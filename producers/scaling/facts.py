@@ -7,7 +7,7 @@ of a queue is shared in the same way: each knows what the others' jobs could sen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -69,6 +69,9 @@ class JobFacts:
 
 
 _JOB_FACTS = TypeAdapter(JobFacts)
+_COUNTS = {"new", "sent", "done", "parked"}
+_MOST = 1e15
+"""Above any count, time and number of tokens: what is larger, or NaN, is junk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class ScalingInputs:
 def read_facts(client: Any, now_at: float) -> ScalingInputs:
     """What Redis was told of all jobs and workers. Raises redis-py's own errors."""
     jobs = read_jobs(client, now_at, TOLD_S)
-    return ScalingInputs(tuple(jobs.values()), tuple(read_workers(client, now_at)))
+    return ScalingInputs(tuple(jobs.values()), read_workers(client, now_at).workers)
 
 
 def read_jobs(client: Any, now_at: float, within_s: float) -> dict[str, JobFacts]:
@@ -115,9 +118,13 @@ def read_jobs(client: Any, now_at: float, within_s: float) -> dict[str, JobFacts
 
 def _parse(raw: bytes) -> JobFacts | None:
     try:
-        return _JOB_FACTS.validate_json(raw)
+        found = _JOB_FACTS.validate_json(raw)
     except ValidationError:
         return None  # another version's; it is told again within a second
+    values = [value for name, value in asdict(found).items() if name != "priority"]
+    numbers = [n for n in (*values, *found.counts.values()) if isinstance(n, int | float)]
+    are_sane = all(0 <= n < _MOST for n in numbers) and found.ready <= found.chunks
+    return found if are_sane and found.counts.keys() >= _COUNTS else None
 
 
 # -- telling

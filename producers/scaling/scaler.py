@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from headrace.coordination.redis_values import as_record
 from headrace.process.logs import get_logger
+from headrace.redis_client import as_text
 from headrace.settings import Settings
 from producers.scaling.decision import (
     Host,
@@ -34,7 +38,9 @@ MAX_WITHOUT_HOSTS = 8  # chosen: where neither a setting nor a host names a limi
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
-_WANTED = ("workers", "reason", "deadline_at_risk", "raised_s", "surplus_since_s")
+_LAST = TypeAdapter(ScalingDecision)
+_MOST = 1e12
+"""Above any count of slots and any time: what is larger, or NaN, is junk."""
 
 
 FACTS_S = 0.5  # chosen: a thousand hosts ask 500 times a second, of a thousand workers' hashes
@@ -132,11 +138,8 @@ class Scaler:
         if raw is None:
             return None, 0.0
         try:
-            told = json.loads(raw)
-            return ScalingDecision(**{name: told[name] for name in _WANTED}), float(
-                told.get("at_s", 0.0)
-            )
-        except (ValueError, KeyError, TypeError):
+            return _LAST.validate_python(as_record(raw)), float(as_record(raw).get("at_s", 0.0))
+        except (ValidationError, ValueError, TypeError):
             return None, 0.0
 
     def _limits(self, hosts: list[Host]) -> Limits:
@@ -153,9 +156,9 @@ class Scaler:
     def _hosts(self, queue: str, now_at: float) -> list[Host]:
         found = []
         for name, raw in self.client.hgetall(redis_keys.hosts(queue)).items():
-            told = json.loads(raw)
-            if now_at - told["at_s"] < HOST_S:
-                found.append(Host(name.decode(), int(told["slots"]), int(told["running"])))
+            host = _parse_host(name, raw, now_at)
+            if host is not None:
+                found.append(host)
             else:
                 self.client.hdel(redis_keys.hosts(queue), name)
         return found
@@ -171,6 +174,19 @@ def limits_of(settings: Settings) -> Limits:
         window_s=settings.window_s,
         price_per_hour=settings.price_per_hour,
         budget_per_hour=settings.budget_per_hour,
+    )
+
+
+def _parse_host(name: bytes | str, raw: bytes | str, now_at: float) -> Host | None:
+    """A host that asked lately; None for another, and for what is not a host's record."""
+    told = as_record(raw)
+    numbers = [told.get(key) for key in ("slots", "running", "at_s")]
+    slots, running, at = [
+        n if isinstance(n, int | float) and 0 <= n < _MOST else -1 for n in numbers
+    ]
+    is_one = min(slots, running, at) >= 0 and _HOST.fullmatch(as_text(name))
+    return (
+        Host(as_text(name), int(slots), int(running)) if is_one and now_at - at < HOST_S else None
     )
 
 

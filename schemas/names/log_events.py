@@ -7,6 +7,7 @@ LOG_EVENTS: dict[str, str] = {
     "worker.started": "the worker takes messages",
     "worker.draining": "SIGTERM: no new chunk is taken",
     "worker.stopped": "the worker ended, with its exit code",
+    "worker.record_invalid": "records in Redis that are not a worker's were left out (`count`)",
     "worker.lost": "a worker process died",
     "device.lost": "the device accepts no more work from this process; it ends and is replaced",
     "model.loaded": "tokenizer and model are on the device",

@@ -17,13 +17,14 @@ from headrace.coordination.attempts import (
     retry_decision,
 )
 from headrace.coordination.leases import LeaseBook, Mark
+from headrace.coordination.live_workers import work_was_lost
 from headrace.process.logs import get_logger
 from headrace.queue.queue import MessageQueue
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_crash
 from schemas.errors import error_type_of
-from schemas.names import output_layout, redis_keys
+from schemas.names import output_layout
 from schemas.records.manifest import Attempt
 from schemas.records.message import parse_message
 from workers.execution.job_cache import JobCache, JobContext
@@ -57,7 +58,7 @@ def recover_from_crash(
             if _tries_again(work, chunk, mark, worker, tell):
                 again.append(chunk)
             book.release(chunk, mark.attempt)
-        client.hset(redis_keys.worker(worker), mapping={"hand": "", "model": ""})
+        work_was_lost(client, worker)
         for chunk in again:  # each by itself: what killed once may kill again
             alone = message.model_copy(update={"chunks": (chunk,)})
             queue.send(alone, work.job.options.queue)

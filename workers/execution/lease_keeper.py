@@ -23,6 +23,7 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
+from headrace.coordination.live_workers import WorkInHand, add_heartbeat
 from schemas.errors import HeadraceError, LeaseLost, Stopped
 from schemas.names import redis_keys
 from workers.execution.drain import Drain, WorkerLimits
@@ -230,8 +231,8 @@ class LeaseKeeper:
                     control.renew()
             self._sign()
 
-    def _told(self, now: float, hand: str) -> dict[str, Any]:
-        told = {**self._facts, "seen_s": now, "hand": hand}
+    def _told(self, hand: str) -> dict[str, Any]:
+        told = {**self._facts, "hand": hand}
         return told if self._progress_at is None else told | {"progress_s": self._progress_at}
 
     def _sign(self, last: bool = False) -> None:
@@ -240,19 +241,14 @@ class LeaseKeeper:
             c.mark.attempt: json.dumps({"chunk": n, "rows": c.rows_done, "stage": c.mark.stage})
             for n, c in list(self._controls.items())
         }
-        now = time.time()
         holding = {n: c.mark.attempt for n, c in list(self._controls.items())}
-        hand = json.dumps({"job": self._job, "chunks": holding}) if holding else ""
+        hand = WorkInHand(self._job, holding).dumps()
         try:
             pipe = self._client.pipeline(transaction=False)
             if live:
                 pipe.hset(redis_keys.live(self._job), mapping=live)
                 pipe.expire(redis_keys.live(self._job), redis_keys.JOB_LIFE_S)
-            pipe.hset(redis_keys.worker(self._worker), mapping=self._told(now, hand))
-            pipe.expire(redis_keys.worker(self._worker), redis_keys.WORKER_LIFE_S)
-            pipe.zadd(redis_keys.WORKERS, {self._worker: now})
-            pipe.zremrangebyscore(redis_keys.WORKERS, 0, now - redis_keys.WORKER_LIFE_S)
-            pipe.expire(redis_keys.WORKERS, redis_keys.WORKER_LIFE_S)
+            add_heartbeat(pipe, self._worker, self._told(hand), time.time())
             pipe.hmget(redis_keys.job(self._job), "cancelled", "paused")
             cancelled, paused = pipe.execute()[-1]
         except redis.RedisError as error:

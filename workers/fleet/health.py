@@ -15,12 +15,12 @@ look into it, and restarting a pod for one slow batch would cost all its chunks.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from headrace.coordination.live_workers import WorkInHand
 from headrace.process.http_server import Reply, serve_http
 from headrace.telemetry.prometheus import CONTENT_TYPE, exposition_of_files
 from workers.fleet.supervisor import Supervisor, WorkerProcess
@@ -98,7 +98,13 @@ def _worker(child: WorkerProcess, watch: WorkerStatusPoller, now_at: float) -> d
         return told
     return told | {
         "model": doing.model or None,
-        "hand": json.loads(doing.hand) if doing.hand else None,
+        "hand": _in_hand(doing.work),
         "seen_s_ago": round(now_at - doing.seen_s, 1),
         "progress_s_ago": round(now_at - doing.progress_at, 1),
     }
+
+
+def _in_hand(work: WorkInHand) -> dict[str, Any] | None:
+    attempts = work.attempts or {}
+    chunks = {str(chunk): attempt for chunk, attempt in attempts.items()}
+    return {"job": work.job, "chunks": chunks} if work.job else None

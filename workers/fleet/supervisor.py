@@ -214,7 +214,9 @@ class Supervisor:
         if doing is None or child.state != "running" or doing.seen_s < child.started_at:
             return state  # what it told in an earlier life is not about this one
         idle_s = time.time() - max(doing.progress_at, child.started_at)
-        return replace(state, is_busy=bool(doing.hand), idle_s=0.0 if doing.hand else idle_s)
+        return replace(
+            state, is_busy=bool(doing.work.job), idle_s=0.0 if doing.work.job else idle_s
+        )
 
     def _tell(self, asks: Sequence[QueueDemand]) -> None:
         for ask in asks if self.wanted is not None else ():

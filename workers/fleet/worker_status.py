@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import redis
 
-from headrace.coordination.live_workers import forget_workers
+from headrace.coordination.live_workers import (
+    WorkerSign,
+    WorkInHand,
+    forget_workers,
+    read_signs,
+)
+from headrace.redis_client import RedisClient
 from schemas.names import redis_keys
 
 LOOK_S = 1.0  # chosen: a worker's heartbeat comes once a second
@@ -19,13 +23,13 @@ LOOK_S = 1.0  # chosen: a worker's heartbeat comes once a second
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker: it has told Redis that it serves, and perhaps what it has in hand."""
+    """One worker, as it was last seen in Redis."""
 
     seen_s: float
-    hand: str
+    work: WorkInHand
     rows: str
     progress_at: float
-    """When hand or rows last changed. Seconds since the epoch, as `seen_s`."""
+    """When work or rows last changed. Seconds since the epoch, as `seen_s`."""
     model: str = ""
     """What is loaded; empty: nothing yet."""
 
@@ -34,7 +38,7 @@ class WorkerStatus:
 class WorkerStatusPoller:
     """Looks once a second, in a thread; with Redis away the last that was seen holds."""
 
-    client: Any
+    client: RedisClient
     names: Callable[[], Sequence[str]]
     doing: dict[str, WorkerStatus] = field(default_factory=dict)
     redis_answers: bool = False
@@ -68,52 +72,33 @@ class WorkerStatusPoller:
         gone, self._gone = self._gone, []
         self.forget(set(gone) - set(names))
         try:
-            pipe = self.client.pipeline(transaction=False)
-            for name in names:
-                pipe.hmget(redis_keys.worker(name), "seen_s", "hand", "model")
-            told = pipe.execute()
-            rows = self._rows([_text(hand) for _, hand, _ in told])
+            signs = read_signs(self.client, names)
+            rows = self._rows([sign.work for sign in signs.values()])
         except redis.RedisError:
             self.redis_answers = False
             return
         self.redis_answers = True
         self.doing = {
-            name: self._seen(name, float(seen), _text(hand), live, _text(model))
-            for name, (seen, hand, model), live in zip(names, told, rows, strict=True)
-            if seen is not None
+            name: self._seen(name, sign, live)
+            for (name, sign), live in zip(signs.items(), rows, strict=True)
         }
 
-    def _seen(self, name: str, seen_s: float, hand: str, rows: str, model: str) -> WorkerStatus:
+    def _seen(self, name: str, sign: WorkerSign, rows: str) -> WorkerStatus:
         before = self.doing.get(name)
-        if before is not None and (before.hand, before.rows) == (hand, rows):
-            return WorkerStatus(seen_s, hand, rows, before.progress_at, model)
-        return WorkerStatus(seen_s, hand, rows, time.time(), model)
+        is_same = before is not None and (before.work, before.rows) == (sign.work, rows)
+        progress_at = before.progress_at if before is not None and is_same else time.time()
+        return WorkerStatus(sign.seen_s, sign.work, rows, progress_at, sign.model)
 
-    def _rows(self, hands: Sequence[str]) -> list[str]:
-        """What each worker's attempts have scored so far, as it stands in `headrace:live`."""
+    def _rows(self, in_hand: Sequence[WorkInHand]) -> list[str]:
+        """What each worker's attempts have scored so far, as `headrace:live` says."""
         pipe = self.client.pipeline(transaction=False)
-        asked = []
-        for hand in hands:
-            job, attempts = _attempts(hand)
-            asked.append(bool(attempts))
-            if attempts:
-                pipe.hmget(redis_keys.live(job), attempts)
+        for work in in_hand:
+            if work.attempts:
+                pipe.hmget(redis_keys.live(work.job), list(work.attempts.values()))
         answers = iter(pipe.execute())
-        return [repr(next(answers)) if was else "" for was in asked]
+        return [repr(next(answers)) if work.attempts else "" for work in in_hand]
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self.look()
             self._stopping.wait(LOOK_S)
-
-
-def _text(value: bytes | None) -> str:
-    return "" if value is None else value.decode(errors="replace")
-
-
-def _attempts(hand: str) -> tuple[str, list[str]]:
-    try:
-        found = json.loads(hand) if hand else {}
-        return str(found.get("job", "")), [str(a) for a in found.get("chunks", {}).values()]
-    except (ValueError, AttributeError):
-        return "", []

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from headrace.coordination.live_workers import WorkInHand
 from headrace.process.http_server import (
     Reply,
     serve_http,
@@ -158,9 +159,7 @@ def test_a_fleet_is_ready_once_a_worker_serves(fleet: Supervisor) -> None:
         assert port is not None
         assert get(port, "/livez") == 200
         assert get(port, "/readyz") == 503
-        watch.doing = {
-            "a": WorkerStatus(time.time(), '{"job": "j", "chunks": {"4": "t"}}', "", time.time())
-        }
+        watch.doing = {"a": WorkerStatus(time.time(), WorkInHand("j", {4: "t"}), "", time.time())}
         assert get(port, "/readyz") == 200
         watch.redis_answers = False
         assert get(port, "/readyz") == 503
@@ -171,7 +170,7 @@ def test_a_fleet_is_ready_once_a_worker_serves(fleet: Supervisor) -> None:
 
 def test_a_watch_keeps_what_it_saw_while_redis_is_away() -> None:
     client = redis.Redis.from_url("redis://127.0.0.1:1/0")
-    seen = {"a": WorkerStatus(1.0, "x", "", 1.0)}
+    seen = {"a": WorkerStatus(1.0, WorkInHand("x", {1: "t"}), "", 1.0)}
     watch = WorkerStatusPoller(client, lambda: ["a"], doing=seen, redis_answers=True)
     watch.look()
     assert not watch.redis_answers
