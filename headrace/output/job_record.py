@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from headrace.output.plan_file import (
-    PlanTable,
-)
+from headrace.output.plan_file import PlanTable
 from headrace.storage.store import Store
-from schemas.errors import OutputConflict
+from schemas.errors import JobNotFound, OutputConflict
 from schemas.names import output_layout
-from schemas.records.job import (
-    Job,
-    parse_job,
-)
+from schemas.records.job import Job, parse_job
 
 
 def read_job(store: Store) -> Job | None:
@@ -22,6 +17,19 @@ def read_job(store: Store) -> Job | None:
     """
     data = store.read(output_layout.JOB)
     return None if data is None else parse_job(data, f"{store.uri}/{output_layout.JOB}")
+
+
+def require_job(store: Store) -> Job:
+    """The job in an output.
+
+    Raises:
+        JobNotFound: there is none.
+        OutputConflict: there is a record that cannot be read.
+    """
+    job = read_job(store)
+    if job is None:
+        raise JobNotFound(f"{store.uri} holds no job: there is no {output_layout.JOB}")
+    return job
 
 
 def check_plan(job: Job, stored: PlanTable, where: str) -> None:

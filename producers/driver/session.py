@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.output.job_record import read_job
+from headrace.output.job_record import require_job
 from headrace.queue.redis_connection import connect, ping_or_raise, server_warnings
 from headrace.settings import Settings, state_folder
 from headrace.storage.open import open_store
@@ -13,7 +13,7 @@ from headrace.storage.store import Store
 from headrace.storage.uri import normalise_uri
 from producers.local.broker_note import find_local_broker
 from producers.records.job_registry import open_registry
-from schemas.errors import BrokerError, ConfigError, HeadraceError, JobNotFound
+from schemas.errors import BrokerError, ConfigError, HeadraceError
 from schemas.records.job import Job
 from schemas.records.manifest import JobState
 
@@ -78,10 +78,7 @@ def job_in(output: str, settings: Settings) -> tuple[Job, Store]:
         JobNotFound: the output holds none.
     """
     store = open_store(normalise_uri(output), settings)
-    job = read_job(store)
-    if job is None:
-        raise JobNotFound(f"{store.uri} holds no job of headrace")
-    return job, store
+    return require_job(store), store
 
 
 def find_job(where: str, settings: Settings) -> tuple[Job, Store]:

@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headrace.output.job_record import require_job
 from headrace.process.numbers import short_time
 from headrace.storage.store import Store
 from headrace.tracing.trace_file import SpanRow, read_spans
-from schemas.errors import ColumnError, HeadraceError, JobNotFound
+from schemas.errors import ColumnError, HeadraceError
 from schemas.names import output_layout
 from schemas.names import telemetry as names
 from schemas.records import part_schema
-from schemas.records.job import Job, parse_job
+from schemas.records.job import Job
 
 _THREADS = 16  # chosen: footers are small, and a bucket's answer takes longer than reading them
 
@@ -33,7 +34,7 @@ def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str
         JobNotFound: the output holds no job.
         ColumnError: the id is not of the id column's type.
     """
-    job = _job(store)
+    job = require_job(store)
     parts = [
         i.name
         for i in store.list(output_layout.DATA)
@@ -88,13 +89,6 @@ def _lines(explanation: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
             yield "    " + "  ".join(f"{n} {short_time(s)}" for n, s in attempt["stages_s"].items())
         if attempt["last_stage"]:
             yield f"    was at {attempt['last_stage']}, seen by {attempt['seen_by']}"
-
-
-def _job(store: Store) -> Job:
-    data = store.read(output_layout.JOB)
-    if data is None:
-        raise JobNotFound(f"{store.uri} holds no job: there is no {output_layout.JOB}")
-    return parse_job(data, f"{store.uri}/{output_layout.JOB}")
 
 
 def _find(store: Store, job: Job, name: str, row_id: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import ValidationError
 
+from headrace.output.job_record import require_job
 from headrace.storage.store import Store
 from producers.records.manifest import build_manifest
 from producers.records.receipts import parts_of, receipt_of_part
@@ -23,9 +24,8 @@ from producers.report.from_traces import (
     mean_stages,
     read_traces,
 )
-from schemas.errors import JobNotFound
 from schemas.names import output_layout
-from schemas.records.job import Job, parse_job
+from schemas.records.job import Job
 from schemas.records.manifest import (
     Manifest,
     Receipt,
@@ -57,10 +57,7 @@ def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts
     Raises:
         JobNotFound: the output holds no job.
     """
-    data = store.read(output_layout.JOB)
-    if data is None:
-        raise JobNotFound(f"{store.uri} holds no job: there is no {output_layout.JOB}")
-    job = parse_job(data, f"{store.uri}/{output_layout.JOB}")
+    job = require_job(store)
     receipts = _receipts(store, job)
     manifest = _manifest(store) or build_manifest(
         job, receipts, [], finished_s=now_s, versions=job.versions, stopped=("running", "")

@@ -7,16 +7,13 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+from headrace.output.job_record import read_job
 from headrace.output.reuse_index import write_index
 from headrace.storage.store import Store
 from headrace.storage.uri import normalise_uri
 from schemas.errors import ConfigError, JobNotFound
 from schemas.names import output_layout
-from schemas.records.job import (
-    Job,
-    Spec,
-    parse_job,
-)
+from schemas.records.job import Spec
 from schemas.records.manifest import parse_manifest
 
 SAME: tuple[tuple[str, Callable[[Spec], Any]], ...] = (
@@ -38,11 +35,9 @@ def reusable(output: str, spec: Spec, open_store: Callable[[str], Store]) -> tup
         ConfigError: its answers are of another model, task or precision; says what differs.
     """
     store = open_store(normalise_uri(output))
-    data = store.read(output_layout.JOB)
-    manifest = store.read(output_layout.MANIFEST)
-    if data is None or manifest is None:
+    earlier, manifest = read_job(store), store.read(output_layout.MANIFEST)
+    if earlier is None or manifest is None:
         raise JobNotFound(f"{store.uri} holds no job that has ended; --reuse needs one")
-    earlier: Job = parse_job(data, f"{store.uri}/{output_layout.JOB}")
     other = [name for name, of in SAME if of(earlier.spec) != of(spec)]
     if other:
         raise ConfigError(

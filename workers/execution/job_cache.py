@@ -6,13 +6,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from headrace.output.job_record import check_plan, read_job
 from headrace.output.plan_file import PlanTable
 from headrace.output.reuse_index import ReuseIndex
 from headrace.storage.store import Store
 from schemas.errors import MessageRejected, OutOfReach, OutputConflict, UsageError
-from schemas.names import output_layout
 from schemas.records.chunk import Chunk
-from schemas.records.job import Job, parse_job
+from schemas.records.job import Job
 from schemas.records.message import ScoreChunk
 from workers.pipeline.reuse import EarlierOutput
 
@@ -65,20 +65,20 @@ class JobCache:
             store = self._open(message.output)
         except UsageError as error:  # no place, none that is ours to touch, or an extra is missing
             raise OutOfReach(str(error)) from error
-        data = store.read(output_layout.JOB)
-        if data is None:
-            where = "a folder" if store.is_local else "a bucket"
-            raise OutOfReach(f"no job in {store.uri}: is it {where} that this worker's host sees?")
         try:
-            job = parse_job(data, f"{store.uri}/{output_layout.JOB}")
-            plan = PlanTable.load(store)
+            job = read_job(store)
         except OutputConflict as error:
             raise MessageRejected(str(error)) from error
+        if job is None:
+            where = "a folder" if store.is_local else "a bucket"
+            raise OutOfReach(f"no job in {store.uri}: is it {where} that this worker's host sees?")
         if job.id != message.job:
             raise MessageRejected(f"{store.uri} holds job {job.id}, the message says {message.job}")
-        same = (len(plan), plan.total_rows) == (job.chunks, job.rows)
-        if not same or plan.inputs_digest() != job.spec.inputs_digest:
-            raise MessageRejected(f"the plan in {store.uri} does not belong to job {job.id}")
+        try:
+            plan = PlanTable.load(store)
+            check_plan(job, plan, store.uri)
+        except OutputConflict as error:
+            raise MessageRejected(str(error)) from error
         return JobContext(job, plan, store, self._earlier(job, store))
 
     def _earlier(self, job: Job, store: Store) -> EarlierOutput | None:
