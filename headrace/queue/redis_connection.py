@@ -33,6 +33,17 @@ BACKOFF_CAP_S = 1.0
 
 _NO_LOGIN = ("NOAUTH", "Authentication required", "client already authenticated")
 """Required: redis-py has one class for a wrong password and for none; Redis 6.2 to 8 say these."""
+_CLUSTER = (
+    "is a Redis Cluster, which spreads keys that headrace changes in one step over several nodes: "
+    "name a Redis with one primary (cluster mode disabled)"
+)
+_CLUSTER_ERRORS = (
+    "MOVED ",
+    "CROSSSLOT",
+    "CLUSTERDOWN",
+    "Keys in request don't hash to the same slot",
+)
+"""Required: how Redis 6.2 to 8, and redis-py 8 in its own words, begin such an answer."""
 _PROBE_KEY = "headrace:probe"
 
 
@@ -68,13 +79,15 @@ def connect(url: str, *, name: str) -> redis.Redis:
 
 
 def ping_or_raise(client: redis.Redis, url: str) -> None:
-    """Nothing, when Redis answers and takes a write.
+    """Nothing, when Redis answers, takes a write and is no cluster.
 
     Raises:
         BrokerError: it does not, with the reason and what to do about it.
     """
     with broker_errors(url):
         client.ping()
+        if _is_cluster(client):
+            raise BrokerError(f"Redis at {mask_url(url)} {_CLUSTER}")
         client.set(_PROBE_KEY, b"", px=1)
 
 
@@ -197,6 +210,16 @@ def _join(scheme: str, login: str, address: str, path: str, query: dict[str, str
     return f"{scheme}:{rest if rest.startswith('//') else '//' + rest}"
 
 
+def _is_cluster(client: redis.Redis) -> bool:
+    from redis.exceptions import ResponseError
+
+    try:
+        found: Any = client.info("cluster")
+    except ResponseError:  # NOPERM, or INFO renamed away: its commands will tell
+        return False
+    return bool(found.get("cluster_enabled"))
+
+
 def _config(client: redis.Redis, key: str) -> str:
     found: Any = client.config_get(key)
     values = {_text(k): _text(v) for k, v in found.items()}
@@ -222,6 +245,8 @@ def _explain(error: BaseException) -> str:
         return "is a read-only replica: name the primary in the broker URL"
     if isinstance(error, OutOfMemoryError):
         return "is at its maxmemory and takes no writes: raise maxmemory or remove other data"
+    if str(error).startswith(_CLUSTER_ERRORS):
+        return _CLUSTER
     if isinstance(error, redis.BusyLoadingError):
         return "is still loading its data: wait, then try again"
     if _is_tls(error):

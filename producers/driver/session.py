@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.output.job_record import require_job
+from headrace.queue.rabbitmq_connection import check_rabbitmq
 from headrace.queue.redis_connection import connect, ping_or_raise, server_warnings
 from headrace.settings import Settings, state_folder
 from headrace.storage.open import open_store
@@ -42,6 +43,8 @@ def broker_of(url: str, settings: Settings) -> Broker:
     client = connect(url, name="headrace")
     ping_or_raise(client, url)
     queue_url = settings.queue_url.get_secret_value() if settings.queue_url else None
+    if queue_url is not None:
+        check_rabbitmq(queue_url)
     return Broker(url, client, make_sender(url, queue_url))
 
 

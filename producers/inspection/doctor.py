@@ -232,13 +232,18 @@ def _broker(settings: Settings) -> Iterator[Row]:
 def _rabbitmq(client: Any, redis_url: str, queue_url: str, queue: str) -> Row:
     from headrace.queue.celery_config import make_sender
     from headrace.queue.open import open_queue
+    from headrace.queue.rabbitmq_connection import check_rabbitmq
     from headrace.queue.redis_connection import mask_url
 
+    try:
+        check_rabbitmq(queue_url)
+    except HeadraceError as error:
+        return Row("broker", mask_url(queue_url), str(error), "bad")
     sender = make_sender(redis_url, queue_url)
     found = open_queue(client, sender).depth(queue)
     sender.close()
     if found is None:
-        return Row("broker", mask_url(queue_url), "does not answer, or does not let us in", "bad")
+        return Row("broker", mask_url(queue_url), "does not answer", "bad")
     return Row("broker", mask_url(queue_url), f"answers; {found} messages wait in {queue}")
 
 

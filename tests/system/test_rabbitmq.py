@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,9 @@ from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.open import open_queue
 from headrace.queue.queue import MessageQueue
+from headrace.queue.rabbitmq_connection import check_rabbitmq
 from headrace.queue.rabbitmq_queue import RabbitMQQueue
+from schemas.errors import BrokerError
 from tests.acceptance.harness.fleet import Fleet, lines, parts
 from tests.conftest import free_port, wait_until
 from tests.fake_jobs import make_job
@@ -122,6 +125,24 @@ def queue(rabbit: RabbitMq, redis_url: str, redis_client: redis.Redis) -> Iterat
     sender = make_sender(redis_url, rabbit.url)
     yield open_queue(redis_client, sender)
     sender.close()
+
+
+def test_a_wrong_password_is_one_line_and_exit_code_20(
+    rabbit: RabbitMq, redis_url: str, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    wrong = rabbit.url.replace("guest:guest", "guest:no-secret")
+    with pytest.raises(BrokerError, match="refused the user or password"):
+        check_rabbitmq(wrong)
+    job = make_job(tmp_path, lines(4))
+    found = subprocess.run(
+        [str(Path(sys.executable).with_name("headrace")), "resume", job.job.output],
+        env={**os.environ, "HEADRACE_QUEUE_URL": wrong, "HEADRACE_BROKER_URL": redis_url},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert found.returncode == 20
+    assert "no-secret" not in found.stderr
+    assert found.stderr.count("RabbitMQ at") == 1
+    assert "Traceback" not in found.stderr
 
 
 def test_every_row_once_through_a_quorum_queue_and_the_urgent_job_first(

@@ -12,6 +12,7 @@ from typing import Any
 
 from headrace.process.fast_imports import fast_imports
 from headrace.process.logs import configure_logging, get_logger
+from headrace.queue.rabbitmq_connection import check_rabbitmq
 from headrace.queue.redis_connection import (
     connect,
     ping_or_raise,
@@ -80,7 +81,10 @@ def _keep(
         from workers.fleet.health import serve_health
         from workers.fleet.worker_status import WorkerStatusPoller
 
-    watch = WorkerStatusPoller(_client(url), fleet.running)
+    client = _client(url)
+    if settings.queue_url is not None:
+        check_rabbitmq(settings.queue_url.get_secret_value())
+    watch = WorkerStatusPoller(client, fleet.running)
     fleet.doing = lambda name: watch.doing.get(name)
 
     def ended(worker: str) -> None:

@@ -17,9 +17,12 @@ from typing import Any
 
 import pytest
 import redis
+from amqp import exceptions as amqp
 from kombu import Connection
 
-from headrace.queue.embedded_redis import EmbeddedRedis
+from headrace.queue.embedded_redis import EmbeddedRedis, find_redis_server
+from headrace.queue.rabbitmq_connection import check_rabbitmq
+from headrace.queue.rabbitmq_connection import explain as explain_rabbitmq
 from headrace.queue.redis_connection import (
     celery_url,
     connect,
@@ -27,6 +30,7 @@ from headrace.queue.redis_connection import (
     server_warnings,
 )
 from schemas.errors import BrokerError
+from tests.conftest import free_port, wait_until
 
 ROOT = Path(__file__).parents[3]
 
@@ -119,6 +123,66 @@ def test_a_server_that_takes_no_writes_is_told_apart(
     admin.slaveof("127.0.0.1", "1")
     with pytest.raises(BrokerError, match="read-only replica"):
         ping(own_redis.url)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[str]:
+    """The URL of a Redis in cluster mode, of one node that has all slots."""
+    port = free_port()
+    options = {"port": port, "dir": tmp_path, "save": "", "cluster-enabled": "yes"}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([find_redis_server(), *words], stdout=log)
+    client = redis.Redis(port=port)
+    try:
+        wait_until(lambda: _answers(client), 20, "the cluster's node")
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE" if _has_ranges(client) else "ADDSLOTS",
+                               *((0, 16383) if _has_ranges(client) else range(16384)))  # fmt: skip
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        client.close()
+        process.kill()
+        process.wait()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def _has_ranges(client: redis.Redis) -> bool:
+    return int(str(client.info()["redis_version"]).split(".")[0]) >= 7
+
+
+def test_a_cluster_is_refused_in_words(cluster: str) -> None:
+    with pytest.raises(BrokerError, match=r"is a Redis Cluster.*one primary"):
+        ping(cluster)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (amqp.AccessRefused("Login was refused"), "refused the user or password"),
+        (amqp.NotAllowed("vhost"), "vhost"),
+        (ConnectionRefusedError(111, "Connection refused"), "cannot be reached"),
+        (TimeoutError(), "did not answer within 5 s"),
+        (ssl.SSLError("bad certificate"), "TLS"),
+        (amqp.InternalError("guest:secret"), "InternalError"),
+    ],
+)
+def test_what_rabbitmq_refuses_is_said_in_a_line(error: Exception, says: str) -> None:
+    said = explain_rabbitmq(error)
+    assert says in said
+    assert "secret" not in said
+
+
+def test_a_rabbitmq_that_is_away_is_a_broker_error_without_its_password() -> None:
+    with pytest.raises(BrokerError, match="cannot be reached") as refused:
+        check_rabbitmq(f"amqp://user:secret@127.0.0.1:{free_port()}//")
+    assert "secret" not in str(refused.value)
+    assert refused.value.exit_code == 20
 
 
 def test_settings_that_lose_messages_are_warned_of(
