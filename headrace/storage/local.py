@@ -50,7 +50,7 @@ class LocalStore:
     has_etag = False
 
     def __init__(self, root: str | Path, *, follow_links: bool = False) -> None:
-        """`follow_links`: symlinks may lead out of the folder, as those of the hub's cache do."""
+        """`follow_links`: what is read may be outside the folder, as in the hub's cache; no write is."""
         self._follow_links = follow_links
         self._root = Path(os.path.abspath(root))
         self._real_root = os.path.realpath(self._root)
@@ -71,7 +71,7 @@ class LocalStore:
         return self._walk(folder, prefix)
 
     def create(self, name: str, data: bytes) -> bool:
-        target = self._path(name)
+        target = self._place(name)
         if os.path.lexists(target):  # the link below decides; this only saves the writing
             return False
         with _Writing(name, self.uri):
@@ -82,13 +82,13 @@ class LocalStore:
                 temp.unlink(missing_ok=True)
 
     def create_from_file(self, name: str, path: Path) -> bool:
-        target = self._path(name)
+        target = self._place(name)
         with _Writing(name, self.uri):
             _sync(path)
             return self._link(path, target)
 
     def replace(self, name: str, data: bytes) -> None:
-        target = self._path(name)
+        target = self._place(name)
         with _Writing(name, self.uri):
             temp = self._write_temp(data)
             try:
@@ -99,7 +99,7 @@ class LocalStore:
             _sync(target.parent)
 
     def delete(self, name: str) -> None:
-        target = self._path(name)
+        target = self._place(name)
         with _Writing(name, self.uri):
             try:
                 target.unlink()
@@ -118,14 +118,14 @@ class LocalStore:
 
     def scratch(self) -> Path:
         """As the port says; the caller removes it, or `clean_orphans` does one day."""
-        folder = self._path(f"{TMP}/{uuid.uuid4().hex}")
+        folder = self._place(f"{TMP}/{uuid.uuid4().hex}")
         with _Writing(TMP, self.uri):
             folder.mkdir(parents=True)
         return folder
 
     def clean_orphans(self) -> tuple[str, ...]:
         """Remove what unfinished writes left under `_headrace/tmp/`. Only while no job writes."""
-        folder = self._path(TMP)
+        folder = self._place(f"{TMP}/x").parent
         with _Writing(TMP, self.uri):
             names = sorted(os.listdir(folder)) if folder.is_dir() else []
             for name in names:
@@ -140,15 +140,29 @@ class LocalStore:
         """The file of a name, which is inside the folder whatever the name holds."""
         check_name(name)
         path = self._root / name
-        if self._follow_links:
-            return path
-        real = os.path.realpath(path)
-        if real != self._real_root and not real.startswith(self._real_root.rstrip("/") + "/"):
+        if not self._follow_links and not self._is_inside(path):
             raise UriNotAllowed(f"{name} in {self.uri} is a symlink that leads out of the folder")
         return path
 
+    def _place(self, name: str) -> Path:
+        """The file of a name that is to be written or deleted: no link leads there from outside.
+
+        A link in place of the file itself is replaced or deleted, never followed.
+        """
+        path = self._path(name)
+        if not self._is_inside(path.parent):
+            raise UriNotAllowed(
+                f"{name} in {self.uri} is behind a symlink that leads out of the folder: nothing is "
+                "written or deleted there; put a folder in the link's place"
+            )
+        return path
+
+    def _is_inside(self, path: Path) -> bool:
+        real = os.path.realpath(path)
+        return real == self._real_root or real.startswith(self._real_root.rstrip("/") + "/")
+
     def _write_temp(self, data: bytes) -> Path:
-        temp = self._path(f"{TMP}/{uuid.uuid4().hex}")
+        temp = self._place(f"{TMP}/{uuid.uuid4().hex}")
         temp.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temp.open("xb") as file:

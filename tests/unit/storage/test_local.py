@@ -208,6 +208,50 @@ def test_a_symlink_that_leads_out_is_refused(store: LocalStore, tmp_path: Path) 
     assert os.listdir(outside) == ["file"]
 
 
+@pytest.mark.parametrize("follow_links", [True, False])
+@pytest.mark.parametrize("link", ["_headrace/tmp", "_headrace", "data"])
+def test_nothing_is_written_or_deleted_behind_a_link_that_leads_out(
+    tmp_path: Path, link: str, follow_links: bool
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "tmp").mkdir(parents=True)
+    for kept in (outside / "kept", outside / "tmp" / "kept"):
+        kept.write_bytes(b"theirs")
+    store = LocalStore(tmp_path / "output", follow_links=follow_links)
+    (tmp_path / "output" / link).parent.mkdir(parents=True)
+    (tmp_path / "output" / link).symlink_to(outside)
+    source = tmp_path / "source"
+    source.write_bytes(b"ours")
+    writes = [
+        lambda: store.create(f"{link}/new", b"ours"),
+        lambda: store.create_from_file(f"{link}/new", source),
+        lambda: store.replace(f"{link}/kept", b"ours"),
+        lambda: store.delete(f"{link}/kept"),
+    ]
+    if link != "data":
+        writes += [store.clean_orphans, store.scratch, lambda: store.create("a", b"")]
+    for write in writes:
+        with pytest.raises(UriNotAllowed, match="symlink that leads out"):
+            write()
+    found = sorted(p.relative_to(outside).as_posix() for p in outside.rglob("*"))
+    assert found == ["kept", "tmp", "tmp/kept"]
+    assert (outside / "kept").read_bytes() == b"theirs"
+
+
+def test_a_link_in_place_of_a_file_is_replaced_and_deleted_not_followed(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(b"theirs")
+    store = LocalStore(tmp_path / "output", follow_links=True)
+    (tmp_path / "output").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "output" / name).symlink_to(theirs)
+    assert store.read("a") == b"theirs"
+    store.replace("a", b"ours")
+    store.delete("b")
+    assert theirs.read_bytes() == b"theirs"
+    assert (store.read("a"), store.head("b")) == (b"ours", None)
+
+
 def test_a_symlink_inside_is_followed_and_a_circle_is_not(store: LocalStore) -> None:
     store.create("real/a", b"1")
     (Path(store.uri) / "alias").symlink_to("real")
