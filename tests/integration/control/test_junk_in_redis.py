@@ -80,7 +80,10 @@ def test_with_junk_in_every_key_the_job_ends_and_every_question_is_answered(
             take_snapshot(job.store, job.job, house.client).to_json()
             read_facts(house.client, time.time())
             read_signs(house.client, ["w1", "", "other-type"])
-            assert list_workers(open_session({"broker_url": redis_url}, as_json=dice.random() < 0.5)) == 0
+            assert (
+                list_workers(open_session({"broker_url": redis_url}, as_json=dice.random() < 0.5))
+                == 0
+            )
         status, _ = get(port, "/scale?queue=default&host=h&slots=2&running=1")
         assert status == 200
         assert get(port, "/metrics")[0] == 200
