@@ -89,7 +89,7 @@ def parse_work(text: str) -> WorkInHand:
     found = as_record(text)
     job, chunks = found.get("job"), found.get("chunks")
     if not isinstance(job, str) or not isinstance(chunks, dict):
-        raise ValueError("not what a worker has in hand")
+        raise ValueError("not a worker's record of its chunks")
     attempts = {_whole(chunk): str(attempt) for chunk, attempt in chunks.items()}
     return WorkInHand(job, dict(sorted(attempts.items())))
 
