@@ -69,7 +69,7 @@ def with_settings(page: str) -> str:
 def _row(name: str) -> str:
     field = Settings.model_fields[name]
     default = None if field.default_factory is not None else field.default
-    shown = "–" if default in (None, ()) else str(default)
+    shown = "–" if default in (None, (), {}) else str(default)
     return f"| `{name}` | `HEADRACE_{name.upper()}` | {shown} | {field.description} |"
 
 

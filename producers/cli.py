@@ -15,6 +15,8 @@ from producers.cli_options import (
     Folder,
     Inputs,
     Json,
+    Listen,
+    MaxWorkers,
     Output,
     OutputAt,
     Registry,
@@ -278,14 +280,8 @@ def report(
 def controller(
     broker: Broker = None,
     registry: Registry = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(help="HOST:PORT where the controller serves health, /scale and /metrics"),
-    ] = None,
-    max_workers: Annotated[
-        int | None,
-        typer.Option(help="maximum workers per queue; default: as many as its hosts have slots"),
-    ] = None,
+    listen: Listen = None,
+    max_workers: MaxWorkers = None,
 ) -> None:
     """Run the controller: publish, track and finish submitted jobs, until SIGTERM."""
     from producers.commands.controller import run_controller

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from producers.cli_options import Json
+from producers.cli_options import Json, ModelRegistry
 
 app = typer.Typer(
     help="Versions of models, and the aliases that point to them.", no_args_is_help=True
@@ -14,19 +14,11 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(help="the model's name, e.g. reviews", show_default=False)]
 Alias = Annotated[str, typer.Argument(help="the alias, e.g. champion", show_default=False)]
-At = Annotated[
-    str | None,
-    typer.Option(
-        "--model-registry",
-        help="folder or URI of the registry of models; default: in the state folder",
-        show_default=False,
-    ),
-]
 Why = Annotated[str, typer.Option("--why", help="the reason; the log keeps it", show_default=False)]
 
 
 @app.command("list")
-def list_(model_registry: At = None, json: Json = False) -> None:
+def list_(model_registry: ModelRegistry = None, json: Json = False) -> None:
     """Show every model with its newest version and its aliases."""
     from producers.commands.models import list_models
 
@@ -34,7 +26,7 @@ def list_(model_registry: At = None, json: Json = False) -> None:
 
 
 @app.command()
-def show(name: Name, model_registry: At = None, json: Json = False) -> None:
+def show(name: Name, model_registry: ModelRegistry = None, json: Json = False) -> None:
     """Show every version of a model, and who moved which alias, when and why."""
     from producers.commands.models import show_model
 
@@ -51,7 +43,7 @@ def register(
         str, typer.Option("--task", help="what the model is for")
     ] = "text-classification",
     note: Annotated[str, typer.Option("--note", help="what to remember", show_default=False)] = "",
-    model_registry: At = None,
+    model_registry: ModelRegistry = None,
     json: Json = False,
 ) -> None:
     """Make a model the next version under a name. Its files stay where they are."""
@@ -76,7 +68,7 @@ def promote(
             show_default=False,
         ),
     ] = None,
-    model_registry: At = None,
+    model_registry: ModelRegistry = None,
     json: Json = False,
 ) -> None:
     """Point an alias at a version; jobs submitted from now on use it."""
@@ -89,7 +81,11 @@ def promote(
 
 @app.command()
 def rollback(
-    name: Name, alias: Alias, why: Why = "", model_registry: At = None, json: Json = False
+    name: Name,
+    alias: Alias,
+    why: Why = "",
+    model_registry: ModelRegistry = None,
+    json: Json = False,
 ) -> None:
     """Point an alias at the version before its last move."""
     from producers.commands.models import roll_back_model

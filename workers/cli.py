@@ -9,6 +9,7 @@ import typer
 
 from headrace.process.entrypoint import run_cli
 from headrace.process.fast_imports import fast_imports
+from headrace.process.setting_options import parameters_of, with_settings
 
 app = typer.Typer(
     name="headrace-worker",
@@ -19,131 +20,55 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Broker = Annotated[
-    str | None, typer.Option("--broker", help="Redis URL: redis://, rediss:// or redis+socket://")
-]
-
-
-Device = Annotated[
-    str | None, typer.Option(help="auto, cpu, cuda, or a list such as cuda:0,cuda:1")
-]
-Queue = Annotated[str | None, typer.Option(help="queue to serve")]
-Threads = Annotated[int | None, typer.Option(help="threads per CPU worker")]
-Grace = Annotated[
-    float | None, typer.Option(help="time a worker may take to finish its chunk after SIGTERM")
-]
-Lease = Annotated[
-    float | None, typer.Option(help="time after which a lease without a heartbeat expires")
-]
-Health = Annotated[
-    str | None,
-    typer.Option(help="HOST:PORT where the fleet serves /livez, /readyz, /status and /metrics"),
-]
-LogFormat = Annotated[
-    str | None, typer.Option(help="auto, json or text; auto: text at a terminal, json elsewhere")
-]
-LogLevel = Annotated[
-    str | None, typer.Option(help="lowest level to log: debug, info, warning or error")
-]
+_BOTH = ("device", "threads", "grace_s", "lease_s", "health", "log_format", "log_level")
+_FLAGS = {"broker_url": "--broker", "controller_url": "--controller", "min_workers": "--min"}
 
 
 @app.command()
-def start(
-    broker: Broker = None,
-    device: Device = None,
-    queue: Queue = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="worker processes on this machine; default: one per GPU, or one per core"
-        ),
-    ] = None,
-    threads: Threads = None,
-    grace_s: Grace = None,
-    lease_s: Lease = None,
-    health: Health = None,
-    log_format: LogFormat = None,
-    log_level: LogLevel = None,
-) -> None:
+@with_settings(parameters_of(("broker_url", "queue", "workers", *_BOTH), _FLAGS))
+def start(*, flags: dict[str, Any]) -> None:
     """Serve a queue with one process per device. SIGTERM drains and stops it."""
     with fast_imports():
         from workers.fleet.start import start_fleet
 
-    flags: dict[str, Any] = {
-        "broker_url": broker,
-        "device": device,
-        "queue": queue,
-        "workers": workers,
-        "threads": threads,
-        "grace_s": grace_s,
-        "lease_s": lease_s,
-        "health": health,
-        "log_format": log_format,
-        "log_level": log_level,
-    }
     raise typer.Exit(start_fleet(flags))
 
 
 @app.command()
+@with_settings(parameters_of(("broker_url", "controller_url", "min_workers", *_BOTH), _FLAGS))
 def fleet(
-    broker: Broker = None,
-    controller: Annotated[
-        str | None,
-        typer.Option(help="controller that sets the number of workers, e.g. http://host:8080"),
-    ] = None,
-    least: Annotated[
-        int | None, typer.Option("--min", help="minimum workers, kept even without work; default 0")
-    ] = None,
     most: Annotated[
         str | None,
         typer.Option("--max", help="maximum workers; auto: one per GPU, or one per core"),
     ] = None,
-    device: Device = None,
     queue: Annotated[
         list[str] | None,
         typer.Option(help="queue to serve; repeat it for several, workers move between them"),
     ] = None,
-    threads: Threads = None,
-    grace_s: Grace = None,
-    lease_s: Lease = None,
-    health: Health = None,
-    log_format: LogFormat = None,
-    log_level: LogLevel = None,
+    *,
+    flags: dict[str, Any],
 ) -> None:
     """Serve a queue with as many workers as the controller asks for."""
     with fast_imports():
         from workers.fleet.start import start_fleet
 
-    flags: dict[str, Any] = {
-        "broker_url": broker,
-        "controller_url": controller,
-        "min_workers": least,
+    more = {
         "max_workers": None if most in (None, "auto") else most,
-        "device": device,
         "queues": ",".join(queue) if queue else None,
-        "threads": threads,
-        "grace_s": grace_s,
-        "lease_s": lease_s,
-        "health": health,
-        "log_format": log_format,
-        "log_level": log_level,
     }
-    raise typer.Exit(start_fleet(flags, follows=True))
+    raise typer.Exit(start_fleet({**flags, **more}, follows=True))
 
 
 @app.command("check-precision")
-def check_precision(
-    device: Device = None,
-    threads: Threads = None,
-    log_level: LogLevel = None,
-) -> None:
+@with_settings(parameters_of(("device", "threads", "log_level")))
+def check_precision(*, flags: dict[str, Any]) -> None:
     """Compare a precision with float32 on rows from standard input; used by headrace itself.
 
     To run the check by hand, use headrace plan --check-precision.
     """
     from workers.precision.check import become_the_check
 
-    become_the_check({"device": device, "threads": threads, "log_level": log_level})
+    become_the_check(flags)
 
 
 @app.command("train-demo", hidden=True)

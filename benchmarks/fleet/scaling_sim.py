@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headrace.assumptions import CHUNK_S
 from producers.scaling.decision import (
-    CHUNK_S,
     Demand,
     Limits,
     ScalingDecision,

@@ -14,3 +14,30 @@ def short_time(seconds: float) -> str:
     if ms < 1:
         return "< 1 ms"
     return f"{ms:.0f} ms" if ms < 999.5 else f"{seconds:,.2f} s"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    s = max(0, round(seconds))
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min {s % 60:02d} s"
+    return f"{s // 3600} h {s % 3600 // 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes for people: `4.4 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def rough_duration(seconds: float) -> str:
+    """Seconds of a guess: `90 s`, `12 min`, `2 h 05 min`."""
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60:02d} min"

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+PARALLEL_READS = 16
+"""Threads for many small reads. Chosen: they wait for the network, not for the CPU."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,6 @@ from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.process.numbers import plural
 from headrace.settings import load_settings
 from headrace.storage.store import Store
-from headrace.tasks.catalog import BUILT_IN, task_spec
 from producers.commands.following import drive_and_show, show
 from producers.commands.run import run_job
 from producers.commands.session import Session
@@ -24,6 +22,7 @@ from producers.driver.job_setup import (
 from producers.driver.session import job_in, needed_broker
 from producers.driver.traced import job_trace
 from producers.records.job_registry import open_registry
+from producers.submission.repeat import repeated_settings
 from producers.submission.unchanged import verify_inputs_unchanged
 from producers.terminal.console import command
 from schemas.errors import ConfigError, ExitCode
@@ -53,40 +52,11 @@ def retry_errors(
     settings = session.settings
     job, store = job_in(output, settings)
     verify_inputs_unchanged(job, store, settings)
-    again = load_settings(**{**flags, **flags_of(job), "reuse": store.uri})
+    again = load_settings(**{**flags, **repeated_settings(job), "reuse": store.uri})
     session = replace(session, settings=again)
     if settings.broker_url is None:
         return run_job(session, job.inputs.patterns, new)
     return submit_job(session, job.inputs.patterns, new, wait=wait, on_finish=False)
-
-
-def flags_of(job: Job) -> dict[str, Any]:
-    """The options that give a job the same spec again."""
-    spec, options = job.spec, job.options
-    task = task_spec(spec.task)
-    flags = {p.name for p in task.params} if spec.task in BUILT_IN else set()
-    own = {k: v for k, v in spec.params.items() if k in flags}
-    more = {k: v for k, v in spec.params.items() if k not in own}
-    return {
-        **own,
-        "task": spec.task,
-        "model": spec.model.uri if task.needs_model else None,
-        "revision": spec.model.revision if task.needs_model else None,
-        "text_column": spec.text_column,
-        "text_pair_column": spec.text_pair_column,
-        "id_column": spec.id_column,
-        "columns": ",".join(spec.columns) or None,
-        "max_length": spec.max_length,
-        "dtype": spec.dtype,
-        "precision_floor": job.precision.floor if job.precision else None,
-        "accept_precision": (job.precision is not None and job.precision.accepted) or None,
-        "limit": spec.limit,
-        "task_params": json.dumps(more) if more else None,
-        "queue": options.queue,
-        "trust_remote_code": options.trust_remote_code,
-        "allow_pickle": options.allow_pickle,
-        "error_threshold": options.error_threshold,
-    }
 
 
 def retry_parked(session: Session, output: str, *, parked: bool, wait: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from headrace.coordination.live_workers import read_workers
+from headrace.process.numbers import duration
 from headrace.process.signals import interruptible
 from producers.commands.following import progress, show
 from producers.commands.session import Session
@@ -13,7 +14,7 @@ from producers.driver.session import Broker, broker_if_any, find_job, needed_bro
 from producers.records.job_registry import open_registry
 from producers.records.snapshot import Snapshot, take_snapshot
 from producers.terminal.console import columns, command, plain
-from producers.terminal.progress import duration, stage_shares
+from producers.terminal.progress import stage_shares
 from schemas.errors import ExitCode
 from schemas.records.job import Job
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 
+from headrace.assumptions import BYTES_PER_TOKEN, MODEL_LOAD_S
 from headrace.coordination.job_counters import rows_in_progress
 from headrace.coordination.live_workers import LiveWorkers, read_workers
 from headrace.coordination.redis_values import as_count, as_number
@@ -14,9 +15,9 @@ from headrace.process.logs import get_logger
 from headrace.redis_client import RedisClient
 from producers.capacity.measured_speed import Speed
 from producers.control.chunk_states import DONE
-from producers.control.dispatch_window import LOAD_S, JobDemand
+from producers.control.dispatch_window import JobDemand
 from producers.control.reconcile import TrackedJob
-from producers.scaling.facts import BYTES_A_TOKEN, JobFacts, read_jobs
+from producers.scaling.facts import JobFacts, read_jobs
 from schemas.names import redis_keys
 from schemas.records.job import Job
 from schemas.records.model_key import (
@@ -108,7 +109,9 @@ class DemandReporter:
         rows_left = int(tracked.plan.rows[left].sum())
         bytes_done = int(tracked.plan.bytes[state == DONE].sum())
         bytes_left = int(tracked.plan.bytes[left].sum())
-        a_byte = done["tokens"] / bytes_done if bytes_done and done["tokens"] else 1 / BYTES_A_TOKEN
+        a_byte = (
+            done["tokens"] / bytes_done if bytes_done and done["tokens"] else 1 / BYTES_PER_TOKEN
+        )
         backlog = max(0.0, bytes_left * a_byte - live_rows * a_row)
         counts = tracked.chunks.counts
         return JobFacts(
@@ -174,6 +177,6 @@ def demand_of(facts: JobFacts, key: str) -> JobDemand:
         facts.counts["sent"],
         facts.counts["new"] + facts.counts["sent"],
         model=facts.engine,
-        load_s=LOAD_S if facts.load_s is None else facts.load_s,
+        load_s=MODEL_LOAD_S if facts.load_s is None else facts.load_s,
         chunk_s=facts.chunk_s,
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from headrace.assumptions import CHUNK_S, MODEL_LOAD_S
 from schemas.records.message import MAX_RUN
 
 # Chosen: enough messages that no worker waits a tick, see docs/about/decisions/0002-delivery.md.
@@ -18,7 +19,6 @@ MESSAGES_PER_WORKER = 4
 MIN_MESSAGES = 64
 # Chosen: a worker's time with one model, over the time to load it, before the next one's turn.
 LOADS_PER_TURN = 10
-LOAD_S, CHUNK_S = 15.0, 30.0  # until they were measured: a base model on a CPU, a chunk as planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class JobDemand:
     """Chunks that died before: each in a message of its own, so that no neighbour dies with it."""
     model: str = ""
     """What a worker must have loaded for it."""
-    load_s: float = LOAD_S
+    load_s: float = MODEL_LOAD_S
     chunk_s: float = CHUNK_S
     """Seconds that one worker takes for a chunk."""
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import time
 
+from headrace.assumptions import MODEL_LOAD_S
 from headrace.process.logs import get_logger
 from headrace.queue.queue import MessageQueue, QueueView
 from headrace.tracing.job_trace import JobTrace
 from producers.control.demand import DemandReporter, demand_of
 from producers.control.dispatch_window import (
-    LOAD_S,
     ChunkRun,
     JobDemand,
     ModelTurn,
@@ -117,7 +117,7 @@ class Publisher:
         facts = self.reporter.facts.get(tracked.job.key)
         if facts is None:
             return demand
-        load_s = LOAD_S if facts.load_s is None else facts.load_s
+        load_s = MODEL_LOAD_S if facts.load_s is None else facts.load_s
         return replace(demand, load_s=load_s, chunk_s=facts.chunk_s)
 
 

@@ -13,15 +13,13 @@ import pyarrow.parquet as pq
 
 from headrace.output.job_record import require_job
 from headrace.process.numbers import short_time
-from headrace.storage.store import Store
+from headrace.storage.store import PARALLEL_READS, Store
 from headrace.tracing.trace_file import SpanRow, read_spans
 from schemas.errors import ColumnError, HeadraceError
 from schemas.names import output_layout
 from schemas.names import telemetry as names
 from schemas.records import part_schema
 from schemas.records.job import Job
-
-_THREADS = 16  # chosen: footers are small, and a bucket's answer takes longer than reading them
 
 
 def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str, Any]:
@@ -40,7 +38,7 @@ def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str
         for i in store.list(output_layout.DATA)
         if output_layout.chunk_of_part(i.name) is not None
     ]
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
         found = [
             row
             for rows in pool.map(lambda name: _find(store, job, name, row_id), parts)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from headrace.queue.embedded_redis import EmbeddedRedis, die_with
 from headrace.settings import Settings, environment_of, process_environment, state_folder
 from headrace.tasks.catalog import task_spec
@@ -134,11 +136,9 @@ def start_workers(settings: Settings, broker_url: str, task: str) -> LocalFleet:
     door = find_worker_executable()
     log = state_folder() / "logs" / f"workers-of-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = process_environment(
-        **{**environment_of(settings), "HEADRACE_BROKER_URL": broker_url}
-    )
-    environment.setdefault("HEADRACE_PRELOAD", str(task_spec(task).needs_model))
-    environment.setdefault("HEADRACE_LOG_LEVEL", settings.log_level)
+    preload = task_spec(task).needs_model if settings.preload is None else settings.preload
+    theirs = settings.model_copy(update={"broker_url": SecretStr(broker_url), "preload": preload})
+    environment = process_environment(**environment_of(theirs))
     with log.open("wb") as sink:
         process = subprocess.Popen(
             [door, "start"], env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
+from headrace.assumptions import BYTES_PER_TOKEN, CHUNK_S
 from headrace.formats.base import Unit
 from schemas.records.chunk import Chunk, InputFile
 
-# Chosen: the work that a lost chunk may cost, long enough that reading and writing vanish in it.
-CHUNK_S = 30.0
 # Chosen: with eight chunks each, the last worker to finish idles the others for an eighth at most.
 # With four, two workers on 20,000 short rows (seven chunks) were at 0.84 of two bare engines.
 CHUNKS_A_WORKER = 8
 MIN_ROWS = 256  # chosen: below it the price of a chunk (lease, open, commit) shows
 MAX_ROWS = 100_000  # required: a part is checked and hashed as a whole
 MAX_BYTES = 64 << 20  # required: a worker may have 400 MB above its model
-BYTES_A_TOKEN = 4.0  # measured on English text with WordPiece: 3.9 to 4.6
 # Chosen: a chunk that follows units may miss its target by as much.
 SLACK = 0.25
 
@@ -68,7 +66,7 @@ def target_chunk(
     """
     if chunk_rows is not None or chunk_bytes is not None:
         return Target(chunk_rows or MAX_ROWS, chunk_bytes or 1 << 62, slack=0.0)
-    wanted_bytes = CHUNK_S * tokens_per_s * BYTES_A_TOKEN
+    wanted_bytes = CHUNK_S * tokens_per_s * BYTES_PER_TOKEN
     mean = max(1.0, text_bytes / max(1, rows))
     wanted_rows = min(wanted_bytes / mean, ceil(rows / (CHUNKS_A_WORKER * max(1, workers))))
     return Target(

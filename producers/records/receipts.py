@@ -12,14 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from headrace.storage.store import Store
+from headrace.storage.store import PARALLEL_READS, Store
 from schemas.errors import StorageError
 from schemas.names import output_layout, redis_keys
 from schemas.records import part_schema
 from schemas.records.job import Job
 from schemas.records.manifest import Receipt
-
-_THREADS = 16  # chosen: reads of small objects wait for the network, not for the CPU
 
 
 @dataclass(slots=True)
@@ -63,7 +61,7 @@ class ReceiptBook:
 
 def read_receipts(store: Store, job: Job, chunks: Collection[int]) -> list[Receipt]:
     """A receipt from the store for each of the chunks, all of which have a part."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
         return list(pool.map(lambda c: _from_store(store, job, c), chunks))
 
 

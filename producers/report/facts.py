@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from headrace.output.job_record import require_job
-from headrace.storage.store import Store
+from headrace.storage.store import PARALLEL_READS, Store
 from producers.records.manifest import build_manifest
 from producers.records.receipts import parts_of, receipt_of_part
 from producers.report.from_parts import ErrorClass, ReadText, RowSample, read_errors, sample_rows
@@ -31,8 +31,6 @@ from schemas.records.manifest import (
     Receipt,
     parse_manifest,
 )
-
-_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def _manifest(store: Store) -> Manifest | None:
 
 
 def _receipts(store: Store, job: Job) -> list[Receipt]:
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
         return sorted(
             pool.map(lambda c: _receipt(store, job, c), parts_of(store)), key=lambda r: r.started_s
         )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headrace.storage.store import Store
+from headrace.storage.store import PARALLEL_READS, Store
 from headrace.tasks.catalog import task_spec
 from headrace.tasks.spec import TaskSpec
 from producers.report.from_traces import evenly
@@ -32,7 +32,6 @@ OUR_CLASSES = (
 
 PARTS = 48
 EXAMPLES = 5
-_THREADS = 16
 # chosen, all three: the plots of a large job do not change with more, and it takes seconds
 
 
@@ -68,7 +67,7 @@ class RowSample:
 def sample_rows(store: Store, task: str, chunks: list[int]) -> RowSample:
     """Lengths of the rows of some parts, with the labels and scores that the task says it writes."""
     spec = task_spec(task)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
         tables = [
             t
             for t in pool.map(lambda c: _columns(store, spec, c), evenly(sorted(chunks), PARTS))

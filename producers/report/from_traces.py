@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from headrace.storage.store import Store
+from headrace.storage.store import PARALLEL_READS, Store
 from headrace.tracing.trace_file import SpanRow, read_spans
 from schemas.errors import HeadraceError
 from schemas.names import output_layout
@@ -20,7 +20,6 @@ T = TypeVar("T")
 
 TRACES = 300
 """Traces read; chosen: the plots of a large job do not change with more."""
-_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def read_traces(store: Store) -> list[list[SpanRow]]:
     several = [n for files in by_chunk.values() if len(files) > 1 for n in files]
     single = [files[0] for files in by_chunk.values() if len(files) == 1]
     chosen = evenly(several, TRACES) + evenly(single, TRACES)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
         return [spans for spans in pool.map(lambda name: _spans(store, name), chosen) if spans]
 
 

@@ -14,14 +14,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from headrace.assumptions import CHUNK_S
+
 # Chosen: headroom taken when the number is raised. It is raised only when the work no longer fits
 # with the small slack, so that the two thresholds lie apart and a constant input moves nothing.
 HEADROOM = 1.2
 SLACK = 1.05
 # Chosen: a deadline is at risk while it could be met only if nothing at all went wrong.
 RISK = 1.1
-# A chunk is planned to be about 30 s of work: the guess until a worker was measured.
-CHUNK_S = 30.0
 # Chosen: how many workers may be started on that guess alone.
 UNMEASURED_WORKERS = 4
 

@@ -25,7 +25,8 @@ import redis
 
 from headrace.process.http_server import Reply, serve_http
 from headrace.process.logs import get_logger
-from headrace.settings import QUEUE_NAME, Settings
+from headrace.setting_fields import QUEUE_NAME
+from headrace.settings import Settings
 from headrace.telemetry.prometheus import (
     CONTENT_TYPE,
     PrometheusMetrics,

@@ -12,17 +12,16 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from headrace.assumptions import CHUNK_S
 from headrace.coordination.announced_jobs import announced_jobs
 from headrace.coordination.live_workers import LiveWorker, read_workers
 from producers.scaling.decision import (
-    CHUNK_S,
     Demand,
     WorkerCounts,
 )
 from schemas.names import redis_keys
 
 TOLD_S = 300.0  # chosen: a job that nobody has followed for this long wants nobody
-BYTES_A_TOKEN = 4.0  # until a chunk was scored; English has 4 to 5 characters a token
 
 
 @dataclass(frozen=True, slots=True)

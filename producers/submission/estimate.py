@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from headrace.assumptions import BYTES_PER_TOKEN
 from headrace.formats.base import Span
 from headrace.formats.opener import OpenFile
 from headrace.formats.text_column import as_bytes, plain_column
 from headrace.tasks.catalog import task_spec
 from headrace.tasks.length_limit import LengthLimit
-from producers.planning.chunking import BYTES_A_TOKEN, FileRows, cut
+from producers.planning.chunking import FileRows, cut
 from producers.submission.prepare import PreparedJob
 from schemas.records.job import Predicted
 
@@ -246,7 +247,7 @@ def _unknown_share(tokenizer: Any, encoded: Sequence[Any]) -> float:
 
 
 def _by_bytes(texts: Sequence[bytes]) -> list[int]:
-    return [2 + round(len(text) / BYTES_A_TOKEN) for text in texts]
+    return [2 + round(len(text) / BYTES_PER_TOKEN) for text in texts]
 
 
 def _within(files: Iterable[FileRows], count: int, limit: int | None) -> tuple[Any, int]:

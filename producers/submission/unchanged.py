@@ -9,15 +9,13 @@ from headrace.formats.opener import etag_of
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
 from headrace.storage.open import open_store
-from headrace.storage.store import Store
+from headrace.storage.store import PARALLEL_READS, Store
 from headrace.storage.uri import split_uri
 from headrace.tasks.catalog import task_spec
 from producers.models.reference import resolve_model
 from schemas.errors import InputChanged, ModelChanged, ModelError
 from schemas.records.chunk import InputFile
 from schemas.records.job import Job
-
-_THREADS = 16  # chosen: a HEAD waits for the network, not for the CPU
 
 
 def verify_inputs_unchanged(job: Job, store: Store, settings: Settings) -> None:
@@ -62,7 +60,7 @@ def _changed(files: Iterable[InputFile], settings: Settings) -> list[str]:
         )
 
     listed = list(files)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
         return [
             f.uri for f, is_other in zip(listed, pool.map(differs, listed), strict=True) if is_other
         ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from headrace.process.numbers import duration
 from producers.records.snapshot import Snapshot
 from producers.terminal.console import Piece, Terminal, command
-from producers.terminal.progress import duration
 from schemas.errors import ExitCode
 
 _CODES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.process.numbers import plural
+from headrace.process.numbers import plural, rough_duration, size
 from producers.submission.estimate import Estimate, TokenCounts
 from producers.terminal.console import grid, plain
 
@@ -33,7 +33,7 @@ def render_plan(told: Estimate) -> RenderableType:
         ("chunks", f"{told.chunks:,} of up to {told.chunk_rows:,} rows"),
         ("tokens", f"some {told.tokens_total:,} to score"),
         ("speed", f"{told.tokens_per_s:,.0f} tokens/s a worker ({speed})"),
-        ("time", f"{duration(told.seconds)} with {plural(told.workers, 'worker')}"),
+        ("time", f"{rough_duration(told.seconds)} with {plural(told.workers, 'worker')}"),
     ]
     if told.cost is not None:
         rows.append(("cost", f"{told.cost:,.2f} for {told.worker_hours:,.2f} worker hours"))
@@ -60,20 +60,3 @@ def _histogram(tokens: TokenCounts) -> RenderableType:
         bar = "█" * round(_BAR * found.rows / most)
         table.add_row(label, plain(f"{bar} {found.rows / tokens.rows:.1%}"))
     return Group(Text(head), table)
-
-
-def size(count: float) -> str:
-    """Bytes for people: `4.4 MB`."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: `2 h 05 min`."""
-    if seconds < 120:
-        return f"{seconds:,.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60:02d} min"

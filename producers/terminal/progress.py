@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from headrace.process.numbers import plural
+from headrace.process.numbers import duration, plural
 from headrace.process.printable import printable
 from producers.records.snapshot import Snapshot
 
@@ -189,13 +189,3 @@ def stage_shares(stages_s: Mapping[str, float], most: int = 3) -> list[tuple[str
     total = sum(stages_s.values())
     ordered = sorted(stages_s.items(), key=lambda item: -item[1])
     return [(stage, s / total) for stage, s in ordered[:most] if total and s / total >= 0.005]
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
-    s = max(0, round(seconds))
-    if s < 60:
-        return f"{s} s"
-    if s < 3600:
-        return f"{s // 60} min {s % 60:02d} s"
-    return f"{s // 3600} h {s % 3600 // 60:02d} min"

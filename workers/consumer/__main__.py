@@ -13,7 +13,6 @@ import sys
 import warnings
 
 from headrace.process.fast_imports import fast_imports
-from headrace.settings import load_settings
 
 PARENT = "--parent="
 
@@ -30,11 +29,12 @@ def main() -> None:
         from celery.platforms import SecurityWarning
 
         from workers.consumer.app import serve
+        from workers.consumer.process_settings import process_settings
 
     # about pickle under root; JSON is all we accept, and a container's user is its image's affair
     warnings.simplefilter("ignore", SecurityWarning)
 
-    settings = load_settings()
+    settings = process_settings()
     sys.exit(serve(settings, [settings.queue]))
 
 

@@ -24,9 +24,10 @@ from headrace.process.logs import configure_logging, get_logger
 from headrace.queue.celery_config import config_for
 from headrace.queue.open import open_queue
 from headrace.queue.redis_connection import connect
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings
 from schemas.errors import ConfigError
 from schemas.records.message import SCORE_CHUNK
+from workers.consumer.process_settings import process_settings
 from workers.execution.fault_injection import fault_hook
 from workers.execution.presence import Identity, facts_of
 
@@ -75,7 +76,7 @@ def _runtime(app: Celery) -> Any:
         from workers.execution.metrics import start_counters
         from workers.execution.runtime import Runtime, connect_redis
 
-        settings = load_settings()
+        settings = process_settings()
         name = worker_name()
         device = _device(settings)
         telemetry = start_telemetry("headrace-worker", settings, worker=name)
@@ -96,14 +97,14 @@ def _device(settings: Settings) -> str:
 
 def worker_name() -> str:
     """The worker's name, given by the fleet, the same in parent and child."""
-    return load_settings().worker_name or f"{socket.gethostname()}-{os.getpid()}"
+    return process_settings().worker_name or f"{socket.gethostname()}-{os.getpid()}"
 
 
 @signals.setup_logging.connect
 def _logging(**_: Any) -> None:
     from billiard.util import get_logger as of_processes
 
-    configure_logging(load_settings(), sys.stderr)
+    configure_logging(process_settings(), sys.stderr)
     of_processes().propagate = True  # billiard keeps its lines from us: they came out as bare text
 
 
@@ -118,7 +119,7 @@ def _child_begins(**_: Any) -> None:
         from workers.devices.device import device_inside
         from workers.engines.packed.kernels import warm_up
         from workers.models.preload import Preload
-    settings = load_settings()
+    settings = process_settings()
     _Process.preload = Preload(then=partial(warm_up, device_inside(_device(settings))))
     if settings.preload:
         _Process.preload.begin()
@@ -153,7 +154,7 @@ def _watch_child(sender: Any = None, **_: Any) -> None:
 
     And say that this worker is there: its child does so only while it has a chunk in hand.
     """
-    settings = load_settings()
+    settings = process_settings()
     assert settings.broker_url is not None
     client = connect(settings.broker_url.get_secret_value(), name="headrace-parent")
     facts = facts_of(settings)
@@ -180,7 +181,7 @@ def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_
     from workers.execution.crash_recovery import recover_from_crash
     from workers.execution.job_cache import JobCache
 
-    settings = load_settings()
+    settings = process_settings()
     assert settings.broker_url is not None
     client = connect(settings.broker_url.get_secret_value(), name="headrace-parent")
     jobs = JobCache(lambda uri: open_store(uri, settings))

@@ -12,7 +12,7 @@ from headrace.process.logs import get_logger
 from headrace.queue.dead_letter import dead_letter
 from headrace.queue.envelope import why_refused
 from headrace.queue.redis_connection import connect
-from headrace.settings import load_settings
+from workers.consumer.process_settings import process_settings
 
 log = get_logger(__name__)
 
@@ -47,7 +47,7 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
 
 def _refuse(raw: bytes | str, why: str) -> None:
     log.warning("message.rejected", reason=why)
-    settings = load_settings()
+    settings = process_settings()
     assert settings.broker_url is not None
     shown = raw[:_SHOWN_BYTES]
     text = shown.decode(errors="replace") if isinstance(shown, bytes) else shown

@@ -11,6 +11,7 @@ import redis
 
 from headrace.settings import state_folder
 from headrace.storage.local import LocalStore
+from producers.commands.session import open_session
 from producers.commands.status import show_status, watch_job
 from producers.local.broker_note import advertise_local_broker
 from schemas.names import output_layout, redis_keys
@@ -33,7 +34,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
 
 def status(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     capsys.readouterr()
-    assert show_status(store.uri, {}, as_json=True) == 0
+    assert show_status(open_session({}, as_json=True), store.uri) == 0
     told: dict[str, object] = json.loads(capsys.readouterr().out)
     return told
 
@@ -83,7 +84,7 @@ def test_a_job_is_watched_to_its_end_by_its_files_alone(
 
     follow_snapshot = follow.take_snapshot
     monkeypatch.setattr(follow, "take_snapshot", look)
-    assert watch_job(store.uri, {}) == 0
+    assert watch_job(open_session({}), store.uri) == 0
     told = capsys.readouterr()
     assert "watching the files of the output" in told.err
     assert "40 of 40" in told.out

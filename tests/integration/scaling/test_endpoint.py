@@ -22,6 +22,7 @@ from headrace.output.plan_file import PlanTable
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url
 from headrace.settings import Settings, load_settings
+from producers.commands.session import open_session
 from producers.commands.status import list_workers
 from producers.control.controller import Controller
 from producers.control.demand import DemandReporter
@@ -288,11 +289,11 @@ def test_status_lists_the_workers(
 ) -> None:
     worker(redis_client, "w1", "0123456789abcdef-77777777")
     worker(redis_client, "w2", queue="gpu")
-    assert list_workers({"broker_url": redis_url}, as_json=True) == 0
+    assert list_workers(open_session({"broker_url": redis_url}, as_json=True)) == 0
     told = {w["name"]: w for w in json.loads(capsys.readouterr().out)}
     assert told["w1"]["chunks"] == [3]
     assert (told["w2"]["job"], told["w2"]["queue"]) == ("", "gpu")
-    list_workers({"broker_url": redis_url}, as_json=False)
+    list_workers(open_session({"broker_url": redis_url}))
     assert "0123456789abcdef chunk 3" in capsys.readouterr().out
 
 

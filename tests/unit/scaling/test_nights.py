@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.fleet.record_night import chunk_seconds, night_of, read_output
 from benchmarks.fleet.scaling_sim import REPEATS, SCALERS, night_from, recorded_nights, simulate
-from producers.scaling.decision import CHUNK_S
+from headrace.assumptions import CHUNK_S
 from schemas.records.job import Job
 from tests.fake_jobs import make_job
 

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from headrace.formats.opener import InputOpener
+from headrace.process.numbers import rough_duration, size
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
@@ -22,11 +23,7 @@ from producers.submission.estimate import (
     summarise,
 )
 from producers.terminal.doctor import render_doctor
-from producers.terminal.plan import (
-    duration,
-    render_plan,
-    size,
-)
+from producers.terminal.plan import render_plan
 from producers.terminal.verification import render_verdict
 from producers.verification.verify import verify
 from tests.unit.models.model_folder import write_model
@@ -125,7 +122,7 @@ def test_an_empty_sample_is_shown_too(tmp_path: Path) -> None:
 
 def test_figures_for_people() -> None:
     assert [size(n) for n in (12, 4_440_684, 3e12)] == ["12 bytes", "4.4 MB", "3.0 TB"]
-    assert [duration(s) for s in (12, 600, 7500)] == ["12 s", "10 min", "2 h 05 min"]
+    assert [rough_duration(s) for s in (12, 600, 7500)] == ["12 s", "10 min", "2 h 05 min"]
 
 
 def test_a_verdict_is_shown_with_its_problems(tmp_path: Path) -> None:

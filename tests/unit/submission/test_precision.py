@@ -20,7 +20,6 @@ from headrace.storage.open import open_store
 from headrace.tasks.contract import ComparableOutput, SupportsComparison
 from headrace.tasks.model_digest import folder_digest
 from headrace.tasks.registry import load_task
-from producers.commands.resume import flags_of
 from producers.records.manifest import build_manifest
 from producers.submission.create import create_job
 from producers.submission.precision import (
@@ -30,6 +29,7 @@ from producers.submission.precision import (
     precision_verdict,
     question,
 )
+from producers.submission.repeat import repeated_settings
 from producers.terminal.precision import render_precision
 from schemas.errors import ConfigError, ExitCode, ModelError, PrecisionRefused
 from schemas.records.precision import (
@@ -293,8 +293,12 @@ def test_error_rows_are_tried_again_under_the_floor_and_the_word_of_the_first_jo
     )
     store = LocalStore(tmp_path / "out")
     job, _ = create_job(store, prepared, now_s=NOW_S)
-    assert flags_of(job)["precision_floor"] is flags_of(job)["accept_precision"] is None
+    assert (
+        repeated_settings(job)["precision_floor"]
+        is repeated_settings(job)["accept_precision"]
+        is None
+    )
     for accepted in (True, False):
         checked = PrecisionCheck(floor=0.9, agreement=agreement(), accepted=accepted)
-        flags = flags_of(job.model_copy(update={"precision": checked}))
+        flags = repeated_settings(job.model_copy(update={"precision": checked}))
         assert (flags["precision_floor"], flags["accept_precision"]) == (0.9, accepted or None)
