@@ -1,0 +1,1 @@
+"""How good the scores of an output are: measured against gold labels, and compared between outputs."""

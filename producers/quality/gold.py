@@ -1,0 +1,208 @@
+"""An output's predictions beside gold labels, part by part, in memory bounded by one part.
+
+Gold labels are a carried column of the output, or a file of ids and labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headrace.formats.base import Request, Span
+from headrace.formats.opener import InputOpener, OpenStore, scan_file
+from headrace.output.job_record import read_job
+from headrace.storage.store import Store
+from headrace.tasks.catalog import task_spec
+from producers.quality.classification import Calibration, Counts, Evaluation
+from schemas.errors import (
+    ColumnError,
+    ConfigError,
+    InputNotFound,
+    InputUnreadable,
+    JobNotFound,
+)
+from schemas.names import output_layout
+from schemas.records.chunk import InputFile
+from schemas.records.job import Job
+from schemas.records.part_schema import OK
+
+MOST_VALUES = 50
+"""Chosen: values of a slice column that are shown; a column with more is no slice."""
+SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """Where gold labels come from; `column` is in the output unless `by_id` is given."""
+
+    column: str
+    by_id: Mapping[str, str] | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """A gold value → the model's name of that label."""
+
+
+@dataclass(slots=True)
+class Evaluated:
+    """An output against its gold labels."""
+
+    job: Job
+    counts: Counts = field(default_factory=Counts)
+    calibration: Calibration = field(default_factory=Calibration)
+    slices: dict[str, dict[str, Counts]] = field(default_factory=dict)
+    """Column → value → counts."""
+    without_gold: int = 0
+    without_prediction: int = 0
+    """Error rows that have a gold label; they are in no other number."""
+
+    @property
+    def overall(self) -> Evaluation:
+        return self.counts.evaluate()
+
+
+def evaluate(store: Store, gold: Gold, slices: Sequence[str] = ()) -> Evaluated:
+    """Every part of a job of text classification, counted once.
+
+    Raises:
+        JobNotFound: the output holds no job.
+        ConfigError: a job of another task; gold labels and predicted labels have nothing in common.
+        ColumnError: a column that the output does not have, or a slice with too many values.
+        InputUnreadable: a part cannot be read.
+    """
+    job = read_job(store)
+    if job is None:
+        raise JobNotFound(f"{store.uri} holds no job")
+    if task_spec(job.spec.task).label_column != "predicted_label":
+        raise ConfigError(
+            f"evaluate knows text-classification, and the job in {store.uri} is {job.spec.task}"
+        )
+    found = Evaluated(job, slices={name: {} for name in slices})
+    for table in _parts(store, job, gold, slices):
+        _count(found, table, gold)
+    _check_labels(found)
+    return found
+
+
+def read_labels(
+    uri: str, id_column: str, label_column: str, open_store: OpenStore
+) -> dict[str, str]:
+    """Gold labels by id, of one file in any input format; rows without either are left out.
+
+    Raises:
+        InputNotFound: there is no such file.
+        InputUnreadable: no format that is read here.
+        ColumnError: a column is missing, or one id has two labels.
+    """
+    opener = InputOpener(open_store)
+    store, name = opener.place(uri)
+    info = store.head(name)
+    if info is None:
+        raise InputNotFound(f"{uri}: there is no such file of labels")
+    scanned = scan_file(store, info, Request(uri, (), (id_column, label_column)))
+    for column in (id_column, label_column):
+        if column not in scanned.scan.schema.names:
+            raise ColumnError(
+                f"{uri} has no column {column}: it has {', '.join(scanned.scan.schema.names)}"
+            )
+    found: dict[str, str] = {}
+    file = InputFile(uri=uri, size=scanned.size, etag=scanned.etag, format=scanned.scan.format)
+    row = 0
+    for unit in scanned.scan.units:
+        span = Span.of_unit(unit, row)
+        row += unit.rows
+        for batch in opener(file).read(span, [id_column, label_column], scanned.scan.schema):
+            pairs = zip(_texts(batch[id_column]), _texts(batch[label_column]), strict=True)
+            for key, label in pairs:
+                if key is None or label is None:
+                    continue
+                if found.setdefault(key, label) != label:
+                    raise ColumnError(f"{uri} gives id {key} both {found[key]} and {label}")
+    return found
+
+
+def _parts(store: Store, job: Job, gold: Gold, slices: Sequence[str]) -> Iterator[pa.Table]:
+    for info in store.list(output_layout.DATA):
+        if output_layout.chunk_of_part(info.name) is None:
+            continue
+        try:
+            with store.open(info.name) as file, pq.ParquetFile(file) as part:
+                names = part.schema_arrow.names
+                key = job.spec.id_column or names[0]
+                own = key if gold.by_id is not None else gold.column
+                wanted = [own, *slices]
+                missing = [name for name in wanted if name not in names]
+                if missing:
+                    raise ColumnError(
+                        f"the output has no column {missing[0]}; carry it with --columns when the "
+                        f"job is submitted. It has {', '.join(names)}"
+                    )
+                columns = {*wanted, "predicted_label", "score", "status"}
+                table = part.read(columns=[n for n in names if n in columns])
+        except (OSError, pa.ArrowException) as error:
+            raise InputUnreadable(f"{store.uri}/{info.name}: {error}") from error
+        yield table.append_column("", table[own]).rename_columns([*table.column_names, _GOLD])
+
+
+_GOLD = "\0gold"
+
+
+def _count(found: Evaluated, table: pa.Table, gold: Gold) -> None:
+    labels: list[str | None] = _texts(table[_GOLD])
+    if gold.by_id is not None:
+        labels = [None if key is None else gold.by_id.get(key) for key in labels]
+    labels = [None if label is None else gold.renamed.get(label, label) for label in labels]
+    ok = pc.equal(table["status"].cast(pa.string()), OK).to_numpy()
+    known = np.array([label is not None for label in labels], dtype=bool)
+    found.without_gold += int((~known).sum())
+    found.without_prediction += int((known & ~ok).sum())
+    used = known & ok
+    predicted = table["predicted_label"].cast(pa.string()).to_pylist()
+    rows = np.flatnonzero(used).tolist()
+    for i in rows:
+        found.counts.add(str(labels[i]), predicted[i])
+    right = np.array([labels[i] == predicted[i] for i in rows], dtype=bool)
+    scores = table["score"].to_numpy()[used].astype(float)
+    inside = (scores >= 0) & (scores <= 1)  # a regression's values are no confidence
+    found.calibration.add(scores[inside], right[inside])
+    for name, by_value in found.slices.items():
+        values = _texts(table[name])
+        for i in rows:
+            value = "null" if values[i] is None else str(values[i])
+            if value not in by_value and len(by_value) >= MOST_VALUES:
+                raise ColumnError(
+                    f"--slices {name}: it has over {MOST_VALUES} values, which are no slices"
+                )
+            by_value.setdefault(value, Counts()).add(str(labels[i]), predicted[i])
+
+
+def _check_labels(found: Evaluated) -> None:
+    gold = {g for g, _ in found.counts.pairs}
+    predicted = {p for _, p in found.counts.pairs}
+    if gold and predicted and not gold & predicted:
+        raise ConfigError(
+            f"gold labels ({_some(gold)}) and predicted labels ({_some(predicted)}) have none in "
+            "common: say which is which with --map 0=negative,1=positive"
+        )
+
+
+def _some(labels: set[str]) -> str:
+    shown = ", ".join(sorted(labels)[:SHOWN])
+    return shown if len(labels) <= SHOWN else f"{shown}, …"
+
+
+def _texts(column: Any) -> list[str | None]:
+    """Values as texts: 1 and "1" are the same label, true is "true"."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+    if pa.types.is_floating(kind):  # pandas makes 1.0 of 1 where a label is missing
+        whole = pc.equal(pc.floor(column), column)
+        if pc.all(whole, min_count=0).as_py():
+            column = column.cast(pa.int64())
+    texts: list[str | None] = column.cast(pa.string()).to_pylist()
+    return texts
