@@ -314,7 +314,7 @@ def traces(
 def report(
     output: OutputAt,
     to: Annotated[
-        str | None, typer.Option(help="file to write; default: report.html in the output")
+        str | None, typer.Option(help="file to write; default: _report.html in the output")
     ] = None,
     with_texts: Annotated[
         bool, typer.Option("--with-texts", help="include the texts of error rows")

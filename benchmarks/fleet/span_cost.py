@@ -160,7 +160,7 @@ def handling_ms(stack: ExitStack, chunks: int = 300) -> dict[str, float]:
                         pass
             spans = observe.finish("ok", rows=200, tokens=2_000)
             if mode != "off":
-                store.create(f"_traces/part-{chunk}.parquet", spans_to_parquet(spans))
+                store.create(f"_traces/part-{chunk}.spans", spans_to_parquet(spans))
         telemetry.flush(3.0)
         found[mode] = round(1000 * (time.process_time() - began) / chunks, 2)
         telemetry.shutdown(0.5)

@@ -69,7 +69,7 @@ def main(rows: int) -> dict[str, Any]:
         began = time.perf_counter()
         job, _ = create_job(store, prepared, now_s=time.time())
         planned = {"plan_s": time.perf_counter() - began, "plan_mb": peak_mb() - at_start}
-        size = (Path(folder) / "output" / "_headrace" / "plan.parquet").stat().st_size
+        size = (Path(folder) / "output" / "_headrace" / "plan.chunks").stat().st_size
         published = _publish(job, store)
         return {
             "rows": job.rows, "files": rows // FILE_ROWS, "chunks": job.chunks, "plan_bytes": size,

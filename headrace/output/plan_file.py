@@ -1,4 +1,4 @@
-"""`_headrace/plan.parquet`: every chunk of a job, written as a stream and read as columns."""
+"""`_headrace/plan.chunks`, a Parquet file: every chunk of a job, written as a stream and read as columns."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class PlanTable:
         Raises:
             OutputConflict: there is none, or it was changed by hand.
         """
-        data = store.read(output_layout.PLAN)
+        data = store.read(output_layout.PLAN) or store.read(output_layout.OLD_PLAN)
         if data is None:
             raise OutputConflict(f"{store.uri} has no {output_layout.PLAN}; submit the job again")
         return cls.from_bytes(data, f"{store.uri}/{output_layout.PLAN}")

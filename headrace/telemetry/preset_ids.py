@@ -1,7 +1,7 @@
 """Spans through OpenTelemetry's SDK under ids that were chosen before.
 
 A finished `SpanRow` becomes the SDK's span: its sampler, limits and processors see it, and the ids
-in OTLP are those in `_traces/*.parquet`.
+in OTLP are those in `_traces/*.spans`.
 """
 
 from __future__ import annotations

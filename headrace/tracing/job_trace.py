@@ -133,9 +133,7 @@ class JobTrace:
         if not self._rows:
             return False
         try:
-            return store.create(
-                f"{output_layout.TRACES}job-{self._run}.parquet", spans_to_parquet(self._rows)
-            )
+            return store.create(output_layout.job_trace(self._run), spans_to_parquet(self._rows))
         except HeadraceError as error:
             log.warning(
                 "trace.not_written", job=self._common.get(names.JOB_ID), reason=safe_message(error)

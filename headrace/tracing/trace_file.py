@@ -1,4 +1,4 @@
-"""`_traces/*.parquet`: spans in OpenTelemetry's data model, one row each.
+"""`_traces/*.spans`, Parquet files: spans in OpenTelemetry's data model, one row each.
 
 `SpanRow` is the one form of a finished span in headrace: the file is made from it, and so is what
 goes to a collector, so that both always agree. Its attributes stand whole in the map `attributes`

@@ -15,7 +15,8 @@ from headrace.output.job_record import require_job
 from headrace.process.numbers import short_time
 from headrace.storage.store import PARALLEL_READS, Store
 from headrace.tracing.trace_file import SpanRow, read_spans
-from schemas.errors import ColumnError, HeadraceError
+from producers.inspection.id_search import IdSearch
+from schemas.errors import HeadraceError
 from schemas.names import output_layout
 from schemas.names import telemetry as names
 from schemas.records import part_schema
@@ -92,14 +93,14 @@ def _lines(explanation: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
 def _find(store: Store, job: Job, name: str, row_id: str) -> list[dict[str, Any]]:
     """The rows of a part with this id; only row groups that may hold it are read."""
     with store.open(name) as file, pq.ParquetFile(file) as part:
-        wanted = _wanted(row_id, part.schema_arrow.field(0))
+        wanted = IdSearch.of(row_id, part.schema_arrow.field(0))
         column = part.schema_arrow.names[0]
         found, first = [], 0
         for group in range(part.num_row_groups):
             rows = part.metadata.row_group(group)
-            if _may_hold(rows.column(0), wanted):
+            if wanted.may_be_in(rows.column(0)):
                 ids = part.read_row_group(group, columns=[column])[column]
-                at = pc.indices_nonzero(pc.equal(ids.combine_chunks(), wanted)).to_pylist()
+                at = pc.indices_nonzero(wanted.among(ids.combine_chunks())).to_pylist()
                 table = part.read_row_group(group) if at else None
                 found += [
                     _row(job, name, part, first + i, table.slice(i, 1))
@@ -108,24 +109,6 @@ def _find(store: Store, job: Job, name: str, row_id: str) -> list[dict[str, Any]
                 ]
             first += rows.num_rows
         return found
-
-
-def _wanted(row_id: str, field: pa.Field) -> pa.Scalar:
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    try:
-        return pa.scalar(row_id).cast(kind)
-    except pa.ArrowException as error:
-        raise ColumnError(f"the id column {field.name} is {kind}, and {row_id} is none") from error
-
-
-def _may_hold(column: Any, wanted: pa.Scalar) -> bool:
-    statistics = column.statistics
-    if statistics is None or not statistics.has_min_max:
-        return True
-    try:
-        return bool(statistics.min <= wanted.as_py() <= statistics.max)
-    except TypeError:  # a type whose statistics pyarrow gives in another form
-        return True
 
 
 def _row(job: Job, name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> dict[str, Any]:
@@ -151,9 +134,8 @@ def _row(job: Job, name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> d
 
 def _attempts(store: Store, chunk: int) -> list[dict[str, Any]]:
     """Every attempt on the chunk that left a trace, earliest first."""
-    prefix = output_layout.trace(chunk, "").removesuffix(".parquet")
     attempts = []
-    for info in store.list(prefix):
+    for info in store.list(output_layout.traces_of(chunk)):
         try:
             spans = read_spans(store.read(info.name) or b"")
         except HeadraceError:

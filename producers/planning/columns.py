@@ -99,21 +99,22 @@ class TypesOfFiles:
                 message lists the columns that there are.
             SchemaMismatch: the file disagrees with those before it; names both.
         """
-        import pyarrow as pa
 
         check_columns(scan, partitions, self._wanted, where)
         found = {name: self._field(scan.schema, name) for name in self._wanted.in_files}
         if self._first is None:
             self._first, self._fields = (where, partitions), found
         else:
+            before = self._fields
             is_loose = self._is_loose and scan.is_loose
-            for name, other in found.items():
-                self._fields[name] = self._both(name, other, partitions, where, is_loose)
-        self._differs |= any(
-            f is not None and not self._only_read(n) and not pa.types.is_null(f.type)
-            and f.type != self._fields[n].type
-            for n, f in found.items()
-        )  # fmt: skip
+            self._fields = {
+                name: self._both(name, other, partitions, where, is_loose)
+                for name, other in found.items()
+            }
+            self._differs |= any(
+                self._is_new_type(name, old) or self._is_new_type(name, found[name])
+                for name, old in before.items()
+            )
         self._is_loose &= scan.is_loose
         self._any_loose |= scan.is_loose
         self._needs_types |= scan.needs_types
@@ -155,6 +156,13 @@ class TypesOfFiles:
             else:
                 planned.append(pa.field(name, field.type))
         return pa.schema(planned)
+
+    def _is_new_type(self, name: str, field: Any | None) -> bool:
+        """Whether a file's column is not of the type that all files have now."""
+        now = self._fields[name]
+        if now is None or field is None or self._only_read(name):
+            return False
+        return bool(field.type != now.type)
 
     def _field(self, schema: Any, name: str) -> Any | None:
         """The column's field; None where it comes from the path, or is not there."""

@@ -1,17 +1,23 @@
-"""Where things stand in an output. Every name of an object is made here and nowhere else."""
+"""Where things stand in an output. Every name of an object is made here and nowhere else.
+
+Readers of tables are pointed at an output as a whole: they take `**/*.parquet`, or all files that do
+not begin with `_`. So only the rows have such names; plan and traces are Parquet under other names.
+"""
 
 from __future__ import annotations
 
 import re
 
 JOB = "_headrace/job.json"
-PLAN = "_headrace/plan.parquet"
+PLAN = "_headrace/plan.chunks"
+OLD_PLAN = "_headrace/plan.parquet"
+"""Its name in outputs of before; still read."""
 REUSE = "_headrace/reuse.arrow"
 MANIFEST = "_headrace/manifest.json"
 CANCELLED = "_headrace/cancelled"
 PAUSED = "_headrace/paused"
 SUCCESS = "_SUCCESS"
-REPORT = "report.html"
+REPORT = "_report.html"
 
 DATA = "data/"
 TRACES = "_traces/"
@@ -47,7 +53,17 @@ def parked(chunk: int) -> str:
 
 
 def trace(chunk: int, attempt_id: str) -> str:
-    return f"{TRACES}part-{chunk:05d}-{attempt_id}.parquet"
+    return f"{traces_of(chunk)}{attempt_id}.spans"
+
+
+def traces_of(chunk: int) -> str:
+    """The prefix of a chunk's traces, whatever their suffix (`.parquet` in outputs of before)."""
+    return f"{TRACES}part-{chunk:05d}-"
+
+
+def job_trace(run: str) -> str:
+    """The spans of a producer's run."""
+    return f"{TRACES}job-{run}.spans"
 
 
 def chunk_of_part(name: str) -> int | None:

@@ -23,7 +23,7 @@ PLAN = pa.schema(
         pa.field("job_row", pa.int64(), nullable=False),
     ]
 )
-"""`_headrace/plan.parquet`; `partitions` is the JSON of an object."""
+"""`_headrace/plan.chunks`; `partitions` is the JSON of an object."""
 
 PLAN_OF_ROW_GROUPS = pa.schema(
     [

@@ -132,7 +132,7 @@ def test_a_run_gives_what_every_parquet_reader_reads(
     code, out, _ = call("headrace", "explain", str(output), "--id", "n-7")
     assert code == ExitCode.OK
     assert "null_text" in out
-    assert (output / "report.html").exists()
+    assert (output / "_report.html").exists()
 
 
 def test_ctrl_c_drains_says_how_to_go_on_and_resume_computes_what_is_missing(

@@ -1,6 +1,7 @@
 """Feature extraction: one vector a row.
 
-Column: `embedding` fixed_size_list<float32, dim>.
+Column: `embedding` list<float32>, each of the model's width. Not a fixed-size list: an error row is
+null, and pyarrow 20 to 24 cannot write, most readers not read, a null in one.
 
 Parameters:
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from headrace.tasks.contract import (
@@ -62,11 +64,13 @@ class FeatureExtraction(TransformerTask):
         return _pooler(self.recipe)
 
     def columns(self) -> list[pa.Field]:
-        return [pa.field("embedding", pa.list_(pa.float32(), self.width))]
+        return [pa.field("embedding", pa.list_(pa.float32()))]
 
     def decode(self, batch: Encodings, output: Any) -> pa.RecordBatch:
-        flat = pa.array(self.numbers(batch, output).reshape(-1))
-        column = pa.FixedSizeListArray.from_arrays(flat, self.width)
+        vectors = self.numbers(batch, output)
+        rows, width = vectors.shape
+        starts = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
+        column = pa.ListArray.from_arrays(starts, pa.array(vectors.reshape(-1)))
         return pa.record_batch([column], schema=pa.schema(self.columns()))
 
     def answers(self, batch: Encodings, output: Any) -> ComparableOutput:

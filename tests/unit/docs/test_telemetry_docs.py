@@ -91,7 +91,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     pass
         error = TimeoutError() if outcome == "error" else None
         rows = observe.finish(outcome, error, rows=30, ok_rows=29, error_rows=1, tokens=270)
-        (folder / "_traces" / f"part-{chunk:05d}-t{number}.parquet").write_bytes(
+        (folder / "_traces" / f"part-{chunk:05d}-t{number}.spans").write_bytes(
             spans_to_parquet(rows)
         )
     return folder

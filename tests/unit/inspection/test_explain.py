@@ -75,7 +75,7 @@ def test_an_id_of_the_wrong_type_names_the_column(store: LocalStore) -> None:
 
 def test_a_lost_or_broken_trace_costs_the_attempt_and_not_the_answer(tmp_path: Path) -> None:
     store = write_fake_output(tmp_path, chunks=1, rows=20, lost=0)
-    (trace,) = store.list(output_layout.trace(0, "").removesuffix(".parquet"))
+    (trace,) = store.list(output_layout.traces_of(0))
     store.replace(trace.name, b"broken")
     (row,) = explain(store, "3")["rows"]
     assert row["attempts"] == []

@@ -104,7 +104,7 @@ def test_an_empty_plan_is_a_plan(tmp_path: Path) -> None:
 
 
 def test_an_output_without_a_plan_says_so(tmp_path: Path) -> None:
-    with pytest.raises(OutputConflict, match=r"has no _headrace/plan\.parquet"):
+    with pytest.raises(OutputConflict, match=r"has no _headrace/plan\.chunks"):
         PlanTable.load(LocalStore(tmp_path))
 
 

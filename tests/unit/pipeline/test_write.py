@@ -48,7 +48,7 @@ def left_behind(job: FakeJob) -> list[str]:
     return [
         str(p.relative_to(root))
         for p in root.rglob("*")
-        if p.name not in ("_headrace", "job.json", "plan.parquet", "tmp")
+        if p.name not in ("_headrace", "job.json", "plan.chunks", "tmp")
     ]
 
 
