@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from headrace.coordination.leases import HELD, Mark
+from headrace.coordination.leases import HANGING, HELD, Mark
 from headrace.storage.store import Store
 from schemas.names import output_layout
 from schemas.records.manifest import Attempt, parse_attempt
@@ -146,14 +146,17 @@ def attempt_of_death(chunk: int, mark: Mark, now_s: float, seen_by: str) -> Atte
     """The record of an attempt that left only its mark; None when it had not begun."""
     if mark.stage == HELD:
         return None
+    hangs = mark.stage == HANGING
     overdue = mark.limit_s > 0 and now_s - mark.since_s >= mark.limit_s
+    is_timeout = hangs or (overdue and bool(mark.rows or mark.encoding))
     return Attempt(
         chunk=chunk,
         number=0,
         attempt=mark.attempt,
-        cause="timeout" if overdue and (mark.rows or mark.encoding) else "worker_lost",
+        cause="timeout" if is_timeout else "worker_lost",
         rows=mark.rows,
         encoding=mark.encoding,
+        message=f"the input did not answer for {mark.limit_s:.0f} s" if hangs else "",
         worker=mark.worker,
         stage=mark.stage,
         at_s=now_s,

@@ -48,12 +48,20 @@ if mark and cjson.decode(mark)['attempt'] == ARGV[1] then redis.call('HDEL', KEY
 return 1
 """
 
+# Give the lease back and leave the mark: the attempt counts as one that crashed.
+_ABANDON = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
 _DROP_MARK = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end
 return 0
 """
 
 HELD, READING, ENCODING, FORWARD, WRITING = "held", "read", "tokenize", "forward", "write"
+HANGING = "disk"
+"""A read of a mounted folder that has not returned within the time limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,7 @@ class LeaseBook:
         self._take = client.register_script(_TAKE)
         self._hold = client.register_script(_HOLD)
         self._release = client.register_script(_RELEASE)
+        self._abandon = client.register_script(_ABANDON)
         self._drop = client.register_script(_DROP_MARK)
 
     def take(self, chunk: int, mark: Mark) -> tuple[bool, Mark | None]:
@@ -130,6 +139,10 @@ class LeaseBook:
         """Give the chunk back; harmless when it is no longer ours."""
         self._release(keys=[redis_keys.lease(self._job, chunk), self._marks], args=[attempt, chunk])
         self._client.hdel(redis_keys.live(self._job), attempt)
+
+    def abandon(self, chunk: int, attempt: str) -> None:
+        """Let others take the chunk at once, and leave the mark: this attempt is seen as crashed."""
+        self._abandon(keys=[redis_keys.lease(self._job, chunk)], args=[attempt])
 
     def marks(self) -> dict[int, Mark]:
         """Every mark there is."""

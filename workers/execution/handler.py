@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -19,8 +20,10 @@ from headrace.coordination.attempts import (
     read_attempts,
     suspect_rows,
 )
+from headrace.formats.base import RowReader
 from headrace.process.logs import get_logger
 from headrace.storage.store import Store
+from headrace.storage.uri import split_uri
 from headrace.tasks.catalog import task_spec
 from headrace.tracing.chunk_trace import ChunkTrace
 from schemas.errors import (
@@ -59,10 +62,13 @@ from workers.pipeline.read import (
     read_windows,
 )
 from workers.pipeline.reuse import Reuse
+from workers.pipeline.rows import Window
 from workers.pipeline.run import run_chunk, start_chunk
 from workers.pipeline.write import PartSink
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 
 def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
@@ -92,6 +98,7 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
         on_redis_away=runtime.reports.redis_away,
         facts=facts_of(runtime.settings),
         flags_in_store=lambda: flags_in(context.store),
+        on_hang=runtime.exit_process,
     )
     with leases:
         try:
@@ -115,6 +122,18 @@ def flags_in(store: Store) -> set[str]:
     """What holds a job back, as its output has it: `cancelled`, `paused`. Raises StorageError."""
     flags = {"cancelled": output_layout.CANCELLED, "paused": output_layout.PAUSED}
     return {flag for flag, name in flags.items() if store.head(name) is not None}
+
+
+def _each_within(
+    around: Callable[[], AbstractContextManager[None]], items: Iterator[T]
+) -> Iterator[T]:
+    """The items, each made inside such a context."""
+    while True:
+        with around():
+            found = next(items, None)
+        if found is None:
+            return
+        yield found
 
 
 class MessageHandler:
@@ -230,12 +249,12 @@ class MessageHandler:
         control.begin(observe.trace_id)
         suspects = suspect_rows(attempts, chunk.rows)
         self._say_begun(observe, chunk, len(attempts) + 1, suspects)
-        reader = self._runtime.inputs.unchanged(chunk.file)
-        types = self._context.plan.types
-        first = FIRST_ROWS if engine.in_flight > 1 else None
-        spec = self._context.job.spec
+        is_local = self._runtime.open_store(split_uri(chunk.file.uri)[0]).is_local
+        disk = control.disk if is_local else nullcontext  # an object store has time limits
+        with disk():
+            reader = self._runtime.inputs.unchanged(chunk.file)
         started = start_chunk(
-            lambda: read_windows(reader, chunk, spec, observe, first_rows=first, types=types),
+            lambda: _each_within(disk, self._windows(reader, chunk, observe, engine)),
             engine.task,
             observe,
             control,
@@ -244,6 +263,13 @@ class MessageHandler:
         )
         self._runtime.fault("read")
         return ChunkInProgress(chunk, control, observe, started, time.time())
+
+    def _windows(
+        self, reader: RowReader, chunk: Chunk, observe: ChunkTrace, engine: LoadedTask
+    ) -> Iterator[Window]:
+        spec, types = self._context.job.spec, self._context.plan.types
+        first = FIRST_ROWS if engine.in_flight > 1 else None
+        return read_windows(reader, chunk, spec, observe, first_rows=first, types=types)
 
     def _trace(self, chunk: Chunk, control: ChunkControl, number: int) -> ChunkTrace:
         job, identity = self._context.job, self._runtime.identity

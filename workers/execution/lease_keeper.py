@@ -5,12 +5,13 @@ Redis is a help here, never a judge: when it is away the work goes on, and the p
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import redis
@@ -18,15 +19,19 @@ import redis
 from headrace.coordination.leases import (
     ENCODING,
     FORWARD,
+    HANGING,
     READING,
     WRITING,
     LeaseBook,
     Mark,
 )
 from headrace.coordination.live_workers import WorkInHand, add_heartbeat
+from headrace.process.logs import get_logger
 from schemas.errors import HeadraceError, LeaseLost, Stopped
 from schemas.names import redis_keys
 from workers.execution.drain import Drain, WorkerLimits
+
+log = get_logger(__name__)
 
 _LOOK_S = 5.0  # chosen: as often as the controller looks for cancel and pause in the store
 _BEAT_S = 1.0  # chosen: progress is for people, and a second is soon enough
@@ -46,6 +51,32 @@ class ChunkControl:
         self._ended = False
         self.rows_done = 0
         self._in_hand: frozenset[int] = frozenset()
+        self._disk_since_monotonic: float | None = None
+
+    @contextlib.contextmanager
+    def disk(self) -> Iterator[None]:
+        """For the block's life this chunk waits for a mounted folder, which may never answer."""
+        self._disk_since_monotonic = time.monotonic()
+        try:
+            yield
+        finally:
+            self._disk_since_monotonic = None
+
+    def hangs(self, limit_s: float) -> bool:
+        """Whether the folder has not answered for so long."""
+        since = self._disk_since_monotonic
+        return since is not None and time.monotonic() - since > limit_s
+
+    def give_up(self) -> None:
+        """Let another worker take the chunk, and leave a mark of why."""
+        with self._lock:
+            self.mark = self.mark.doing(HANGING, time.time(), rows=(), encoding=None)
+            self._hold()
+            self._ended = True
+        try:
+            self._held.book.abandon(self._chunk, self.mark.attempt)
+        except redis.RedisError as error:  # the lease runs out by itself
+            self._held.redis_away(error)
 
     def begin(self, trace_id: str = "") -> None:
         """The attempt begins; its trace is named to whoever may have to tell of its end."""
@@ -119,8 +150,13 @@ class LeaseKeeper:
         on_redis_away: Callable[[Exception], None] = lambda error: None,
         facts: dict[str, str] | None = None,
         flags_in_store: Callable[[], set[str]] = set,
+        on_hang: Callable[[], object] = lambda: None,
     ) -> None:
-        """`flags_in_store`: `cancelled`, `paused`, as the output has them; asked with Redis away."""
+        """`flags_in_store`: `cancelled`, `paused`, as the output has them; asked with Redis away.
+
+        `on_hang` ends the process, on the heartbeat's thread: a read that never returns cannot be
+        ended otherwise.
+        """
         self.book = LeaseBook(client, job, limits.lease_s)
         self.drain = drain
         self._client = client
@@ -130,6 +166,7 @@ class LeaseKeeper:
         self._on_redis_away = on_redis_away
         self._facts = facts or {}
         self._flags_in_store = flags_in_store
+        self._on_hang = on_hang
         self._looked_monotonic = float("-inf")
         self._progress_at: float | None = None
         self._controls: dict[int, ChunkControl] = {}
@@ -230,6 +267,22 @@ class LeaseKeeper:
                 for control in list(self._controls.values()):
                     control.renew()
             self._sign()
+            self._end_if_disk_hangs()
+
+    def _end_if_disk_hangs(self) -> None:
+        """Give everything back and end the process where a read has not returned in time."""
+        controls = dict(self._controls)
+        limit_s = self._limits.batch_timeout_s
+        hanging = [n for n, control in controls.items() if control.hangs(limit_s)]
+        if not hanging:
+            return
+        for chunk, control in controls.items():
+            if chunk in hanging:
+                control.give_up()
+            else:
+                self.release(chunk)
+        log.error("disk.hangs", worker=self._worker, chunks=len(hanging), seconds=limit_s)
+        self._on_hang()
 
     def _told(self, hand: str) -> dict[str, Any]:
         told = {**self._facts, "hand": hand}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
 
+from headrace.coordination.attempts import attempt_of_death
 from headrace.coordination.leases import (
     FORWARD,
+    HANGING,
     LeaseBook,
     Mark,
 )
@@ -19,7 +22,7 @@ from headrace.queue.redis_connection import connect
 from schemas.errors import Stopped
 from schemas.names import redis_keys
 from workers.execution.drain import Drain, WorkerLimits
-from workers.execution.lease_keeper import LeaseKeeper
+from workers.execution.lease_keeper import ChunkControl, LeaseKeeper
 
 JOB = "0123456789abcdef"
 Wait = Callable[..., object]
@@ -182,3 +185,47 @@ def test_with_redis_away_the_output_says_whether_to_stop(tmp_path: Path, wait_un
             with pytest.raises(Stopped, match="cancelled"):
                 control.check()
         client.close()
+
+
+def test_a_read_that_never_returns_gives_everything_back_and_ends_the_process(
+    redis_client: redis.Redis, wait_until: Wait
+) -> None:
+    limits = WorkerLimits(lease_s=30, batch_timeout_s=0.3, grace_s=5)
+    ended: list[bool] = []
+    answer = threading.Event()
+    held = LeaseKeeper(redis_client, JOB, "w", limits, Drain(), on_hang=lambda: ended.append(True))
+
+    def read(control: ChunkControl) -> None:
+        with control.disk():
+            answer.wait(30)
+
+    with held:
+        hanging, _ = held.take(1, 10, "a")
+        other, _ = held.take(2, 10, "b")
+        assert hanging is not None
+        assert other is not None
+        hanging.begin()
+        other.begin()
+        thread = threading.Thread(target=read, args=(hanging,))
+        thread.start()
+        wait_until(lambda: ended, 20)
+        assert held.book.alive([1, 2]) == set(), "another worker may take both at once"
+        assert list(held.book.marks()) == [1], "of the other chunk no crash is seen"
+        crash = attempt_of_death(1, held.book.marks()[1], time.time(), "controller")
+        assert crash is not None
+        assert (crash.cause, crash.stage, crash.rows) == ("timeout", HANGING, ())
+        assert "did not answer" in crash.message
+        answer.set()
+        thread.join()
+
+
+def test_a_read_that_takes_long_but_returns_in_time_ends_nothing(redis_client: redis.Redis) -> None:
+    limits = WorkerLimits(lease_s=30, batch_timeout_s=600, grace_s=5)
+    held = LeaseKeeper(redis_client, JOB, "w", limits, Drain())
+    with held:
+        control, _ = held.take(1, 10, "a")
+        assert control is not None
+        with control.disk():
+            assert control.hangs(-1.0)
+            assert not control.hangs(600)
+        assert not control.hangs(-1.0), "nothing is being read"
