@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import redis
@@ -11,6 +12,7 @@ from headrace.coordination.announced_jobs import announced_jobs
 from headrace.process.logs import get_logger
 from headrace.process.signals import interruptible
 from headrace.settings import Settings
+from headrace.storage.open import open_store
 from headrace.telemetry.provider import start_telemetry
 from producers.commands.session import Session
 from producers.control.controller import Controller
@@ -51,6 +53,7 @@ def run_controller(session: Session) -> int:
         broker.sender,
         emitter=telemetry,
         keep_traces=settings.traces,
+        open_store=partial(open_store, settings=settings),
         on_finish=settings.on_finish,
         on_end=note_end,
     )

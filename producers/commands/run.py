@@ -23,6 +23,7 @@ from producers.driver.job_setup import (
 )
 from producers.driver.traced import job_trace
 from producers.local.fleet import LocalStack
+from producers.local.worker_packages import require_worker_packages
 
 
 def run_job(
@@ -33,6 +34,7 @@ def run_job(
     `here` may have been started already.
     """
     settings, terminal = session.settings, session.terminal
+    require_worker_packages(settings.task)
     started = time.time()
     with job_trace(settings) as (trace, telemetry):
         wait_for_input(settings, threading.Event().wait, terminal.note)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
-from headrace.coordination.live_workers import read_workers
+from headrace.coordination.excluded_hosts import ExcludedHost, host_of, read_excluded
+from headrace.coordination.live_workers import LiveWorker, read_workers
+from headrace.coordination.redis_clock import redis_now
 from headrace.process.numbers import duration
 from headrace.process.signals import interruptible
 from producers.commands.following import progress, show
@@ -100,14 +104,18 @@ def list_workers(session: Session) -> int:
     Raises:
         ConfigError: no broker was named. BrokerError: it does not answer.
     """
+    client = needed_broker(session.settings).client
     now_s = time.time()
     terminal = session.terminal
-    workers = read_workers(needed_broker(session.settings).client, now_s)
+    workers = read_workers(client, now_s)
     if workers.invalid:
         are = "record in Redis is" if workers.invalid == 1 else "records in Redis are"
         terminal.note(f"{workers.invalid} {are} not a worker's and left out")
+    excluded = read_excluded(client)
     if session.as_json:
-        terminal.print_json([w.to_json() for w in workers])
+        terminal.print_json(
+            [w.to_json() | {"excluded": _why_excluded(w, excluded)} for w in workers]
+        )
         return ExitCode.OK
     if not workers:
         terminal.say("no worker is there: headrace-worker start --help")
@@ -121,7 +129,21 @@ def list_workers(session: Session) -> int:
         cells = (w.name, w.queue, w.device, w.model or "–", hand, progress, seen)
         table.add_row(*map(plain, cells))
     terminal.show(table)
+    now_at = redis_now(client)
+    for host in excluded.values():
+        left = duration(max(0.0, host.until_s - now_at))
+        terminal.say(f"{host.host} gets no work for {left}: {host.cause}: {host.message}")
     return ExitCode.OK
+
+
+def _why_excluded(
+    worker: LiveWorker, excluded: Mapping[str, ExcludedHost]
+) -> dict[str, Any] | None:
+    """Why a worker's host gets no work; None: it does."""
+    found = excluded.get(host_of(worker.name))
+    if found is None:
+        return None
+    return {"cause": found.cause, "message": found.message, "until_s": found.until_s}
 
 
 _BY_FILES = (

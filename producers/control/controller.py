@@ -29,10 +29,11 @@ from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.job_trace import JobTrace
 from producers.control.demand import DemandReporter
 from producers.control.ending import JobEnding
+from producers.control.hosts import HostWatch
 from producers.control.job_locks import JobLocks
 from producers.control.notify import run_finish_hook
 from producers.control.publish import Publisher
-from producers.control.reconcile import TrackedJob
+from producers.tracking.tracked_job import TrackedJob
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
@@ -58,6 +59,8 @@ class Controller:
     """Where the job's own spans go: publish, finish, and the job itself when it ends here."""
     keep_traces: bool = True
     """Whether spans are written under `_traces/` too."""
+    open_store: Callable[[str], Store] | None = None
+    """Opens the store of an input file, which is looked at before it is called changed."""
     tracked: dict[str, TrackedJob] = field(default_factory=dict)
     """The jobs whose lock is ours, by job key."""
     ended: dict[str, Manifest] = field(default_factory=dict)
@@ -71,11 +74,13 @@ class Controller:
     _reporter: DemandReporter = field(init=False)
     _publisher: Publisher = field(init=False)
     _ending: JobEnding = field(init=False)
+    _hosts: HostWatch = field(init=False)
 
     def __post_init__(self) -> None:
         self.queue = open_queue(self.client, self.sender)
         self.locks = JobLocks(self.client, self.name)
         self._reporter = DemandReporter(self.client)
+        self._hosts = HostWatch(self.client, self._reporter)
         self._publisher = Publisher(self.queue, self._reporter, self.least_workers)
         self._ending = JobEnding(self.client, self.queue, self.keep_traces)
 
@@ -139,7 +144,16 @@ class Controller:
     def _begin(self, job: Job, store: Store) -> None:
         telemetry = self.emitter or Telemetry()
         plan = PlanTable.load(store)
-        tracked = TrackedJob(job, store, plan, self.client, self.name, telemetry, self.keep_traces)
+        tracked = TrackedJob(
+            job,
+            store,
+            plan,
+            self.client,
+            self.name,
+            telemetry,
+            self.keep_traces,
+            open_store=self.open_store,
+        )
         tracked.load()
         self.tracked[job.key] = tracked
         self._traces[job.key] = JobTrace.of(job, telemetry)
@@ -162,7 +176,9 @@ class Controller:
         if not tracked.knows_redis():
             log.warning("job.resumed", job=job.id, reason="Redis lost what it knew")
             tracked.load()
-        tracked.tick(view)
+        hosts = self._hosts.of_queue(job.options.queue)
+        tracked.tick(view, hosts)
+        self._hosts.judge(tracked, hosts)
         manifest = self._ending.end_if_over(tracked, self._traces[job.key])
         if manifest is not None:
             self._ended(job, manifest)

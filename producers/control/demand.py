@@ -14,10 +14,10 @@ from headrace.coordination.redis_values import as_count, as_number
 from headrace.process.logs import get_logger
 from headrace.redis_client import RedisClient
 from producers.capacity.measured_speed import Speed
-from producers.control.chunk_states import DONE
 from producers.control.dispatch_window import JobDemand
-from producers.control.reconcile import TrackedJob
 from producers.scaling.facts import JobFacts, read_jobs
+from producers.tracking.chunk_states import DONE
+from producers.tracking.tracked_job import TrackedJob
 from schemas.names import redis_keys
 from schemas.records.job import Job
 from schemas.records.model_key import (
@@ -131,7 +131,7 @@ class DemandReporter:
             told_s=now,
             oldest_chunk_s=tracked.chunks.oldest_sent_at(),
             load_s=self._load_s(job),
-            ready=len(tracked.demand().ready),
+            ready=len(tracked.ready()),
             engine=engine_key(job),
         )
 

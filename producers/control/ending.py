@@ -9,8 +9,8 @@ from headrace.coordination.leases import LeaseBook
 from headrace.queue.queue import MessageQueue
 from headrace.tracing.job_trace import JobTrace
 from producers.control.finish import finish
-from producers.control.reconcile import TrackedJob
 from producers.records.manifest import is_hopeless
+from producers.tracking.tracked_job import TrackedJob
 from schemas.names import redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import JobState, Manifest

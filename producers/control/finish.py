@@ -9,10 +9,11 @@ from typing import Any
 
 import redis
 
+from headrace.coordination.ended_jobs import remember_end
 from headrace.process.logs import get_logger
 from headrace.queue.queue import MessageQueue
-from producers.control.reconcile import TrackedJob
 from producers.records.manifest import build_manifest
+from producers.tracking.tracked_job import TrackedJob
 from schemas.errors import StorageError
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
@@ -38,16 +39,34 @@ def finish(
         finished_s=time.time(),
         versions={**job.versions, **versions()},
         stopped=stopped,
+        cause=tracked.cause,
     )
     data = manifest.model_dump_json(indent=1).encode()
     store.replace(output_layout.MANIFEST, data)
     if manifest.state == "finished":
         digest = hashlib.sha256(data).hexdigest()
         _succeed(tracked, digest)
+    _remember(tracked.client, job, manifest)
     clear(tracked.client, queue, job)
-    log.info("job.finished" if manifest.state == "finished" else "job.failed", job=job.id, state=manifest.state,
-             rows=manifest.totals.rows, errors=manifest.totals.errors, reason=manifest.reason)  # fmt: skip
+    _log(job, manifest)
     return manifest
+
+
+def _remember(client: Any, job: Job, manifest: Manifest) -> None:
+    try:
+        remember_end(client, job, manifest)
+    except redis.RedisError as error:
+        log.warning("broker.unreachable", error_type=type(error).__name__)
+
+
+def _log(job: Job, manifest: Manifest) -> None:
+    """A job that failed is an error of the log; one that was cancelled is not."""
+    t, state, why = manifest.totals, manifest.state, manifest.reason
+    if state == "failed":
+        log.error("job.failed", job=job.id, state=state, rows=t.rows, errors=t.errors, reason=why)
+    else:
+        event = "job.finished" if state == "finished" else "job.failed"
+        log.info(event, job=job.id, state=state, rows=t.rows, errors=t.errors, reason=why)
 
 
 def _succeed(tracked: TrackedJob, digest: str) -> None:

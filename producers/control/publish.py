@@ -21,7 +21,7 @@ from producers.control.dispatch_window import (
     window_size,
     yielding,
 )
-from producers.control.reconcile import TrackedJob
+from producers.tracking.tracked_job import TrackedJob
 from schemas.records.job import Job
 from schemas.records.message import ScoreChunk
 from schemas.records.model_key import engine_key
@@ -102,7 +102,7 @@ class Publisher:
         self, queue: str, tracked: Mapping[str, TrackedJob], others: Sequence[JobDemand]
     ) -> int:
         """Take back what waits in front of a more urgent job; returns how many messages."""
-        passed = preempted([*(t.demand() for t in tracked.values()), *others])
+        passed = preempted([*(demand_of_job(t) for t in tracked.values()), *others])
         passed &= frozenset(tracked)  # each controller takes back its own
         if not passed:
             return 0
@@ -113,12 +113,26 @@ class Publisher:
 
     def _demand(self, tracked: TrackedJob) -> JobDemand:
         """What the job could send, with what its model was measured to cost."""
-        demand = replace(tracked.demand(), model=engine_key(tracked.job))
+        demand = demand_of_job(tracked)
         facts = self.reporter.facts.get(tracked.job.key)
         if facts is None:
             return demand
         load_s = MODEL_LOAD_S if facts.load_s is None else facts.load_s
         return replace(demand, load_s=load_s, chunk_s=facts.chunk_s)
+
+
+def demand_of_job(tracked: TrackedJob) -> JobDemand:
+    """What a job of this controller could send now."""
+    ready, counts = tuple(tracked.ready()), tracked.chunks.counts
+    return JobDemand(
+        tracked.job.key,
+        tracked.job.options.priority,
+        ready,
+        in_flight=counts["sent"],
+        remaining=counts["new"] + counts["sent"],
+        alone=frozenset(tracked.chunks.isolated.intersection(ready)),
+        model=engine_key(tracked.job),
+    )
 
 
 def _traceparent(job: Job) -> str | None:

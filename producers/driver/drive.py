@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 from headrace.settings import Settings, cache_folder, state_folder
+from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
@@ -27,6 +29,7 @@ from producers.driver.job_setup import local_shape, local_workers
 from producers.driver.session import Broker, broker_of, update_registry
 from producers.local.broker_note import advertise_local_broker
 from producers.local.fleet import LocalStack
+from producers.local.worker_packages import require_worker_packages
 from producers.records.snapshot import take_snapshot
 from schemas.errors import OutputConflict
 from schemas.names import output_layout
@@ -56,6 +59,7 @@ def drive(
         on_finish=settings.on_finish,
         emitter=telemetry,
         keep_traces=settings.traces,
+        open_store=partial(open_store, settings=settings),
     )
     try:
         with trace("follow"):
@@ -85,9 +89,11 @@ def drive_here(
     `started` is when the command began, in seconds since the epoch; default: now.
 
     Raises:
+        MissingExtra: this machine lacks a package that its workers need.
         Interrupted: `stop` was set; the workers have drained.
         HeadraceError: the workers ended by themselves.
     """
+    require_worker_packages(job.spec.task)
     started = time.time() if started is None else started
     with here or LocalStack() as here, _started(here, settings, job) as broker:
         controller = Controller(
@@ -97,6 +103,7 @@ def drive_here(
             on_finish=settings.on_finish,
             emitter=telemetry,
             keep_traces=settings.traces,
+            open_store=partial(open_store, settings=settings),
         )
         try:
             with here.draining(load_report) as fleet, trace("follow"):

@@ -26,8 +26,13 @@ def build_manifest(
     finished_s: float,
     versions: dict[str, str],
     stopped: tuple[JobState, str] | None = None,
+    cause: str = "",
 ) -> Manifest:
-    """The record of a job that has ended; `stopped` says that somebody ended it, and why."""
+    """The record of a job that has ended.
+
+    `stopped`: the state and the reason of a job that ended before all its chunks had; `cause`: the
+    class of the error that its chunks share.
+    """
     ordered = sorted(receipts, key=lambda r: r.chunk)
     done = {r.chunk for r in ordered}
     left = [p for p in parked if p.chunk not in done]  # a part outranks a parked record
@@ -37,6 +42,7 @@ def build_manifest(
         job=job.id,
         state=state,
         reason=reason,
+        cause=cause,
         totals=totals,
         parts=tuple(_part(r) for r in ordered),
         parked=tuple(left),

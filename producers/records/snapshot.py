@@ -63,6 +63,8 @@ class Snapshot:
     """When it should be done, seconds since the epoch."""
     deadline_at_risk: bool = False
     """It ended, or will probably end, after its deadline."""
+    cause: str = ""
+    """Class of the error that ended it, where all its chunks share one."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,7 +91,7 @@ def take_snapshot(store: Store, job: Job, client: RedisClient | None) -> Snapsho
 def _of_manifest(job: Job, manifest: Manifest) -> Snapshot:
     t = manifest.totals
     return _snapshot(
-        job, manifest.state, manifest.reason, rows_done=t.rows, ok=t.ok, errors=t.errors,
+        job, manifest.state, manifest.reason, cause=manifest.cause, rows_done=t.rows, ok=t.ok, errors=t.errors,
         errors_by_type=t.errors_by_type, tokens=t.tokens, chunks_done=t.parts, chunks_parked=t.parked,
         finished_s=manifest.finished_s, deadline_at_risk=_is_late(job, manifest.finished_s),
         parked=tuple(p.model_dump() for p in manifest.parked),

@@ -14,6 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from headrace.assumptions import CHUNK_S
 from headrace.coordination.announced_jobs import announced_jobs
+from headrace.coordination.ended_jobs import EndedJob, read_ended
+from headrace.coordination.excluded_hosts import ExcludedHost, host_of, read_excluded
 from headrace.coordination.live_workers import LiveWorker, read_workers
 from producers.scaling.decision import (
     Demand,
@@ -79,6 +81,10 @@ class ScalingInputs:
 
     jobs: tuple[JobFacts, ...]
     workers: tuple[LiveWorker, ...]
+    """Without those of excluded hosts: they do no work."""
+    ended: tuple[EndedJob, ...] = ()
+    """Jobs that ended in the last hour."""
+    excluded: tuple[ExcludedHost, ...] = ()
 
     def demands(self, queue: str) -> list[Demand]:
         return [j.demand for j in self.jobs if j.queue == queue]
@@ -101,7 +107,10 @@ class ScalingInputs:
 def read_facts(client: Any, now_at: float) -> ScalingInputs:
     """What Redis was told of all jobs and workers. Raises redis-py's own errors."""
     jobs = read_jobs(client, now_at, TOLD_S)
-    return ScalingInputs(tuple(jobs.values()), read_workers(client, now_at).workers)
+    excluded = read_excluded(client)
+    workers = (w for w in read_workers(client, now_at).workers if host_of(w.name) not in excluded)
+    ended = tuple(read_ended(client))
+    return ScalingInputs(tuple(jobs.values()), tuple(workers), ended, tuple(excluded.values()))
 
 
 def read_jobs(client: Any, now_at: float, within_s: float) -> dict[str, JobFacts]:

@@ -6,6 +6,7 @@ The list stands in `schemas/names/telemetry.py`; docs/operations/autoscaling.md 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -37,7 +38,12 @@ def gauges(
     now_at: float,
 ) -> list[Sample]:
     """What the controller knows, by OpenTelemetry names; `memory` is None while Redis is away."""
-    return [*_of_redis(memory), *_of_queues(facts, wanted, now_at)]
+    return [
+        *_of_redis(memory),
+        *_of_queues(facts, wanted, now_at),
+        *_of_ends(facts, now_at),
+        *_of_hosts(facts),
+    ]
 
 
 def exposition(samples: Iterable[Sample]) -> str:
@@ -114,3 +120,19 @@ def _ages(
     yield "headrace.oldest.chunk", (queue,), now_at - min(handed, default=now_at)
     stalled = max((now_at - j.progress_s for j in running if j.chunks), default=0.0)
     yield "headrace.progress.age", (queue,), stalled
+
+
+def _of_ends(facts: ScalingInputs, now_at: float) -> Iterator[Sample]:
+    """Jobs that ended of late, and jobs past their deadline; 0 where a queue has none."""
+    ends = Counter((e.queue, e.state, e.reason) for e in facts.ended)
+    for (queue, state, reason), count in sorted(ends.items()):
+        yield "headrace.jobs.ended", (queue, state, reason), count
+    late = Counter(e.queue for e in facts.ended if e.is_late)
+    late.update(j.queue for j in facts.jobs if j.deadline_s is not None and j.deadline_s < now_at)
+    for queue in sorted({*facts.queues, *late}):
+        yield "headrace.deadline.missed", (queue,), late[queue]
+
+
+def _of_hosts(facts: ScalingInputs) -> Iterator[Sample]:
+    for cause, count in sorted(Counter(e.cause for e in facts.excluded).items()):
+        yield "headrace.hosts.excluded", (cause,), count

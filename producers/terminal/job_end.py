@@ -12,6 +12,8 @@ _CODES = {
     "failed": ExitCode.JOB_FAILED,
     "cancelled": ExitCode.JOB_CANCELLED,
 }
+_CAUSES = {"missing_extra": ExitCode.MISSING_EXTRA}
+"""Errors that a failed job passes on: what is to be done is done on the hosts, not to the job."""
 _COLORS = {"finished": "green", "failed": "red"}
 
 
@@ -24,7 +26,14 @@ def show_end(
     else:
         for line in summary(now, seconds, report):
             terminal.say(*line)
-    return _CODES.get(now.state, ExitCode.OK)
+    return exit_code_of(now.state, now.cause)
+
+
+def exit_code_of(state: str, cause: str) -> ExitCode:
+    """What the shell gets for a job that ended so; `cause` is the error that all chunks share."""
+    if state == "failed" and cause in _CAUSES:
+        return _CAUSES[cause]
+    return _CODES.get(state, ExitCode.OK)
 
 
 def summary(now: Snapshot, seconds: float, report: str | None) -> list[tuple[Piece, ...]]:
@@ -47,9 +56,10 @@ def summary(now: Snapshot, seconds: float, report: str | None) -> list[tuple[Pie
     for chunk in now.parked[:5]:
         lines.append((f"  parked  chunk {chunk['chunk']}: {chunk['cause']}: {chunk['message']}",))
     lines.append((f"  output  {now.output}/data",))
-    if now.state == "failed" and now.chunks_parked:
+    # a job with a cause would fail again: what its reason names is to be changed first
+    if now.state == "failed" and now.chunks_parked and not now.cause:
         lines.append((f"  next    {command('retry', '--parked', now.output)}",))
-    elif now.state in ("cancelled", "failed") and now.rows_done < now.rows:
+    elif now.state in ("cancelled", "failed") and now.rows_done < now.rows and not now.cause:
         lines.append((f"  next    {command('resume', now.output)}",))
     lines.append((f"  report  {report or command('report', now.output)}",))
     return lines

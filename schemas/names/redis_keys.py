@@ -19,6 +19,8 @@ headrace:speeds              hash     30 days, renewed    queue and model → to
 headrace:loads               hash     30 days, renewed    the same → seconds to load the model
 headrace:scale:{queue}       string   1 day, renewed      the last answer to how many workers
 headrace:sent:{queue}        hash     7 days, renewed     RabbitMQ only: message → what it says, when sent
+headrace:ended               list     1 day, 1,000 last   how jobs ended: queue, state, reason, when
+headrace:excluded            hash     1 day, renewed      host → why it gets no work, and until when
 headrace:hosts:{queue}       hash     1 day, renewed      host → slots, running, when it asked
 """
 
@@ -34,12 +36,16 @@ JOB_LIFE_S = 7 * 86_400
 WORKER_LIFE_S = 90
 CONTROLLER_LIFE_S = 10
 SPEEDS_LIFE_S = 30 * 86_400
+ENDED_LIFE_S = 86_400
+EXCLUDED_LIFE_S = 86_400
 SCALE_LIFE_S = 86_400
 SCALE_FRESH_S = 60.0
 """Chosen: a fleet asks every two seconds, KEDA every ten; an older answer is about another night."""
 
 JOBS = f"{PREFIX}jobs"
 WORKERS = f"{PREFIX}workers"
+ENDED = f"{PREFIX}ended"
+EXCLUDED = f"{PREFIX}excluded"
 REJECTED = f"{PREFIX}rejected"
 CONTROLLER = f"{PREFIX}controller"
 SPEEDS = f"{PREFIX}speeds"

@@ -224,6 +224,18 @@ METRICS: dict[str, Metric] = {
     "headrace.jobs": Metric(
         "gauge", "{job}", ("queue", "state"), "active jobs: running or paused", "controller"
     ),
+    "headrace.jobs.ended": Metric(
+        "gauge", "{job}", ("queue", "state", "reason"),
+        "jobs that ended in the last hour, by state and reason", "controller",
+    ),
+    "headrace.deadline.missed": Metric(
+        "gauge", "{job}", ("queue",),
+        "jobs past their deadline: active, or ended late in the last hour", "controller",
+    ),
+    "headrace.hosts.excluded": Metric(
+        "gauge", "{host}", ("cause",),
+        "hosts that get no work, since they failed where others did not", "controller",
+    ),
     "headrace.job.chunks": Metric(
         "gauge", "{chunk}", ("queue", "state"), "chunks: new, sent, done or parked", "controller"
     ),

@@ -134,6 +134,8 @@ class Manifest(_Record):
     job: str
     state: JobState
     reason: str = ""
+    cause: str = ""
+    """Class of the error that ended it, where all chunks share one: `missing_extra`, `model_error`."""
     totals: Totals
     parts: tuple[ManifestPart, ...]
     parked: tuple[Parked, ...] = ()

@@ -27,11 +27,14 @@ from headrace.queue.redis_connection import connect
 from headrace.settings import Settings
 from schemas.errors import ConfigError
 from schemas.records.message import SCORE_CHUNK
+from workers.consumer.admission import Admission
 from workers.consumer.process_settings import process_settings
 from workers.execution.fault_injection import fault_hook
 from workers.execution.presence import Identity, facts_of
 
 log = get_logger(__name__)
+
+ADMISSION_S = 2.0  # chosen: a host that only fails does so ten times a second at most
 
 
 class _Process:
@@ -66,6 +69,7 @@ def score_chunk(self: Any, body: Any) -> None:
     earlier = signal.signal(signal.SIGTERM, lambda *_: runtime.drain.ask(runtime.settings.grace_s))
     try:
         handle(body, runtime, self.request.id)
+        runtime.brake.wait()
     finally:
         signal.signal(signal.SIGTERM, earlier)
 
@@ -168,6 +172,9 @@ def _watch_child(sender: Any = None, **_: Any) -> None:
 
     sender.timer.call_repeatedly(PRESENCE_S, sign)
     sign()
+    admission = Admission(client, worker_name(), settings.queue, sender)
+    sender.timer.call_repeatedly(ADMISSION_S, admission.look)
+    admission.look()
 
 
 @signals.task_failure.connect

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from headrace.coordination.attempts import attempt_of_death, record_attempt
-from headrace.coordination.leases import Mark
+from headrace.coordination.leases import HELD, Mark
 from headrace.process.logs import get_logger
 from headrace.tracing.chunk_trace import ChunkTrace
 from headrace.tracing.crash_trace import record_crash
@@ -46,21 +46,33 @@ class ChunkInProgress:
 
 
 def failed_attempt(chunk: int, mark: Mark, error: Exception, worker: str, now_at: float) -> Attempt:
-    """The record of an attempt that ended in this error. Pure; others' messages are not repeated."""
-    ours = isinstance(error, HeadraceError)
+    """The record of an attempt that ended in this error. Pure.
+
+    The messages of other libraries are repeated only where no row had been read: after that they
+    may hold text of the corpus.
+    """
+    is_safe = isinstance(error, HeadraceError) or mark.stage == HELD
+    name = type(error).__name__
     return Attempt(
         chunk=chunk,
         number=0,
         attempt=mark.attempt,
         cause=error_type_of(error),
         rows=(),
-        message=str(error) if ours else f"{type(error).__name__} (see the worker's log)",
+        message=_words(error) if is_safe else f"{name} (see the worker's log)",
         worker=worker,
         stage=mark.stage,
         retryable=not isinstance(error, InputChanged | ModelChanged),
         at_s=now_at,
         seen_by=worker,
     )
+
+
+def _words(error: Exception) -> str:
+    """What the error says; another library's with the name of its class."""
+    if isinstance(error, HeadraceError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"[:500]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +119,7 @@ class AttemptEnds:
                 error_message=str(away),
             )
         self.leases.release(chunk.number)
+        self.runtime.brake.failed()
 
     def failed_at_work(self, it: ChunkInProgress, error: Exception) -> None:
         """The same, for a chunk whose trace has begun."""

@@ -82,6 +82,7 @@ def commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper) 
         log.info("chunk.skipped", job=work.job.id, chunk=number, reason="another part exists")
         runtime.telemetry.record(names.REDELIVERIES, 1, reason="late")
     held.release(number)
+    runtime.brake.succeeded()
     runtime.fault("released")
     keep_trace(work, runtime, number, attempt, rows)
     with runtime.telemetry.in_trace(it.observe.trace_id, it.observe.span_id):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 # Chosen: a SIGTERM to a process group comes twice, from the sender and from our own parent.
 ONE_WORD_S = 0.5
+MOST_BRAKE_S = 5.0  # chosen: a store that is back is used within seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,27 @@ class Drain:
             self.asked.set()
         elif now - self._first_at > ONE_WORD_S:
             self.deadline_at = now
+
+
+@dataclass(slots=True)
+class Brake:
+    """Slows a worker down whose chunks fail one after the other, so that others take them."""
+
+    drain: Drain
+    _failures: int = 0
+
+    def failed(self) -> None:
+        """A chunk failed here."""
+        self._failures += 1
+
+    def succeeded(self) -> None:
+        """A chunk was committed here."""
+        self._failures = 0
+
+    def wait_s(self) -> float:
+        """How long this worker is to wait before its next message: 0, 0.25, 0.5, 1 … 5 s."""
+        return min(MOST_BRAKE_S, 0.125 * 2.0 ** min(self._failures, 10)) if self._failures else 0.0
+
+    def wait(self) -> None:
+        """Wait that long, or until a drain is asked for."""
+        self.drain.asked.wait(self.wait_s())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from headrace.storage.store import Store
 from headrace.tasks.catalog import task_spec
 from headrace.tasks.contract import LoadRequest, Task
 from headrace.tasks.registry import check_columns, load_task
-from schemas.errors import ModelError
+from schemas.errors import MissingExtra, ModelError
 from schemas.records.job import Job
 from schemas.records.model_key import engine_key, model_name
 from workers.batching.budget_cache import BudgetCache, facts_of_job
@@ -52,15 +53,26 @@ class ModelLoader:
 
         Raises:
             ModelError, ModelChanged: the model cannot be loaded, or is not the one planned.
+            MissingExtra: a package that the task needs is not installed here.
         """
         wanted = engine_key(job)
         if self._kept is None or self._kept[0] != wanted:
             self._kept = None  # the old model leaves before the new one comes
             with gc_paused():
-                self._kept = (wanted, *self._load(job))
+                self._kept = (wanted, *self._load_or_say_what_is_missing(job))
         _, loaded, budgets = self._kept
         loaded.budget = budgets.start(job.options.batch_tokens)
         return loaded
+
+    def _load_or_say_what_is_missing(self, job: Job) -> tuple[LoadedTask, BudgetCache]:
+        try:
+            return self._load(job)
+        except ImportError as error:
+            missing = f"the package {error.name}" if error.name else "a package"
+            raise MissingExtra(
+                f"task {job.spec.task} needs {missing}, which cannot be imported on "
+                f"{socket.gethostname()} ({error}): pip install 'headrace[cpu]' or 'headrace[gpu]'"
+            ) from error
 
     def name_if_loaded(self, job: Job) -> str:
         """The job's model as people know it, when it is the one on the device; else empty."""

@@ -16,7 +16,7 @@ from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
-from workers.execution.drain import Drain, WorkerLimits
+from workers.execution.drain import Brake, Drain, WorkerLimits
 from workers.execution.job_cache import JobCache
 from workers.execution.metrics import DeviceUtilization
 from workers.execution.model_loader import ModelLoader
@@ -53,6 +53,7 @@ class Runtime:
     drain: Drain = field(default_factory=Drain)
     device_use: DeviceUtilization = field(default_factory=DeviceUtilization)
     queue: MessageQueue = field(init=False)
+    brake: Brake = field(init=False)
     jobs: JobCache = field(init=False)
     models: ModelLoader = field(init=False)
     reports: RedisReports = field(init=False)
@@ -60,6 +61,7 @@ class Runtime:
     _stores: dict[str, Store] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.brake = Brake(self.drain)
         self.jobs = JobCache(self.open_store)
         self.queue = open_queue(self.client, self.sender)
         self.reports = RedisReports(self.client, self.queue)

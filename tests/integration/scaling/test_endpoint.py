@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 
+from headrace.coordination.excluded_hosts import exclude
 from headrace.coordination.live_workers import read_workers
 from headrace.output.plan_file import PlanTable
 from headrace.queue.celery_config import make_sender
@@ -26,14 +27,14 @@ from producers.commands.session import open_session
 from producers.commands.status import list_workers
 from producers.control.controller import Controller
 from producers.control.demand import DemandReporter
-from producers.control.job_flags import JobFlags
-from producers.control.reconcile import TrackedJob
 from producers.records.snapshot import take_snapshot
 from producers.scaling.decision import WorkerCounts, decide_workers
 from producers.scaling.endpoint import Liveness, serve_scaling
 from producers.scaling.facts import read_facts
 from producers.scaling.metrics import METRICS
 from producers.scaling.scaler import limits_of
+from producers.tracking.flags import JobFlags
+from producers.tracking.tracked_job import TrackedJob
 from schemas.names import redis_keys
 from schemas.records.model_key import speed_key
 from tests.conftest import free_port, wait_until
@@ -295,6 +296,22 @@ def test_status_lists_the_workers(
     assert (told["w2"]["job"], told["w2"]["queue"]) == ("", "gpu")
     list_workers(open_session({"broker_url": redis_url}))
     assert "0123456789abcdef chunk 3" in capsys.readouterr().out
+
+
+def test_status_says_which_hosts_get_no_work_and_why(
+    redis_url: str, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker(redis_client, "sick-7-0")
+    worker(redis_client, "well-8-0")
+    exclude(redis_client, "sick-7", "input_changed", "[red]/data/a.parquet is not the file")
+    assert list_workers(open_session({"broker_url": redis_url}, as_json=True)) == 0
+    told = {w["name"]: w["excluded"] for w in json.loads(capsys.readouterr().out)}
+    assert (told["sick-7-0"]["cause"], told["well-8-0"]) == ("input_changed", None)
+    list_workers(open_session({"broker_url": redis_url}))
+    line = "sick-7 gets no work for 1 min: input_changed: [red]/data/a.parquet is not the file"
+    shown = capsys.readouterr().out
+    assert line.split(" for ")[0] in shown
+    assert line.split(": ", 1)[1] in shown
 
 
 def test_a_worker_that_ended_is_counted_no_longer(redis_client: redis.Redis) -> None:

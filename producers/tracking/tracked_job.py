@@ -9,26 +9,30 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from headrace.coordination.attempts import attempt_of_death, read_attempts
 from headrace.coordination.leases import LeaseBook, Mark
 from headrace.coordination.redis_values import as_count
+from headrace.formats.opener import etag_of
 from headrace.output.plan_file import PlanTable
 from headrace.process.logs import get_logger
 from headrace.queue.queue import QueueView
 from headrace.redis_client import RedisClient, as_text
 from headrace.storage.store import Store
+from headrace.storage.uri import split_uri
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_crash
-from producers.control.chunk_states import DONE, PARKED, SENT, ChunkStates
-from producers.control.dispatch_window import JobDemand
-from producers.control.job_flags import JobFlags, copy_to_redis, read_flags
-from producers.control.live_counts import LiveCounts
-from producers.control.lost_chunks import fate_of
 from producers.records.receipts import ReceiptBook, parts_of
+from producers.tracking.chunk_states import DONE, PARKED, SENT, ChunkStates
+from producers.tracking.failures import JobFailures
+from producers.tracking.flags import JobFlags, copy_to_redis, read_flags
+from producers.tracking.live_counts import LiveCounts
+from producers.tracking.lost_chunks import fate_of
+from schemas.errors import HeadraceError
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import (
@@ -60,14 +64,22 @@ class TrackedJob:
     chunks: ChunkStates = field(init=False)
     book: ReceiptBook = field(init=False)
     flags: JobFlags = field(default_factory=JobFlags)
+    open_store: Callable[[str], Store] | None = None
+    """Opens the store of an input, to look at a file that a worker calls changed; None: never."""
+    failures: JobFailures = field(init=False)
+    """What its failed attempts say about the hosts and the job."""
     fatal: str | None = None
-    """Why the job can never end well: its input or its model changed."""
+    """Why the job can never end well, in words."""
+    cause: str = ""
+    """The class of the error that ended it, where there is one."""
     error_rows: int = 0
     _counts: LiveCounts = field(init=False)
     _flags_monotonic: float = 0.0
+    _hosts: AbstractSet[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.chunks = ChunkStates(len(self.plan))
+        self.failures = JobFailures(len(self.plan))
         self.book = ReceiptBook(self.job, self.store, self.client)
         self._counts = LiveCounts(self.job, self.client, self.controller, self.book)
 
@@ -106,11 +118,13 @@ class TrackedJob:
 
     # -- one tick
 
-    def tick(self, queue: QueueView) -> None:
+    def tick(self, queue: QueueView, hosts: AbstractSet[str] = frozenset()) -> None:
         """See which attempts died, which chunks are done, and which were lost.
 
-        Raises redis-py's own errors and StorageError.
+        `hosts` are those that live, serve the job's queue and are not excluded. Raises redis-py's
+        own errors and StorageError.
         """
+        self._hosts = hosts
         if time.monotonic() - self._flags_monotonic > FLAGS_S:
             self.read_flags()
         book = LeaseBook(self.client, self.job.key, 1.0)
@@ -155,16 +169,45 @@ class TrackedJob:
         if self._found_part(chunk):
             return
         attempts = read_attempts(self.store, chunk)
-        limit = self.job.options.max_attempts
-        rows = self.plan.chunk(chunk).rows
-        fate = fate_of(chunk, attempts, rows, limit, time.time(), random.random())
+        self.failures.add(chunk, attempts)
+        fate = fate_of(
+            chunk,
+            attempts,
+            self.plan.chunk(chunk).rows,
+            self.job.options.max_attempts,
+            time.time(),
+            random.random(),
+            hosts=self._hosts,
+            is_unchanged=lambda: self._is_unchanged(chunk),
+        )
         if fate.isolated:
             self.chunks.isolated.add(chunk)
-        self.fatal = fate.fatal or self.fatal
+        self.fatal = fate.fatal or self.fatal or self._shared_failure()
         if fate.parked is None:
             self.chunks.retry(chunk, time.monotonic() + fate.wait_s)
         else:
             self._park(fate.parked)
+
+    def _is_unchanged(self, chunk: int) -> bool:
+        """Whether this controller sees the chunk's input file as it was planned."""
+        if self.open_store is None:
+            return False
+        file = self.plan.chunk(chunk).file
+        root, name = split_uri(file.uri)
+        try:
+            return etag_of(self.open_store(root), name, file.format) == (file.size, file.etag)
+        except HeadraceError:  # it is out of this host's reach: the workers know better
+            return False
+
+    def _shared_failure(self) -> str | None:
+        """Why no chunk of the job can ever begin, where that is known."""
+        if self.chunks.chunks(DONE):
+            return None
+        found = self.failures.shared(self._hosts)
+        if found is None:
+            return None
+        self.cause = found.cause
+        return f"no worker can begin: {found.message}"
 
     def _park(self, record: Parked) -> None:
         data = record.model_dump_json().encode()
@@ -196,18 +239,9 @@ class TrackedJob:
 
     # -- publishing
 
-    def demand(self) -> JobDemand:
-        """What the job could send now."""
-        ready = () if self.is_stopped else tuple(self.chunks.ready(time.monotonic()))
-        counts = self.chunks.counts
-        return JobDemand(
-            self.job.key,
-            self.job.options.priority,
-            ready,
-            counts["sent"],
-            counts["new"] + counts["sent"],
-            frozenset(self.chunks.isolated.intersection(ready)),
-        )
+    def ready(self) -> list[int]:
+        """The chunks that could be sent now, in order; none while the job is stopped."""
+        return [] if self.is_stopped else self.chunks.ready(time.monotonic())
 
     # -- the end
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producers.control.chunk_states import DONE, GRACE_S, NEW, PARKED, SENT, ChunkStates
+from producers.tracking.chunk_states import DONE, GRACE_S, NEW, PARKED, SENT, ChunkStates
 
 
 def states(*, parts: tuple[int, ...] = (), parked: tuple[int, ...] = ()) -> ChunkStates:
