@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from headrace.process.numbers import plural
 from headrace.process.signals import interruptible
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
@@ -13,6 +14,7 @@ from producers.driver.drive import drive, drive_here
 from producers.driver.follow import Interrupted, JobEnd, OnProgress
 from producers.driver.session import Broker
 from producers.local.fleet import LocalStack
+from producers.records.lost_parts import reopen_if_incomplete
 from producers.terminal.console import command
 from producers.terminal.job_end import show_end
 from producers.terminal.progress import JobProgress
@@ -67,3 +69,14 @@ def show(session: Session, end: JobEnd) -> int:
     session.terminal.warn(*end.warnings)
     terminal, now = session.terminal, end.snapshot
     return show_end(terminal, now, end.seconds, end.report, as_json=session.as_json)
+
+
+def note_lost_parts(session: Session, store: Store) -> None:
+    """Let a finished job go on that has lost parts since, and say so."""
+    lost = reopen_if_incomplete(store)
+    if lost:
+        gone = "its part is" if len(lost) == 1 else "their parts are"
+        session.terminal.note(
+            f"{plural(len(lost), 'chunk')} of this finished job, the first is {lost[0]}: {gone} "
+            "gone; computing what is missing"
+        )

@@ -11,7 +11,7 @@ from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.process.numbers import plural
 from headrace.settings import load_settings
 from headrace.storage.store import Store
-from producers.commands.following import drive_and_show, show
+from producers.commands.following import drive_and_show, note_lost_parts, show
 from producers.commands.run import run_job
 from producers.commands.session import Session
 from producers.commands.submit import submit_job
@@ -35,6 +35,7 @@ def resume_job(session: Session, output: str, *, wait: bool) -> int:
     """Go on with the job of an output."""
     job, store = job_in(output, session.settings)
     verify_inputs_unchanged(job, store, session.settings)
+    note_lost_parts(session, store)
     over = end_of(job, store) if is_finished(store) else None
     if over is not None:
         session.terminal.note("this job has ended already; nothing was computed")

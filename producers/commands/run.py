@@ -10,7 +10,7 @@ from headrace.process.numbers import plural
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import guess_device
-from producers.commands.following import drive_and_show, show
+from producers.commands.following import drive_and_show, note_lost_parts, show
 from producers.commands.session import Session
 from producers.driver.drive import clear_stop_flags, end_of
 from producers.driver.job_setup import (
@@ -60,6 +60,7 @@ def _drive(
 ) -> int:
     job = stored.job
     if not stored.is_new:
+        note_lost_parts(session, stored.store)
         over = end_of(job, stored.store)
         if over is not None:
             session.terminal.note("this job has ended already; nothing was computed")

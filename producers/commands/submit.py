@@ -10,7 +10,7 @@ from headrace.coordination.announced_jobs import announce_job
 from headrace.coordination.live_workers import read_workers
 from producers.capacity.device_hint import guess_device, hint_of
 from producers.capacity.speed_history import fleet_speed
-from producers.commands.following import drive_and_show
+from producers.commands.following import drive_and_show, note_lost_parts
 from producers.commands.session import Session
 from producers.driver.job_setup import (
     local_workers,
@@ -56,6 +56,8 @@ def submit_job(
             stored = store_job(settings, prepared, trace, workers, speed, terminal.note)
             terminal.warn(*stored.warnings)
         job = stored.job
+        if not stored.is_new:
+            note_lost_parts(session, stored.store)
         announce_job(broker.client, job.key, job.output)
         if not (wait and session.as_json):  # then the end of the job is the one object
             _show(session, job, stored.is_new)

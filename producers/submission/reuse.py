@@ -9,9 +9,10 @@ from typing import Any
 
 from headrace.output.job_record import read_job
 from headrace.output.reuse_index import write_index
+from headrace.process.numbers import plural
 from headrace.storage.store import Store
 from headrace.storage.uri import normalise_uri
-from schemas.errors import ConfigError, JobNotFound
+from schemas.errors import ConfigError, InputUnreadable, JobNotFound
 from schemas.names import output_layout
 from schemas.records.job import Spec
 from schemas.records.manifest import parse_manifest
@@ -33,6 +34,7 @@ def reusable(output: str, spec: Spec, open_store: Callable[[str], Store]) -> tup
     Raises:
         JobNotFound: the output holds no job that has ended.
         ConfigError: its answers are of another model, task or precision; says what differs.
+        InputUnreadable: parts of it are gone.
     """
     store = open_store(normalise_uri(output))
     earlier, manifest = read_job(store), store.read(output_layout.MANIFEST)
@@ -43,7 +45,19 @@ def reusable(output: str, spec: Spec, open_store: Callable[[str], Store]) -> tup
         raise ConfigError(
             f"--reuse {store.uri}: its answers are not those of this job: other {', '.join(other)}"
         )
+    gone = _lost_parts(store, manifest)
+    if gone:
+        raise InputUnreadable(
+            f"--reuse {store.uri}: {plural(len(gone), 'part')} gone, the first is "
+            f"{output_layout.part(gone[0])}: headrace resume computes what is missing"
+        )
     return store.uri, hashlib.sha256(manifest).hexdigest()
+
+
+def _lost_parts(store: Store, manifest: bytes) -> list[int]:
+    there = {output_layout.chunk_of_part(info.name) for info in store.list(output_layout.DATA)}
+    parts = parse_manifest(manifest, store.uri).parts
+    return [part.chunk for part in parts if part.chunk not in there]
 
 
 def store_index(store: Store, earlier: Store) -> None:
