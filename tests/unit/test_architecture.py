@@ -82,6 +82,7 @@ MAY_IMPORT_HEAVY_AT_TOP = {
     ("workers/consumer/app.py", "celery"),
     ("workers/consumer/celery_consumer.py", "celery"),
     ("workers/consumer/celery_pool.py", "celery"),
+    ("workers/consumer/celery_loader.py", "celery"),
 }
 
 READS_ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}

@@ -28,6 +28,7 @@ from headrace.settings import Settings
 from schemas.errors import ConfigError
 from schemas.records.message import SCORE_CHUNK
 from workers.consumer.admission import Admission
+from workers.consumer.celery_loader import Loader
 from workers.consumer.process_settings import process_settings
 from workers.execution.fault_injection import fault_hook
 from workers.execution.presence import Identity, facts_of
@@ -50,7 +51,7 @@ def make_app(settings: Settings) -> Celery:
     """The worker's app; raises ConfigError without a broker."""
     if settings.broker_url is None:
         raise ConfigError("a worker needs --broker URL or HEADRACE_BROKER_URL")
-    app = Celery("headrace", include=["workers.consumer.app"])
+    app = Celery("headrace", include=["workers.consumer.app"], loader=Loader)
     queue_url = settings.queue_url.get_secret_value() if settings.queue_url else None
     app.conf.update(config_for(settings.broker_url.get_secret_value(), queue_url))
     return app

@@ -33,8 +33,13 @@ class Slot:
     """What `CUDA_VISIBLE_DEVICES` calls its GPU: a UUID."""
 
     def environment(self) -> dict[str, str]:
-        """What its worker is started with, over the fleet's own variables."""
+        """What its worker is started with, over the fleet's own variables.
+
+        `python -m` and billiard's `python -c` would import from the current folder first, where a
+        user may have a `workers/` or a `queue.py`.
+        """
         return {
+            "PYTHONSAFEPATH": "1",
             **worker_environment(self.device, self.threads, self.visible),
             "HEADRACE_WORKER_NAME": self.name,
             "HEADRACE_DEVICE": self.device,
