@@ -99,7 +99,7 @@ class TypesOfFiles:
                 message lists the columns that there are.
             SchemaMismatch: the file disagrees with those before it; names both.
         """
-
+        self._check_is_there(scan, partitions, where)
         check_columns(scan, partitions, self._wanted, where)
         found = {name: self._field(scan.schema, name) for name in self._wanted.in_files}
         if self._first is None:
@@ -156,6 +156,19 @@ class TypesOfFiles:
             else:
                 planned.append(pa.field(name, field.type))
         return pa.schema(planned)
+
+    def _check_is_there(self, scan: Scan, partitions: dict[str, str | None], where: str) -> None:
+        """Nothing, unless the file lacks a column that files before it have: these differ."""
+        if self._first is None or scan.is_loose:
+            return
+        first, first_partitions = self._first
+        for name, before in self._fields.items():
+            is_there = name in partitions or self._field(scan.schema, name) is not None
+            if before is not None and name not in first_partitions and not is_there:
+                raise SchemaMismatch(
+                    f"input files differ: column {name!r} is {_type_text(before, False)} in {first} "
+                    f"and missing in {where}; submit them as two jobs, or write them with one schema"
+                )
 
     def _is_new_type(self, name: str, field: Any | None) -> bool:
         """Whether a file's column is not of the type that all files have now."""
