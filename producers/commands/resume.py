@@ -18,10 +18,10 @@ from producers.commands.submit import submit_job
 from producers.driver.drive import clear_stop_flags, end_of, is_finished
 from producers.driver.job_setup import (
     index_reused,
+    register,
 )
 from producers.driver.session import job_in, needed_broker
 from producers.driver.traced import job_trace
-from producers.records.job_registry import open_registry
 from producers.submission.repeat import repeated_settings
 from producers.submission.unchanged import verify_inputs_unchanged
 from producers.terminal.console import command
@@ -86,7 +86,7 @@ def _go_on(session: Session, job: Job, store: Store, *, wait: bool) -> int:
     """On the fleet of a named broker, else on this machine."""
     settings = session.settings
     index_reused(job, store, settings)
-    open_registry(settings).add(job)
+    register(job, store, settings)
     with job_trace(settings) as (trace, telemetry):
         trace.adopt(job, store)
         if settings.broker_url is None:

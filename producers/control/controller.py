@@ -33,6 +33,7 @@ from producers.control.hosts import HostWatch
 from producers.control.job_locks import JobLocks
 from producers.control.notify import run_finish_hook
 from producers.control.publish import Publisher
+from producers.records.follower import Followers
 from producers.tracking.tracked_job import TrackedJob
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.names import output_layout, redis_keys
@@ -71,6 +72,7 @@ class Controller:
     _away_since_monotonic: float | None = None
     _rest_until_monotonic: dict[str, float] = field(default_factory=dict)
     locks: JobLocks = field(init=False)
+    _followers: Followers = field(init=False)
     _reporter: DemandReporter = field(init=False)
     _publisher: Publisher = field(init=False)
     _ending: JobEnding = field(init=False)
@@ -79,6 +81,7 @@ class Controller:
     def __post_init__(self) -> None:
         self.queue = open_queue(self.client, self.sender)
         self.locks = JobLocks(self.client, self.name)
+        self._followers = Followers(self.name, self.client)
         self._reporter = DemandReporter(self.client)
         self._hosts = HostWatch(self.client, self._reporter)
         self._publisher = Publisher(self.queue, self._reporter, self.least_workers)
@@ -119,6 +122,8 @@ class Controller:
         """Give the locks back, and let go of the spans of jobs that have not ended."""
         for key in list(self._traces):
             self._end_trace(key)
+        for key, tracked in self.tracked.items():
+            self._followers.leave(key, tracked.store)
         self.locks.close()
 
     def workers(self, queue: str) -> int:
@@ -142,6 +147,11 @@ class Controller:
             self._publisher.publish(queue, view, left, self._traces)
 
     def _begin(self, job: Job, store: Store) -> None:
+        if not self._followers.may_follow(job.key, store):
+            self.locks.give_back(job.key)
+            self._rest_until_monotonic[job.key] = time.monotonic() + REST_S
+            return
+        self._followers.renew(job.key, store)
         telemetry = self.emitter or Telemetry()
         plan = PlanTable.load(store)
         tracked = TrackedJob(
@@ -173,6 +183,7 @@ class Controller:
 
     def _look_after(self, tracked: TrackedJob, view: QueueView) -> None:
         job = tracked.job
+        self._followers.renew(job.key, tracked.store)
         if not tracked.knows_redis():
             log.warning("job.resumed", job=job.id, reason="Redis lost what it knew")
             tracked.load()
@@ -184,6 +195,7 @@ class Controller:
             self._ended(job, manifest)
 
     def _ended(self, job: Job, manifest: Manifest) -> None:
+        self._followers.leave(job.key, self.tracked[job.key].store)
         del self.tracked[job.key], self._traces[job.key]
         self.locks.forget(job.key)
         self._known.pop(job.key, None)

@@ -54,6 +54,11 @@ class JobLocks:
         """Extend this lock no longer: it is another's, or its job has ended."""
         self._held.discard(job)
 
+    def give_back(self, job: str) -> None:
+        """Let another controller take the job. Raises redis-py's own errors."""
+        self._held.discard(job)
+        self.client.eval(_UNLOCK, 1, redis_keys.lock(job), self.name)
+
     def close(self) -> None:
         """Give every lock back; with Redis away they run out by themselves."""
         self._stopping.set()

@@ -20,6 +20,7 @@ from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import DeviceHint, guess_device
 from producers.capacity.speed_history import of_this_machine, shape_of
 from producers.driver.precision_gate import check_before_job
+from producers.records.follower import claim
 from producers.records.job_registry import open_registry
 from producers.submission.create import create_job
 from producers.submission.estimate import Estimate, estimate
@@ -145,8 +146,15 @@ def store_job(
         job=job.id, rows=job.rows, chunks=job.chunks, queue=job.options.queue,
     )  # fmt: skip
     index_reused(job, store, settings)
-    open_registry(settings).add(job)
+    register(job, store, settings)
     return StoredJob(job, store, is_new, warnings + (() if doubt is None else (doubt,)))
+
+
+def register(job: Job, store: Store, settings: Settings) -> None:
+    """Remember where the job is; one for workers of our own says first that it is followed here."""
+    if settings.broker_url is None:
+        claim(store)
+    open_registry(settings).add(job)
 
 
 def index_reused(job: Job, store: Store, settings: Settings) -> None:

@@ -16,6 +16,7 @@ REUSE = "_headrace/reuse.arrow"
 MANIFEST = "_headrace/manifest.json"
 CANCELLED = "_headrace/cancelled"
 PAUSED = "_headrace/paused"
+FOLLOWER = "_headrace/follower.json"
 SUCCESS = "_SUCCESS"
 REPORT = "_report.html"
 

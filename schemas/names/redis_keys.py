@@ -19,6 +19,7 @@ headrace:speeds              hash     30 days, renewed    queue and model → to
 headrace:loads               hash     30 days, renewed    the same → seconds to load the model
 headrace:scale:{queue}       string   1 day, renewed      the last answer to how many workers
 headrace:sent:{queue}        hash     7 days, renewed     RabbitMQ only: message → what it says, when sent
+headrace:instance            string   for ever            a name of this Redis, for jobs to say where their lock is
 headrace:ended               list     1 day, 1,000 last   how jobs ended: queue, state, reason, when
 headrace:excluded            hash     1 day, renewed      host → why it gets no work, and until when
 headrace:hosts:{queue}       hash     1 day, renewed      host → slots, running, when it asked
@@ -44,6 +45,7 @@ SCALE_FRESH_S = 60.0
 
 JOBS = f"{PREFIX}jobs"
 WORKERS = f"{PREFIX}workers"
+INSTANCE = f"{PREFIX}instance"
 ENDED = f"{PREFIX}ended"
 EXCLUDED = f"{PREFIX}excluded"
 REJECTED = f"{PREFIX}rejected"
