@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -74,7 +75,7 @@ def _values(row_id: str, kind: pa.DataType, is_uuid: bool) -> Iterator[Any]:
         elif pa.types.is_duration(kind):
             yield _duration(row_id)
         elif pa.types.is_float16(kind):
-            yield float(row_id)
+            yield np.float16(row_id)  # pyarrow up to 20 takes no other
         elif _is_binary(kind):
             yield from _bytes(row_id, kind)
         else:

@@ -13,7 +13,8 @@ from headrace.formats.opener import first_bytes
 from headrace.formats.parquet import MAGIC, MAGIC_ENCRYPTED
 from headrace.formats.recognize import READ_AS, by_name
 from headrace.storage.store import ObjectInfo, Store
-from schemas.errors import InputNotFound
+from producers.planning.tables import NAMES, Kind, ReadTable, table_above, table_kind
+from schemas.errors import InputNotFound, InputUnreadable
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """What Hive, Spark and DuckDB write into a path for a null."""
@@ -47,6 +48,8 @@ class PassedOver:
     names: list[str] = field(default_factory=list)
     """The first few."""
     peeks: int = 0
+    notes: list[str] = field(default_factory=list)
+    """Which tables were read."""
 
     def add(self, name: str) -> None:
         self.count += 1
@@ -54,6 +57,7 @@ class PassedOver:
             self.names.append(name)
 
     def warnings(self) -> Iterator[str]:
+        yield from self.notes
         if self.count:
             more = f" and {self.count - len(self.names):,} more" if self.count > SHOWN else ""
             yield (
@@ -69,6 +73,7 @@ def discover(
     *,
     only: str | None = None,
     passed: PassedOver | None = None,
+    read_table: ReadTable | None = None,
 ) -> Iterator[Found]:
     """The files, pattern by pattern and by name within one; a file matched twice comes once.
 
@@ -77,14 +82,18 @@ def discover(
     wildcard) are partitions, their values URL-decoded strings.
 
     In a folder a file counts whose name says its format, or which begins as Parquet; others are
-    counted in `passed`. With `only`, a glob for names below a folder, exactly these count.
+    counted in `passed`. With `only`, a glob for names below a folder, exactly these count. A folder
+    that is a Delta Lake or Iceberg table means the files of its present snapshot (`read_table`).
 
     Raises:
         InputNotFound: a pattern that matches nothing.
+        MissingExtra: a table, without the library for it.
         ConfigError, UriNotAllowed, InputUnreadable, StorageError: as the stores say.
     """
     patterns = list(patterns)
-    chosen = _Choice(re.compile(glob_to_regex(only)) if only else None, passed or PassedOver())
+    chosen = _Choice(
+        re.compile(glob_to_regex(only)) if only else None, passed or PassedOver(), read_table
+    )
     seen: set[str] = set()
     for pattern in patterns:
         empty = True
@@ -105,8 +114,15 @@ class _Choice:
 
     only: re.Pattern[str] | None
     passed: PassedOver
+    read_table: ReadTable | None
 
     def takes(self, store: Store, info: ObjectInfo) -> bool:
+        table = table_above(info.name)
+        if table is not None:
+            raise InputUnreadable(
+                f"{store.uri}/{table} is a table of its own (Delta Lake or Iceberg): give it as an "
+                "INPUT by itself, so that rows that were deleted are not read"
+            )
         if _hidden(info.name):
             return False
         if self.only is not None:
@@ -146,9 +162,32 @@ def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterato
             yield Found(store, info, ())
             return
     store = open_store(uri)
+    kind = table_kind(store)
+    if kind is not None:
+        yield from _of_table(kind, store, open_store, chosen)
+        return
     for info in store.list():
         if chosen.takes(store, info):
             yield Found(store, info, partitions_of(info.name))
+
+
+def _of_table(kind: Kind, store: Store, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
+    """The files of a table's snapshot."""
+    from headrace.storage.uri import split_uri
+
+    if chosen.read_table is None:
+        raise InputUnreadable(f"{store.uri} is {NAMES[kind]}, which is not read here")
+    snapshot = chosen.read_table(kind, store.uri, store)
+    chosen.passed.notes.append(snapshot.note())
+    stores: dict[str, Store] = {}
+    for file in snapshot.files:
+        root, name = split_uri(file.uri)
+        if root not in stores:
+            stores = {root: open_store(root)}
+        info = stores[root].head(name)
+        if info is None:
+            raise InputUnreadable(f"{file.uri} is a file of {NAMES[kind]}, and is not there")
+        yield Found(stores[root], info, file.partitions)
 
 
 def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
@@ -160,6 +199,11 @@ def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
     matches = re.compile(glob_to_regex(rest))
     any_suffix = not rest.endswith("*")
     store = open_store(root)
+    if table_kind(store) is not None:
+        raise InputUnreadable(
+            f"{store.uri} is a table (Delta Lake or Iceberg): give the folder itself as INPUT, so "
+            "that rows that were deleted are not read"
+        )
     for info in store.list(_GLOB.split(rest, maxsplit=1)[0]):
         match = matches.fullmatch(info.name)
         if match is None or _hidden(info.name):

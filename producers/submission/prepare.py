@@ -31,6 +31,7 @@ from producers.planning.corpus import (
 )
 from producers.planning.discovery import PassedOver, covers, discover
 from producers.planning.id_check import check_ids
+from producers.planning.tables import table_reader
 from producers.submission.reuse import reusable
 from producers.submission.spec import columns_wanted, options_of, spec_of
 from schemas.errors import ConfigError
@@ -121,7 +122,14 @@ def prepare(
         trust_remote_code=settings.trust_remote_code,
     )
     passed = PassedOver()
-    found = discover(inputs, today, opened, only=settings.pattern, passed=passed)
+    found = discover(
+        inputs,
+        today,
+        opened,
+        only=settings.pattern,
+        passed=passed,
+        read_table=table_reader(settings),
+    )
     corpus = read_corpus(tuple(inputs), found, wanted, settings.limit, progress)
     speed = tokens_per_s(
         model.parameters, model.embeddings, device_hint, task_spec(settings.task).needs_model

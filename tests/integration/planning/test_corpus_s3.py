@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import threading
 from pathlib import Path
 from typing import Any
 
+import deltalake
+import pyarrow as pa
 import pytest
 
 from headrace.formats.opener import etag_of
@@ -110,6 +114,39 @@ def test_a_job_on_s3_is_created_scored_and_verified(bucket: Bucket) -> None:
     bucket.client.delete_object(Bucket=bucket.name, Key="in/day=2/f1.parquet")
     found = {problem.kind for problem in verify(store, settings, now_s=NOW_S).problems}
     assert {"foreign_part", "missing_part", "input_missing"} <= found
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_json_lines_in_a_bucket_are_scored_and_verified(bucket: Bucket, packed: bool) -> None:
+    lines = [json.dumps({"id": n, "text": f"row {n}", "tags": [n]}) for n in range(900)]
+    lines[7] = "{no json"
+    data = "\n".join(lines).encode()
+    name = "lines/a.jsonl.gz" if packed else "lines/a.jsonl"
+    bucket.client.put_object(
+        Bucket=bucket.name, Key=name, Body=gzip.compress(data) if packed else data
+    )
+    settings = bucket.settings(columns="tags", id_column="id", chunk_rows=200)
+    prepared = prepare_small([f"{bucket.uri}/lines"], f"{bucket.uri}/out", settings)
+    store = open_store(prepared.output, settings)
+    job, _ = create_job(store, prepared, now_s=NOW_S)
+    score(store, job)
+    finish(store, job)
+    result = verify(store, settings, now_s=NOW_S)
+    assert result.problems == []
+    assert (result.verdict, result.rows, result.errors) == ("verified", 900, 1)
+
+
+def test_a_table_in_a_bucket_is_its_present_snapshot(bucket: Bucket) -> None:
+    options = {
+        "AWS_ENDPOINT_URL": bucket.endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+    }  # fmt: skip
+    for count in (50, 30):
+        deltalake.write_deltalake(
+            f"{bucket.uri}/table", pa.table({"text": ["a"] * count}),
+            mode="overwrite", storage_options=options,
+        )  # fmt: skip
+    assert bucket.prepare("table").inputs.rows == 30
 
 
 def test_two_submitters_at_once_end_in_one_job(bucket: Bucket) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,9 +41,10 @@ COLUMNS: dict[str, pa.Array] = {
         for t in (
             pa.int8(), pa.int16(), pa.int32(), pa.int64(),
             pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
-            pa.float16(), pa.float32(), pa.float64(),
+            pa.float32(), pa.float64(),
         )
     },
+    "halffloat": pa.array([np.float16(1), None, np.float16(100)], pa.float16()),
     "uint64_max": pa.array([2**64 - 1, None, 0], pa.uint64()),
     "float_odd": pa.array([float("inf"), None, -0.0]),
     "decimal128": pa.array([D("1.10"), None, D("-99999.99")], pa.decimal128(7, 2)),

@@ -1,0 +1,231 @@
+"""Delta Lake and Iceberg folders: which of their files are the table, by their own libraries.
+
+Such a folder also holds files of rows that were overwritten or deleted. A table is read as its
+present snapshot: the files of it are the input, and the plan keeps them. What the files alone do
+not say (deleted rows, renamed columns) is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from headrace.settings import Settings
+from headrace.storage.store import Store
+from headrace.storage.uri import is_local_uri
+from schemas.errors import InputUnreadable, MissingExtra
+
+Kind = Literal["delta", "iceberg"]
+LOG = "_delta_log/"
+METADATA = ".metadata.json"
+NAMES: dict[Kind, str] = {"delta": "a Delta Lake table", "iceberg": "an Iceberg table"}
+SIMPLE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
+"""Reader features of Delta Lake that change nothing in a data file."""
+_VERSION = re.compile(r"(?:^|/)v?(\d+)[^/]*\.metadata\.json$")
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """A data file of a snapshot, with its partition values where the file has not got them."""
+
+    uri: str
+    partitions: tuple[tuple[str, str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A table as it is now."""
+
+    kind: Kind
+    uri: str
+    version: str
+    files: tuple[TableFile, ...]
+
+    def note(self) -> str:
+        """What is read, in a sentence."""
+        return (
+            f"{self.uri} is {NAMES[self.kind]}: version {self.version}, {len(self.files):,} files"
+        )
+
+
+ReadTable = Callable[[Kind, str, Store], Snapshot]
+"""Reads the snapshot of a table: its kind, its URI, the store at it."""
+
+
+def table_kind(store: Store) -> Kind | None:
+    """What the folder is, if it is a table."""
+    if next(iter(store.list(LOG)), None) is not None:
+        return "delta"
+    if any(info.name.endswith(METADATA) for info in store.list("metadata/")):
+        return "iceberg"
+    return None
+
+
+def table_above(name: str) -> str | None:
+    """The folder of the table that a file's name shows, for files inside a larger folder."""
+    if f"/{LOG}" in name:
+        return name.split(f"/{LOG}")[0]
+    if name.endswith(METADATA) and "/metadata/" in name:
+        return name.rsplit("/metadata/", 1)[0]
+    return None
+
+
+def table_reader(settings: Settings) -> ReadTable:
+    """A reader by the tables' own libraries, with the settings' object store."""
+
+    def read(kind: Kind, uri: str, store: Store) -> Snapshot:
+        return _delta(uri, settings) if kind == "delta" else _iceberg(uri, store, settings)
+
+    return read
+
+
+def _delta(uri: str, settings: Settings) -> Snapshot:
+    try:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+    except ImportError as error:
+        raise _missing("delta", uri) from error
+    import pyarrow as pa
+
+    try:
+        table = DeltaTable(uri, storage_options=_delta_options(uri, settings))
+        features = set(table.protocol().reader_features or ()) - SIMPLE_FEATURES
+        if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+            features.add("columnMapping")
+        if features:
+            raise InputUnreadable(
+                f"{uri} is a Delta Lake table with {', '.join(sorted(features))}: its files alone do "
+                "not say its rows; write a copy without (REORG TABLE … APPLY (PURGE), or CTAS)"
+            )
+        actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        version = table.version()
+    except (DeltaError, OSError) as error:
+        raise InputUnreadable(
+            f"{uri} is a Delta Lake table that cannot be read: {error}"
+        ) from error
+    files = [_delta_file(uri, action) for action in actions]
+    return Snapshot("delta", uri, str(version), tuple(sorted(files, key=lambda f: f.uri)))
+
+
+def _delta_file(uri: str, action: dict[str, Any]) -> TableFile:
+    from urllib.parse import unquote
+
+    path = unquote(action["path"])
+    pairs = tuple(
+        (name.removeprefix("partition."), _partition_text(value))
+        for name, value in action.items()
+        if name.startswith("partition.")
+    )
+    return TableFile(path if "://" in path else f"{uri.rstrip('/')}/{path}", pairs)
+
+
+def _partition_text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return None if value is None else str(value)
+
+
+def _iceberg(uri: str, store: Store, settings: Settings) -> Snapshot:
+    try:
+        from pyiceberg.exceptions import ValidationError
+        from pyiceberg.table import StaticTable
+    except ImportError as error:
+        raise _missing("iceberg", uri) from error
+    location = (
+        f"{uri.rstrip('/')}/{newest_metadata(uri, (i.name for i in store.list('metadata/')))}"
+    )
+    try:
+        table = StaticTable.from_metadata(location, _iceberg_options(uri, settings))
+        _check_names(uri, table)
+        tasks = list(table.scan().plan_files())
+    except (ValidationError, OSError, ValueError) as error:
+        raise InputUnreadable(f"{uri} is an Iceberg table that cannot be read: {error}") from error
+    if any(task.delete_files for task in tasks):
+        raise InputUnreadable(
+            f"{uri} is an Iceberg table with delete files: its data files alone do not say its "
+            "rows; rewrite them first (CALL system.rewrite_data_files)"
+        )
+    files = sorted(re.sub(r"^s3[an]://", "s3://", task.file.file_path) for task in tasks)
+    version = str(table.metadata.current_snapshot_id)
+    return Snapshot("iceberg", uri, version, tuple(map(TableFile, files)))
+
+
+def newest_metadata(uri: str, names: Iterable[str]) -> str:
+    """The metadata file with the highest number.
+
+    Raises:
+        InputUnreadable: several have it: only the catalogue knows which is the table.
+    """
+    numbered = [(int(m[1]), name) for name in names if (m := _VERSION.search(name))]
+    most = max(number for number, _ in numbered)
+    newest = [name for number, name in numbered if number == most]
+    if len(newest) > 1:
+        raise InputUnreadable(
+            f"{uri} is an Iceberg table with several metadata files of number {most} "
+            f"({', '.join(newest)}): only its catalogue knows which one counts; remove the others"
+        )
+    return newest[0]
+
+
+def _check_names(uri: str, table: Any) -> None:
+    """Data files have the names of their time: a column that was renamed would not be found."""
+    ids: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for schema in table.metadata.schemas:
+        for name in schema.column_names:
+            number = schema.find_field(name).field_id
+            if ids.setdefault(name, number) != number or names.setdefault(number, name) != name:
+                raise InputUnreadable(
+                    f"{uri} is an Iceberg table whose column {name!r} was renamed or replaced: its "
+                    "older files have other names; rewrite them first"
+                )
+
+
+def _missing(extra: Kind, uri: str) -> MissingExtra:
+    return MissingExtra(
+        f"{uri} is {NAMES[extra]}; its files hold rows that are no longer in it. To read it as a "
+        f"table: pip install 'headrace[{extra}]'"
+    )
+
+
+def _delta_options(uri: str, settings: Settings) -> dict[str, str]:
+    if is_local_uri(uri):
+        return {}
+    found = dict(_credentials())
+    if settings.s3_endpoint_url:
+        found["AWS_ENDPOINT_URL"] = settings.s3_endpoint_url
+        found["AWS_ALLOW_HTTP"] = "true"
+    found["AWS_REGION"] = settings.s3_region or found.get("AWS_REGION", "us-east-1")
+    return found
+
+
+def _iceberg_options(uri: str, settings: Settings) -> dict[str, str]:
+    if is_local_uri(uri):
+        return {}
+    names = {
+        "AWS_ACCESS_KEY_ID": "s3.access-key-id",
+        "AWS_SECRET_ACCESS_KEY": "s3.secret-access-key",
+        "AWS_SESSION_TOKEN": "s3.session-token",
+        "AWS_ENDPOINT_URL": "s3.endpoint",
+        "AWS_REGION": "s3.region",
+    }
+    options = _delta_options(uri, settings)
+    return {names[name]: value for name, value in options.items() if name in names}
+
+
+def _credentials() -> Iterator[tuple[str, str]]:
+    """As boto3 finds them, so that one bucket needs one set."""
+    import boto3
+
+    session = boto3.Session()
+    found = session.get_credentials()
+    if found is not None:
+        frozen = found.get_frozen_credentials()
+        yield "AWS_ACCESS_KEY_ID", frozen.access_key
+        yield "AWS_SECRET_ACCESS_KEY", frozen.secret_key
+        if frozen.token:
+            yield "AWS_SESSION_TOKEN", frozen.token
+    if session.region_name:
+        yield "AWS_REGION", session.region_name

@@ -1,0 +1,129 @@
+"""A Delta Lake or Iceberg folder means its present snapshot, and is never read file by file."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.expressions import EqualTo
+
+from producers.planning.tables import newest_metadata
+from schemas.errors import InputUnreadable, MissingExtra
+from tests.unit.small_job import NOW_S, fake_settings, finish, prepare_small, score, submit
+
+OLD = pa.table({"text": [f"old {n}" for n in range(200)], "day": ["1", None] * 100})
+NEW = pa.table({"text": [f"new {n}" for n in range(190)], "day": ["2", None] * 95})
+
+
+@pytest.fixture
+def delta(tmp_path: Path) -> Path:
+    """A table whose first 200 rows were overwritten by 190 others."""
+    path = tmp_path / "delta"
+    deltalake.write_deltalake(path, OLD, partition_by=["day"])
+    deltalake.write_deltalake(path, NEW, partition_by=["day"], mode="overwrite")
+    return path
+
+
+@pytest.fixture
+def iceberg(tmp_path: Path) -> Any:
+    catalogue = SqlCatalog(
+        "c", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{tmp_path}/warehouse"
+    )
+    catalogue.create_namespace("n")
+    table = catalogue.create_table("n.t", schema=OLD.schema)
+    table.append(OLD)
+    table.overwrite(NEW)
+    yield table
+    catalogue.close()
+
+
+def days_scored(folder: Path, out: Path) -> list[str | None]:
+    """Scores the table; the days of the rows of the output, which are the new ones."""
+    store, job = submit([folder], out, columns="text,day")
+    score(store, job)
+    table = pq.read_table(out / "data")
+    assert {text[:3] for text in table["text"].to_pylist()} == {"new"}
+    days: list[str | None] = table["day"].to_pylist()
+    return days
+
+
+def test_rows_that_were_overwritten_are_not_read(delta: Path, iceberg: Any, tmp_path: Path) -> None:
+    folder = Path(iceberg.location().removeprefix("file://"))
+    for number, table in enumerate((delta, folder)):
+        days = days_scored(table, tmp_path / f"out{number}")
+        assert sorted(days, key=str) == ["2"] * 95 + [None] * 95
+
+
+def test_a_job_says_which_snapshot_it_reads_and_another_snapshot_is_another_job(
+    delta: Path, tmp_path: Path
+) -> None:
+    first = prepare_small([delta], tmp_path / "out", fake_settings())
+    assert f"{delta} is a Delta Lake table: version 1, 2 files" in first.warnings
+    deltalake.write_deltalake(delta, NEW, mode="append")
+    second = prepare_small([delta], tmp_path / "out", fake_settings())
+    assert (first.inputs.rows, second.inputs.rows) == (190, 380)
+    assert first.id != second.id
+
+
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_without_its_library_a_table_is_refused(
+    kind: str, delta: Path, iceberg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = delta if kind == "delta" else Path(iceberg.location().removeprefix("file://"))
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:
+        if name.split(".")[0] in ("deltalake", "pyiceberg"):
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtra, match=rf"headrace\[{kind}\]"):
+        prepare_small([folder], tmp_path / "out", fake_settings())
+
+
+def test_a_table_is_not_read_from_outside_of_it(delta: Path, iceberg: Any, tmp_path: Path) -> None:
+    for pattern in (delta / "**/*.parquet", tmp_path, Path(iceberg.location()[7:]).parent):
+        with pytest.raises(InputUnreadable, match="that were deleted are not read"):
+            prepare_small([pattern], tmp_path / "_out", fake_settings())
+
+
+def test_what_the_files_alone_do_not_say_is_refused(iceberg: Any, tmp_path: Path) -> None:
+    folder = Path(iceberg.location().removeprefix("file://"))
+    with iceberg.update_schema() as change:
+        change.rename_column("day", "weekday")
+    with pytest.raises(InputUnreadable, match="renamed or replaced"):
+        prepare_small([folder], tmp_path / "out", fake_settings())
+
+
+def test_rows_that_were_deleted_are_not_read(delta: Path, iceberg: Any, tmp_path: Path) -> None:
+    deltalake.DeltaTable(delta).delete("day = '2'")
+    assert prepare_small([delta], tmp_path / "a", fake_settings()).inputs.rows == 95
+    iceberg.delete(EqualTo("day", "2"))
+    folder = Path(iceberg.location().removeprefix("file://"))
+    assert prepare_small([folder], tmp_path / "b", fake_settings()).inputs.rows == 95
+
+
+def test_the_newest_metadata_is_the_one_with_the_highest_number() -> None:
+    names = ["metadata/00002-a.metadata.json", "metadata/00010-b.metadata.json"]
+    assert newest_metadata("t", names) == names[1]
+    assert newest_metadata("t", ["metadata/v9.metadata.json", "metadata/v10.metadata.json"]) == (
+        "metadata/v10.metadata.json"
+    )
+    with pytest.raises(InputUnreadable, match="several metadata files of number 2"):
+        newest_metadata("t", [names[0], "metadata/00002-c.metadata.json"])
+
+
+def test_a_table_is_verified_as_any_input(delta: Path, tmp_path: Path) -> None:
+    from producers.verification.verify import verify
+
+    store, job = submit([delta], tmp_path / "out", columns="day")
+    score(store, job)
+    finish(store, job)
+    assert verify(store, fake_settings(), now_s=NOW_S).verdict == "verified"
