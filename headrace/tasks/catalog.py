@@ -1,7 +1,7 @@
-"""The tasks that are known, and what each needs: one table for both sides.
+"""The known tasks and what each needs: one table for producers and workers.
 
-A task of an installed package is looked up by its entry points: `headrace.tasks` names its class,
-`headrace.task_specs` its `TaskSpec`. Without the second it runs with `--task-params` alone.
+A task of an installed package is found by its entry points: `headrace.tasks` names its class,
+`headrace.task_specs` its `TaskSpec`. Without a `TaskSpec` its only options are `--task-params`.
 """
 
 from __future__ import annotations
@@ -90,17 +90,17 @@ BUILT_IN: dict[str, TaskSpec] = {
 
 
 def task_names() -> list[str]:
-    """The tasks that are installed, by their entry points; none is imported."""
+    """Names of the installed tasks, from their entry points; no task is imported."""
     return sorted({point.name for group in (TASKS, SPECS) for point in _points(group)})
 
 
 def task_spec(name: str, points: Iterable[EntryPoint] | None = None) -> TaskSpec:
-    """The task of that name; one that no installed package describes takes whatever it is given.
+    """The spec of the task; a task without a spec of its own accepts any parameters.
 
     `points` defaults to what is installed.
 
     Raises:
-        ConfigError: a package's spec cannot be imported, or is not one of that name.
+        ConfigError: a package's spec cannot be imported, or has another name.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
@@ -108,7 +108,7 @@ def task_spec(name: str, points: Iterable[EntryPoint] | None = None) -> TaskSpec
 
 
 def plug_in_specs(points: Iterable[EntryPoint] | None = None) -> list[TaskSpec]:
-    """The specs of other packages' tasks, by name; one that cannot be imported is left out."""
+    """Specs of other packages' tasks, by name; specs that cannot be imported are left out."""
     points = list(_points(SPECS) if points is None else points)
     found = []
     for name in sorted({point.name for point in points} - BUILT_IN.keys()):
@@ -136,7 +136,7 @@ def _described(name: str, points: Iterable[EntryPoint]) -> TaskSpec:
             continue
         try:
             spec = point.load()
-        except Exception as error:  # it is another package's code that runs here
+        except Exception as error:  # another package's code may raise anything
             raise ConfigError(
                 f"task {name!r}: {point.value} cannot be imported: {error}"
             ) from error

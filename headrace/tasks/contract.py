@@ -1,8 +1,8 @@
 """The plug-in: what a task must do for headrace to run it over a corpus.
 
-A task has five verbs. `load`, `forward` run on the device's side; `encode`, `decode` run on the
-CPU, on threads of their own, while the device is busy with another batch; `columns` names what
-`decode` returns. Only `forward` may touch tensors. Everything else is NumPy and Arrow.
+A task has five methods. `load` and `forward` run on the device's thread. `encode` and `decode` run
+on the CPU, on threads of their own, while the device computes another batch. `columns` names what
+`decode` returns. Only `forward` may use tensors; everything else is NumPy and Arrow.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from schemas.records.engine import PACKED
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """What `load` is given: everything that decides the answer, nothing else."""
+    """The input of `load`: everything that decides the predictions, nothing else."""
 
     model_path: str
-    """A local folder; the hub, `s3://` and the digest check are behind us by now."""
+    """A local folder; a model from the hub or `s3://` is fetched and its digest checked before."""
     device: str
     """`cpu` or `cuda:0`; the process sees its own device only."""
     dtype: str
     """`float32`, `bfloat16`, `float16` or `int8`, as the job resolved it."""
     max_length: int | None
-    """Tokens a row may have, special tokens included; None: the model's own limit."""
+    """Maximum tokens per row, special tokens included; None: the model's own limit."""
     params: Mapping[str, Any]
     """The task's own options, e.g. `{"scores": true}` or `{"aggregation": "simple"}`."""
     trust_remote_code: bool = False
     allow_pickle: bool = False
     engine: str = PACKED
-    """What runs the model, by its name in `workers.engines.catalog`; a task may bring its own way."""
+    """Name of the engine in `workers.engines.catalog`; a task may ignore it and bring its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Encodings:
     """Rows as token ids, flat: row i is `ids[offsets[i]:offsets[i + 1]]`.
 
     `ids` and `type_ids` are int32 `[tokens]`, `offsets` int64 `[rows + 1]`, `truncated` bool
-    `[rows]`. `extra` is whatever `decode` needs for a row (texts, character offsets), one each.
+    `[rows]`. `extra` holds one item per row that `decode` needs (text, character offsets).
     """
 
     ids: np.ndarray
@@ -56,14 +56,14 @@ class Encodings:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens a row, int64 `[rows]`."""
+        """Tokens per row, int64 `[rows]`."""
         return np.diff(self.offsets)
 
     def take(self, rows: np.ndarray) -> Encodings:
-        """The given rows, in the given order (int64 `[k]` positions)."""
+        """The rows at these positions (int64 `[k]`), in that order."""
         lengths = self.lengths[rows]
         offsets = np.concatenate(([0], np.cumsum(lengths)))
-        # one gather for the whole batch: position in the flat array, row by row
+        # one gather for the whole batch: positions in the flat array, row by row
         at = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Encodings(
             ids=self.ids[at],
@@ -79,10 +79,10 @@ class Task(Protocol):
     """One instance lives in one worker process and serves one model on one device."""
 
     def load(self, request: LoadRequest) -> None:
-        """Bring tokenizer and model to the device; called once, before anything else.
+        """Load the tokenizer and the model onto the device; called once, before anything else.
 
         Raises:
-            ModelError: the folder has no such model, or no head for this task.
+            ModelError: the folder has no usable model, or its model has no head for this task.
         """
 
     def columns(self) -> list[pa.Field]:
@@ -92,86 +92,86 @@ class Task(Protocol):
         """Token ids of the texts, special tokens added, truncated to max-length; thread-safe."""
 
     def forward(self, batch: Encodings) -> Any:
-        """The model's output for the batch, back on the host: something `decode` understands.
+        """The model's output for the batch, in host memory, in the form that `decode` takes.
 
-        Rows arrive longest first. May raise the device's own out-of-memory error: the caller
+        Rows arrive longest first. May raise the device's own out-of-memory error; the caller then
         halves the batch (see `is_out_of_memory`).
         """
 
     def decode(self, batch: Encodings, output: Any) -> pa.RecordBatch:
-        """Columns as `columns` names them, one row for each row of the batch, in its order."""
+        """The columns that `columns` names, one value per row of the batch, in its order."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """True when a smaller batch could help."""
+        """True when the error is lack of memory, so that a smaller batch could succeed."""
 
     def default_batch_tokens(self) -> int:
-        """The token budget of a batch on this device where nobody set one."""
+        """The default token budget of a batch on this device."""
 
 
 @runtime_checkable
 class SupportsBudgetSearch(Protocol):
-    """What a task may have beside its verbs: a budget found by trying, and kept for the next start."""
+    """Optional methods of a task: its budget is searched by trial and kept for the next start."""
 
     def probe_batch(self, tokens: int, row_tokens: int | None) -> Encodings:
-        """A batch of about so many tokens, rows of `row_tokens` each, to be run and forgotten.
+        """A trial batch of about `tokens` tokens in rows of `row_tokens`; its output is not used.
 
-        None: rows as long as a row may be.
+        None: rows of the maximum length.
         """
 
     def budget_facts(self) -> dict[str, str]:
-        """What the best budget depends on beside the job's model: device, versions, the way used."""
+        """What the best budget depends on besides the job's model: device, versions, kernels."""
 
 
 @runtime_checkable
 class SupportsRowCosts(Protocol):
-    """What a task may have beside its verbs where a row costs more than its tokens."""
+    """Optional method of a task whose rows cost more than their tokens."""
 
     def costs(self, rows: Encodings) -> np.ndarray:
-        """Tokens of a batch's budget that each row takes, int64 `[rows]`; else its own tokens."""
+        """Tokens of the batch's budget that each row takes, int64 `[rows]`."""
 
 
 @runtime_checkable
 class SupportsRowChecks(Protocol):
-    """What a task may have beside its verbs where `decode` does not show all of the numbers.
+    """Optional method of a task whose `decode` does not return all of the model's numbers.
 
-    Without it, NaN and infinity are looked for in every column of floats that `decode` gives.
+    Without it, NaN and infinity are looked for in every float column that `decode` returns.
     """
 
     def not_finite(self, batch: Encodings, output: Any) -> np.ndarray:
-        """True for each row whose numbers hold NaN or infinity, bool `[rows]`: it has no answer."""
+        """True for each row whose numbers hold NaN or infinity, bool `[rows]`: an error row."""
 
 
 @runtime_checkable
 class SupportsAsyncForward(Protocol):
-    """What a task on a device with a queue of its own may have beside its verbs."""
+    """Optional methods of a task whose device runs batches asynchronously."""
 
     def launch(self, batch: Encodings) -> Callable[[], Any]:
-        """Start what `forward` does, and return at once; the result waits, and gives its output.
+        """Start the forward pass and return at once; calling the result waits for the output.
 
-        What does not fit in memory says so here, any other error may come with the waiting.
+        Out of memory is raised here; any other error may be raised by the wait.
         """
 
     def is_device_lost(self, error: BaseException) -> bool:
-        """True when the device computes nothing more for this process, whatever it is given."""
+        """True when the device will not compute anything more for this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparableOutput:
-    """A task's numbers, float32 `[n, width]`, one line for each row or token.
+    """A task's numbers, float32 `[n, width]`, one line per row or token.
 
-    `labels`: scores of labels of which the largest wins; `independent`: scores of labels that
-    stand by themselves; `values`: quantities (a regression); `vectors`: embeddings.
+    `labels`: scores of labels, of which the largest wins; `independent`: scores of labels that
+    do not exclude each other; `values`: quantities (a regression); `vectors`: embeddings.
     """
 
     kind: Literal["labels", "independent", "values", "vectors"]
     numbers: np.ndarray
     quiet: int | None = None
-    """The label that says that there is nothing, `O`."""
+    """Index of the label for "no entity", `O`."""
 
 
 @runtime_checkable
 class SupportsComparison(Protocol):
-    """A further verb, for tasks whose precision can be checked against float32."""
+    """Optional method of a task whose precision can be checked against float32."""
 
     def answers(self, batch: Encodings, output: Any) -> ComparableOutput:
-        """What `forward` gave for the batch, as numbers to be compared."""
+        """The output of `forward` for the batch, as numbers that can be compared."""

@@ -1,4 +1,4 @@
-"""How many tokens a row may have, and where that stands: in files alone, for both sides. Pure."""
+"""How many tokens a row may have, from a model's files, for producers and workers. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMITS = (
 """Names of the limit in configurations; mpt says `max_seq_len`, bloom `seq_length`, T5
 `n_positions`."""
 TEXT_PARTS = ("text_config", "text_encoder", "encoder", "encoder_config", "thinker_config")
-"""Where a configuration of several models keeps that of the one that reads text."""
+"""Where the configuration of a multimodal model keeps that of its text model."""
 # transformers writes int(1e30) for "none stated"
 UNSTATED = 10**9
 
@@ -30,7 +30,7 @@ class LengthLimit:
 
     tokens: int
     said_by: str
-    """The file and the name in it, for people."""
+    """The file and the name in it, as shown to people."""
 
 
 def stated_limit(
@@ -39,11 +39,11 @@ def stated_limit(
     sentence_transformers: Mapping[str, Any],
     positions: int | None = None,
 ) -> LengthLimit | None:
-    """The smallest limit that a model's files state; None where none does.
+    """The smallest limit that a model's files state; None if no file states one.
 
-    `config` is config.json, `tokenizer` tokenizer_config.json, `sentence_transformers`
-    sentence_bert_config.json, each empty where there is none. `positions` are the rows of the
-    model's learned position table: where there is one, it counts and not the configuration.
+    `config` is config.json, `tokenizer` is tokenizer_config.json, `sentence_transformers` is
+    sentence_bert_config.json; a missing file is empty. `positions` is the number of rows of the
+    model's learned position table; if given, it is used instead of the configuration.
     """
     found = list(_from_config(config)) if positions is None else []
     if positions is not None:

@@ -1,7 +1,7 @@
-"""One digest for a model's folder: what decides its answers, and nothing else.
+"""The digest of a model's folder, over the files that decide its predictions and no others.
 
-Both sides need it: the producer pins a local model by it, the worker checks that the model it is
-about to load is the one that was planned. Pure hashing; no torch, no transformers.
+The producer pins a local model by it. The worker checks by it that the model it is about to load
+is the planned one. Pure hashing; no torch, no transformers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from schemas.errors import ModelError
 DECIDING_SUFFIXES = frozenset(
     {".json", ".safetensors", ".bin", ".txt", ".model", ".jinja", ".py", ".spm", ".tiktoken"}
 )
-# In model folders, and without a say in the answers.
+# Files found in model folders that do not change the predictions.
 IGNORED_NAMES = frozenset({"trainer_state.json", "all_results.json", "train_results.json"})
 IGNORED_FOLDERS = frozenset({"onnx", "openvino", "coreml", "runs", "checkpoints"})
 # Chosen: big enough that reading and hashing, not calls, take the time.
@@ -24,7 +24,7 @@ BLOCK_BYTES = 1 << 20
 
 
 def folder_digest(folder: str | Path) -> str:
-    """`sha256:` and 64 hex characters, a function of the deciding files' names and content.
+    """`sha256:` and 64 hex characters, from the names and content of the files that count.
 
     Names are relative with `/` between parts, in byte order, so that a copy elsewhere has the same
     digest. Hidden files and folders are left out.
@@ -39,7 +39,7 @@ def folder_digest(folder: str | Path) -> str:
             raise ModelError(f"{root} is not a model's folder: it holds no config.json")
         whole = hashlib.sha256()
         for name in names:
-            # the file's own digest has a fixed length: no content can look like a name
+            # each file's digest has a fixed length, so that no content can pass for a name
             whole.update(name.encode("utf-8", "surrogateescape") + b"\0")
             whole.update(_file_digest(root / name))
     except OSError as error:
@@ -48,7 +48,7 @@ def folder_digest(folder: str | Path) -> str:
 
 
 def deciding_names(root: Path, below: str = "") -> Iterator[str]:
-    """Names of the files that decide a model's answers, relative to its folder, in no order."""
+    """Names of the files that decide a model's predictions, relative to its folder, unordered."""
     for entry in (root / below).iterdir():
         name = f"{below}/{entry.name}" if below else entry.name
         if entry.name.startswith("."):

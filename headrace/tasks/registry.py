@@ -1,4 +1,4 @@
-"""Tasks by name: ours and those of any installed package, by the entry points `headrace.tasks`."""
+"""Task classes by name: ours and those of other packages, from entry points `headrace.tasks`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def load_task(name: str, points: Iterable[EntryPoint] | None = None) -> Task:
 
 
 def check_columns(spec: TaskSpec, fields: Sequence[Any]) -> None:
-    """Nothing, when the loaded task writes only columns that its spec names; `fields` are Arrow's.
+    """Check that the loaded task writes only columns that its spec names; `fields` are Arrow's.
 
     The submission compared the spec's names with those of the carried columns.
 
     Raises:
-        ConfigError: it writes another one.
+        ConfigError: it writes another column.
     """
     unknown = [field.name for field in fields if field.name not in spec.columns]
     if spec.columns and unknown:

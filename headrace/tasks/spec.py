@@ -1,7 +1,7 @@
-"""What a task is, for both sides: its columns, its options, what it needs. No torch, no Arrow.
+"""What a task is, for producers and workers: columns, options, needs. No torch, no Arrow.
 
-A package's own task brings a `TaskSpec` by the entry-point group `headrace.task_specs`, under the
-task's name and in a module that imports without torch: `headrace --help` may load it.
+A package offers the `TaskSpec` of its task through the entry-point group `headrace.task_specs`,
+under the task's name. Its module must import without torch: `headrace --help` may load it.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ class Param:
     help: str
     default: Any = None
     choices: tuple[str, ...] = ()
-    """Of a str: the values that it may have; empty: any."""
+    """For a str: the allowed values; empty: any."""
     off: str = ""
-    """Of a bool: the flag for false, `--single-label`; empty: `--no-` and the name."""
+    """For a bool: the flag for false, e.g. `--single-label`; empty: `--no-` and the name."""
     always: bool = False
-    """Stands in the job's record at its default too; such records decide the job's id, so this
-    is for options that always did."""
+    """Written to the job's record even at its default. The record decides the job's id, so only
+    options that have always been written have this."""
 
     @property
     def flag(self) -> str:
-        """As typer declares it: `--my-param`, or `--my-param/--no-my-param`."""
+        """The flag as typer declares it: `--my-param`, or `--my-param/--no-my-param`."""
         on = f"--{self.name.replace('_', '-')}"
         return f"{on}/{self.off or on.replace('--', '--no-', 1)}" if self.type is bool else on
 
     def check(self, value: Any) -> Any:
-        """The value, if it is of the option's type; a whole number serves as a float.
+        """The value in the option's type; an integer is accepted for a float.
 
         Raises:
-            ConfigError: it is not.
+            ConfigError: the value has another type.
         """
         if value is None:
             return None
@@ -68,32 +68,32 @@ class TaskSpec:
 
     name: str
     columns: tuple[str, ...] = ()
-    """Every column that the task may write, so that a collision with a carried column is refused
-    at submission."""
+    """Every column that the task may write; a carried column of the same name is refused at
+    submission."""
     params: tuple[Param, ...] = ()
     any_params: bool = False
     """`--task-params` may hold names that are not in `params`."""
     head: str | None = None
-    """How the name of an architecture ends that has the head the task needs; None: any will do."""
+    """Suffix of the architectures that have the head this task needs; None: any architecture."""
     pairs: bool = False
     """Takes a second text: `--text-pair-column`."""
     needs_model: bool = True
     engine: str | None = None
-    """The engine that runs its model, see `workers.engines.catalog`; None: the task brings its own."""
+    """The engine for its model, see `workers.engines.catalog`; None: the task brings its own."""
     items_per_row: Callable[[Mapping[str, Any]], float] = _one
-    """Sequences that the model computes for a row, from the task's parameters; for estimates."""
+    """Sequences that the model computes per row, from the task's parameters; for estimates."""
     label_column: str | None = None
     """Column of labels that the report counts; `entities.label`: a field in a list of structs."""
     score_column: str | None = None
-    """Column of scores that the report plots, named in the same way."""
+    """Column of scores that the report plots, written in the same way."""
     scored_unit: str = "rows"
-    """What a label and a score belong to, in the report's words."""
+    """What a label and a score describe, as the report calls it."""
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters that stand in the job: those given, and defaults that always stood there.
+        """The parameters for the job's record: the given ones and the defaults that it must hold.
 
         Raises:
-            ConfigError: a name that is no option of the task, or a value of another type.
+            ConfigError: a name is no option of the task, or a value has another type.
         """
         known = {param.name: param for param in self.params}
         unknown = sorted(given.keys() - known.keys())

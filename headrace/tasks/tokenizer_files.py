@@ -1,7 +1,7 @@
-"""Which files of a model's folder hold its tokenizer, so that a folder without any is refused.
+"""Which files of a model's folder hold its tokenizer; a folder without any is refused.
 
-transformers makes an empty tokenizer of such a folder, without a word: every token of every row is
-then unknown, and the model's answers are as good as chance.
+transformers silently makes an empty tokenizer from such a folder: every token of every row is then
+unknown, and the model's predictions are as good as chance.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VOCABULARY_NAMES = frozenset(
     }
 )  # fmt: skip
 VOCABULARY_SUFFIXES = frozenset({".model", ".spm", ".tiktoken"})
-"""SentencePiece's files, under whatever name, and tiktoken's."""
+"""SentencePiece's files, under any name, and tiktoken's."""
 
 WITHOUT_VOCABULARY = frozenset({"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"})
 """Tokenizers that read letters or bytes, by rule."""
@@ -30,12 +30,12 @@ LETTER_MODELS = frozenset({"canine", "perceiver"})
 def check_tokenizer_files(
     names: Collection[str], config: Mapping[str, Any], settings: Mapping[str, Any], where: str
 ) -> None:
-    """Nothing, when one of the files holds a vocabulary, or the tokenizer needs none.
+    """Check that one of the files holds a vocabulary, or that the tokenizer needs none.
 
-    `names` are relative to the model's folder, `settings` what its tokenizer_config.json says.
+    `names` are relative to the model's folder; `settings` is its tokenizer_config.json.
 
     Raises:
-        ModelError: there is none.
+        ModelError: a vocabulary is needed and no file holds one.
     """
     paths = [PurePosixPath(name) for name in names]
     if any(p.name in VOCABULARY_NAMES or p.suffix in VOCABULARY_SUFFIXES for p in paths):

@@ -1,4 +1,4 @@
-"""From predictions back to rows: every row of the window, in its order, ok or error."""
+"""Turns predictions into output rows: one per input row of the window, in order, ok or error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def assemble_rows(
 def _faults(
     prepared: TokenizedWindow, predictions: Predictions, late: Mapping[bytes, HeldBackResult]
 ) -> dict[int, RowError]:
-    """Row within the window → fault, whichever stage found it."""
+    """Row within the window → error, from every stage."""
     faults = dict(prepared.faults)
     if predictions.faults:
         for row, at in enumerate(prepared.copy_of.tolist()):
@@ -66,7 +66,7 @@ def _faults(
 def _values(
     prepared: TokenizedWindow, predictions: Predictions, late: Mapping[bytes, HeldBackResult]
 ) -> tuple[pa.RecordBatch, np.ndarray, np.ndarray, np.ndarray]:
-    """Values `[k]`, each row's place in them `[rows]`, token counts `[k]` and cuts `[k]`."""
+    """Values `[k]`, each row's index into them `[rows]`, token counts `[k]`, truncated `[k]`."""
     where = prepared.copy_of.copy()
     n_tokens, truncated = _token_counts(prepared.encodings)
     held = {row: late[d] for row, d in prepared.held_back.items() if late[d].value is not None}

@@ -1,4 +1,4 @@
-"""Rows whose numbers are none: NaN or infinity anywhere in a column of floats. Pure."""
+"""Finds rows with NaN or infinity anywhere in a column of floats. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rows_not_finite(values: pa.RecordBatch) -> np.ndarray:
 
 
 def _in(array: pa.Array) -> np.ndarray | None:
-    """True for each row of the array that holds such a float; None where it can hold none."""
+    """True for each row of the array with such a float; None if its type has no floats."""
     kind = array.type
     if pa.types.is_floating(kind):
         return np.asarray(~np.isfinite(array.fill_null(0).to_numpy(zero_copy_only=False)))

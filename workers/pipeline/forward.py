@@ -1,11 +1,11 @@
-"""From token ids to predictions: batches under a budget, halved when the device is full.
+"""Computes predictions from token ids: batches under a budget, halved when memory runs out.
 
-A batch that fails for another reason is halved too, down to the one row that cannot be scored:
-that row is an error, its neighbours are not.
+A batch that fails for another reason is halved too, down to the single row that fails. That row
+becomes an error; its neighbours do not.
 
-Where the task can start a batch without waiting for it (`tasks.base.Launching`), the next batch
-is started before the answers of the one before are fetched, so that the device has work while
-they are decoded and while Redis is told which rows are in hand.
+If the task can start a batch without waiting for it (`SupportsAsyncForward`), the next batch is
+started before the previous output is fetched. So the device has work while that output is decoded
+and while the rows in progress are written to Redis.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from workers.pipeline.rows import NOT_FINITE, ChunkStats, RowError
 
 @dataclass(slots=True)
 class Predictions:
-    """Rows of the encodings, in their order: a value each, or a fault."""
+    """Predictions for the rows of the encodings, in order: a value or an error per row."""
 
     values: pa.RecordBatch
     computed: np.ndarray
@@ -52,7 +52,7 @@ class Predictions:
 
 T = TypeVar("T")
 WindowInput = tuple[T, Encodings | None, np.ndarray]
-"""What it is, its encodings, and their row numbers in the chunk."""
+"""A window, its encodings, and their row numbers in the chunk."""
 
 
 def score(
@@ -63,7 +63,7 @@ def score(
     observe: Observe,
     stats: ChunkStats,
 ) -> Predictions:
-    """Predictions for all encodings of one window; see `score_windows`."""
+    """Predictions for all encodings of one window, see `score_windows`."""
     one: list[WindowInput[None]] = [(None, encodings, rows)]
     ((_, found),) = score_windows(one, engine, control, observe, stats)
     return found
@@ -77,12 +77,12 @@ def score_windows(
     stats: ChunkStats,
     is_ready: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[T, Predictions]]:
-    """Predictions of each window, in turn. The next one is begun while the last batch of the one
-    before is still on the device, if `is_ready` says that it need not be waited for.
+    """Predictions of each window, in order. The next window starts while the last batch of the
+    previous one is still on the device, if `is_ready` says that it is available without waiting.
 
     Raises:
-        Stopped, LeaseLost: as `control.check` says; nothing that was not yielded is kept.
-        DeviceLost: the device takes no more work from this process.
+        Stopped, LeaseLost: from `control.check`; results not yet yielded are dropped.
+        DeviceLost: the device accepts no more work from this process.
     """
     batches = _Batches(iter(windows), engine, control, observe, stats, is_ready)
     return batches.run()
@@ -90,7 +90,7 @@ def score_windows(
 
 @dataclass(slots=True)
 class _OpenWindow(Generic[T]):
-    """A window whose batches are on their way."""
+    """A window whose batches are being computed."""
 
     what: T
     encodings: Encodings | None
@@ -99,9 +99,9 @@ class _OpenWindow(Generic[T]):
     costs: np.ndarray
     """Tokens of the budget that each row takes."""
     todo: list[np.ndarray]
-    """Batches not begun, the next one last; rows of the encodings."""
+    """Batches not started, the next one last, as rows of the encodings."""
     away: int = 0
-    """Batches begun and not come back."""
+    """Batches started whose results are not collected yet."""
     pieces: list[pa.RecordBatch] = field(default_factory=list)
     order: list[np.ndarray] = field(default_factory=list)
     faults: dict[int, RowError] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class _OpenWindow(Generic[T]):
         return not self.todo and not self.away
 
     def next_flight(self, engine: LoadedTask, control: Control) -> _InFlightBatch | None:
-        """The next batch; None where it was cut in two instead, since the budget has fallen."""
+        """The next batch; None if it was split in two instead, because the budget has shrunk."""
         assert self.encodings is not None
         rows = self.todo.pop()
         control.check()
@@ -137,7 +137,7 @@ class _OpenWindow(Generic[T]):
 
 @dataclass(slots=True)
 class _InFlightBatch:
-    """A batch on its way: launched, then landed."""
+    """A batch on the device: first launched, then collected."""
 
     window: _OpenWindow[Any]
     rows: np.ndarray
@@ -148,14 +148,14 @@ class _InFlightBatch:
     cost: int
     """Tokens that the device computes, padding included."""
     next: _InFlightBatch | None = None
-    """Launched, too: the device is at it when this one has come back."""
+    """The batch launched after this one; the device starts it when this one is done."""
     _wait: Callable[[], Any] | None = None
     _call: Any = None
-    """The stage's clock, from when the device is at this batch until it is back."""
+    """The stage's timer: from when the device starts this batch until its result is back."""
 
     @property
     def tokens(self) -> int:
-        """Real ones."""
+        """Tokens without padding."""
         return int(self.batch.offsets[-1])
 
     @property
@@ -163,7 +163,7 @@ class _InFlightBatch:
         return self.cost - self.tokens
 
     def begin(self, observe: Observe) -> None:
-        """The device is at this batch from now on, as far as the host can tell."""
+        """Start the timer: as far as the host can tell, the device now computes this batch."""
         self._call = observe(
             "forward",
             rows=len(self.batch),
@@ -188,7 +188,7 @@ class _InFlightBatch:
         observe: Observe,
         stats: ChunkStats,
     ) -> bool:
-        """Launch or land it; False where it failed, and its halves are to be tried."""
+        """Launch or collect it; False if it failed and its halves must be tried."""
         window = self.window
         try:
             values = step(engine, observe)
@@ -210,7 +210,7 @@ class _InFlightBatch:
         return True
 
     def launch(self, engine: LoadedTask, observe: Observe) -> None:
-        """Hand it to the device; where the task cannot, it is computed when it lands."""
+        """Start it on the device; a task without asynchronous forward computes it on collect."""
         if engine.in_flight > 1 and isinstance(engine.task, SupportsAsyncForward):
             self._wait = engine.task.launch(self.batch)
 
@@ -237,7 +237,7 @@ class _InFlightBatch:
 
 @dataclass(slots=True)
 class _Batches(Generic[T]):
-    """The windows in turn: begin a batch, read one more window, or fetch the oldest batch."""
+    """Chooses the next step: start a batch, read one more window, or collect the oldest batch."""
 
     source: Iterator[WindowInput[T]]
     engine: LoadedTask
@@ -246,7 +246,7 @@ class _Batches(Generic[T]):
     stats: ChunkStats
     is_ready: Callable[[], bool]
     open: deque[_OpenWindow[T]] = field(default_factory=deque)
-    """Windows read and not yielded yet, in their order."""
+    """Windows read and not yielded yet, in order."""
     flying: deque[_InFlightBatch] = field(default_factory=deque)
     more: bool = True
     """Whether the source may have another window."""
@@ -268,11 +268,11 @@ class _Batches(Generic[T]):
             self._collect()
 
     def _may_read(self) -> bool:
-        """Nothing is on the device, or there is room for a window that need not be waited for."""
+        """True if nothing is on the device, or a window is available without waiting and has room."""
         return not self.flying or (self._has_room() and self.is_ready())
 
     def _has_room(self) -> bool:
-        """For one more window: those without a batch of their own are bounded too."""
+        """Room for one more window; windows without a batch of their own are bounded too."""
         most = self.engine.in_flight
         return len(self.flying) < most and len(self.open) <= most
 
@@ -315,7 +315,7 @@ def _smaller(
     faults: dict[int, RowError],
     stats: ChunkStats,
 ) -> list[np.ndarray]:
-    """What is left to try of a batch that failed: its halves, or nothing for a single row."""
+    """The halves of a failed batch that remain to be tried; nothing for a single row."""
     full = engine.task.is_out_of_memory(error)
     if full:
         stats.oom_halvings += 1
@@ -343,7 +343,7 @@ def _in_order(
     schema: pa.Schema,
     faults: dict[int, RowError],
 ) -> Predictions:
-    """Batches put back into the order of the encodings; a fault leaves nulls."""
+    """Results of the batches in the order of the encodings; nulls where a row is an error."""
     computed = np.zeros(rows, dtype=bool)
     where = np.zeros(rows, dtype=np.int64)
     if order:

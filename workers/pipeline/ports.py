@@ -1,4 +1,4 @@
-"""What the pipeline of a chunk is given: where rows come from, where they go, who watches, what stops it."""
+"""The interfaces of a chunk's pipeline: source, sink, stage timer and control."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Observe(Protocol):
 
 
 class Control(Protocol):
-    """What the pipeline asks and tells between batches."""
+    """What the pipeline checks and reports between batches."""
 
     def check(self) -> None:
-        """Raises Stopped or LeaseLost when the work should end here."""
+        """Raise Stopped or LeaseLost when the work should end here."""
 
     def forwarding(self, rows: Sequence[int]) -> None:
-        """These rows of the chunk go to the model now."""
+        """Report that these rows of the chunk go to the model now."""
 
     def encoding(self, start: int, stop: int) -> None:
-        """These rows of the chunk go to the tokenizer now; `(0, 0)`: none."""
+        """Report that these rows of the chunk go to the tokenizer now; `(0, 0)`: none."""
 
 
 Source = Callable[[], Iterable[Window]]
@@ -36,7 +36,7 @@ Source = Callable[[], Iterable[Window]]
 
 
 class Sink(Protocol):
-    """Takes the rows of a part, in order; whoever calls it commits or discards afterwards."""
+    """Takes the rows of a part, in order; the caller commits or discards it afterwards."""
 
     def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema: ...
     def write(self, rows: pa.RecordBatch) -> None: ...

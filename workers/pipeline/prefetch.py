@@ -1,4 +1,4 @@
-"""Hand-offs between stages: bounded queues, one thread each, errors that are heard."""
+"""Bounded queues between stages, one thread each; errors are raised to the other side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_POLL_S = 0.2  # chosen: how soon a thread sees that nobody wants its items any more
+_POLL_S = 0.2  # chosen: how soon a thread notices that its items are not wanted any more
 
 
 class _End:
@@ -21,8 +21,8 @@ class _End:
 class Prefetcher(Generic[T]):
     """An iterator whose items are made on a thread of their own, at most `depth` ahead.
 
-    The thread starts at once. `close` ends it after the item in hand; iterating to the end, or to
-    an error (which is raised to whoever iterates), ends it too. Calling `close` twice is safe.
+    The thread starts at once. `close` ends it after the current item; so does iterating to the end
+    or to an error, which is raised to the iterating thread. Calling `close` twice is safe.
     """
 
     def __init__(self, items: Iterable[T], depth: int, name: str) -> None:
@@ -42,7 +42,7 @@ class Prefetcher(Generic[T]):
             yield item
 
     def is_ready(self) -> bool:
-        """True when the next item, or the end, need not be waited for."""
+        """True when the next item, or the end, is available without waiting."""
         return not self._queue.empty()
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class Prefetcher(Generic[T]):
             for item in items:
                 if not self._put(item):
                     return
-        except BaseException as error:  # whatever it is, the consumer must hear of it
+        except BaseException as error:  # raised to the consumer, whatever it is
             end = _End(error)
         self._put(end)
 
@@ -72,8 +72,8 @@ class Prefetcher(Generic[T]):
 class BackgroundWriter(Generic[T]):
     """A consumer on a thread of its own, at most `depth` items behind: `with Behind(...) as put`.
 
-    Leaving the block waits for the last item; an error of the consumer is raised by the next
-    `put` or on leaving. When the block itself fails, what waits is thrown away.
+    Leaving the block waits for the last item. An error of the consumer is raised by the next
+    `put` or on leaving. If the block itself fails, waiting items are dropped.
     """
 
     def __init__(self, consume: Callable[[T], None], depth: int, name: str) -> None:

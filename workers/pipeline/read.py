@@ -21,12 +21,12 @@ from workers.pipeline.rows import (
     Window,
 )
 
-# Chosen: enough rows to sort well, little enough that two windows and a part in the making stay
-# far under the 400 MB a worker may have above its model.
+# Chosen: enough rows to sort well by length, few enough that two windows and an unfinished part
+# stay far under the 400 MB that a worker may use beyond its model.
 WINDOW_ROWS = 8_192
 WINDOW_BYTES = 16 << 20
-# Where the device is as fast as the tokenizer it would wait for the first window: 0.2 s on an H200
-# (measured). There windows begin small, and each has twice the rows of the one before.
+# A device as fast as the tokenizer would wait for the first window: 0.2 s on an H200 (measured).
+# There the first window is small, and each has twice the rows of the previous one.
 FIRST_ROWS = 1_024
 
 
@@ -41,19 +41,19 @@ def read_windows(
 ) -> Iterator[Window]:
     """The chunk's rows from an open input file, window by window.
 
-    A window has at most `rows` rows. With `first_rows` the first has no more than these, and each
-    other at most twice as many as the one before. `types` are those of the plan.
+    A window has at most `rows` rows. With `first_rows` the first window has at most that many, and
+    each later one at most twice as many as the previous. `types` are the column types of the plan.
 
     Raises:
-        InputUnreadable: the file is not what it was planned as, or ends early.
-        InputChanged: it has fewer rows than the plan says.
+        InputUnreadable: the file differs from the planned one, or ends early.
+        InputChanged: it has fewer rows than planned.
     """
     try:
         batches = chunk_rows(reader, chunk, spec, types, _batch_rows(chunk, rows))
         pieces = cut(batches, min(first_rows or rows, rows), rows)
         yield from _windows(pieces, chunk, spec, observe)
     except (pa.ArrowException, OSError, ValueError) as error:
-        # of a damaged page, footer or stream; Arrow's own words may hold text of the corpus
+        # of a damaged page, footer or stream; Arrow's message may hold text of the corpus
         kind = type(error).__name__
         raise InputUnreadable(
             f"{chunk.file.uri} cannot be read as {chunk.file.format}: {kind}"
@@ -61,7 +61,7 @@ def read_windows(
 
 
 def _batch_rows(chunk: Chunk, rows: int) -> int:
-    """Fewer rows a window where the rows are large."""
+    """Rows per window: fewer where the rows are large."""
     mean = max(1, chunk.bytes // max(1, chunk.rows))
     return max(1, min(rows, WINDOW_BYTES // mean))
 
@@ -118,7 +118,7 @@ def make_window(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> 
 
 
 def _faults(batch: pa.RecordBatch) -> dict[int, RowError]:
-    """What the format found wrong with rows, by row."""
+    """Errors that the format found, by row."""
     at = batch.schema.get_field_index(FAULT)
     if at < 0:
         return {}
@@ -142,7 +142,7 @@ def _decode(raw: Sequence[bytes | None], faults: Mapping[int, RowError]) -> list
 def _paired(
     texts: list[str | RowError], pairs: list[str | RowError]
 ) -> tuple[list[str | RowError], list[str]]:
-    """A pair is as good as its worse half."""
+    """The first error of a row's two texts, if any."""
     both: list[str | RowError] = [
         p if isinstance(p, RowError) else t for t, p in zip(texts, pairs, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Answers of an earlier output, looked up by text and copied instead of computed."""
+"""Predictions of an earlier output, looked up by text and copied instead of computed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from schemas.names import output_layout
 from workers.pipeline.rows import HeldBackResult
 
 Reuse = Callable[[Collection[bytes]], Mapping[bytes, HeldBackResult]]
-"""From text hashes to the answers there are."""
+"""From text hashes to the predictions found."""
 
 _PARTS_KEPT = 2  # chosen: a nightly corpus meets its earlier parts in order
 
 
 class EarlierOutput:
-    """An output whose rows may be copied; safe for threads."""
+    """An earlier output whose rows may be copied; thread-safe."""
 
     def __init__(self, index: ReuseIndex, store: Store) -> None:
         self._index = index
@@ -30,7 +30,7 @@ class EarlierOutput:
         self._lock = threading.Lock()
 
     def answers(self, schema: pa.Schema) -> Reuse:
-        """A look-up that gives values under the task's schema."""
+        """A look-up that returns values in the task's schema."""
 
         def look_up(hashes: Collection[bytes]) -> dict[bytes, HeldBackResult]:
             by_part: dict[int, list[tuple[int, bytes]]] = {}

@@ -1,4 +1,4 @@
-"""Rows on their way through a chunk: as they were read, as they were encoded, as they came out."""
+"""Rows on their way through a chunk: as read, as tokenized, as predicted."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ INVALID_TEXT = RowError("invalid_text", "the text is not valid UTF-8")
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Neighbouring rows of a chunk, as read: enough to keep a device busy, little enough to hold.
+    """Neighbouring rows of a chunk, as read: enough to keep a device busy, few enough for memory.
 
     `carried` holds the id and the carried columns, `[rows]` each. `texts` (and `pairs`) hold a
-    string, or the fault that keeps the row from being scored; `hashes` 16 bytes or None.
+    string, or the error that keeps the row from being scored; `hashes` 16 bytes or None.
     """
 
     start: int
@@ -45,7 +45,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class HeldBackResult:
-    """Results of texts that were held back: one value row, token count and cut, or a fault."""
+    """The result of a text that was held back: a value, token count and truncation, or an error."""
 
     value: pa.RecordBatch | None
     n_tokens: int = 0
@@ -57,8 +57,8 @@ class HeldBackResult:
 class TokenizedWindow:
     """A window whose distinct texts are token ids.
 
-    `unique` holds the row (within the window) that stands for each distinct text, `copy_of`
-    `[rows]` the position in `unique` of each row's text, or -1 where the row has a fault.
+    `unique` holds, for each distinct text, its first row within the window. `copy_of` `[rows]` is
+    the position in `unique` of each row's text, or -1 where the row is an error.
     """
 
     window: Window
@@ -66,16 +66,16 @@ class TokenizedWindow:
     copy_of: np.ndarray
     encodings: Encodings | None
     faults: dict[int, RowError] = field(default_factory=dict)
-    """Row within the window → fault."""
+    """Row within the window → error."""
     held_back: dict[int, bytes] = field(default_factory=dict)
-    """Suspects and texts whose answers are copied: row within the window → text hash."""
+    """Suspect texts and texts whose predictions are copied: row within the window → text hash."""
     reused: Mapping[bytes, HeldBackResult] = field(default_factory=dict)
-    """Answers of an earlier output, by text hash."""
+    """Predictions of an earlier output, by text hash."""
 
 
 @dataclass(slots=True)
 class ChunkStats:
-    """What a chunk cost, counted as it goes."""
+    """Counters of a chunk, updated while it runs."""
 
     rows: int = 0
     ok: int = 0
@@ -86,7 +86,7 @@ class ChunkStats:
     truncated: int = 0
     batches: int = 0
     budget_tokens: int = 0
-    """The token budgets of the batches, summed: what they could have held."""
+    """Sum of the token budgets of the batches: the tokens that they could have held."""
     oom_halvings: int = 0
     errors_by_type: dict[str, int] = field(default_factory=dict)
 
@@ -96,12 +96,12 @@ class ChunkStats:
 
     @property
     def duplicates(self) -> int:
-        """Rows whose answer another row of their window was computed for."""
+        """Rows whose prediction was computed for another row of their window."""
         return max(0, self.ok - self.computed - self.reused)
 
     @property
     def batch_fill(self) -> float | None:
-        """Share of the token budget that the batches filled; a row larger than it counts as full."""
+        """Share of the token budget that was filled, 0 to 1; a larger row counts as full."""
         if not self.budget_tokens:
             return None
         return min(1.0, (self.tokens + self.padding_tokens) / self.budget_tokens)

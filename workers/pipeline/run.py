@@ -1,7 +1,7 @@
 """The pipeline of one chunk: rows → ids → batches → predictions → rows, each stage a generator.
 
-Nothing here knows of Redis, Celery, torch or a clock: the source, the task, the sink and the
-control are passed in, so that a unit test runs a chunk with lists and the fake task.
+This module does not use Redis, Celery, torch or a clock. The source, task, sink and control are
+passed in, so that a unit test runs a chunk with lists and the fake task.
 
     source ─Window→ tokenize ─TokenizedWindow→ forward ─Predictions→ assemble ─rows→ sink
     └─ start_chunk: a thread reads, tokenizes ─┘└─ run_chunk: the device's thread; one writes ─┘
@@ -44,7 +44,7 @@ class StartedChunk:
     control: Control
 
     def close(self) -> None:
-        """Stop to read; safe to call twice, and after `run_chunk`."""
+        """Stop reading; safe to call twice, and after `run_chunk`."""
         self.tokenized.close()
 
 
@@ -57,9 +57,9 @@ def start_chunk(
     suspicion: SuspectRows | None = None,
     reuse: Reuse | None = None,
 ) -> StartedChunk:
-    """A chunk that is being read and tokenized on a thread, maybe while another is on the device.
+    """A chunk being read and tokenized on a thread, possibly while another is on the device.
 
-    It is for `run_chunk`, or to be closed. Raises what the source raises, where there are suspects.
+    Pass it to `run_chunk`, or close it. With suspects it raises what the source raises.
     """
     suspects = find_suspects(source, suspicion or SuspectRows())
     windows: dict[int, Window] = {}
@@ -71,13 +71,13 @@ def start_chunk(
 def run_chunk(
     chunk: StartedChunk, engine: LoadedTask, sink: Sink, *, trace_id: str | None = None
 ) -> ChunkStats:
-    """Every row of the chunk in the sink, once, in order, ok or error; closes the chunk.
+    """Write every row of the chunk to the sink, once, in order, ok or error; closes the chunk.
 
-    The rows of each window are written behind, on a thread.
+    Rows are written in the background, on a thread.
 
     Raises:
-        Stopped, LeaseLost: between two batches; the sink's rows are to be discarded.
-        DeviceLost: the device takes no more work from this process.
+        Stopped, LeaseLost: between two batches; the caller must discard the sink's rows.
+        DeviceLost: the device accepts no more work from this process.
     """
     stats = ChunkStats()
     schema: pa.Schema | None = None
@@ -128,7 +128,7 @@ def _tokenized(
 def _scored(
     chunk: StartedChunk, engine: LoadedTask, stats: ChunkStats
 ) -> Iterator[tuple[TokenizedWindow, Predictions, dict[bytes, HeldBackResult]]]:
-    """Windows with their predictions; where there are suspects, all others are computed first."""
+    """Windows with their predictions; suspects, if any, are computed after all others."""
     observe, control = chunk.observe, chunk.control
     waiting: list[tuple[TokenizedWindow, Predictions]] = []
     windows = (

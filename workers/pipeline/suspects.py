@@ -1,4 +1,4 @@
-"""Rows that may have killed their process: scored last and in halves, until each is cleared or found."""
+"""Finds poison rows: suspects are scored last, in halves, until each is cleared or confirmed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workers.pipeline.tokenize import encode_rows
 
 @dataclass(frozen=True, slots=True)
 class SuspectTexts:
-    """What earlier deaths say, as text hashes, so that copies of a text share its fate."""
+    """What earlier crashes showed, as text hashes, so that copies of a text are treated alike."""
 
     condemned: dict[bytes, RowError] = field(default_factory=dict)
     groups: tuple[tuple[int, ...], ...] = ()
@@ -36,9 +36,9 @@ def score_suspects(
     observe: Observe,
     stats: ChunkStats,
 ) -> dict[bytes, HeldBackResult]:
-    """Each group of suspects by itself: tokenized and computed with nothing else in flight.
+    """Tokenize and compute each group of suspects alone, with nothing else in flight.
 
-    `windows` holds the windows that suspects are in, by their first row.
+    `windows` holds the windows with suspects, by their first row.
     """
     late: dict[bytes, HeldBackResult] = {}
     at = {start + i: (w, i) for start, w in windows.items() for i in range(len(w))}
@@ -95,7 +95,7 @@ def _sub_window(picked: list[tuple[Window, int]]) -> Window:
 
 
 def find_suspects(source: Source, suspicion: SuspectRows) -> SuspectTexts:
-    """Row numbers to text hashes; reads the chunk once more, and only where there is suspicion."""
+    """Row numbers to text hashes; reads the chunk again, only if there are suspects."""
     if not suspicion.groups and not suspicion.condemned:
         return SuspectTexts()
     condemned: dict[bytes, RowError] = {}

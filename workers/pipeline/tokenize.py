@@ -1,4 +1,4 @@
-"""From rows to token ids: one text once, faults set aside. On the CPU, ahead of the device."""
+"""Tokenizes a window: each distinct text once, without error rows. On the CPU, ahead of the device."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from workers.pipeline.rows import (
     Window,
 )
 
-# Chosen: no tokenizer here makes fewer tokens than max-length of as much text, but for runs of
-# white space and words of over 100 letters; then the prefix grows until it is enough.
+# Chosen: this much text fills max-length with every tokenizer here, except for runs of white space
+# and words of over 100 letters; then the prefix grows until it does.
 LONG_TEXT = 100_000
 
 
@@ -30,9 +30,9 @@ def tokenize_window(
 ) -> TokenizedWindow:
     """The window's distinct texts as token ids.
 
-    `condemned` and `suspects` are text hashes: a condemned text is a fault wherever it stands, a
-    suspect one is held back for later, so that copies of a deadly text do not kill again. A text
-    that `reuse` has an answer for is not encoded.
+    `condemned` and `suspects` are text hashes. A condemned text is an error in every row; a suspect
+    text is held back for later, so that copies of a poison text do not crash the process again. A
+    text for which `reuse` has a prediction is not encoded.
     """
     known = reuse({d for d in window.hashes if d is not None}) if reuse is not None else {}
     faults: dict[int, RowError] = {}
@@ -63,7 +63,7 @@ def tokenize_window(
 def _without(
     unique: list[int], copy_of: np.ndarray, bad: Mapping[int, RowError], faults: dict[int, RowError]
 ) -> tuple[list[int], np.ndarray]:
-    """Take the texts that would not encode out; every row that has one gets the fault."""
+    """Remove the texts that failed to encode; every row with such a text gets the error."""
     for row, at in enumerate(copy_of):
         if int(at) in bad:
             faults[row] = bad[int(at)]
@@ -75,7 +75,7 @@ def _without(
 def encode_rows(
     window: Window, rows: Sequence[int], task: Task
 ) -> tuple[Encodings | None, dict[int, RowError]]:
-    """Token ids of these rows, and a fault for each that raised (by its place in `rows`)."""
+    """Token ids of these rows, and an error for each that raised, by position in `rows`."""
     texts = [str(window.texts[r]) for r in rows]
     pairs = [window.pairs[r] for r in rows] if window.pairs is not None else None
     if not texts:
@@ -89,14 +89,14 @@ def encode_rows(
 
 
 def _enough_of(text: str, task: Task) -> str:
-    """A prefix that fills max-length, so that a text of 50 MB costs no more than a long one."""
+    """A prefix that fills max-length, so that a text of 50 MB costs no more than a long text."""
     size = LONG_TEXT
     while size < len(text):
         try:
             if bool(task.encode([text[:size]]).truncated[0]):
                 return text[:size]
         except Exception:
-            return text  # the caller encodes row by row and finds the fault
+            return text  # the caller encodes row by row and finds the error
         size *= 4
     return text
 

@@ -1,4 +1,4 @@
-"""A part in the making: built as a whole in a scratch file, checked, then given its name."""
+"""Writes a part: complete in a scratch file, checked, then published under its name."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from schemas.records.chunk import Chunk
 from schemas.records.job import Job
 from workers.pipeline.rows import ChunkStats
 
-# Chosen: row groups that a reader can skip by, and that a worker can hold.
+# Chosen: small enough for a reader to skip and for a worker's memory.
 GROUP_ROWS = 65_536
 GROUP_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What became of a part: whether this attempt's is the one that stands."""
+    """The result of a commit: whether this attempt's part is the published one."""
 
     won: bool
     bytes: int
@@ -56,7 +56,7 @@ class PartSink:
         return part_schema.part_schema(carried.field(0), list(carried)[1:], task, {})
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Take the next rows; raises DiskFull when there is no room for them."""
+        """Write the next rows; raises DiskFull when there is no room for them."""
         self._waiting.append(rows)
         self._waiting_rows += rows.num_rows
         self._waiting_bytes += rows.nbytes
@@ -69,12 +69,12 @@ class PartSink:
         facts: dict[str, str],
         before_name: Callable[[], None] = lambda: None,
     ) -> Committed:
-        """Close the file, check it, and give it its name if no part has it yet.
+        """Close the file, check it, and publish it under its name if no part has that name yet.
 
-        `before_name` is called when the part is whole and has no name.
+        `before_name` is called when the part is complete and not yet published.
 
         Raises:
-            StorageError: what was written does not read back as the chunk's rows.
+            StorageError: the file does not read back as the chunk's rows.
         """
         with _disk_errors(self._path):
             self._flush()
@@ -91,14 +91,14 @@ class PartSink:
         return Committed(won, size, digest)
 
     def discard(self) -> None:
-        """Leave nothing behind; safe at any time and twice."""
+        """Delete what was written; safe at any time and twice."""
         if self._writer is not None:
             with contextlib.suppress(OSError, pa.ArrowException):
                 self._writer.close()
         self._leave()
 
     def _leave(self) -> None:
-        """The scratch folder is this sink's own."""
+        """A scratch folder of this sink alone."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _flush(self) -> None:
@@ -130,7 +130,7 @@ class PartSink:
         }
 
     def _check(self) -> None:
-        """The footer is read back before the part has a name."""
+        """Read the footer back before the part is published."""
         found = pq.read_metadata(self._path).num_rows
         if found != self._chunk.rows:
             raise StorageError(
