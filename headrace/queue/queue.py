@@ -1,7 +1,7 @@
-"""The port to the queues that carry messages to workers: what the controller and the workers need.
+"""The port to the queues that carry messages to workers.
 
-A broker is one file beside this one, and a row in `headrace.queue.open`. Celery receives the
-messages in a worker; everything else goes through here.
+A broker is one file beside this one, and a row in `headrace.queue.open`. In a worker, Celery
+receives the messages; everything else goes through this port.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from schemas.records.message import ScoreChunk
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """Messages of one queue, and those on their way to a worker."""
+    """The messages of one queue, including those on their way to a worker."""
 
     messages: int
-    """Waiting for a worker."""
+    """Messages that wait for a worker."""
     chunks: frozenset[tuple[str, int]]
-    """(key of the job, chunk) of every message, those on their way included."""
+    """(job key, chunk) of every message, including those on their way."""
 
 
 class MessageQueue(Protocol):
     """The messages of all queues at one broker. Errors of reading are redis-py's own."""
 
     def send(self, message: ScoreChunk, queue: str) -> None:
-        """Put a message on the queue. Raises BrokerError: the broker is away, or takes no writes."""
+        """Send a message. Raises BrokerError: the broker is unreachable, or rejects writes."""
 
     def is_wanted(self, queue: str, tag: str) -> bool:
-        """Whether the message that a worker received was not withdrawn; `tag` is Celery's id of it.
+        """Whether a received message was not withdrawn; `tag` is Celery's id of it.
 
-        Called once for each message, which counts as taken from then on. True with Redis away: the
-        part decides.
+        Called once per message, which counts as taken from then on. True if Redis is unreachable:
+        the part decides.
         """
 
     def read(self, queue: str) -> QueueView:
-        """What waits in the queue."""
+        """The messages that wait in the queue."""
 
     def withdraw(self, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
-        """Withdraw the waiting messages of these jobs (by key); those that no worker had taken."""
+        """Withdraw the waiting messages of these jobs (by key); returns those withdrawn."""
 
     def purge(self, queue: str, job: str) -> int:
-        """Withdraw all that is left of a job, also what a worker took and died with.
+        """Withdraw all messages of a job, also those whose worker took them and died.
 
-        How many messages were waiting.
+        Returns how many messages were waiting.
         """
 
     def keep_alive(self, queue: str) -> None:
-        """Renew the expiry of what the broker keeps of the queue in Redis."""
+        """Renew the expiry of the broker's keys for the queue in Redis."""
 
     def depth(self, queue: str) -> int | None:
-        """Messages that a worker could receive now; None when the broker does not answer."""
+        """Number of messages that a worker could receive now; None if the broker does not answer."""

@@ -1,4 +1,4 @@
-"""Whether RabbitMQ answers and lets us in, and what to do where it does not."""
+"""Checks that RabbitMQ answers and accepts the login; errors say what to do."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 def check_rabbitmq(url: str) -> None:
-    """Nothing, when RabbitMQ answers and takes this user into this vhost.
+    """Check that RabbitMQ answers and accepts this user in this vhost.
 
     Raises:
-        BrokerError: it does not, with the reason and what to do about it.
+        BrokerError: it does not, with the reason and what to do.
     """
     from kombu import Connection
 
@@ -25,7 +25,7 @@ def check_rabbitmq(url: str) -> None:
 
 
 def explain(error: BaseException) -> str:
-    """What happened and what to do; never the error's own text where it may hold an argument."""
+    """What happened and what to do; without the error's own text if that may hold an argument."""
     import ssl
 
     from amqp import exceptions as amqp

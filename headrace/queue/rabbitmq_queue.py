@@ -1,4 +1,4 @@
-"""RabbitMQ as the broker: what waits is read from the outbox, checked against its own count."""
+"""RabbitMQ as the broker: waiting messages are read from the outbox and checked by its count."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from schemas.records.message import ScoreChunk
 log = get_logger(__name__)
 
 _NOT_FOUND = "404"
-COUNT_S = 5.0  # chosen: how often RabbitMQ is asked for its depth while an entry looks forgotten
+COUNT_S = 5.0  # chosen: how often the queue's depth is read while an entry looks stale
 
 
 @dataclass(slots=True)
 class RabbitMQQueue:
-    """RabbitMQ's queues, whose entries are in Redis. Not for threads. See `MessageQueue`."""
+    """RabbitMQ's queues, with their entries in Redis. Not thread-safe. See `MessageQueue`."""
 
     client: RedisClient
     app: Any
     fresh_s: float = FRESH_S
-    """How old an entry must be before an empty queue speaks against it."""
+    """Age in seconds at which an entry counts as lost if the queue is empty."""
     outbox: Outbox = field(init=False)
     _counted_monotonic: dict[str, float] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ class RabbitMQQueue:
             raise BrokerError(
                 f"Redis took no entry of the message: {type(error).__name__}: {error}"
             ) from error
-        # a connection of RabbitMQ that broke is made again by a retry only
+        # only a retry reconnects a broken connection to RabbitMQ
         publish(self.app, message, queue, tag=tag, retry=True)
 
     def is_wanted(self, queue: str, tag: str) -> bool:
@@ -69,7 +69,7 @@ class RabbitMQQueue:
         return QueueView(len(entries), frozenset(pairs))
 
     def withdraw(self, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
-        """See `MessageQueue`: the messages stay in RabbitMQ, and their workers will drop them."""
+        """See `MessageQueue`. The messages stay in RabbitMQ; the workers that get them drop them."""
         entries = self.outbox.read(queue)
         found = [tag for tag, sent in entries.items() if sent.message.key in jobs]
         return [entries[tag].message for tag in self.outbox.remove(queue, found)]
@@ -78,7 +78,7 @@ class RabbitMQQueue:
         return len(self.withdraw(queue, {job}))
 
     def keep_alive(self, queue: str) -> None:
-        """Nothing: RabbitMQ's queues have no expiry, and an entry of the outbox sets its own."""
+        """Do nothing: RabbitMQ's queues have no expiry, and the outbox renews its own."""
 
     def depth(self, queue: str) -> int | None:
         """See `MessageQueue`; a queue that does not exist has 0."""
@@ -96,7 +96,7 @@ class RabbitMQQueue:
             return None
 
     def _is_empty(self, queue: str) -> bool:
-        """Whether RabbitMQ has no message in the queue; not known: no."""
+        """True if RabbitMQ has no message in the queue; False if that is not known."""
         now = time.monotonic()
         last = self._counted_monotonic.get(queue, float("-inf"))
         if now - last < min(COUNT_S, self.fresh_s):

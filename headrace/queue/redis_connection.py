@@ -1,7 +1,7 @@
-"""A connection to Redis that notices when the other side is gone, and says what is wrong.
+"""Connects to Redis: notices when the server is gone, and explains what is wrong.
 
-One URL serves everybody: `redis://`, `rediss://` (TLS), and a Unix socket as `unix:///path?db=0`
-or Celery's spelling `redis+socket:///path?virtual_host=0`.
+One URL serves all processes: `redis://`, `rediss://` (TLS), and a Unix socket as
+`unix:///path?db=0` or in Celery's spelling `redis+socket:///path?virtual_host=0`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from schemas.errors import BrokerError, ConfigError
 
-if TYPE_CHECKING:  # redis takes 0.3 s to import: only where it is used, or --help pays for it
+if TYPE_CHECKING:  # redis takes 0.3 s to import, which --help must not pay
     import redis
 
 SCHEMES = ("redis", "rediss", "unix", "redis+socket")
@@ -25,14 +25,14 @@ ANSWER_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 5.0
 """Chosen: a TCP handshake with two lost packets takes 3 s."""
 HEALTH_CHECK_S = 15
-"""Chosen: a connection idle for longer is tried with PING before it is trusted with a command."""
+"""Chosen: a connection idle for longer is checked with PING before a command is sent."""
 RETRIES = 3
-"""Chosen: with the backoff below a blip of about one second is not seen by callers."""
+"""Chosen: with the backoff below, callers do not notice an outage of about one second."""
 BACKOFF_BASE_S = 0.05
 BACKOFF_CAP_S = 1.0
 
 _NO_LOGIN = ("NOAUTH", "Authentication required", "client already authenticated")
-"""Required: redis-py has one class for a wrong password and for none; Redis 6.2 to 8 say these."""
+"""Required: redis-py has one class for a wrong and a missing password; texts of Redis 6.2 to 8."""
 _CLUSTER = (
     "is a Redis Cluster, which spreads keys that headrace changes in one step over several nodes: "
     "name a Redis with one primary (cluster mode disabled)"
@@ -43,18 +43,18 @@ _CLUSTER_ERRORS = (
     "CLUSTERDOWN",
     "Keys in request don't hash to the same slot",
 )
-"""Required: how Redis 6.2 to 8, and redis-py 8 in its own words, begin such an answer."""
+"""Required: how such an error of Redis 6.2 to 8, or of redis-py 8 itself, begins."""
 _PROBE_KEY = "headrace:probe"
 
 
 def connect(url: str, *, name: str) -> redis.Redis:
-    """A client of Redis; answers are bytes, threads may share it, nothing is sent yet.
+    """A client of Redis, thread-safe; replies are bytes. Nothing is sent yet.
 
-    A command whose reply was lost is sent again: after `SET NX` compare the value, do not trust
-    the answer alone. `name` is what CLIENT LIST shows.
+    A command whose reply was lost is sent again: after `SET NX` compare the value, since the reply
+    alone can mislead. `name` is what CLIENT LIST shows.
 
     Raises:
-        ConfigError: the URL is not one of Redis.
+        ConfigError: the URL is not a Redis URL.
     """
     import redis
     from redis.backoff import ExponentialWithJitterBackoff
@@ -79,10 +79,10 @@ def connect(url: str, *, name: str) -> redis.Redis:
 
 
 def ping_or_raise(client: redis.Redis, url: str) -> None:
-    """Nothing, when Redis answers, takes a write and is no cluster.
+    """Check that Redis answers, accepts a write and is no cluster.
 
     Raises:
-        BrokerError: it does not, with the reason and what to do about it.
+        BrokerError: it does not, with the reason and what to do.
     """
     with broker_errors(url):
         client.ping()
@@ -93,7 +93,7 @@ def ping_or_raise(client: redis.Redis, url: str) -> None:
 
 @contextmanager
 def broker_errors(url: str) -> Iterator[None]:
-    """Turns what redis-py raises inside into a `BrokerError` that says what to do."""
+    """Turns an error of redis-py inside the block into a `BrokerError` that says what to do."""
     from redis.exceptions import RedisError
 
     try:
@@ -103,9 +103,9 @@ def broker_errors(url: str) -> Iterator[None]:
 
 
 def server_warnings(client: redis.Redis) -> list[str]:
-    """Settings of the server that can lose messages, one sentence each; empty when all is well.
+    """Settings of the server that can lose messages, one sentence each; empty if there are none.
 
-    A server that forbids CONFIG (many hosted ones do) is not judged.
+    A server that forbids CONFIG (many hosted ones do) is not checked.
     """
     from redis.exceptions import ResponseError
 
@@ -129,7 +129,7 @@ def server_warnings(client: redis.Redis) -> list[str]:
 
 
 def mask_url(url: str) -> str:
-    """The URL with `***` for its password, also where the URL makes no sense."""
+    """The URL with `***` for its password, even if the URL is invalid."""
     scheme, colon, rest = url.partition("://")
     if not colon:
         return "***" if "@" in url else url
@@ -147,10 +147,10 @@ def mask_url(url: str) -> str:
 
 
 def celery_url(url: str) -> str:
-    """The URL as kombu wants it: sockets as `redis+socket://`, TLS with `ssl_cert_reqs`.
+    """The URL in kombu's form: sockets as `redis+socket://`, TLS with `ssl_cert_reqs`.
 
     Raises:
-        ConfigError: the URL is not one of Redis.
+        ConfigError: the URL is not a Redis URL.
     """
     scheme, login, address, path, query = _split(url)
     if scheme in ("unix", "redis+socket"):
@@ -215,7 +215,7 @@ def _is_cluster(client: redis.Redis) -> bool:
 
     try:
         found: Any = client.info("cluster")
-    except ResponseError:  # NOPERM, or INFO renamed away: its commands will tell
+    except ResponseError:  # NOPERM, or INFO renamed away: a later command will fail instead
         return False
     return bool(found.get("cluster_enabled"))
 
@@ -231,7 +231,7 @@ def _text(value: str | bytes) -> str:
 
 
 def _explain(error: BaseException) -> str:
-    """What happened and what to do; never the error's own text where it may hold an argument."""
+    """What happened and what to do; without the error's own text if that may hold an argument."""
     import redis
     from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 

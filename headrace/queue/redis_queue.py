@@ -1,4 +1,4 @@
-"""Redis as the broker: what waits is read from kombu's own lists, and withdrawn from them."""
+"""Redis as the broker: messages are read and withdrawn in kombu's own lists."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ FRESH_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class RedisQueue:
-    """Queues that are lists in Redis; safe for threads. See `MessageQueue`."""
+    """Queues that are lists in Redis; thread-safe. See `MessageQueue`."""
 
     client: RedisClient
     app: Any
-    """The Celery app that sends; None: this one only reads."""
+    """The Celery app that sends; None: this object only reads."""
 
     def send(self, message: ScoreChunk, queue: str) -> None:
         publish(self.app, message, queue)
 
     def is_wanted(self, queue: str, tag: str) -> bool:
-        """True: what was withdrawn is not in the list, and no worker receives it."""
+        """Always true: a withdrawn message is no longer in the list, so no worker receives it."""
         return True
 
     def read(self, queue: str, now_s: float | None = None) -> QueueView:
@@ -55,7 +55,7 @@ class RedisQueue:
                 continue
             # redis-py takes bytes here; its types do not know it
             if self.client.lrem(key, 1, raw):  # type: ignore[arg-type]
-                found.append(message)  # else a worker was quicker
+                found.append(message)  # otherwise a worker took it first
         return found
 
     def purge(self, queue: str, job: str) -> int:

@@ -1,8 +1,8 @@
 """The controller: publishing and recovery in one loop, for all jobs it can lock.
 
-One small process without torch. Two of them are safe: each job is reconciled by whichever holds
-its lock, and another takes over when the holder is gone for ten seconds. The window of a queue is
-one for all: each leaves room for what the others' jobs, by priority and fair share, are to send.
+One small process without torch. Several of them are safe: each job is reconciled by the controller
+that holds its lock, and another takes over when the holder is gone for ten seconds. They share the
+window of a queue: each leaves room for the jobs of the others, by priority and fair share.
 
     tick: locks → TrackedJob.tick (what is done, what was lost) → JobEnding → Publisher
 """
@@ -42,12 +42,12 @@ from schemas.records.manifest import Manifest
 
 log = get_logger(__name__)
 
-REST_S = 5.0  # chosen: how long a job is left alone whose store or records fail
+REST_S = 5.0  # chosen: pause before a job is tried again whose store or records fail
 
 
 @dataclass(slots=True)
 class Controller:
-    """Reconciles jobs; `tick` once a second or so, or `run`. `close` gives the locks back."""
+    """Reconciles jobs; call `tick` about once a second, or `run`. `close` releases the locks."""
 
     client: Any
     sender: Any
@@ -57,16 +57,16 @@ class Controller:
     on_finish: str | None = None
     """A command or URL of this process's own that is run or called at each end."""
     emitter: Emitter | None = None
-    """Where the job's own spans go: publish, finish, and the job itself when it ends here."""
+    """Exports the job's own spans: publish, finish, and the job itself when it ends here."""
     keep_traces: bool = True
     """Whether spans are written under `_traces/` too."""
     open_store: Callable[[str], Store] | None = None
-    """Opens the store of an input file, which is looked at before it is called changed."""
+    """Opens the store of an input file, to check the file before reporting it as changed."""
     tracked: dict[str, TrackedJob] = field(default_factory=dict)
-    """The jobs whose lock is ours, by job key."""
+    """The jobs whose lock this controller holds, by job key."""
     ended: dict[str, Manifest] = field(default_factory=dict)
     queue: MessageQueue = field(init=False)
-    """What waits to be taken by a worker."""
+    """The queues of messages that wait for a worker."""
     _known: dict[str, tuple[Job, Store]] = field(default_factory=dict)
     _traces: dict[str, JobTrace] = field(default_factory=dict)
     _away_since_monotonic: float | None = None
@@ -88,17 +88,17 @@ class Controller:
         self._ending = JobEnding(self.client, self.queue, self.keep_traces)
 
     def add(self, job: Job, store: Store) -> None:
-        """Look after this job from the next tick on, until it ends; also one that had ended."""
+        """Track this job from the next tick until it ends; also a job that had ended."""
         if job.key not in self._known and store.head(output_layout.MANIFEST) is None:
             self.ended.pop(job.key, None)
             self._known[job.key] = (job, store)
 
     def knows(self, key: str) -> bool:
-        """Whether the job of this key is looked after, or has ended here."""
+        """Whether the job of this key is tracked, or has ended here."""
         return key in self._known or key in self.ended
 
     def tick(self) -> None:
-        """One round over all jobs. Redis or a store that is away is waited for, not raised."""
+        """One round over all jobs. Waits for an unreachable Redis or store instead of raising."""
         try:
             self._tick()
             if self._away_since_monotonic is not None:
@@ -119,7 +119,7 @@ class Controller:
             stop.wait(tick_s)
 
     def close(self) -> None:
-        """Give the locks back, and let go of the spans of jobs that have not ended."""
+        """Release the locks, and drop the spans of jobs that have not ended."""
         for key in list(self._traces):
             self._end_trace(key)
         for key, tracked in self.tracked.items():
@@ -127,7 +127,7 @@ class Controller:
         self.locks.close()
 
     def workers(self, queue: str) -> int:
-        """Workers of the queue that are alive, and at least `least_workers`."""
+        """Number of live workers of the queue, at least `least_workers`."""
         return self._publisher.workers(queue)
 
     # -- one round
@@ -138,7 +138,7 @@ class Controller:
             if job.key in self.tracked or self._rests(job.key) or not self.locks.take(job.key):
                 continue
             if not self._safely(job, partial(self._begin, job, store)):
-                self.locks.forget(job.key)  # another controller may be able to
+                self.locks.forget(job.key)  # another controller may succeed
         self._reporter.tell(self.tracked.values(), rests=self._rests)
         for queue in sorted({t.job.options.queue for t in self.tracked.values()}):
             jobs = [t for t in self.tracked.values() if t.job.options.queue == queue]
@@ -169,7 +169,7 @@ class Controller:
         self._traces[job.key] = JobTrace.of(job, telemetry)
 
     def _reconcile(self, view: QueueView, jobs: Iterable[TrackedJob]) -> list[TrackedJob]:
-        """Bring these jobs up to date; those that may send something now."""
+        """Update these jobs; returns those that may send something now."""
         left = []
         for tracked in jobs:
             key = tracked.job.key
@@ -210,7 +210,7 @@ class Controller:
         self._end_trace(key)
 
     def _end_trace(self, key: str) -> None:
-        """Send and keep what was done here for a job that another will end."""
+        """Export and save the spans made here of a job that another controller will end."""
         trace = self._traces.pop(key, None)
         if trace is None:
             return
@@ -218,15 +218,15 @@ class Controller:
         if self.keep_traces and key in self._known:
             trace.save(self._known[key][1])
 
-    # -- what fails
+    # -- failures
 
     def _safely(self, job: Job, act: Callable[[], None]) -> bool:
-        """Whether it was done. What is wrong with one job, or its store, must not hold the others."""
+        """Whether the call succeeded. An error of one job or its store must not stop the others."""
         try:
             act()
         except (redis.RedisError, BrokerError):
             raise
-        except Exception as error:  # a record that cannot be read is of no known class
+        except Exception as error:  # an unreadable record raises errors of any class
             ours = isinstance(error, HeadraceError)
             self._rest_until_monotonic[job.key] = time.monotonic() + REST_S
             log.error(

@@ -1,4 +1,4 @@
-"""What each job of this controller demands of the workers, written to Redis for those who scale."""
+"""Writes the demand of this controller's jobs for workers to Redis, for scaling."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from schemas.records.model_key import (
 
 log = get_logger(__name__)
 
-OTHERS_S = 10.0  # the life of a controller's lock: whoever is silent longer is followed by another
+OTHERS_S = 10.0  # life of a controller's lock: after a longer silence another controller takes over
 
 
-TELL_S = 1.0  # chosen: how often a job's demand is told; nobody asks oftener than every two seconds
+TELL_S = 1.0  # chosen: how often demand is written to Redis; hosts poll every 2 s
 
 
 @dataclass(slots=True)
 class _Watched:
-    """What was seen of a job the last time."""
+    """What the last round saw of a job."""
 
     at: float
     """Seconds since the epoch, as `progress_at`."""
@@ -47,13 +47,13 @@ class _Watched:
 
 @dataclass(slots=True)
 class DemandReporter:
-    """Tells Redis, about once a second, what the followed jobs want. Not for threads."""
+    """Writes the demand of the tracked jobs to Redis about once a second. Not thread-safe."""
 
     client: RedisClient
     facts: dict[str, JobFacts] = field(default_factory=dict)
-    """What was told last, by the job's run key."""
+    """What was written last, by the job's run key."""
     others: dict[str, JobFacts] = field(default_factory=dict)
-    """The same of jobs that other controllers follow, as they told of late."""
+    """The same for jobs that other controllers track, as they wrote it recently."""
     _reported_at: float = 0.0
     _workers: LiveWorkers = field(default_factory=LiveWorkers)
     _workers_at: float = 0.0
@@ -65,7 +65,7 @@ class DemandReporter:
         now_at: float | None = None,
         rests: Callable[[str], bool] = lambda key: False,
     ) -> None:
-        """Tell of these jobs, and hear of the others'; a job that `rests` sends nothing for now.
+        """Write the demand of these jobs and read the others'; a job that `rests` sends nothing now.
 
         Raises redis-py's own errors.
         """
@@ -90,7 +90,7 @@ class DemandReporter:
         self.others = {key: facts for key, facts in told.items() if key not in self.facts}
 
     def workers(self, now_at: float) -> LiveWorkers:
-        """The live workers, read about once a second: each is a hash of its own in Redis."""
+        """The live workers, read about once a second, since each is a hash of its own in Redis."""
         if not 0 <= now_at - self._workers_at < TELL_S:
             before = self._workers.invalid
             self._workers, self._workers_at = read_workers(self.client, now_at), now_at
@@ -105,7 +105,7 @@ class DemandReporter:
         scored = done["tokens"] + live_rows * a_row
         rate = self._measure(job, scored, busy, now)
         state = tracked.chunks.state
-        left = state < DONE  # parked ones are settled
+        left = state < DONE  # parked chunks are settled
         rows_left = int(tracked.plan.rows[left].sum())
         bytes_done = int(tracked.plan.bytes[state == DONE].sum())
         bytes_left = int(tracked.plan.bytes[left].sum())
@@ -150,7 +150,7 @@ class DemandReporter:
         return done, rows_in_progress(live)
 
     def _measure(self, job: Job, scored: float, busy: int, now: float) -> float | None:
-        """Tokens a second of one worker on this job: measured, else as an earlier job left it."""
+        """Tokens per second of one worker on this job: measured, else as an earlier job left it."""
         watched = self._watched.get(job.key)
         if watched is None:
             self._watched[job.key] = watched = _Watched(now, scored, now)
@@ -169,7 +169,7 @@ class DemandReporter:
 
 
 def demand_of(facts: JobFacts, key: str) -> JobDemand:
-    """What another controller's job could send, with numbers standing for its chunks."""
+    """What another controller's job could send, with placeholder numbers for its chunks."""
     return JobDemand(
         key,
         facts.priority,

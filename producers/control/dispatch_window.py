@@ -1,7 +1,7 @@
-"""What goes to the queue next: a bounded window, by priority and fair share. Pure.
+"""Chooses what goes to the queue next: a bounded window, by priority and fair share. Pure.
 
-The window is small, so that a small urgent job need not wait behind a night's corpus, and so that
-the controller can read what really stands in the queue.
+The window is small, so that a small urgent job does not wait behind a corpus that takes all night,
+and so that the controller can read what is really in the queue.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from schemas.records.message import MAX_RUN
 # Chosen: enough messages that no worker waits a tick, see docs/about/decisions/0002-delivery.md.
 MESSAGES_PER_WORKER = 4
 MIN_MESSAGES = 64
-# Chosen: a worker's time with one model, over the time to load it, before the next one's turn.
+# Chosen: time that a worker keeps one model before the next model's turn, in load times.
 LOADS_PER_TURN = 10
 
 
@@ -28,18 +28,18 @@ class JobDemand:
     job: str
     priority: int
     ready: tuple[int, ...]
-    """Chunk numbers, in order; as many as a window could take are enough."""
+    """Chunk numbers, in order; no more than fit into a window are needed."""
     in_flight: int
     """Chunks of the job that are queued or leased."""
     remaining: int
-    """Chunks that have no part yet, those in flight included."""
+    """Chunks that have no part yet, including those in flight."""
     alone: frozenset[int] = frozenset()
-    """Chunks that died before: each in a message of its own, so that no neighbour dies with it."""
+    """Chunks whose worker crashed before: each in a message of its own, to spare its neighbours."""
     model: str = ""
-    """What a worker must have loaded for it."""
+    """Key of the model that a worker must have loaded for it."""
     load_s: float = MODEL_LOAD_S
     chunk_s: float = CHUNK_S
-    """Seconds that one worker takes for a chunk."""
+    """Seconds per chunk of one worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +52,35 @@ class ChunkRun:
 
 @dataclass(frozen=True, slots=True)
 class ModelTurn:
-    """Whose model goes to the queue, where equals have different ones, and for how many messages."""
+    """The model whose jobs are sent while equal jobs have different ones, and for how many messages."""
 
     model: str
     messages: int
     past: tuple[str, ...] = ()
-    """Models that had their turn, the latest last."""
+    """Models that had a turn, the latest last."""
 
 
 def window_size(workers: int) -> int:
-    """How many messages may stand in a queue."""
+    """How many messages may be in a queue."""
     return max(MIN_MESSAGES, MESSAGES_PER_WORKER * workers)
 
 
 def run_length(unsent: int, workers: int) -> int:
-    """Chunks a message: long enough to overlap, short enough that the end is shared by all.
+    """Chunks per message, 1 to 8: enough to overlap, few enough that all workers share the end.
 
-    One to eight: a fourth of each worker's share of what is not sent yet, so that runs grow shorter
-    towards the end and no worker is left with a long one (guided self-scheduling, Polychronopoulos
-    and Kuck 1987).
+    It is a quarter of each worker's share of what is not sent yet. So messages grow shorter towards
+    the end, and no worker is left with a long one.
+
+    Source: guided self-scheduling, Polychronopoulos and Kuck 1987.
     """
     return max(1, min(MAX_RUN, unsent // (4 * max(1, workers))))
 
 
 def preempted(demands: Sequence[JobDemand]) -> frozenset[str]:
-    """Jobs whose waiting messages make room: for a higher priority, or an equal that has none yet.
+    """Jobs whose waiting messages are withdrawn for a higher priority or an equal with none yet.
 
-    What stands in the queue is a bounded number of messages, but each is up to eight chunks of
-    half a minute: an urgent job must not wait for them.
+    The messages in the queue are bounded in number, but each may be eight chunks of half a minute:
+    an urgent job must not wait for them.
     """
     comers = [c for c in demands if c.ready]
     return frozenset(
@@ -92,10 +93,10 @@ def preempted(demands: Sequence[JobDemand]) -> frozenset[str]:
 
 
 def yielding(own: Sequence[JobDemand], others: Sequence[JobDemand]) -> frozenset[str]:
-    """Own jobs that send nothing until those of other controllers that go first have sent.
+    """Own jobs that send nothing until the other controllers' jobs that go first have sent.
 
-    The queue is a list: what is sent now would stand in front. Two that both have nothing in
-    flight do not wait for one another.
+    The queue is a list: what is sent now would be first. Two jobs that both have nothing in flight
+    do not wait for each other.
     """
     comers = [c for c in others if c.ready]
     return frozenset(
@@ -110,10 +111,10 @@ def yielding(own: Sequence[JobDemand], others: Sequence[JobDemand]) -> frozenset
 def select_runs(
     demands: Sequence[JobDemand], messages: int, workers: int, turn: ModelTurn | None = None
 ) -> tuple[list[ChunkRun], ModelTurn | None]:
-    """At most that many messages, highest priority first, and the turn to give back the next time.
+    """At most that many messages, highest priority first, and the turn to pass in next time.
 
-    Equals take turns, fewest in flight first. Where they have different models, a turn is so many
-    messages that the workers do not spend their time loading: see `turn_of`.
+    Equal jobs take turns, fewest in flight first. If they have different models, a turn has enough
+    messages that the workers do not spend their time loading, see `turn_of`.
     """
     round_ = _Round(
         ready={c.job: list(c.ready) for c in demands},
@@ -137,14 +138,14 @@ def select_runs(
 
 @dataclass(slots=True)
 class _Round:
-    """What each job has left while one round of messages is chosen, by job key."""
+    """What each job has left to send while one round of messages is chosen, by job key."""
 
     ready: dict[str, list[int]]
     in_flight: dict[str, int]
     unsent: dict[str, int]
 
     def take(self, demand: JobDemand, workers: int) -> ChunkRun:
-        """The job's next message, taken off what it has left."""
+        """The job's next message, removed from what it has left."""
         most = run_length(self.unsent[demand.job], workers)
         chunks = _neighbours(self.ready[demand.job], most, demand.alone)
         del self.ready[demand.job][: len(chunks)]
@@ -156,7 +157,7 @@ class _Round:
 def _turn_now(
     turn: ModelTurn | None, equals: Sequence[JobDemand], round_: _Round, workers: int
 ) -> ModelTurn:
-    """The turn as it is, or the next model's where it is over."""
+    """The current turn, or the next model's if it is over."""
     if turn is not None and not _is_over(turn, equals):
         return turn
     lead = _next_model(equals, round_.in_flight, turn)
@@ -170,8 +171,8 @@ def turn_of(
 ) -> ModelTurn:
     """A turn for this demand's model.
 
-    Each worker is to be with a model for `LOADS_PER_TURN` times its load. Less where the window
-    could not hold a turn of each: a job with nothing in flight passes its equals.
+    Each worker should keep a model for `LOADS_PER_TURN` times its load time. A turn is shorter if
+    the window cannot hold one of each model: a job with nothing in flight overtakes its equals.
     """
     messages = LOADS_PER_TURN * demand.load_s / max(1e-9, run_chunks * demand.chunk_s)
     most = window_size(workers) // max(1, models)
@@ -179,7 +180,7 @@ def turn_of(
 
 
 def _interrupted(turn: ModelTurn, demands: Sequence[JobDemand]) -> ModelTurn:
-    """The turn, cut short where a job of another model has come and has nothing in flight."""
+    """The turn, ended early if a job of another model has arrived and has nothing in flight."""
     able = [c for c in demands if c.ready]
     top = max((c.priority for c in able), default=0)
     comers = [c for c in able if not c.in_flight and c.model != turn.model and c.priority == top]
@@ -187,14 +188,14 @@ def _interrupted(turn: ModelTurn, demands: Sequence[JobDemand]) -> ModelTurn:
 
 
 def _is_over(turn: ModelTurn, equals: Sequence[JobDemand]) -> bool:
-    """Whether another model may come: the turn is used up, or no job is left to use it."""
+    """Whether the next model's turn may start: this one is used up, or has no job left."""
     return turn.messages <= 0 or all(c.model != turn.model for c in equals)
 
 
 def _next_model(
     equals: Sequence[JobDemand], flying: Mapping[str, int], turn: ModelTurn | None
 ) -> JobDemand:
-    """Who has nothing in flight; else whose model's last turn lies longest back."""
+    """A job with nothing in flight, else the job whose model was served least recently."""
     past = (*turn.past, turn.model) if turn is not None else ()
     had = {model: n for n, model in enumerate(past)}
     return min(
@@ -204,7 +205,7 @@ def _next_model(
 
 
 def _past(turn: ModelTurn | None, model: str, models: AbstractSet[str]) -> tuple[str, ...]:
-    """The models that had a turn before this one, as far as there is still work for them."""
+    """The models that had a turn before this one and still have work."""
     before = (*turn.past, turn.model) if turn is not None else ()
     return tuple(m for m in dict.fromkeys(reversed(before)) if m in models - {model})[::-1]
 

@@ -17,14 +17,14 @@ from schemas.records.manifest import JobState, Manifest
 
 
 def too_many_errors(job: Job, error_rows: int) -> str | None:
-    """Why a job with so many error rows cannot end well any more; None: it can."""
+    """Why a job with that many error rows can no longer succeed; None: it can."""
     if not is_hopeless(job, error_rows):
         return None
     return f"more than {job.options.error_threshold:.2%} of the rows are errors"
 
 
 def stopped_as(cancelled: str | None, fatal: str | None) -> tuple[JobState, str] | None:
-    """The state and reason with which a job is stopped; None: it goes on."""
+    """The state and reason with which a job is stopped; None: it continues."""
     if fatal is not None:
         return "failed", fatal
     return None if cancelled is None else ("cancelled", cancelled)
@@ -39,7 +39,7 @@ class JobEnding:
     keep_traces: bool = True
 
     def end_if_over(self, tracked: TrackedJob, trace: JobTrace) -> Manifest | None:
-        """The manifest, where the job has ended now; its trace is ended and saved with it.
+        """The manifest, if the job has ended now; its trace is ended and saved with it.
 
         Raises redis-py's own errors and StorageError; calling it again is safe.
         """
@@ -55,7 +55,7 @@ class JobEnding:
         return self._end(tracked, trace, stopped)
 
     def _is_quiet(self, tracked: TrackedJob) -> bool:
-        """Stop the job's workers; whether what was on a device has ended or been given back."""
+        """Stop the job's workers; returns whether all work on devices has ended or been released."""
         job = tracked.job
         self.queue.purge(job.options.queue, job.key)
         if tracked.fatal is not None:

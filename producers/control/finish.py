@@ -1,4 +1,4 @@
-"""The end of a job: manifest, `_SUCCESS`, keys cleared, and whoever wants to know told."""
+"""Finishes a job: writes manifest and `_SUCCESS`, clears its keys, runs the finish hook."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ log = get_logger(__name__)
 def finish(
     tracked: TrackedJob, queue: MessageQueue, stopped: tuple[JobState, str] | None = None
 ) -> Manifest:
-    """Write how the job ended, once everything in flight has settled.
+    """Write how the job ended, after everything in flight has settled.
 
     Safe to call twice: the manifest is replaced by an equal one and `_SUCCESS` is created once.
-    Raises StorageError when the store does not take it.
+    Raises StorageError if the store rejects a write.
     """
     job, store = tracked.job, tracked.store
     manifest = build_manifest(
@@ -60,7 +60,7 @@ def _remember(client: Any, job: Job, manifest: Manifest) -> None:
 
 
 def _log(job: Job, manifest: Manifest) -> None:
-    """A job that failed is an error of the log; one that was cancelled is not."""
+    """Log the end: a failed job as an error, a cancelled job not."""
     t, state, why = manifest.totals, manifest.state, manifest.reason
     if state == "failed":
         log.error("job.failed", job=job.id, state=state, rows=t.rows, errors=t.errors, reason=why)
@@ -83,7 +83,7 @@ def _succeed(tracked: TrackedJob, digest: str) -> None:
 
 
 def clear(client: Any, queue: MessageQueue, job: Job) -> None:
-    """A finished job leaves nothing behind in Redis."""
+    """Delete the finished job's keys in Redis."""
     try:
         queue.purge(job.options.queue, job.key)
         leases = list(client.scan_iter(match=redis_keys.lease(job.key, 0)[:-1] + "*", count=1000))

@@ -1,4 +1,4 @@
-"""The locks of the jobs that one controller reconciles: taken, kept by a thread, given back."""
+"""The locks of the jobs that one controller reconciles: taken, renewed by a thread, released."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _UNLOCK = (
 class JobLocks:
     """Locks by job key, in the name of one controller. Methods raise redis-py's own errors.
 
-    `take`, `holds`, `forget` and `close` are for one thread; a second one, begun with the first
-    lock, extends them all.
+    `take`, `holds`, `forget` and `close` are for one thread. A second thread, started with the
+    first lock, renews them all.
     """
 
     client: Any
@@ -34,7 +34,7 @@ class JobLocks:
     _keeper: threading.Thread | None = None
 
     def take(self, job: str) -> bool:
-        """Whether the lock is ours now; one that is ours already is."""
+        """Whether this controller holds the lock now; true if it already did."""
         key, life_ms = redis_keys.lock(job), int(LOCK_S * 1000)
         got = bool(self.client.set(key, self.name, nx=True, px=life_ms))
         got = got or self.client.get(key) == self.name.encode()
@@ -44,14 +44,14 @@ class JobLocks:
         return got
 
     def holds(self, job: str) -> bool:
-        """Whether the lock is ours still; one that Redis lost with its memory is taken again."""
+        """Whether this controller still holds the lock; if Redis lost it, it is taken again."""
         holder = self.client.get(redis_keys.lock(job))
         if holder is None:
             return self.take(job)
         return bool(holder == self.name.encode())
 
     def forget(self, job: str) -> None:
-        """Extend this lock no longer: it is another's, or its job has ended."""
+        """Stop renewing this lock: another controller has it, or its job has ended."""
         self._held.discard(job)
 
     def give_back(self, job: str) -> None:
@@ -60,7 +60,7 @@ class JobLocks:
         self.client.eval(_UNLOCK, 1, redis_keys.lock(job), self.name)
 
     def close(self) -> None:
-        """Give every lock back; with Redis away they run out by themselves."""
+        """Release every lock; if Redis is unreachable they expire by themselves."""
         self._stopping.set()
         if self._keeper is not None:
             self._keeper.join()

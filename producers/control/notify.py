@@ -1,4 +1,4 @@
-"""The finish hook of a job: a command or an address that learns how the job ended."""
+"""The finish hook of a job: runs a command or POSTs to a URL when the job ends."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from schemas.records.manifest import Manifest
 
 log = get_logger(__name__)
 
-_HOOK_S = 60.0  # chosen: whoever is told must not hold the controller
+_HOOK_S = 60.0  # chosen: a slow hook must not block the controller
 
 
 def run_finish_hook(job: Job, manifest: Manifest, target: str | None) -> None:
-    """Run the command, or POST to the URL, that wants to know how the job ended.
+    """Run the command, or POST to the URL, with how the job ended.
 
-    It comes from the settings of the process that ends the job, never from the job: whoever may
-    write a record must not run commands here, and a hook's URL is often a secret.
+    The hook comes from the settings of the process that ends the job, never from the job: write
+    access to a record must not allow running commands here, and a hook's URL is often a secret.
     """
     if not target:
         return
@@ -55,7 +55,7 @@ def _post(url: str, facts: dict[str, Any]) -> None:
 
 
 def _command(command: str, facts: dict[str, Any]) -> None:
-    """The facts come as `HEADRACE_JOB`, `HEADRACE_STATE` … and as JSON on standard input."""
+    """Run the command with the facts as `HEADRACE_JOB`, `HEADRACE_STATE` … and JSON on stdin."""
     variables = {f"HEADRACE_FINISHED_{k.upper()}": str(v) for k, v in facts.items()}
     subprocess.run(
         shlex.split(command),

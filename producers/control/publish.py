@@ -1,4 +1,4 @@
-"""Fills the window of a queue: which chunks go out is decided in `dispatch_window`, sent here."""
+"""Fills the window of a queue: `dispatch_window` decides which chunks, this module sends them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class Publisher:
-    """Publishes chunks of the tracked jobs, queue by queue. Not for threads."""
+    """Publishes chunks of the tracked jobs, queue by queue. Not thread-safe."""
 
     queue: MessageQueue
     reporter: DemandReporter
     least_workers: int = 1
-    """Workers to reckon with where fewer show a sign of life."""
+    """Workers to assume if fewer are seen alive."""
     _turns: dict[str, ModelTurn | None] = field(default_factory=dict)
-    """By queue: whose model is being sent."""
+    """The current model turn, by queue."""
 
     def publish(
         self,
@@ -47,7 +47,7 @@ class Publisher:
         jobs: Sequence[TrackedJob],
         traces: Mapping[str, JobTrace],
     ) -> None:
-        """Send what the window of the queue has room for; `traces` by job key.
+        """Send as much as the window of the queue has room for; `traces` by job key.
 
         Raises redis-py's own errors and BrokerError.
         """
@@ -61,14 +61,16 @@ class Publisher:
         runs, self._turns[queue] = select_runs(
             demands, max(0, room), workers, self._turns.get(queue)
         )
-        runs = [r for r in runs if r.job in tracked]  # the others' are their controllers'
+        runs = [
+            r for r in runs if r.job in tracked
+        ]  # the other jobs are published by their own controllers
         for run in runs:
             self._send(queue, tracked[run.job], run, traces[run.job])
         self._log(queue, tracked, runs)
         self.queue.keep_alive(queue)
 
     def workers(self, queue: str) -> int:
-        """Workers of the queue that are alive, and at least as many as were promised."""
+        """Number of live workers of the queue, at least as many as were promised."""
         live = sum(w.queue == queue for w in self.reporter.workers(time()))
         return max(self.least_workers, live)
 
@@ -94,16 +96,16 @@ class Publisher:
             )
 
     def _others(self, queue: str, tracked: Mapping[str, TrackedJob]) -> list[JobDemand]:
-        """What jobs of the queue could send that other controllers track: the window is shared."""
+        """What the other controllers' jobs of the queue could send, since they share the window."""
         others = self.reporter.others.items()
         return [demand_of(f, key) for key, f in others if f.queue == queue and key not in tracked]
 
     def _make_room(
         self, queue: str, tracked: Mapping[str, TrackedJob], others: Sequence[JobDemand]
     ) -> int:
-        """Take back what waits in front of a more urgent job; returns how many messages."""
+        """Withdraw messages that wait in front of a more urgent job; returns how many."""
         passed = preempted([*(demand_of_job(t) for t in tracked.values()), *others])
-        passed &= frozenset(tracked)  # each controller takes back its own
+        passed &= frozenset(tracked)  # each controller withdraws its own
         if not passed:
             return 0
         found = self.queue.withdraw(queue, passed)
@@ -112,7 +114,7 @@ class Publisher:
         return len(found)
 
     def _demand(self, tracked: TrackedJob) -> JobDemand:
-        """What the job could send, with what its model was measured to cost."""
+        """What the job could send, with the measured load time of its model."""
         demand = demand_of_job(tracked)
         facts = self.reporter.facts.get(tracked.job.key)
         if facts is None:

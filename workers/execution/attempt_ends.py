@@ -1,4 +1,4 @@
-"""How an attempt ends without a part: failed, stopped, its lease or its device lost."""
+"""Handles attempts that end without a part: failed, stopped, lease lost or device lost."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class ChunkInProgress:
 def failed_attempt(chunk: int, mark: Mark, error: Exception, worker: str, now_at: float) -> Attempt:
     """The record of an attempt that ended in this error. Pure.
 
-    The messages of other libraries are repeated only where no row had been read: after that they
-    may hold text of the corpus.
+    Messages of other libraries are recorded only if no row had been read: later ones may hold text
+    of the corpus.
     """
     is_safe = isinstance(error, HeadraceError) or mark.stage == HELD
     name = type(error).__name__
@@ -69,7 +69,7 @@ def failed_attempt(chunk: int, mark: Mark, error: Exception, worker: str, now_at
 
 
 def _words(error: Exception) -> str:
-    """What the error says; another library's with the name of its class."""
+    """The error's message; for an error of another library, with the name of its class."""
     if isinstance(error, HeadraceError):
         return str(error)
     return f"{type(error).__name__}: {error}"[:500]
@@ -85,7 +85,7 @@ class AttemptEnds:
     leases: LeaseKeeper
 
     def crashed(self, chunk: int, mark: Mark) -> None:
-        """Record the crash of an earlier attempt, of which only the mark is left."""
+        """Record the crash of an earlier attempt that left only its mark."""
         job, store, runtime = self.context.job, self.context.store, self.runtime
         crash = attempt_of_death(chunk, mark, time.time(), runtime.identity.name)
         if crash is not None and store.head(output_layout.part(chunk)) is None:
@@ -93,7 +93,7 @@ class AttemptEnds:
             record_crash(job, store, crash, mark, runtime.telemetry, keep=keep)
 
     def failed(self, chunk: Chunk, control: ChunkControl, error: Exception) -> None:
-        """Record the attempt, then release: the next worker finds the reason."""
+        """Record the attempt, then release the chunk, so that the next worker finds the reason."""
         attempt = failed_attempt(
             chunk.number, control.mark, error, self.runtime.identity.name, time.time()
         )
@@ -122,12 +122,12 @@ class AttemptEnds:
         self.runtime.brake.failed()
 
     def failed_at_work(self, it: ChunkInProgress, error: Exception) -> None:
-        """The same, for a chunk whose trace has begun."""
+        """The same, for a chunk whose trace has been started."""
         self.trace_ended(it, "error", error)
         self.failed(it.chunk, it.control, error)
 
     def lease_lost(self, it: ChunkInProgress, error: LeaseLost) -> None:
-        """Another attempt holds the chunk: this one counts for nothing."""
+        """Another attempt holds the chunk; this one does not count."""
         self.trace_ended(it, "lease_lost", error)
         self.leases.release(it.chunk.number)
         log.warning("lease.lost", job=self.context.job.id, chunk=it.chunk.number)
@@ -135,7 +135,7 @@ class AttemptEnds:
     def stopped(
         self, begun: Sequence[ChunkInProgress], waiting: Sequence[Chunk], reason: str
     ) -> None:
-        """Give everything in hand back; after a drain the chunks are published again."""
+        """Release all chunks held; after a drain they are published again."""
         for it in begun:
             it.started.close()
             self.trace_ended(it, "stopped", stop_reason=reason)
@@ -144,13 +144,13 @@ class AttemptEnds:
         log.info("chunk.released", job=self.context.job.id, chunks=len(numbers), reason=reason)
 
     def device_lost(self, error: DeviceLost) -> NoReturn:
-        """End this process as it stands: its parent records the rows in hand, as of any crash."""
+        """End this process at once; its parent records the current rows, as after any crash."""
         log.error("device.lost", job=self.context.job.id, error_message=str(error))
         self.runtime.telemetry.flush(1.0)
         self.runtime.exit_process()
 
     def no_device(self, waiting: Sequence[Chunk], error: Exception) -> None:
-        """Give the chunks back and end this worker: its device is at fault, not the model."""
+        """Release the chunks and end this worker: its device is at fault, not the model."""
         numbers = [chunk.number for chunk in waiting]
         self._release(numbers, publish=True)
         log.error("device.lost", job=self.context.job.id, error_message=str(error)[:500])
@@ -161,12 +161,12 @@ class AttemptEnds:
     def trace_ended(
         self, it: ChunkInProgress, outcome: str, error: BaseException | None = None, **facts: Any
     ) -> None:
-        """Close the trace of an attempt that came to no part, and keep it."""
+        """Close and save the trace of an attempt that produced no part."""
         spans = it.observe.finish(outcome, error, **facts)
         keep_trace(self.context, self.runtime, it.chunk.number, it.control.mark.attempt, spans)
 
     def _release(self, numbers: list[int], *, publish: bool) -> None:
-        """Leases first, then the message: the worker that takes it finds the chunks free."""
+        """Release leases first, then publish, so that the receiving worker finds the chunks free."""
         for number in numbers:
             self.leases.release(number)
         if publish:

@@ -1,4 +1,4 @@
-"""The end of a chunk: the part gets its name, then everything that only tells of it."""
+"""Commits a chunk: publishes its part, then writes the receipt, counters and trace."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Finished:
 
 
 def commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper) -> None:
-    """Name the part, tell of it, give the lease back.
+    """Publish the part, report it, and release the lease.
 
     Raises:
-        StorageError: the part has no name, and will get none from this attempt.
+        StorageError: the part could not be published by this attempt.
     """
     number, attempt = it.chunk.number, it.control.mark.attempt
     facts = {
@@ -113,7 +113,7 @@ def keep_trace(
 
 
 def _stats(it: Finished, runtime: Runtime) -> dict[str, object]:
-    """What a receipt holds beyond the counts, kept in the part so that it can be made again."""
+    """What a receipt holds besides the counts; kept in the part so that it can be rebuilt."""
     s = it.stats
     return {
         "tokens": s.tokens, "reused": s.reused, "computed": s.computed, "padding_tokens": s.padding_tokens,
@@ -142,7 +142,7 @@ def _receipt(it: Finished, committed: Committed, runtime: Runtime) -> Receipt:
 
 
 def _tell(receipt: Receipt, work: JobContext, runtime: Runtime) -> None:
-    """Receipt and live counters: advisory, so a failure here costs nothing but speed."""
+    """Write the receipt and live counters. They are advisory: a failure here costs only speed."""
     data = receipt.model_dump_json().encode()
     _best_effort(lambda: work.store.replace(output_layout.receipt(receipt.chunk), data))
     try:

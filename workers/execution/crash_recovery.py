@@ -1,7 +1,7 @@
-"""A parent that saw its child die says so at once, instead of waiting for the lease to run out.
+"""Recovers the chunks of a crashed child process at once, without waiting for the lease to expire.
 
-The lease goes first, then the message comes back, as in a drain. What cannot be done here (Redis
-or the store is away) the controller does when the lease ends.
+The lease is released first, then the chunks are published again, as in a drain. If Redis or the
+store is unreachable, the controller does it when the lease expires.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def recover_from_crash(
     *,
     keep_traces: bool = True,
 ) -> int:
-    """Record, free and publish again what the dead child of this worker held; returns how many.
+    """Record, release and republish the chunks of this worker's dead child; returns how many.
 
-    A chunk that is to be parked, or to wait, is left to the controller.
+    Chunks that must be parked or must wait are left to the controller.
     """
     try:
         message = parse_message(body)
@@ -59,7 +59,7 @@ def recover_from_crash(
                 again.append(chunk)
             book.release(chunk, mark.attempt)
         work_was_lost(client, worker)
-        for chunk in again:  # each by itself: what killed once may kill again
+        for chunk in again:  # each in a message of its own: it may crash the next worker too
             alone = message.model_copy(update={"chunks": (chunk,)})
             queue.send(alone, work.job.options.queue)
         return len(held)
@@ -71,7 +71,7 @@ def recover_from_crash(
 def _tries_again(
     work: JobContext, chunk: int, mark: Mark, worker: str, record: Callable[..., Attempt]
 ) -> bool:
-    """Record the death; whether the chunk can be sent again at once."""
+    """Record the crash; returns whether the chunk can be sent again at once."""
     if work.store.head(output_layout.part(chunk)) is not None:
         return False
     attempt = attempt_of_death(chunk, mark, time.time(), f"parent of {worker}")

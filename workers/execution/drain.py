@@ -1,4 +1,4 @@
-"""When a worker stops: its drain, and the limits that it works under."""
+"""The drain of a worker that stops, and its time limits."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class WorkerLimits:
 
 @dataclass(slots=True)
 class Drain:
-    """The process-wide word that this worker is to go."""
+    """The process-wide request that this worker stop."""
 
     asked: threading.Event = field(default_factory=threading.Event)
     deadline_at: float = 0.0
     _first_at: float = 0.0
 
     def ask(self, grace_s: float) -> None:
-        """Go within the grace time; asked again, a moment later, go now."""
+        """Stop within the grace time; a second request after a moment stops now."""
         now = time.time()
         if not self.asked.is_set():
             self.deadline_at, self._first_at = now + grace_s, now
@@ -54,9 +54,9 @@ class Brake:
         self._failures = 0
 
     def wait_s(self) -> float:
-        """How long this worker is to wait before its next message: 0, 0.25, 0.5, 1 … 5 s."""
+        """Seconds that this worker waits before its next message: 0, 0.25, 0.5, 1 … 5."""
         return min(MOST_BRAKE_S, 0.125 * 2.0 ** min(self._failures, 10)) if self._failures else 0.0
 
     def wait(self) -> None:
-        """Wait that long, or until a drain is asked for."""
+        """Wait that long, or until a drain is requested."""
         self.drain.asked.wait(self.wait_s())

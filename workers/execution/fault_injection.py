@@ -29,10 +29,10 @@ STEPS = (
 
 
 def fault_hook(setting: str | None) -> Callable[[str], None]:
-    """What to call at each step; without a setting, nothing.
+    """The function to call at each step; without a setting it does nothing.
 
     Raises:
-        ConfigError: the setting has no meaning.
+        ConfigError: the setting cannot be parsed.
     """
     if not setting:
         return lambda step: None

@@ -1,7 +1,7 @@
 """What a worker does with one message: lease, read, compute, commit, release, chunk by chunk.
 
-While one chunk is on the device, the next is being read and tokenized and the last is being
-committed, so that the device waits for neither. What ends without a part is in `attempt_ends`.
+While one chunk is on the device, the next is read and tokenized and the previous is committed, so
+that the device waits for neither. Attempts that end without a part are in `attempt_ends`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ T = TypeVar("T")
 
 
 def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
-    """Carry one message out; never raises for what belongs to a chunk or a message."""
+    """Process one message; never raises for an error of a chunk or of the message."""
     received_ns = time.time_ns()
     runtime.fault("received")
     try:
@@ -85,7 +85,9 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     except MessageRejected as error:
         runtime.reports.dead_letter(body, str(error))
         return
-    except HeadraceError as error:  # the store is away: the controller sends it again
+    except (
+        HeadraceError
+    ) as error:  # the store is unreachable: the controller sends the message again
         log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
         return
     runtime.fault("acknowledged")
@@ -103,15 +105,17 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     with leases:
         try:
             MessageHandler(message, context, runtime, leases, received_ns, message_id).run()
-        except HeadraceError as error:  # the store again: leases go back, the controller sends it
+        except (
+            HeadraceError
+        ) as error:  # the store is unreachable: leases are released, the controller sends it
             log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
 
 
 def _check_served(job: Job, runtime: Runtime) -> None:
-    """Nothing, when this worker's device has the job's precision: else another may have it.
+    """Check that this worker's device supports the job's precision; another worker's may.
 
     Raises:
-        OutOfReach: it has not.
+        OutOfReach: it does not.
     """
     device, dtype = runtime.identity.device, job.spec.dtype
     if task_spec(job.spec.task).needs_model and dtype not in dtypes_of(device):
@@ -119,7 +123,7 @@ def _check_served(job: Job, runtime: Runtime) -> None:
 
 
 def flags_in(store: Store) -> set[str]:
-    """What holds a job back, as its output has it: `cancelled`, `paused`. Raises StorageError."""
+    """The stop flags in the job's output: `cancelled`, `paused`. Raises StorageError."""
     flags = {"cancelled": output_layout.CANCELLED, "paused": output_layout.PAUSED}
     return {flag for flag, name in flags.items() if store.head(name) is not None}
 
@@ -127,7 +131,7 @@ def flags_in(store: Store) -> set[str]:
 def _each_within(
     around: Callable[[], AbstractContextManager[None]], items: Iterator[T]
 ) -> Iterator[T]:
-    """The items, each made inside such a context."""
+    """The items; each is produced inside a context from `context`."""
     while True:
         with around():
             found = next(items, None)
@@ -158,8 +162,10 @@ class MessageHandler:
         self._waiting: list[tuple[Chunk, ChunkControl]] = []
 
     def run(self) -> None:
-        """Work through the chunks. Raises StorageError; the leases are the caller's to give back."""
-        if flags_in(self._context.store):  # cancelled or paused, maybe while this worker was down
+        """Process the chunks. Raises StorageError; then the caller must release the leases."""
+        if flags_in(
+            self._context.store
+        ):  # cancelled or paused, possibly while this worker was down
             return
         self._waiting = list(self._lease())
         if not self._waiting:
@@ -185,7 +191,7 @@ class MessageHandler:
                 yield chunk, control
 
     def _load(self) -> LoadedTask | None:
-        """The job's model; None where it cannot be loaded, and every chunk has been dealt with."""
+        """The job's model; None if it cannot be loaded and every chunk has been settled."""
         models, job = self._runtime.models, self._context.job
         self._leases.loaded(models.name_if_loaded(job))
         self._leases.say_busy()
@@ -196,7 +202,7 @@ class MessageHandler:
             if is_lost(device_inside(self._runtime.identity.device)):
                 self._ends.no_device([chunk for chunk, _ in self._waiting], error)
                 return None
-            for chunk, control in self._waiting:  # all share the model's fate
+            for chunk, control in self._waiting:  # none can run without the model
                 self._ends.failed(chunk, control, error)
             return None
         self._leases.loaded(models.name_if_loaded(job))
@@ -231,7 +237,7 @@ class MessageHandler:
             done.result()
 
     def _next(self, engine: LoadedTask) -> ChunkInProgress | None:
-        """Begin the next chunk that has no part yet."""
+        """Start the next chunk that has no part yet."""
         while self._waiting:
             chunk, control = self._waiting.pop(0)
             try:
@@ -293,14 +299,14 @@ class MessageHandler:
         return observe
 
     def _reuse(self, engine: LoadedTask) -> Reuse | None:
-        """The answers of an earlier output, where the job may copy them."""
+        """The predictions of an earlier output, if the job may copy them."""
         earlier = self._context.earlier
         return None if earlier is None else earlier.answers(pa.schema(engine.task.columns()))
 
     def _compute(
         self, it: ChunkInProgress, engine: LoadedTask, committer: ThreadPoolExecutor
     ) -> Future[None]:
-        """The chunk through the device; its commit goes on behind."""
+        """Compute the chunk on the device; its commit runs in the background."""
         runtime, context = self._runtime, self._context
         try:
             sink = PartSink(context.store, context.job, it.chunk, it.control.mark.attempt)

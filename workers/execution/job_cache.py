@@ -1,4 +1,4 @@
-"""What a worker needs to know of a job, found from the address in a message, and kept."""
+"""The job, plan and stores behind the address in a message, cached."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JOBS_KEPT = 8  # chosen: a worker alternates between a few jobs; a plan of 100,
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """A job as a worker sees it."""
+    """A job with its plan and stores, as a worker needs it."""
 
     job: Job
     plan: PlanTable
@@ -45,7 +45,7 @@ class JobCache:
 
         Raises:
             MessageRejected: the output holds no such job, or no such chunk.
-            StorageError: the store does not answer.
+            StorageError: the store is unreachable.
         """
         key = (message.job, message.output)
         if key not in self._known:
@@ -63,7 +63,9 @@ class JobCache:
     def _load(self, message: ScoreChunk) -> JobContext:
         try:
             store = self._open(message.output)
-        except UsageError as error:  # no place, none that is ours to touch, or an extra is missing
+        except (
+            UsageError
+        ) as error:  # no such folder, not one that we may touch, or an extra is missing
             raise OutOfReach(str(error)) from error
         try:
             job = read_job(store)

@@ -1,6 +1,6 @@
-"""The chunks one worker holds: their leases, their marks, a heartbeat, and the word to stop.
+"""Keeps the leases of the chunks that one worker holds: marks, heartbeat, and stop requests.
 
-Redis is a help here, never a judge: when it is away the work goes on, and the part decides.
+Correctness does not depend on Redis here: without it the work continues, and the part decides.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ChunkControl:
 
     @contextlib.contextmanager
     def disk(self) -> Iterator[None]:
-        """For the block's life this chunk waits for a mounted folder, which may never answer."""
+        """Marks that this chunk waits for a mounted folder, which may never answer, inside the block."""
         self._disk_since_monotonic = time.monotonic()
         try:
             yield
@@ -63,23 +63,23 @@ class ChunkControl:
             self._disk_since_monotonic = None
 
     def hangs(self, limit_s: float) -> bool:
-        """Whether the folder has not answered for so long."""
+        """Whether the folder has not answered for that long."""
         since = self._disk_since_monotonic
         return since is not None and time.monotonic() - since > limit_s
 
     def give_up(self) -> None:
-        """Let another worker take the chunk, and leave a mark of why."""
+        """Let another worker take the chunk, and leave a mark with the reason."""
         with self._lock:
             self.mark = self.mark.doing(HANGING, time.time(), rows=(), encoding=None)
             self._hold()
             self._ended = True
         try:
             self._held.book.abandon(self._chunk, self.mark.attempt)
-        except redis.RedisError as error:  # the lease runs out by itself
+        except redis.RedisError as error:  # the lease expires by itself
             self._held.redis_away(error)
 
     def begin(self, trace_id: str = "") -> None:
-        """The attempt begins; its trace is named to whoever may have to tell of its end."""
+        """Start the attempt; its trace is put into the mark for the process that may record its end."""
         self._say(READING, begun_s=time.time(), trace_id=trace_id)
 
     def check(self) -> None:
@@ -92,7 +92,7 @@ class ChunkControl:
             raise Stopped(reason)
 
     def forwarding(self, rows: Sequence[int]) -> None:
-        in_hand = frozenset(rows)  # batches overlap: what is no longer in hand is done
+        in_hand = frozenset(rows)  # batches overlap: rows that are no longer current are done
         self.rows_done += len(self._in_hand - in_hand)
         self._held.progressed()
         self._in_hand = in_hand
@@ -104,12 +104,12 @@ class ChunkControl:
         self._say(ENCODING, encoding=(start, stop) if stop > start else None)
 
     def end(self) -> None:
-        """Hold nothing any more: a heartbeat under way must not take again what is given back."""
+        """Stop holding: a heartbeat in progress must not retake what is released."""
         with self._lock:
             self._ended = True
 
     def renew(self) -> None:
-        """Hold the lease for another life; called by the heartbeat."""
+        """Renew the lease for another lease time; called by the heartbeat."""
         with self._lock:
             self._hold()
 
@@ -129,7 +129,7 @@ class ChunkControl:
             self._held.redis_away(error, time.monotonic() - began)
 
     def _fits(self) -> bool:
-        """Whether the chunk in hand can be finished within the grace that is left."""
+        """Whether the current chunk can be finished within the remaining grace time."""
         if self._started_at is None or not self.rows_done:
             return False
         a_row_s = (time.time() - self._started_at) / self.rows_done
@@ -137,7 +137,7 @@ class ChunkControl:
 
 
 class LeaseKeeper:
-    """Takes, keeps and gives back the chunks of one message; a context that ends the heartbeat."""
+    """Takes, keeps and releases the chunks of one message; leaving the context ends the heartbeat."""
 
     def __init__(
         self,
@@ -152,10 +152,10 @@ class LeaseKeeper:
         flags_in_store: Callable[[], set[str]] = set,
         on_hang: Callable[[], object] = lambda: None,
     ) -> None:
-        """`flags_in_store`: `cancelled`, `paused`, as the output has them; asked with Redis away.
+        """`flags_in_store` reads `cancelled`, `paused` from the output, for when Redis is unreachable.
 
-        `on_hang` ends the process, on the heartbeat's thread: a read that never returns cannot be
-        ended otherwise.
+        `on_hang` ends the process, from the heartbeat's thread: there is no other way to end a
+        read that never returns.
         """
         self.book = LeaseBook(client, job, limits.lease_s)
         self.drain = drain
@@ -188,9 +188,9 @@ class LeaseKeeper:
         self._sign(last=True)
 
     def take(self, chunk: int, rows: int, attempt: str) -> tuple[ChunkControl | None, Mark | None]:
-        """The control of a chunk that is ours now, and the mark of a death nobody recorded.
+        """The control of a chunk now leased, and the mark of an earlier crash not yet recorded.
 
-        With Redis away the chunk is taken all the same: the part decides.
+        If Redis is unreachable the chunk is taken all the same: the part decides.
         """
         mark = Mark(
             attempt, self._worker, since_s=time.time(), limit_s=self._limits.batch_timeout_s
@@ -206,15 +206,15 @@ class LeaseKeeper:
         return self._controls[chunk], old
 
     def progressed(self) -> None:
-        """A batch goes to the device, or the last one has come back."""
+        """Note that a batch goes to the device, or that the last one is back."""
         self._progress_at = time.time()
 
     def loaded(self, model: str) -> None:
-        """This model is on the device; empty: one is being loaded."""
+        """Note the model on the device; empty: one is being loaded."""
         self._facts = {**self._facts, "model": model}
 
     def say_busy(self) -> None:
-        """Tell what is in hand, at once: a message of less than a heartbeat counts as work too."""
+        """Report the chunks held at once: a message shorter than a heartbeat counts as work too."""
         if not self.is_away():
             self._sign()
 
@@ -229,29 +229,29 @@ class LeaseKeeper:
             self.redis_away(error)
 
     def stop_reason(self) -> str | None:
-        """`cancelled`, `paused` or `drain`; None: go on."""
+        """`cancelled`, `paused` or `drain`; None: continue."""
         for flag in ("cancelled", "paused"):
             if flag in self._flags:
                 return flag
         return "drain" if self.drain.asked.is_set() else None
 
     def watch(self) -> None:
-        """End this process if what is with the model or the tokenizer now takes too long.
+        """End this process if the rows in the model or the tokenizer take too long.
 
-        faulthandler's timer is a thread in C: it ends the process even where Python cannot run.
+        faulthandler's timer is a thread in C: it ends the process even if Python cannot run.
         """
         busy = any(c.mark.rows or c.mark.encoding for c in list(self._controls.values()))
         if busy:
-            # the record of the death must find the limit passed, hence the margin
+            # the record of the crash must find the limit passed, hence the margin
             limit = self._limits.batch_timeout_s + 0.1
             faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__ or sys.stderr)
         else:
             faulthandler.cancel_dump_traceback_later()
 
     def redis_away(self, error: Exception, took_s: float = 0.0) -> None:
-        """Redis failed after so long; it is left alone for as long again, at least a second.
+        """Redis failed after that many seconds; do not call it for as long again, at least 1 s.
 
-        Without that each batch of an outage would wait for it: 20 s where Redis hangs.
+        Otherwise each batch of an outage would wait for it: 20 s if Redis hangs.
         """
         self._away_until_monotonic = time.monotonic() + max(_BEAT_S, took_s)
         self._on_redis_away(error)
@@ -270,7 +270,7 @@ class LeaseKeeper:
             self._end_if_disk_hangs()
 
     def _end_if_disk_hangs(self) -> None:
-        """Give everything back and end the process where a read has not returned in time."""
+        """Release everything and end the process if a read has not returned in time."""
         controls = dict(self._controls)
         limit_s = self._limits.batch_timeout_s
         hanging = [n for n, control in controls.items() if control.hangs(limit_s)]
@@ -289,7 +289,7 @@ class LeaseKeeper:
         return told if self._progress_at is None else told | {"progress_s": self._progress_at}
 
     def _sign(self, last: bool = False) -> None:
-        """Tell how far we are, and hear whether the job was cancelled or paused."""
+        """Report the progress, and read whether the job was cancelled or paused."""
         live = {
             c.mark.attempt: json.dumps({"chunk": n, "rows": c.rows_done, "stage": c.mark.stage})
             for n, c in list(self._controls.items())
@@ -313,11 +313,11 @@ class LeaseKeeper:
             self._flags = {n for n, v in (("cancelled", cancelled), ("paused", paused)) if v}
 
     def _look_in_store(self) -> None:
-        """Redis cannot tell whether the job was cancelled or paused: the output can."""
+        """Read from the output, without Redis, whether the job was cancelled or paused."""
         if time.monotonic() - self._looked_monotonic < _LOOK_S:
             return
         self._looked_monotonic = time.monotonic()
         try:
             self._flags = self._flags_in_store()
-        except HeadraceError:  # the store is away as well: what was known holds
+        except HeadraceError:  # the store is unreachable as well: keep the last known state
             pass

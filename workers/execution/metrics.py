@@ -1,4 +1,4 @@
-"""What a worker counts beyond its spans: error classes, batches, and its device."""
+"""A worker's metrics besides its spans: error classes, batches, and its device."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 @dataclass(slots=True)
 class DeviceUtilization:
-    """How much of its time and memory a worker's device is used; sampled at the end of a chunk."""
+    """Share of time and memory that a worker's device is used; sampled at the end of a chunk."""
 
     _since_monotonic: float = field(default_factory=time.monotonic)
 
     def share(self, busy_s: float, now_monotonic: float) -> float:
-        """Of the time since the last chunk's end, the share that batches were on the device."""
+        """Share of the time since the last chunk's end that batches were on the device, 0 to 1."""
         elapsed_s, self._since_monotonic = now_monotonic - self._since_monotonic, now_monotonic
         return min(1.0, busy_s / elapsed_s) if elapsed_s > 0 else 1.0
 
 
 def start_counters(telemetry: Telemetry, device: str) -> None:
-    """What alerts look at is there from the start: a counter's first step is seen only from zero."""
+    """Start the counters that alerts use at zero: the first increase is seen only from zero."""
     telemetry.record(names.LEASE_LOSSES, 0)
     telemetry.record(names.HALVINGS, 0, device=device)
     telemetry.record(names.ERRORS, 0, **{names.ERROR_TYPE: "out_of_memory"})
@@ -48,9 +48,9 @@ def start_counters(telemetry: Telemetry, device: str) -> None:
 def record_device(
     telemetry: Telemetry, use: DeviceUtilization, worker: str, device: str, forward_s: float
 ) -> None:
-    """Memory and utilisation of the device, as gauges."""
+    """Set the gauges of the device's memory and utilization."""
     labels = {"worker": worker, "device": device}
-    with suppress(RuntimeError):  # a device that is lost answers nothing, and the part is there
+    with suppress(RuntimeError):  # a lost device answers nothing, and the part is written
         used, limit = _memory(device)
         telemetry.record(names.MEMORY_USAGE, used, **labels)
         telemetry.record(names.MEMORY_LIMIT, limit, **labels)
@@ -60,7 +60,7 @@ def record_device(
 def record_rows(
     telemetry: Telemetry, stats: ChunkStats, job: str, chunk: int, device: str, *, won: bool
 ) -> None:
-    """What the spans' own counters do not hold; rows only where the part is this attempt's."""
+    """Count what the spans' counters lack; rows only if the part is from this attempt."""
     if stats.batch_fill is not None:
         telemetry.record(names.BATCH_FILL, stats.batch_fill)
     telemetry.record(names.HALVINGS, stats.oom_halvings, device=device)
@@ -71,7 +71,7 @@ def record_rows(
 
 
 def _memory(device: str) -> tuple[int, int]:
-    """Bytes in use and bytes there are; of the CPU: this process's, and the container's or host's."""
+    """Bytes in use and total; on the CPU: of this process, and of the container or host."""
     if device != CPU:
         return memory_of()
     total = psutil.virtual_memory().total

@@ -1,4 +1,4 @@
-"""The model on a worker's device: loaded for a job, kept for the next one that wants the same."""
+"""Loads a job's model onto the worker's device and keeps it for the next job with the same."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class ModelLoader:
     on_loaded: Callable[[Job, float], None] = lambda job, seconds: None
     """Called with the job and the seconds that the load took."""
     preload: Preload = field(default_factory=Preload)
-    """What a task on a transformers model imports, perhaps begun already."""
+    """The import of what a task on a transformers model needs, possibly started already."""
     _kept: tuple[str, LoadedTask, BudgetCache] | None = None
 
     def load(self, job: Job) -> LoadedTask:
-        """The job's model on this worker's device, loaded unless it is there already.
+        """The job's model on this worker's device, loaded if it is not there yet.
 
         Raises:
             ModelError, ModelChanged: the model cannot be loaded, or is not the one planned.
@@ -57,7 +57,7 @@ class ModelLoader:
         """
         wanted = engine_key(job)
         if self._kept is None or self._kept[0] != wanted:
-            self._kept = None  # the old model leaves before the new one comes
+            self._kept = None  # free the old model before loading the new one
             with gc_paused():
                 self._kept = (wanted, *self._load_or_say_what_is_missing(job))
         _, loaded, budgets = self._kept
@@ -75,7 +75,7 @@ class ModelLoader:
             ) from error
 
     def name_if_loaded(self, job: Job) -> str:
-        """The job's model as people know it, when it is the one on the device; else empty."""
+        """The name of the job's model, if it is on the device; else empty."""
         is_there = self._kept is not None and self._kept[0] == engine_key(job)
         return model_name(job) if is_there else ""
 

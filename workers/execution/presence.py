@@ -1,4 +1,4 @@
-"""That a worker is there: what `headrace status --workers` and the scaler read of it."""
+"""A worker's record in Redis: what `headrace status --workers` and the scaler read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.devices.device import dtypes_of
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this worker is: `name` is unique while it lives and stays the same for its children."""
+    """The worker's identity: `name` is unique while it lives, and the same for its children."""
 
     name: str
     device: str
@@ -20,7 +20,7 @@ class Identity:
 
 
 def facts_of(settings: Settings) -> dict[str, str]:
-    """What does not change in a worker's life."""
+    """The fields that do not change in a worker's life."""
     device = "cpu" if settings.device == "auto" else settings.device
     return {
         "device": device,

@@ -1,7 +1,7 @@
-"""What a worker tells others through Redis: failures, rejected messages, load times, its chunks.
+"""Reports of a worker through Redis: failures, rejected messages, load times, released chunks.
 
-All of it is advice: with Redis away it is lost, said once in the log, and found out later by the
-controller.
+All of it is advisory. If Redis is unreachable a report is lost, logged once, and the controller
+finds out later.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ SAY_AGAIN_S = 10.0  # chosen: an outage of a night is 3,000 lines
 
 @dataclass(slots=True)
 class RedisReports:
-    """Messages to the controller, to other workers and to people. No method raises."""
+    """Reports to the controller, to other workers and to people. No method raises."""
 
     client: RedisClient
     queue: MessageQueue
-    """Where what a drain releases is published."""
+    """The queue to which a drain publishes released chunks."""
     _said_monotonic: float = float("-inf")
 
     def dead_letter(self, body: Any, why: str) -> None:
-        """Put a message aside that is not ours to execute."""
+        """Move a message that this worker must not execute to the dead-letter list."""
         log.warning("message.rejected", reason=why)
         try:
             dead_letter(self.client, body, why)
@@ -45,9 +45,10 @@ class RedisReports:
             self.redis_away(error)
 
     def reject_job(self, message: ScoreChunk, why: str) -> None:
-        """Put a message aside whose job this worker cannot reach, and report it for the job.
+        """Dead-letter a message whose job this worker cannot reach, and report it for the job.
 
-        If no worker can, the job would wait for ever: the controller ends it with the reason.
+        If no worker can reach it, the job would wait forever: the controller ends it with the
+        reason.
         """
         self.dead_letter(message.model_dump(mode="json"), why)
         try:
@@ -60,7 +61,7 @@ class RedisReports:
             self.redis_away(error)
 
     def report_failure(self, key: str, chunk: int, cause: str, why: str) -> None:
-        """Say why a chunk of the job of this key just failed: its record may find no room."""
+        """Report why a chunk of this job just failed: the store may have no room for its record."""
         try:
             report = {"at_s": time.time(), "chunk": chunk, "why": why[:500], "cause": cause}
             pipe = self.client.pipeline()
@@ -71,7 +72,7 @@ class RedisReports:
             self.redis_away(error)
 
     def report_load_time(self, job: Job, seconds: float) -> None:
-        """Say what the job's model costs to load: moving workers between queues depends on it."""
+        """Report the load time of the job's model: moving workers between queues depends on it."""
         try:
             pipe = self.client.pipeline(transaction=False)
             pipe.hset(redis_keys.MODEL_LOAD_SECONDS, speed_key(job), seconds)
@@ -81,7 +82,7 @@ class RedisReports:
             self.redis_away(error)
 
     def publish_again(self, message: ScoreChunk, chunks: list[int], queue: str) -> None:
-        """Publish chunks that were released; the controller does it too, only later."""
+        """Publish released chunks; the controller would do it too, only later."""
         if not chunks:
             return
         again = message.model_copy(update={"chunks": tuple(chunks)})
@@ -91,7 +92,7 @@ class RedisReports:
             self.redis_away(error)
 
     def redis_away(self, error: Exception) -> None:
-        """Log that Redis does not answer, but not for every batch of an outage."""
+        """Log that Redis does not answer, but not for each batch of an outage."""
         now = time.monotonic()
         if now - self._said_monotonic >= SAY_AGAIN_S:
             self._said_monotonic = now

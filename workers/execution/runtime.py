@@ -1,4 +1,4 @@
-"""What lives as long as a worker process: its connections, its jobs, the model on its device."""
+"""The long-lived objects of a worker process: connections, jobs, the model on its device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STORES_KEPT = 64  # chosen: Hive folders of a few jobs
 
 
 def _exit_at_once() -> NoReturn:
-    os._exit(1)  # no clean end: a device that is lost may never give its memory back
+    os._exit(1)  # no clean exit: a lost device may never release its memory
 
 
 def _stop_parent() -> None:
@@ -36,20 +36,20 @@ def _stop_parent() -> None:
 
 @dataclass(slots=True)
 class Runtime:
-    """Made once a process, by the Celery app; everything else is handed down from it."""
+    """Made once per process, by the Celery app; everything else is passed down from it."""
 
     settings: Settings
     identity: Identity
     client: Any
     telemetry: Telemetry
     sender: Any
-    """The Celery app, to publish what a drain gives back."""
+    """The Celery app, to publish what a drain releases."""
     fault: Callable[[str], None] = lambda step: None
-    """Called with the name of each step of a chunk; tests kill here."""
+    """Called with the name of each step of a chunk; tests kill the process here."""
     exit_process: Callable[[], NoReturn] = _exit_at_once
-    """Ends this process, which computes; its parent starts another."""
+    """Ends this computing process; its parent starts another."""
     end_worker: Callable[[], None] = _stop_parent
-    """Ends the parent too, after what it has in hand: the fleet starts it again, later each time."""
+    """Ends the parent too, after its current work; the fleet restarts it, with a growing delay."""
     drain: Drain = field(default_factory=Drain)
     device_use: DeviceUtilization = field(default_factory=DeviceUtilization)
     queue: MessageQueue = field(init=False)
@@ -76,7 +76,7 @@ class Runtime:
         return WorkerLimits(s.lease_s, s.batch_timeout_s, s.grace_s)
 
     def open_store(self, uri: str) -> Store:
-        """The store at a URI; the last few are kept, since a client of S3 costs 0.1 s to make."""
+        """The store at a URI; the last few are cached, since an S3 client takes 0.1 s to make."""
         if uri not in self._stores:
             if len(self._stores) >= _STORES_KEPT:
                 self._stores.clear()
@@ -85,6 +85,6 @@ class Runtime:
 
 
 def connect_redis(settings: Settings) -> Any:
-    """The worker's own connection, for leases and signs of life."""
+    """The worker's own Redis connection, for leases and heartbeats."""
     assert settings.broker_url is not None
     return connect(settings.broker_url.get_secret_value(), name="headrace-worker")
