@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from headrace.tasks.sentence_files import POOLINGS, check_adapter, recipe_of, scoring_of
 from headrace.tasks.spec import Param, TaskSpec
 from schemas.errors import ConfigError
 from schemas.records.engine import PACKED
@@ -34,6 +35,7 @@ TEXT_CLASSIFICATION = TaskSpec(
         ),
     ),
     head="ForSequenceClassification",
+    check_files=lambda read, params, where: scoring_of(read, read("config.json") or {}, where),
     pairs=True,
     engine=PACKED,
     label_column="predicted_label",
@@ -54,6 +56,7 @@ TOKEN_CLASSIFICATION = TaskSpec(
         ),
     ),
     head="ForTokenClassification",
+    check_files=lambda read, params, where: check_adapter(read, where),
     engine=PACKED,
     label_column="entities.label",
     score_column="entities.score",
@@ -67,15 +70,22 @@ FEATURE_EXTRACTION = TaskSpec(
         Param(
             "pooling",
             str,
-            "how tokens become one vector: auto, mean or cls",
+            f"how tokens become one vector: auto, {', '.join(POOLINGS)}",
             "auto",
-            choices=("auto", "mean", "cls"),
+            choices=("auto", *POOLINGS),
             always=True,
         ),
         Param(
             "normalize", bool, "scale vectors to length 1; default: as the model says", always=True
         ),
+        Param(
+            "prompt_name",
+            str,
+            "prompt of the model's own before each text; none: no prompt; default: as the model says",
+        ),
+        Param("truncate_dim", int, "numbers of a vector that are kept; default: as the model says"),
     ),
+    check_files=recipe_of,
     engine=PACKED,
 )
 

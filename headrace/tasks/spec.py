@@ -58,6 +58,11 @@ class Param:
         return value
 
 
+CheckFiles = Callable[[Callable[[str], Any], Mapping[str, Any], str], object]
+"""Raises ModelError or ConfigError for a model's folder that the task cannot do right by: given a
+reader of JSON files by name (None where there is none), the task's parameters, and the folder."""
+
+
 def _one(params: Mapping[str, Any]) -> float:
     return 1.0
 
@@ -80,6 +85,8 @@ class TaskSpec:
     needs_model: bool = True
     engine: str | None = None
     """The engine for its model, see `workers.engines.catalog`; None: the task brings its own."""
+    check_files: CheckFiles | None = None
+    """What its worker would refuse of the model's files, found at submission."""
     items_per_row: Callable[[Mapping[str, Any]], float] = _one
     """Sequences that the model computes per row, from the task's parameters; for estimates."""
     label_column: str | None = None

@@ -87,17 +87,26 @@ def read_json(files: ModelFiles, name: str) -> dict[str, Any]:
     Raises:
         ModelError: it is not JSON, or absurdly large.
     """
+    found = read_any_json(files, name)
+    return found if isinstance(found, dict) else {}
+
+
+def read_any_json(files: ModelFiles, name: str) -> Any:
+    """What a JSON file of the model holds; None where there is no such file.
+
+    Raises:
+        ModelError: it is not JSON, or absurdly large.
+    """
     size = files.sizes().get(name)
     if size is None:
-        return {}
+        return None
     try:
         if size > MAX_JSON_BYTES:
             raise ValueError(f"it has {size:,} bytes")
         with files.open(name) as file:
-            found = json.loads(bytes(file.read()))
+            return json.loads(bytes(file.read()))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"model {files.where}: {name} is not JSON: {error}") from error
-    return found if isinstance(found, dict) else {}
 
 
 def is_deciding(name: str) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from producers.models.checks import (
     read_shapes,
 )
 from producers.models.info import NO_MODEL, ModelInfo, parse_config
-from producers.models.model_files import FolderFiles, ModelFiles, StoreFiles
+from producers.models.model_files import FolderFiles, ModelFiles, StoreFiles, read_any_json
 from producers.models.safetensors_header import count
 from schemas.errors import ModelError
 from schemas.records.job import ModelRef
@@ -48,6 +49,7 @@ class _Asked:
     max_length: int | None
     allow_pickle: bool
     trust_remote_code: bool
+    params: Mapping[str, Any] | None
 
 
 def resolve_model(
@@ -59,8 +61,11 @@ def resolve_model(
     max_length: int | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    params: Mapping[str, Any] | None = None,
 ) -> ModelInfo:
     """The model that a person means, with all that its files can say checked.
+
+    With the task's `params`, also that the task does what the files ask for.
 
     What the hub keeps is not checked here: a worker checks what it fetches.
 
@@ -74,7 +79,7 @@ def resolve_model(
         if not task_spec(task).needs_model:
             return ModelInfo(NO_MODEL, {})
         raise ModelError(f"{task} needs a model: --model FOLDER, a hub id, or s3://bucket/folder")
-    asked = _Asked(task, revision, max_length, allow_pickle, trust_remote_code)
+    asked = _Asked(task, revision, max_length, allow_pickle, trust_remote_code, params)
     path = Path(model.removeprefix("file://")).expanduser()
     if path.is_dir():
         return _from_folder(path.absolute(), asked)
@@ -131,6 +136,8 @@ def _from_files(files: ModelFiles, folder: Path | None, asked: _Asked) -> ModelI
     spec = task_spec(asked.task)
     if spec.head:
         check_labels(shapes, config, asked.task, files.where)
+    if spec.check_files is not None and asked.params is not None:
+        spec.check_files(partial(read_any_json, files), asked.params, files.where)
     if spec.engine:  # what a task of another package makes of the files is not known here
         check_max_length(asked.max_length, limit, positions, files.where)
         warnings = tuple(check_tokenizer(files, config))

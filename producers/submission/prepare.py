@@ -33,7 +33,7 @@ from producers.planning.discovery import PassedOver, covers, discover
 from producers.planning.id_check import check_ids
 from producers.planning.tables import table_reader
 from producers.submission.reuse import reusable
-from producers.submission.spec import columns_wanted, options_of, spec_of
+from producers.submission.spec import columns_wanted, options_of, spec_of, task_params
 from schemas.errors import ConfigError
 from schemas.records.chunk import Chunk
 from schemas.records.job import (
@@ -120,6 +120,7 @@ def prepare(
         max_length=settings.max_length,
         allow_pickle=settings.allow_pickle,
         trust_remote_code=settings.trust_remote_code,
+        params=task_params(settings, extra_params or {}),
     )
     passed = PassedOver()
     found = discover(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from headrace.tasks.contract import Encodings
+from schemas.errors import ModelError
 
 # Letters given to the tokenizer at once. What it returns takes some 100 bytes a token, and as much
 # again for what truncation cuts off: 8,192 rows of 4 kB at once came to 1.7 GB. Chosen: enough to
@@ -153,3 +154,30 @@ def special_token(config: Any, tokenizer: Any, *names: str) -> int:
             if isinstance(value, int) and 0 <= value < config.vocab_size:
                 return value
     return 0
+
+
+def lower_case(tokenizer: Any) -> None:
+    """Let a tokenizer lower-case its texts first, as sentence-transformers' `do_lower_case` does.
+
+    Raises:
+        ModelError: it is not one of the tokenizers library.
+    """
+    rust = getattr(tokenizer, "backend_tokenizer", None)
+    if rust is None:
+        raise ModelError("do_lower_case needs a tokenizer of the tokenizers library")
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    own = rust.normalizer
+    # lower-casing twice changes nothing
+    rust.normalizer = Sequence([Lowercase(), *([] if own is None else [own])])
+
+
+def prompt_tokens(tokenizer: Any, prompt: str) -> int:
+    """Tokens of a prompt at the start of a row, special tokens at its start included.
+
+    Source: sentence-transformers 6.2, Transformer._get_prompt_length
+    """
+    if not prompt:
+        return 0
+    ids = tokenizer(prompt)["input_ids"]
+    return len(ids) - (ids[-1] in tokenizer.all_special_ids)

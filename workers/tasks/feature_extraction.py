@@ -5,15 +5,20 @@ null, and pyarrow 20 to 24 cannot write, most readers not read, a null in one.
 
 Parameters:
 
-- `pooling`: `mean` of the row's tokens, `cls` (its first token), or `auto`: as the model's own
-  sentence-transformers files say (`modules.json`, `1_Pooling/config.json`), else the mean
+- `pooling`: one of sentence-transformers' six (`mean`, `cls`, …), or `auto`: as the model's own
+  sentence-transformers files say (`modules.json`), else the mean
 - `normalize`: true, false; absent: as those files say, else false
+- `prompt_name`: the prompt of the model's own that goes before each text; absent: its default
+- `truncate_dim`: numbers of a vector that are kept; absent: as those files say, else all
+
+What else those files ask for is applied, or refused: `headrace.tasks.folder_settings`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +30,21 @@ from headrace.tasks.contract import (
     Encodings,
     LoadRequest,
 )
-from schemas.errors import ConfigError, ModelError
+from headrace.tasks.sentence_files import recipe_of
+from schemas.errors import ConfigError
 from workers.models.load import read_json
+from workers.models.tokenizer import lower_case, prompt_tokens
+from workers.tasks.pooling import load_steps, pooler
 from workers.tasks.transformer import TransformerTask
 
-POOLINGS = ("auto", "mean", "cls")
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How token vectors become a row's vector."""
-
-    pooling: str = "mean"
-    normalize: bool = False
-    transformer: str = ""
-    """The folder of the transformer inside the model's folder; empty: the folder itself."""
+ENCODERS = {
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+    "longt5": "LongT5EncoderModel",
+    "switch_transformers": "SwitchTransformersEncoderModel",
+}
+"""Types of models whose encoder stands alone (sentence-t5, gtr): their decoder is not run."""
 
 
 class FeatureExtraction(TransformerTask):
@@ -51,17 +56,35 @@ class FeatureExtraction(TransformerTask):
     unused_weights = ("pooler.",)
 
     def load(self, request: LoadRequest) -> None:
-        self.recipe = recipe_of(request)
+        read = partial(read_json, request.model_path)
+        self.recipe = recipe_of(read, request.params, request.model_path)
+        self._steps = load_steps(self.recipe, request)
         inner = Path(request.model_path) / self.recipe.transformer
         super().load(replace(request, model_path=str(inner)))
+        dim = request.params.get("truncate_dim")
+        if dim is not None and dim > self.width:
+            raise ConfigError(
+                f"--truncate-dim {dim}: the model's vectors have {self.width} numbers"
+            )
+
+    def prepare(self, request: LoadRequest) -> None:
+        if self.recipe.lower_case:
+            lower_case(self.tokenizer)
 
     def auto_class(self) -> Any:
-        from transformers import AutoModel
+        import transformers
 
-        return AutoModel
+        return getattr(transformers, ENCODERS.get(self.config.model_type, "AutoModel"))
 
     def pool(self) -> Callable[[Any, Any], Any]:
-        return _pooler(self.recipe)
+        recipe = self.recipe
+        skipped = 0 if recipe.include_prompt else prompt_tokens(self.tokenizer, recipe.prompt)
+        return pooler(recipe, self._steps, skipped)
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
+        """See `Task.encode`; the prompt is part of each text, and its tokens count."""
+        prompt = self.recipe.prompt
+        return super().encode([prompt + text for text in texts] if prompt else texts, pairs)
 
     def columns(self) -> list[pa.Field]:
         return [pa.field("embedding", pa.list_(pa.float32()))]
@@ -74,73 +97,5 @@ class FeatureExtraction(TransformerTask):
         return pa.record_batch([column], schema=pa.schema(self.columns()))
 
     def answers(self, batch: Encodings, output: Any) -> ComparableOutput:
-        """See `Comparable.answers`."""
+        """See `SupportsComparison.answers`."""
         return ComparableOutput("vectors", self.numbers(batch, output))
-
-
-def recipe_of(request: LoadRequest) -> Recipe:
-    """What the parameters say, and for what they leave open, the model's own files.
-
-    Raises:
-        ConfigError: a pooling that is none of ours.
-        ModelError: the model's files ask for something that headrace cannot do.
-    """
-    pooling = request.params.get("pooling", "auto")
-    normalize = request.params.get("normalize")
-    if pooling not in POOLINGS:
-        raise ConfigError(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
-    own = _own_recipe(request.model_path, needs_pooling=pooling == "auto")
-    return replace(
-        own,
-        pooling=own.pooling if pooling == "auto" else pooling,
-        normalize=own.normalize if normalize is None else bool(normalize),
-    )
-
-
-def _own_recipe(folder: str, *, needs_pooling: bool) -> Recipe:
-    """What the sentence-transformers files of a model say; the default where there are none."""
-    recipe = Recipe()
-    for module in read_json(folder, "modules.json") or []:
-        kind, path = str(module.get("type", "")).rsplit(".", 1)[-1], str(module.get("path", ""))
-        if kind == "Transformer":
-            recipe = replace(recipe, transformer=path)
-        elif kind == "Normalize":
-            recipe = replace(recipe, normalize=True)
-        elif kind == "Pooling":
-            if needs_pooling:
-                recipe = replace(recipe, pooling=_own_pooling(folder, path))
-        elif needs_pooling:
-            raise ModelError(
-                f"{folder}/modules.json asks for a {kind} module, which headrace does not have; "
-                "--pooling mean or cls leaves it out, and gives other vectors"
-            )
-    return recipe
-
-
-def _own_pooling(folder: str, path: str) -> str:
-    settings = read_json(Path(folder) / path, "config.json") or {}
-    # sentence-transformers 5 writes one name, those before it a flag for each
-    asked = {settings["pooling_mode"]} if isinstance(settings.get("pooling_mode"), str) else {
-        key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
-        for key, on in settings.items()
-        if key.startswith("pooling_mode_") and on
-    }  # fmt: skip
-    if asked in ({"mean"}, {"cls"}):
-        return str(asked.pop())
-    named = ", ".join(sorted(asked)) or "none"
-    raise ModelError(
-        f"{folder}/{path}/config.json asks for pooling {named}, and headrace has mean and cls; "
-        "--pooling chooses one of these, and gives other vectors"
-    )
-
-
-def _pooler(recipe: Recipe) -> Callable[[Any, Any], Any]:
-    def pool(flat: Any, rows: Any) -> Any:
-        from torch.nn.functional import normalize
-
-        from workers.engines.packed.families import mean_of
-
-        pooled = mean_of(flat, rows) if recipe.pooling == "mean" else flat[rows.first].float()
-        return normalize(pooled) if recipe.normalize else pooled
-
-    return pool

@@ -15,6 +15,7 @@ where labels are independent or there is only one; the logits themselves for a r
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +26,10 @@ from headrace.tasks.contract import (
     Encodings,
     LoadRequest,
 )
-from workers.models.load import check_labels
+from headrace.tasks.sentence_files import scoring_of
+from schemas.errors import ModelError
+from workers.models.load import check_labels, read_json
+from workers.models.tokenizer import lower_case
 from workers.tasks.transformer import TransformerTask
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -46,7 +50,12 @@ class TextClassification(TransformerTask):
 
     def prepare(self, request: LoadRequest) -> None:
         multi = request.params.get("multi_label")
-        self.activation = activation_of(self.config, multi)
+        asked = scoring_of(
+            partial(read_json, request.model_path), self.config.to_dict(), request.model_path
+        )
+        if asked.lower_case:
+            lower_case(self.tokenizer)
+        self.activation = activation_of(self.config, multi, asked.activation)
         independent = self.config.problem_type == "multi_label_classification"
         self.with_scores = bool(request.params.get("scores")) or (
             independent if multi is None else multi
@@ -83,13 +92,23 @@ class TextClassification(TransformerTask):
         return ComparableOutput(kind.get(self.activation, "independent"), numbers)
 
 
-def activation_of(config: Any, multi_label: bool | None) -> Activation:
-    """The function from logits to scores; `multi_label` overrides the model's own word.
+def activation_of(config: Any, multi_label: bool | None, named: str | None = None) -> Activation:
+    """The function from logits to scores; `multi_label` overrides what the model says.
+
+    `named` is what a cross-encoder's files name. With one label it decides; with several, Sigmoid
+    makes them independent, and Identity leaves the pipeline's softmax.
+
+    Raises:
+        ModelError: a softmax over one label.
 
     Source: transformers 5.23, TextClassificationPipeline.postprocess
     """
     if multi_label is not None:
         return "sigmoid" if multi_label or config.num_labels == 1 else "softmax"
+    if named == "Softmax" and config.num_labels == 1:
+        raise ModelError("the model's files ask for a softmax over its one label, always 1")
+    if named == "Sigmoid" or (named == "Identity" and config.num_labels == 1):
+        return "sigmoid" if named == "Sigmoid" else "none"
     if config.problem_type == "regression":
         return "none"
     if config.problem_type == "multi_label_classification" or config.num_labels == 1:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ from headrace.tasks.contract import (
     Encodings,
     LoadRequest,
 )
+from headrace.tasks.sentence_files import check_adapter
 from schemas.errors import ConfigError, ModelError
-from workers.models.load import check_labels
+from workers.models.load import check_labels, read_json
 from workers.tasks.transformer import TransformerTask
 
 AGGREGATIONS = ("none", "simple", "first", "average", "max")
@@ -66,6 +68,7 @@ class TokenClassification(TransformerTask):
         return AutoModelForTokenClassification
 
     def prepare(self, request: LoadRequest) -> None:
+        check_adapter(partial(read_json, request.model_path), request.model_path)
         self.aggregation = request.params.get("aggregation", "simple")
         if self.aggregation not in AGGREGATIONS:
             raise ConfigError(

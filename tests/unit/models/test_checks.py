@@ -178,3 +178,29 @@ def test_code_in_the_folder_runs_only_where_it_is_trusted(tmp_path: Path) -> Non
     # what transformers has itself needs no code, whatever lies in the folder
     known = write_model(tmp_path / "n", model_type="bert", auto_map=own)
     assert resolve(known).parameters == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("adapter_config.json", {"peft_type": "LORA"}, "an adapter (adapter_config.json)"),
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode": "attention"},
+            "sets pooling_mode to 'attention'",
+        ),
+        ("config_sentence_transformers.json", {"brand_new": 1}, "sets brand_new to '1'"),
+    ],
+)
+def test_what_a_folder_asks_for_and_nobody_would_do_is_refused(
+    name: str, content: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "m", "BertModel")
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    (folder / "modules.json").write_text(
+        json.dumps([{"path": p, "type": f"sentence_transformers.models.{k}"} for p, k in kinds])
+    )
+    (folder / "1_Pooling").mkdir()
+    (folder / name).write_text(json.dumps(content))
+    assert words in refusal(folder, "feature-extraction", params={})
+    assert resolve(folder, "feature-extraction").ref.revision  # as an earlier job is resumed

@@ -94,25 +94,26 @@ def test_packed_vectors_that_are_wrong_are_not_used(
 
 def test_auto_does_what_the_models_own_files_say(sentence_model: Path) -> None:
     task = load(sentence_model)
-    assert (task.recipe.pooling, task.recipe.normalize, task.max_length) == ("cls", True, 128)
+    assert (task.recipe.pooling, task.max_length) == (("cls",), 128)
+    assert [module.kind for module in task.recipe.after] == ["Normalize"]
     write_pooling(sentence_model, {"embedding_dimension": 32, "pooling_mode": "mean"})
-    assert load(sentence_model).recipe.pooling == "mean"
+    assert load(sentence_model).recipe.pooling == ("mean",)
 
 
 def test_parameters_go_before_the_models_own_files(sentence_model: Path) -> None:
     task = load(sentence_model, pooling="mean", normalize=False)
-    assert (task.recipe.pooling, task.recipe.normalize) == ("mean", False)
+    assert (task.recipe.pooling, task.recipe.after) == (("mean",), ())
 
 
 def test_a_pooling_that_headrace_lacks_is_refused_by_name(sentence_model: Path) -> None:
-    write_pooling(sentence_model, {"pooling_mode_max_tokens": True})
-    with pytest.raises(ModelError, match="max"):
+    write_pooling(sentence_model, {"pooling_mode": "attention"})
+    with pytest.raises(ModelError, match="attention"):
         load(sentence_model)
-    assert load(sentence_model, pooling="mean").recipe.pooling == "mean"
+    assert load(sentence_model, pooling="mean").recipe.pooling == ("mean",)
 
 
 def test_an_unknown_pooling_is_refused(tiny: TinyModels) -> None:
-    with pytest.raises(ConfigError, match="auto, mean, cls"):
+    with pytest.raises(ConfigError, match="auto, cls, max, mean"):
         load(tiny("bert", ""), pooling="best")
 
 
