@@ -1,10 +1,10 @@
-"""The live counters of a job in Redis: each committed chunk is in them once, whoever tells of it.
+"""The live counters of a job in Redis: each committed chunk is counted once.
 
-A chunk is told of by the worker that committed it, and by every controller that finds its part: at
-a take-over, after a restart, after Redis was lost. So whether it is counted, and that it is, are
-one step of Redis's own: the counters are always the sum over the chunks whose bit is set in
-`headrace:counted:{id}`. What a worker tells stands in `headrace:done:{id}` beside them, until the
-controller has taken it: a bit a chunk is all that stays.
+A chunk is reported by the worker that committed it, and by every controller that finds its part: at
+a takeover, after a restart, after Redis lost its data. So one script in Redis checks and counts it:
+the counters are always the sum over the chunks whose bit is set in `headrace:counted:{id}`.
+Receipts wait in `headrace:done:{id}` until the controller takes them; afterwards Redis keeps one
+bit per chunk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headrace.redis_client import RedisClient, as_bytes, as_text
 from schemas.names import redis_keys
 from schemas.records.manifest import Receipt
 
-_MOST_ROWS = 10**9  # of a chunk: more is junk
+_MOST_ROWS = 10**9  # per chunk: a larger number is invalid
 _AT_ONCE = 500  # chosen: some 300 kB in one go
 
 # KEYS: job, done, errors, counted. ARGV: chunk, receipt or '', life, number of counters, then names
@@ -41,10 +41,10 @@ return 1
 def reset_counters(
     client: RedisClient, job: str, epoch: str, facts: Mapping[str, Any], *, anew: bool = False
 ) -> None:
-    """Take over the counters of the job, or begin at zero where Redis does not know it.
+    """Take over the counters of the job, or start at zero if Redis has none.
 
-    `job` is the run key; `anew`: at zero in any case, for a part that was counted is gone. Nothing
-    is counted before this, or after the job's keys are gone.
+    `job` is the run key. `anew` starts at zero in any case, since a counted part is gone. Nothing
+    is counted before this call, or after the job's keys are deleted.
     """
     key = redis_keys.job(job)
     if client.hexists(key, "epoch") and not anew:
@@ -71,12 +71,12 @@ def counted(client: RedisClient, job: str) -> set[int]:
 
 
 def count_committed_chunk(client: RedisClient, job: str, receipt: Receipt) -> None:
-    """A worker's word: count its chunk, if it is not counted yet, and leave the receipt."""
+    """Count a worker's chunk, if it is not counted yet, and leave the receipt."""
     _each(client, job, [(receipt, receipt.model_dump_json().encode())])
 
 
 def count_in(client: RedisClient, job: str, receipts: Iterable[Receipt]) -> int:
-    """Count these chunks, each only if it is not counted yet; how many were not."""
+    """Count those of these chunks that are not counted yet; returns how many."""
     return _each(client, job, [(receipt, b"") for receipt in receipts])
 
 

@@ -1,9 +1,9 @@
-"""Leases: who works on a chunk right now, in Redis, for speed alone.
+"""Leases in Redis: which attempt works on a chunk right now, for speed alone.
 
-A lease is a string key with a life (`SET NX PX`, its value a random attempt id). Beside it stands
-a *mark*, which outlives it: what the attempt was doing. A mark without a lease is a death that
-somebody has yet to record; a release takes both away at once. Nothing here is needed for
-correctness: two attempts that race end in one part, because the part is the commit.
+A lease is a string key with an expiry (`SET NX PX`); its value is a random attempt id. A *mark*
+beside it outlives it and says what the attempt was doing. A mark without a lease is a crash that is
+not recorded yet; a release deletes both at once. Correctness does not depend on leases: two
+attempts that race end in one part, because the part is the commit.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.names import redis_keys
 
-# Take a free chunk. Returns {1, mark left by a dead attempt or ''} or {0, ''}. One that is ours
-# already is taken: redis-py sends a command again when its reply was lost.
+# Take a free chunk. Returns {1, mark left by a dead attempt or ''} or {0, ''}. Taking our own chunk
+# again succeeds: redis-py sends a command again if its reply was lost.
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if not holder or holder == ARGV[1] then
@@ -30,7 +30,7 @@ end
 return {0, ''}
 """
 
-# Renew a lease and write its mark. A lease that vanished is retaken; another's id means lost.
+# Renew a lease and write its mark. A vanished lease is retaken; another attempt's id means lost.
 _HOLD = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
@@ -40,7 +40,7 @@ redis.call('EXPIRE', KEYS[2], ARGV[5])
 return 1
 """
 
-# Give a chunk back: lease and mark go together, so that no death is seen.
+# Release a chunk: lease and mark are deleted together, so that no crash is seen.
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 local mark = redis.call('HGET', KEYS[2], ARGV[2])
@@ -48,7 +48,7 @@ if mark and cjson.decode(mark)['attempt'] == ARGV[1] then redis.call('HDEL', KEY
 return 1
 """
 
-# Give the lease back and leave the mark: the attempt counts as one that crashed.
+# Release the lease and leave the mark: the attempt counts as crashed.
 _ABANDON = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
@@ -66,26 +66,26 @@ HANGING = "disk"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What an attempt on a chunk was doing when it last said so."""
+    """What an attempt on a chunk was doing at its last heartbeat."""
 
     attempt: str
     worker: str
     stage: str = HELD
-    """`held`: leased ahead, not begun; a death then is no attempt."""
+    """`held`: leased ahead, not started; a crash then does not count as an attempt."""
     rows: tuple[int, ...] = ()
-    """Rows of the chunk that are with the model."""
+    """Rows of the chunk that are in the model."""
     encoding: tuple[int, int] | None = None
-    """Rows (first, past the last) that are with the tokenizer."""
+    """Rows (first, past the last) that are in the tokenizer."""
     since_s: float = 0.0
     limit_s: float = 0.0
-    """How long this batch may take; past it the worker ends itself, and the cause is `timeout`."""
+    """Time limit of this batch; past it the worker ends itself with the cause `timeout`."""
     begun_s: float = 0.0
-    """When the attempt began; 0: it has not."""
+    """When the attempt started; 0: it has not."""
     trace_id: str = ""
-    """The attempt's trace, for whoever tells of its death."""
+    """The attempt's trace, for the process that records its crash."""
 
     def dumps(self) -> str:
-        # not by `asdict`, which copies each row number: 6 ms for 11,000 rows, this 0.1 (measured)
+        # not `asdict`, which copies each row number: 6 ms for 11,000 rows, this takes 0.1 ms (measured)
         return _MARK.dump_json(self).decode()
 
     def doing(self, stage: str, since_s: float, **changes: Any) -> Mark:
@@ -93,7 +93,7 @@ class Mark:
 
 
 def parse_mark(data: bytes | str) -> Mark | None:
-    """The mark in a Redis value; None when it is not one of ours."""
+    """The mark in a Redis value; None if it is not a valid mark."""
     try:
         return _MARK.validate_json(data)
     except ValidationError:
@@ -105,7 +105,7 @@ _DIGITS = 10  # of a chunk's number: a plan has fewer, and int() takes no more t
 
 
 class LeaseBook:
-    """The leases of one job; safe for threads. Errors are redis-py's own (`redis.RedisError`)."""
+    """The leases of one job; thread-safe. Errors are redis-py's own (`redis.RedisError`)."""
 
     def __init__(self, client: Any, job: str, lease_s: float) -> None:
         self._client = client
@@ -119,7 +119,7 @@ class LeaseBook:
         self._drop = client.register_script(_DROP_MARK)
 
     def take(self, chunk: int, mark: Mark) -> tuple[bool, Mark | None]:
-        """Whether the chunk is ours now, and the mark of a dead attempt that nobody recorded."""
+        """Whether the chunk is ours now, and the mark of a crashed attempt that is not recorded."""
         taken, old = self._take(
             keys=[redis_keys.lease(self._job, chunk), self._marks],
             args=[mark.attempt, self._ms, chunk, mark.dumps(), redis_keys.JOB_LIFE_S],
@@ -127,7 +127,7 @@ class LeaseBook:
         return bool(taken), parse_mark(old) if old else None
 
     def hold(self, chunk: int, mark: Mark) -> bool:
-        """Renew and write the mark; False when another attempt holds the chunk."""
+        """Renew the lease and write the mark; False if another attempt holds the chunk."""
         return bool(
             self._hold(
                 keys=[redis_keys.lease(self._job, chunk), self._marks],
@@ -136,22 +136,22 @@ class LeaseBook:
         )
 
     def release(self, chunk: int, attempt: str) -> None:
-        """Give the chunk back; harmless when it is no longer ours."""
+        """Release the chunk; harmless if it is no longer ours."""
         self._release(keys=[redis_keys.lease(self._job, chunk), self._marks], args=[attempt, chunk])
         self._client.hdel(redis_keys.live(self._job), attempt)
 
     def abandon(self, chunk: int, attempt: str) -> None:
-        """Let others take the chunk at once, and leave the mark: this attempt is seen as crashed."""
+        """Release the lease and leave the mark, so that this attempt counts as crashed."""
         self._abandon(keys=[redis_keys.lease(self._job, chunk)], args=[attempt])
 
     def marks(self) -> dict[int, Mark]:
-        """Every mark there is."""
+        """All marks, by chunk."""
         stored = self._client.hgetall(self._marks).items()
         found = {int(c): parse_mark(m) for c, m in stored if c.isdigit() and len(c) < _DIGITS}
         return {chunk: mark for chunk, mark in found.items() if mark is not None}
 
     def alive(self, chunks: Iterable[int]) -> set[int]:
-        """Those of the chunks that somebody holds a lease on."""
+        """Those of the chunks that are leased."""
         numbers = list(chunks)
         if not numbers:
             return set()
@@ -159,12 +159,12 @@ class LeaseBook:
         return {c for c, v in zip(numbers, values, strict=True) if v is not None}
 
     def dead(self) -> Mapping[int, Mark]:
-        """Marks without a lease: attempts that died and that nobody has recorded."""
+        """Marks without a lease: crashed attempts that are not recorded yet."""
         marks = self.marks()
         alive = self.alive(marks)
         return {chunk: mark for chunk, mark in marks.items() if chunk not in alive}
 
     def forget(self, chunk: int, mark: Mark) -> None:
-        """Take a dead attempt's mark away, unless another attempt has written its own since."""
+        """Delete a crashed attempt's mark, unless another attempt has written its own since."""
         self._drop(keys=[self._marks], args=[chunk, mark.dumps()])
         self._client.hdel(redis_keys.live(self._job), mark.attempt)

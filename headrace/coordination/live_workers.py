@@ -1,7 +1,7 @@
-"""The workers that are alive: each keeps a hash in Redis, which this module alone reads and writes.
+"""The live workers: each keeps a hash in Redis, which only this module reads and writes.
 
-headrace:workers        worker → last sign of life
-headrace:worker:{name}  what does not change (queue, device, dtypes, host, pid), `seen_s`, `hand`
+headrace:workers        worker → last heartbeat
+headrace:worker:{name}  constant fields (queue, device, dtypes, host, pid), `seen_s`, `hand`
                         (job and chunks that it works on), `model`, `progress_s`
 """
 
@@ -20,7 +20,7 @@ from headrace.redis_client import RedisClient, as_bytes
 from schemas.names import redis_keys
 
 PRESENCE_S = 5.0  # chosen: a third of what counts as gone
-SEEN_S = 15.0  # three signs of an idle worker; past it a worker counts as gone
+SEEN_S = 15.0  # three heartbeats of an idle worker; after that a worker counts as gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,16 @@ class LiveWorker:
     pid: int
     seen_s: float
     dtypes: tuple[str, ...]
-    """Precisions its device has."""
+    """Precisions that its device supports."""
     job: str
-    """Run key of the job whose chunks it has in hand; empty: it waits for work."""
+    """Run key of the job whose chunks it holds; empty: it waits for work."""
     chunks: tuple[int, ...]
     model: str = ""
-    """What is loaded; empty: nothing yet."""
+    """The loaded model; empty: none yet."""
     is_loading: bool = False
-    """It has work in hand whose model is not on its device yet."""
+    """True if it has work whose model is not on its device yet."""
     progress_s: float | None = None
-    """When it last gave a batch to its device; None: it has not yet."""
+    """When it last sent a batch to its device; None: not yet."""
 
     @property
     def is_busy(self) -> bool:
@@ -55,11 +55,11 @@ class LiveWorker:
 
 @dataclass(frozen=True, slots=True)
 class LiveWorkers:
-    """The workers seen lately, by name; iterates over them."""
+    """The workers seen recently, by name; iterates over them."""
 
     workers: tuple[LiveWorker, ...] = ()
     invalid: int = 0
-    """Records that are not a worker's, left out."""
+    """Number of invalid records, which are left out."""
 
     def __iter__(self) -> Iterator[LiveWorker]:
         return iter(self.workers)
@@ -70,7 +70,7 @@ class LiveWorkers:
 
 @dataclass(frozen=True, slots=True)
 class WorkInHand:
-    """What a worker's record says it works on."""
+    """The work in a worker's record."""
 
     job: str = ""
     """Run key; empty: nothing."""
@@ -78,12 +78,12 @@ class WorkInHand:
     """Attempt by chunk."""
 
     def dumps(self) -> str:
-        """As it is written to Redis; empty for nothing."""
+        """The text written to Redis; empty for no work."""
         return json.dumps({"job": self.job, "chunks": self.attempts}) if self.attempts else ""
 
 
 def parse_work(text: str) -> WorkInHand:
-    """The work in a record. Raises ValueError: it is not one of ours."""
+    """The work in a record. Raises ValueError: it is not a valid record."""
     if not text:
         return WorkInHand()
     found = as_record(text)
@@ -115,7 +115,7 @@ def read_workers(client: RedisClient, now_at: float, within_s: float = SEEN_S) -
 
 
 def parse_worker(name: bytes, raw: object) -> LiveWorker | None:
-    """The worker of a hash in Redis; None when it is not one."""
+    """The worker in a hash in Redis; None if it is not a worker's."""
     if not isinstance(raw, dict):
         return None  # redis-py's error: the key is of another type
     try:
@@ -133,7 +133,7 @@ def parse_worker(name: bytes, raw: object) -> LiveWorker | None:
             job=work.job,
             chunks=tuple(work.attempts or ()),
             model=fields.get("model", ""),
-            # a worker of another version says nothing of its model
+            # a worker of another version does not report its model
             is_loading=bool(work.job) and fields.get("model") == "",
             progress_s=None if progress is None else _moment(progress),
         )
@@ -143,7 +143,7 @@ def parse_worker(name: bytes, raw: object) -> LiveWorker | None:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSign:
-    """The last sign of one worker, as its own host reads it each second."""
+    """The last heartbeat of one worker, as its own host reads it each second."""
 
     seen_s: float
     work: WorkInHand
@@ -151,7 +151,7 @@ class WorkerSign:
 
 
 def read_signs(client: RedisClient, names: Sequence[str]) -> dict[str, WorkerSign]:
-    """The last sign of each of these workers that gave one. Raises redis-py's own errors."""
+    """The last heartbeat of each of these workers that has one. Raises redis-py's own errors."""
     pipe = client.pipeline(transaction=False)
     for name in names:
         pipe.hgetall(redis_keys.worker(name))
@@ -165,7 +165,7 @@ def read_signs(client: RedisClient, names: Sequence[str]) -> dict[str, WorkerSig
 
 
 def add_heartbeat(pipe: Any, worker: str, fields: Mapping[str, str | float], now_at: float) -> None:
-    """Add to a pipeline what says that the worker lives, with these fields of its hash."""
+    """Add a worker's heartbeat to a pipeline, with these fields of its hash."""
     pipe.hset(redis_keys.worker(worker), mapping={**fields, "seen_s": now_at})
     pipe.expire(redis_keys.worker(worker), redis_keys.WORKER_LIFE_S)
     pipe.zadd(redis_keys.WORKERS, {worker: now_at})
@@ -174,7 +174,7 @@ def add_heartbeat(pipe: Any, worker: str, fields: Mapping[str, str | float], now
 
 
 def heartbeat(client: RedisClient, worker: str, facts: Mapping[str, str]) -> None:
-    """Say that the worker lives; with Redis away the next one says it."""
+    """Write a heartbeat; if Redis is unreachable it is skipped."""
     pipe = client.pipeline(transaction=False)
     add_heartbeat(pipe, worker, facts, time.time())
     try:
@@ -184,12 +184,12 @@ def heartbeat(client: RedisClient, worker: str, facts: Mapping[str, str]) -> Non
 
 
 def add_live_count(pipe: Any, now_at: float) -> None:
-    """Add to a pipeline the question how many workers were seen lately."""
+    """Add to a pipeline the count of workers seen recently."""
     pipe.zcount(redis_keys.WORKERS, now_at - SEEN_S, "+inf")
 
 
 def work_was_lost(client: RedisClient, worker: str) -> None:
-    """The worker's process crashed: it has nothing in hand and no model. Raises redis-py's errors."""
+    """Note that the worker's process crashed: no work, no model. Raises redis-py's own errors."""
     client.hset(redis_keys.worker(worker), mapping={"hand": "", "model": ""})
 
 
@@ -203,7 +203,7 @@ def forget_workers(client: RedisClient, names: Sequence[str]) -> None:
 
 
 def _answers(pipe: Any) -> list[Any]:
-    """A pipeline's answers; an error about one key stands in its place, any other is raised."""
+    """A pipeline's replies; an error about one key is returned in its place, others are raised."""
     answers: list[Any] = pipe.execute(raise_on_error=False)
     for answer in answers:
         if isinstance(answer, Exception) and not isinstance(answer, redis.ResponseError):

@@ -1,8 +1,8 @@
-"""A store in a folder: an object is a file, and `link(2)` is what makes exactly one creator win.
+"""A store in a folder: an object is a file, and `link(2)` ensures that exactly one creator wins.
 
-A file gets its name only when it is whole and on the disk: it is written under `_headrace/tmp/`
-of the same file system, synced, linked (or renamed) to its name, and then the folder that holds
-the name is synced too.
+A file gets its name only when it is complete and on the disk. It is written under `_headrace/tmp/`
+of the same file system, synced and linked (or renamed) to its name; then the folder that holds the
+name is synced too.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class LocalStore:
         UriNotAllowed: a name climbs out of the folder, by itself or through a symlink.
         InputUnreadable: no rights to read.
         OutputNotWritable: no rights to write, or a file system without hard links.
-        DiskFull: no space or quota left.
+        DiskFull: no space left, or the quota is used up.
     """
 
     is_local = True
     has_etag = False
 
     def __init__(self, root: str | Path, *, follow_links: bool = False) -> None:
-        """`follow_links`: what is read may be outside the folder, as in the hub's cache; no write is."""
+        """`follow_links`: reads may leave the folder, as in the hub's cache; writes never do."""
         self._follow_links = follow_links
         self._root = Path(os.path.abspath(root))
         self._real_root = os.path.realpath(self._root)
@@ -72,7 +72,7 @@ class LocalStore:
 
     def create(self, name: str, data: bytes) -> bool:
         target = self._place(name)
-        if os.path.lexists(target):  # the link below decides; this only saves the writing
+        if os.path.lexists(target):  # the link below decides; this check only saves a write
             return False
         with _Writing(name, self.uri):
             temp = self._write_temp(data)
@@ -117,14 +117,14 @@ class LocalStore:
         raise FileNotFoundError(f"{name} is not in {self.uri}")  # deleted in between
 
     def scratch(self) -> Path:
-        """As the port says; the caller removes it, or `clean_orphans` does one day."""
+        """See `Store`; the caller removes the folder, or `clean_orphans` does later."""
         folder = self._place(f"{TMP}/{uuid.uuid4().hex}")
         with _Writing(TMP, self.uri):
             folder.mkdir(parents=True)
         return folder
 
     def clean_orphans(self) -> tuple[str, ...]:
-        """Remove what unfinished writes left under `_headrace/tmp/`. Only while no job writes."""
+        """Remove what unfinished writes left under `_headrace/tmp/`. Call only while no job writes."""
         folder = self._place(f"{TMP}/x").parent
         with _Writing(TMP, self.uri):
             names = sorted(os.listdir(folder)) if folder.is_dir() else []
@@ -137,7 +137,7 @@ class LocalStore:
         return tuple(f"{TMP}/{name}" for name in names)
 
     def _path(self, name: str) -> Path:
-        """The file of a name, which is inside the folder whatever the name holds."""
+        """The file with this name, always inside the folder."""
         check_name(name)
         path = self._root / name
         if not self._follow_links and not self._is_inside(path):
@@ -145,7 +145,7 @@ class LocalStore:
         return path
 
     def _place(self, name: str) -> Path:
-        """The file of a name that is to be written or deleted: no link leads there from outside.
+        """The file to write or delete under this name; no link on its path leaves the folder.
 
         A link in place of the file itself is replaced or deleted, never followed.
         """
@@ -191,7 +191,7 @@ class LocalStore:
         return True
 
     def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
-        """Objects under the folder, in order of their whole name as S3 would list them."""
+        """Objects under the folder, in order of their full name, as S3 lists them."""
         if folder == TMP or folder.startswith(f"{TMP}/"):
             return
         path = self._path(folder) if folder else self._root
@@ -221,7 +221,7 @@ class LocalStore:
 
 
 def check_name(name: str) -> None:
-    """Nothing, when the name is relative and stays where it is.
+    """Check that the name is relative and stays inside the folder.
 
     Raises:
         UriNotAllowed: an empty part, `.`, `..`, a leading `/`, or NUL.
@@ -231,7 +231,7 @@ def check_name(name: str) -> None:
 
 
 def _leads_up(link: str) -> bool:
-    """Whether a symlink names a folder that it lies in: to follow it would never end."""
+    """Whether a symlink points to a folder that contains it, so that following it never ends."""
     return os.path.realpath(os.path.dirname(link)).startswith(os.path.realpath(link))
 
 
@@ -243,7 +243,7 @@ def _info(name: str, info: os.stat_result) -> ObjectInfo | None:
 
 
 def _make_folder(folder: Path) -> None:
-    """The folder is there, and so it is after a power cut."""
+    """Make the folder so that it survives a power cut."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -251,7 +251,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """The file, or the names in a folder, are on the disk."""
+    """Sync the file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -261,7 +261,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _reading(name: str, uri: str) -> Iterator[None]:
-    """Swallows absence; turns what the system says into ours."""
+    """Ignores a missing file; turns other errors of the system into ours."""
     try:
         yield
     except (*_ABSENT, IsADirectoryError):
@@ -273,7 +273,7 @@ def _reading(name: str, uri: str) -> Iterator[None]:
 
 
 class _Writing:
-    """Turns what the system says into ours; swallows nothing, and the type checker knows it."""
+    """Turns errors of the system into ours; always raises, as the type checker can see."""
 
     def __init__(self, name: str, uri: str) -> None:
         self._where = name, uri

@@ -1,7 +1,7 @@
-"""From a path or URI to a store: cleaned, checked against what is allowed, and opened.
+"""Opens a store from a path or URI: normalized, and checked against the allowed prefixes.
 
-A local path is written as an absolute path, a bucket as `s3://bucket/prefix`. A store of another
-kind is one file beside this one, a row in `_STORES` and one in `headrace.storage.uri`.
+A local path becomes absolute; a bucket is `s3://bucket/prefix`. Another kind of store is one file
+beside this one, a row in `_STORES` and one in `headrace.storage.uri`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def open_store(uri: str, settings: Settings) -> Store:
 
 
 def _open_folder(path: str, settings: Settings) -> Store:
-    # where prefixes are configured, a link must not lead out of them; else it is the user's own
+    # if prefixes are configured, a link must not leave them; otherwise it is the user's choice
     return LocalStore(path, follow_links=not settings.allowed_prefixes)
 
 
@@ -56,10 +56,10 @@ _STORES: dict[str, Callable[[str, Settings], Store]] = {
 
 
 def check_allowed(uri: str, settings: Settings) -> None:
-    """Nothing, when the URI lies in an allowed prefix, also after symlinks are followed.
+    """Check that the URI is under an allowed prefix, also after symlinks are followed.
 
     Raises:
-        UriNotAllowed: it does not.
+        UriNotAllowed: it is not.
     """
     if not settings.allowed_prefixes:
         return

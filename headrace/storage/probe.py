@@ -1,7 +1,7 @@
-"""Whether a store keeps its promise that of any number of creators exactly one wins.
+"""Tests whether a store lets exactly one of several creators of a name win.
 
-A trial finds a store that never keeps it, and most that lose it in a race; it proves nothing. Stores
-have answered a second writer correctly and two at once wrongly, so both are tried.
+A trial finds a store that never does, and most stores that fail in a race; it is no proof. Some
+stores answer a second writer correctly and two simultaneous ones wrongly, so both are tried.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from schemas.errors import OutputNotWritable
 
 RACERS = 8
 ROUNDS = 3
-"""Chosen: 24 small requests; a server that decides before it locks lost 8 of 8 in each round."""
+"""Chosen: 24 small requests; a server that checks before it locks failed 8 of 8 in each round."""
 
 
 def probe_store(store: Store) -> None:
-    """Nothing, when one creator of a name wins, one after another and at once; leaves nothing behind.
+    """Check that one creator of a name wins, in sequence and in parallel; leaves nothing behind.
 
     Raises:
         OutputNotWritable: no rights, or several creators of one name won.
-        StorageError: it failed.
+        StorageError: the store failed.
     """
     _probe_in_turn(store)
     for _ in range(1 if store.is_local else ROUNDS):
@@ -32,7 +32,7 @@ def probe_store(store: Store) -> None:
 
 
 def race(acts: Sequence[Callable[[], bool]]) -> list[bool]:
-    """The answers of calls that begin at once, each in its own thread; raises what one of them did."""
+    """The results of calls that start together, each in its own thread; raises an error of any."""
     start = threading.Barrier(len(acts))
 
     def run(act: Callable[[], bool]) -> bool:
@@ -68,7 +68,7 @@ def _probe_race(store: Store) -> None:
 
 
 def probe_name() -> str:
-    """A name that no job has."""
+    """A name that no job uses."""
     return f"_headrace/probe-{uuid.uuid4().hex}"
 
 

@@ -1,4 +1,4 @@
-"""How often this thread's calls of a store were made again: counted there, read by the stages."""
+"""Counts how often a thread's calls to a store were retried; the stages read it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _count = _Count()
 
 
 def count_retry(*_: object) -> None:
-    """One call is about to be made again."""
+    """Count one retry."""
     _count.made += 1
 
 
 def retries_of_thread() -> int:
-    """Since the thread began."""
+    """Retries since the thread started."""
     return _count.made

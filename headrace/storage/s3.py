@@ -1,11 +1,12 @@
-"""A store under a prefix of a bucket: a conditional PUT is what makes exactly one creator win.
+"""A store under a prefix of a bucket: a conditional PUT ensures that exactly one creator wins.
 
-Each `create` marks its object with a random writer in the metadata. When the reply of a PUT is lost
-or says that the object is there, a HEAD decides by that mark whether it was this very call.
+Each `create` marks its object with a random writer id in the metadata. If the reply of a PUT is
+lost or says that the object exists, a HEAD shows by that mark whether this call made it.
 
-Objects go in one PUT up to S3's limit of 5 GiB. Several servers keep `If-None-Match` for a PUT and
-not for the end of a multipart upload, so parts are used only above that, or where a proxy refuses
-the size, and only after this server has shown that of racing uploads one wins.
+Objects of up to 5 GiB, S3's limit, are sent in one PUT. Several servers honour `If-None-Match` for
+a PUT but not for the end of a multipart upload. So parts are used only above that limit or if a
+proxy refuses the size, and only after a trial showed that this server lets one of several uploads
+win.
 """
 
 from __future__ import annotations
@@ -38,23 +39,23 @@ from headrace.storage.store import ObjectInfo
 from schemas.errors import InputChanged, MissingExtra, OutputNotWritable, StorageError
 
 SINGLE_PUT_BYTES = 5 * 2**30
-"""Required: the most that S3 takes in one PUT."""
+"""Required: the maximum that S3 accepts in one PUT."""
 PART_BYTES = 16 * 2**20
-"""Chosen: held in memory. S3 requires 5 MiB or more, and at most 10,000 parts: up to 160 GB."""
+"""Chosen: kept in memory. S3 requires 5 MiB or more and at most 10,000 parts: up to 160 GB."""
 PAGE_KEYS = 1_000
-"""Required: the most that S3 lists in one answer."""
+"""Required: the maximum that S3 lists in one answer."""
 _WRITER = "headrace-writer"
 
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """How to reach a server of S3's protocol, and how much to ask of it."""
+    """How to connect to an S3 server, and the limits of its use."""
 
     endpoint_url: str | None = None
     """None: AWS."""
     region: str | None = None
     path_style: bool | None = None
-    """None: for any endpoint that is not AWS's."""
+    """None: path style for any endpoint other than AWS's."""
     sse: str | None = None
     sse_kms_key_id: str | None = None
     timeout_s: float = 60
@@ -66,7 +67,7 @@ class S3Options:
 
     @property
     def encryption(self) -> dict[str, str]:
-        """What each write asks for, as S3 names it."""
+        """S3's encryption parameters for each write."""
         found = {"ServerSideEncryption": self.sse, "SSEKMSKeyId": self.sse_kms_key_id}
         return {name: value for name, value in found.items() if value}
 
@@ -74,14 +75,14 @@ class S3Options:
 class S3Store:
     """A prefix of a bucket as a `Store`; one client for all threads, made at the first call.
 
-    `create` is True only when this call is known to have made the object, False when another did;
-    where neither can be known it raises, and a later `create` finds out.
+    `create` is True only if this call is known to have made the object, False if another did. If
+    neither is known it raises, and a later `create` finds out.
 
     Raises:
         MissingExtra: boto3 is not installed.
         InputNotFound, InputUnreadable: no such bucket, or no rights, when reading.
         OutputNotWritable: the same when writing, or a server without If-None-Match.
-        StorageError: the server failed as often as we tried.
+        StorageError: every try failed.
     """
 
     is_local = False
@@ -103,7 +104,7 @@ class S3Store:
         self._keeps_parts: bool | None = None
 
     def by_parts(self) -> S3Store:
-        """The same store, which uploads everything in parts and trusts the server with them."""
+        """The same store, but with multipart uploads only and without a trial of the server."""
         other = copy.copy(self)
         other._options = replace(self._options, single_put_bytes=-1)
         other._keeps_parts = True
@@ -127,7 +128,7 @@ class S3Store:
         while True:
             page = self._calls.read(prefix, partial(self._list_page, self._prefix + prefix, token))
             for item in page.get("Contents", ()):
-                if not item["Key"].endswith("/"):  # what consoles make to show an empty folder
+                if not item["Key"].endswith("/"):  # consoles make such keys to show an empty folder
                     yield _info(item["Key"][len(self._prefix) :], item["Size"], item)
             if not page.get("IsTruncated"):
                 return
@@ -150,18 +151,18 @@ class S3Store:
         )
 
     def open(self, name: str) -> Any:
-        """As the port says; a read raises InputChanged when the object is not the one opened."""
+        """See `Store`; a read raises InputChanged if the object is no longer the one opened."""
         found = self._head(name)
         if found is None:
             raise FileNotFoundError(f"{name} is not in {self.uri}")
         return open_ranged(found["ContentLength"], partial(self._fetch, name, found["ETag"]))
 
     def scratch(self) -> Path:
-        """As the port says; the caller removes it."""
+        """See `Store`; the caller removes the folder."""
         return Path(tempfile.mkdtemp(prefix="headrace-"))
 
     def clean_orphans(self) -> tuple[str, ...]:
-        """Abort the multipart uploads under the prefix; their names. Only while no job writes."""
+        """Abort the multipart uploads under the prefix; returns their names. Only while no job writes."""
         gone: tuple[str, ...] = ()
         page = self._calls.read("", self._list_uploads)
         for upload in page.get("Uploads", ()):
@@ -175,10 +176,10 @@ class S3Store:
 
     @property
     def supports_multipart(self) -> bool:
-        """Whether of uploads in parts that end at once exactly one wins here; tried at first use.
+        """Whether exactly one of several simultaneous multipart uploads wins; tried at first use.
 
         Raises:
-            OutputNotWritable, StorageError: the trial could not be made.
+            OutputNotWritable, StorageError: the trial failed.
         """
         with self._probing:
             if self._keeps_parts is None:
@@ -187,7 +188,7 @@ class S3Store:
 
     def _create(self, name: str, body: BinaryIO, size: int) -> bool:
         mark = uuid.uuid4().hex
-        # the commit decides; this only saves the upload
+        # the commit decides; this check only saves an upload
         if size > self._options.part_bytes and self._head(name, writing=True) is not None:
             return False
         if size <= self._options.single_put_bytes:
@@ -231,7 +232,7 @@ class S3Store:
         return upload.begin(Metadata={_WRITER: mark}, **self._options.encryption)
 
     def _one_upload_wins(self) -> bool:
-        """Whether one of several uploads wins that were all sent before any was completed."""
+        """Whether exactly one of several uploads wins if all are sent before any is completed."""
         name = probe_name()
         try:
             winners = race_of_uploads(
@@ -253,7 +254,7 @@ class S3Store:
         return None if found is None else found.get("Metadata", {}).get(_WRITER) == mark
 
     def _put(self, key: str, body: BinaryIO, size: int, **options: Any) -> None:
-        """One PUT; up to a part's size from memory, beyond that read from the file as it is sent."""
+        """Send one PUT: from memory up to a part's size, above that streamed from the file."""
         body.seek(0)
         data = body.read() if size <= self._options.part_bytes else body
         self._connection.client().put_object(
@@ -271,7 +272,7 @@ class S3Store:
         )
 
     def _fetch(self, name: str, etag: str, start: int, stop: int) -> bytes:
-        """Bytes from `start` up to `stop` of the object as it was when it was opened."""
+        """Bytes from `start` to before `stop` of the object as it was when opened."""
 
         def get() -> bytes:
             answer = self._connection.client().get_object(

@@ -1,4 +1,4 @@
-"""Calls to S3, tried again where that can help and explained where it cannot."""
+"""Calls to S3: retried if that can help, otherwise raised with an explanation."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from schemas.errors import HeadraceError
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_LAST_S = 10.0
-"""Chosen: six tries in some 6 s ride out a hiccup; what lasts longer is the caller's to retry."""
+"""Chosen: six tries in some 6 s outlast a short outage; a longer one is the caller's to retry."""
 
 T = TypeVar("T")
 
 
 class UploadGone(Exception):
-    """The multipart upload is no more, and neither is the object: start from the first part."""
+    """The multipart upload is gone and there is no object: start again from the first part."""
 
 
 class TooLarge(Exception):
-    """The server, or a proxy before it, takes no body of that size in one request."""
+    """The server, or a proxy before it, refuses a body of that size in one request."""
 
 
 class _Undecided(Exception):
-    """Nobody's object is there: send again."""
+    """There is no object yet: send again."""
 
 
 @dataclass(frozen=True)
 class S3Calls:
-    """How often a call to the place is tried; its errors leave as ours."""
+    """Calls to one bucket with retries; errors are raised as ours."""
 
     where: str
     attempts: int
@@ -60,7 +60,7 @@ class S3Calls:
         return self._tried(name, call, writing=True)
 
     def find(self, name: str, call: Callable[[], T], *, writing: bool = False) -> T | None:
-        """As `read`, or as `write` where it serves a write; None when there is no such object."""
+        """As `read`, or as `write` if it is part of a write; None if there is no such object."""
 
         def looked() -> T | None:
             try:
@@ -80,12 +80,12 @@ class S3Calls:
         *,
         of_upload: bool,
     ) -> bool:
-        """Whether `send` made the object. Where its answer leaves a doubt, `is_ours` settles it.
+        """Whether `send` made the object. If the reply leaves that open, `is_ours` decides.
 
-        `is_ours` is None where there is no object: then it is sent again.
+        `is_ours` returns None if there is no object: then `send` is called again.
 
         Raises:
-            UploadGone: `of_upload`, and the upload is no more.
+            UploadGone: `of_upload`, and the upload is gone.
             TooLarge: not `of_upload`, and the body is too large for one request.
             OutputNotWritable, DiskFull, StorageError: as for `write`.
         """

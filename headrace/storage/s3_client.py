@@ -1,4 +1,4 @@
-"""boto3's client for one store, made when it is first needed."""
+"""boto3's client for one store, made on first use."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 CONNECT_TIMEOUT_S = 10.0
 """Chosen: a handshake with three lost packets takes 7 s."""
 CONNECTIONS = 32
-"""Chosen: threads of one process that speak to the store at once; more of them wait."""
+"""Chosen: simultaneous connections of one process to the store; more threads wait."""
 
 
 @dataclass(frozen=True)
 class S3Connection:
-    """How to reach a bucket. Credentials come from boto3's chain: environment, profile, role."""
+    """How to connect to a bucket. Credentials: boto3's chain (environment, profile, role)."""
 
     endpoint_url: str | None
     region: str | None
@@ -24,7 +24,7 @@ class S3Connection:
     _made: list[Any] = field(default_factory=list)
 
     def client(self) -> Any:
-        """The one client, for all threads; it tries once, since its caller counts the tries."""
+        """The one client for all threads; it never retries, since its caller does."""
         with self._lock:
             if not self._made:
                 self._made.append(self._make())
@@ -46,7 +46,7 @@ class S3Connection:
             response_checksum_validation=checksums,
         )
         session = boto3.session.Session(region_name=self.region)
-        # Without a region boto3 follows the bucket to its own; other servers take any to sign with.
+        # Without a region boto3 finds the bucket's own; other servers accept any region in a signature.
         region = session.region_name or ("us-east-1" if self.endpoint_url else None)
         return session.client(
             "s3", endpoint_url=self.endpoint_url, region_name=region, config=config

@@ -1,6 +1,6 @@
-"""What the errors of S3 mean: worth another try, lost to another writer, or a message for a person.
+"""Classifies errors of S3: worth a retry, lost to another writer, or a message for a person.
 
-Errors come in as botocore's; its classes are imported where they are used, since boto3 is an extra.
+The errors are botocore's. Its classes are imported where they are used, since boto3 is an extra.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded",
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may well succeed later: throttling, 5xx, timeouts, lost connections."""
+    """Whether the same call may succeed later: throttling, 5xx, timeouts, lost connections."""
     from botocore import exceptions as boto
     from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
@@ -61,7 +61,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether a commit met another writer, or an earlier try of itself (409, 412, upload gone)."""
+    """Whether a commit conflicts with another writer or its own earlier try (409, 412, upload gone)."""
     code = code_of(error)
     return code in _CONFLICT or code in _GONE
 
@@ -71,18 +71,18 @@ def is_missing(error: BaseException) -> bool:
 
 
 def is_too_large(error: BaseException) -> bool:
-    """Whether the body is more than the server, or a proxy before it, takes in one request."""
+    """Whether the body is larger than the server, or a proxy before it, accepts in one request."""
     return code_of(error) in _TOO_LARGE
 
 
 def code_of(error: BaseException) -> str:
-    """S3's name for the error; empty for what is not an answer of S3."""
+    """S3's error code; empty if the error is not a reply of S3."""
     response: Any = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def explain(error: BaseException, where: str, name: str, *, writing: bool) -> HeadraceError:
-    """The error of ours; its message names place and remedy, never a credential."""
+    """Our error for it; the message names the place and what to do, never a credential."""
     from botocore import exceptions as boto
 
     verb = "write" if writing else "read"

@@ -1,7 +1,7 @@
-"""An object of a bucket as a file: each read is one ranged GET, tried again like any other call.
+"""An object of a bucket as a file: each read is one ranged GET, retried like any other call.
 
-Not Arrow's own S3 file system: its client (Arrow 26) gives up on a 503 whose body is longer than
-the range that was asked for, and has credentials, region and timeouts of its own.
+This does not use Arrow's S3 file system. Its client (Arrow 26) gives up on a 503 whose body is
+longer than the requested range, and has credentials, region and timeouts of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class RangedFile(io.RawIOBase):
-    """Bytes at random from `fetch(start, stop)`; no buffer, since Parquet reads whole columns."""
+    """Random reads through `fetch(start, stop)`; unbuffered, since Parquet reads whole columns."""
 
     def __init__(self, size_bytes: int, fetch: Callable[[int, int], bytes]) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class RangedFile(io.RawIOBase):
 
 
 def open_ranged(size_bytes: int, fetch: Callable[[int, int], bytes]) -> Any:
-    """A `pyarrow.NativeFile` over `fetch`; an error of ours raised there comes out as it is."""
+    """A `pyarrow.NativeFile` over `fetch`; our errors from `fetch` are raised unchanged."""
     import pyarrow as pa
 
     return pa.PythonFile(RangedFile(size_bytes, fetch), mode="r")

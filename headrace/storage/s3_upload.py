@@ -1,4 +1,4 @@
-"""One multipart upload: begun, sent part by part, then completed only if the name is free."""
+"""One multipart upload: opened, sent part by part, and completed only if the name is free."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.errors import HeadraceError
 
 @dataclass
 class MultipartUpload:
-    """An upload to one key. It ends with `complete` or `abort`; else `clean_orphans` finds it.
+    """An upload to one key. It ends with `complete` or `abort`; otherwise `clean_orphans` finds it.
 
     Errors are those of `S3Calls.write`.
     """
@@ -38,20 +38,20 @@ class MultipartUpload:
         return self
 
     def send(self, body: BinaryIO, part_bytes: int) -> None:
-        """Upload the body in parts of that size."""
+        """Upload the body in parts of `part_bytes`."""
         for number, data in enumerate(_pieces(body, part_bytes), start=1):
             put = partial(self.client.upload_part, Body=data, PartNumber=number, **self._upload)
             etag = self.calls.write(self.name, put)["ETag"]
             self.parts.append({"PartNumber": number, "ETag": etag})
 
     def complete(self, is_ours: Callable[[], bool | None]) -> bool:
-        """Whether the object is this upload's. Raises UploadGone: begin again."""
+        """Whether the object is from this upload. Raises UploadGone: start again."""
         done = {"MultipartUpload": {"Parts": self.parts}, "IfNoneMatch": "*"}
         complete = partial(self.client.complete_multipart_upload, **self._upload, **done)
         return self.calls.commit(self.name, complete, is_ours, of_upload=True)
 
     def abort(self) -> None:
-        """Remove the parts, as far as that is possible now."""
+        """Remove the parts, if that is possible now."""
         with suppress(HeadraceError):
             abort = partial(abort_upload, self.client, self._upload)
             self.calls.write(self.name, abort)
@@ -64,7 +64,7 @@ class MultipartUpload:
 def race_of_uploads(
     begin: Callable[[str], MultipartUpload], is_marked: Callable[[str], bool | None], racers: int
 ) -> list[bytes]:
-    """What the winners wrote, of uploads to one name that were all sent and then ended at once."""
+    """What the winners wrote, after uploads to one name were all sent and then completed at once."""
     marks = [uuid.uuid4().hex for _ in range(racers)]
     uploads: list[MultipartUpload] = []
 
@@ -86,7 +86,7 @@ def race_of_uploads(
 
 
 def abort_upload(client: Any, upload: dict[str, Any]) -> None:
-    """Abort an upload; nothing when it was completed or aborted already."""
+    """Abort an upload; no error if it was completed or aborted already."""
     try:
         client.abort_multipart_upload(**upload)
     except Exception as error:
@@ -95,7 +95,7 @@ def abort_upload(client: Any, upload: dict[str, Any]) -> None:
 
 
 def _pieces(body: BinaryIO, size: int) -> Iterator[bytes]:
-    """The body in pieces of the size; one empty piece where it is empty."""
+    """The body in pieces of that size; one empty piece if it is empty."""
     piece = body.read(size)
     yield piece
     while len(piece) == size and (piece := body.read(size)):

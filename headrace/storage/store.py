@@ -1,7 +1,7 @@
-"""The port to a place that keeps objects by name: a folder, or a bucket's prefix.
+"""The port to a store of objects by name: a folder, or a bucket's prefix.
 
-Names are relative, with `/` between parts, and never climb (`..`), start with `/` or hold NUL.
-What makes a store fit for headrace is `create`: of any number of callers, exactly one wins.
+Names are relative, with `/` between parts. They never contain `..` or NUL and never start with `/`.
+headrace relies on `create`: of any number of callers, exactly one wins.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 PARALLEL_READS = 16
-"""Threads for many small reads. Chosen: they wait for the network, not for the CPU."""
+"""Threads for many small reads. Chosen: the threads wait for the network, not for the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store knows of an object without reading it."""
+    """What a store knows about an object without reading it."""
 
     name: str
     size: int
@@ -28,45 +28,45 @@ class ObjectInfo:
 
 
 class Store(Protocol):
-    """A place that keeps objects; safe for threads.
+    """A store of objects; thread-safe.
 
-    Every method raises `StorageError` (or `DiskFull`) once its retries are used up, and
-    `OutputNotWritable` / `InputUnreadable` when rights are missing.
+    Every method raises `StorageError` (or `DiskFull`) when its retries are used up, and
+    `OutputNotWritable` / `InputUnreadable` when permissions are missing.
     """
 
     uri: str
     """Without credentials."""
     is_local: bool
-    """Its objects are files of this host: `uri` is their folder."""
+    """Whether its objects are files of this host; then `uri` is their folder."""
     has_etag: bool
-    """Its etags name the content; else they are made of time and size, which a copy may keep."""
+    """Whether etags identify the content; otherwise they are time and size, which a copy may keep."""
 
     def head(self, name: str) -> ObjectInfo | None:
-        """What is known of the object; None when there is none."""
+        """The object's metadata; None if there is no object."""
 
     def read(self, name: str) -> bytes | None:
-        """The whole object; None when there is none."""
+        """The whole object; None if there is none."""
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """All objects whose name starts with the prefix, folders walked, in order of name."""
+        """All objects whose name starts with the prefix, also in subfolders, in order of name."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """True when this call made the object, False when it was there already."""
+        """True if this call made the object, False if it existed already."""
 
     def create_from_file(self, name: str, path: Path) -> bool:
-        """As `create`, from a local file; on a disk the file is linked into place and kept."""
+        """As `create`, from a local file; on a local disk the file is linked into place and kept."""
 
     def replace(self, name: str, data: bytes) -> None:
-        """Make or overwrite the object, as a whole."""
+        """Create or replace the whole object."""
 
     def delete(self, name: str) -> None:
-        """Take the object away; no error when there is none."""
+        """Delete the object; no error if there is none."""
 
     def open(self, name: str) -> Any:
-        """A `pyarrow.NativeFile` to read at random. Raises FileNotFoundError when there is none."""
+        """A `pyarrow.NativeFile` with random access. Raises FileNotFoundError if there is no object."""
 
     def scratch(self) -> Path:
-        """A local folder to build a file in; on a disk it lies on the same file system."""
+        """A local folder to build a file in; for a store on disk, on the same file system."""
 
     def clean_orphans(self) -> tuple[str, ...]:
-        """Remove what unfinished writes left, and name it. Only while nobody writes."""
+        """Remove what unfinished writes left; returns the names. Call only while no process writes."""

@@ -1,4 +1,4 @@
-"""Addresses of files and folders: their one spelling, their parts, and how they are shown without secrets."""
+"""URIs of files and folders: normalized, split, and shown without secrets."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _BUCKET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$")
 
 
 def normalise_uri(path_or_uri: str) -> str:
-    """The one spelling of a place: `/absolute/path` or `s3://bucket/key`, no `/` at the end.
+    """The normalized URI: `/absolute/path` or `s3://bucket/key`, no `/` at the end.
 
-    Characters of globs and templates (`*`, `?`, `{date}`) stay as they are.
+    Characters of globs and templates (`*`, `?`, `{date}`) are kept.
 
     Raises:
         ConfigError: empty, another scheme, no bucket, `..` in a key, or credentials in the URI.
@@ -36,18 +36,18 @@ def normalise_uri(path_or_uri: str) -> str:
 
 
 def scheme_of(path_or_uri: str) -> str:
-    """`file` for a path or a file:// URI, else the URI's own scheme in small letters."""
+    """`file` for a path or a file:// URI, else the URI's scheme in lower case."""
     found = _SCHEME.match(path_or_uri)
     return found.group(1).lower() if found else "file"
 
 
 def is_local_uri(path_or_uri: str) -> bool:
-    """Whether it names a place on this host's file system."""
+    """Whether it is a path on this host's file system."""
     return scheme_of(path_or_uri) == "file"
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """The folder's URI and the last name in it; no name at the top of a bucket or a disk."""
+    """The folder's URI and the last name; the name is empty for the root of a bucket or a disk."""
     clean = normalise_uri(uri)
     folder, _, name = clean.rpartition("/")
     if folder.endswith(":/"):  # s3://bucket
@@ -56,7 +56,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def mask_uri(uri: str) -> str:
-    """The URI with `***` for credentials, fit for messages and logs."""
+    """The URI with `***` for credentials, for messages and logs."""
     # A secret may hold / and @: after `key:` the last @ ends it.
     return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/@]*:.*|[^/@]*)@", r"\1***@", uri)
 
@@ -83,4 +83,4 @@ def _normalise_s3(rest: str) -> str:
 
 
 _NORMALISE: dict[str, Callable[[str], str]] = {"file": _normalise_file, "s3": _normalise_s3}
-"""By scheme: what follows `://` to the one spelling of the place."""
+"""By scheme: a function from what follows `://` to the normalized URI."""

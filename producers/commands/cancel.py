@@ -1,4 +1,4 @@
-"""`cancel` and `pause`: objects in the output, copied to Redis for the workers' sake."""
+"""`cancel` and `pause`: write flags to the output and copy them to Redis for the workers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ def pause_job(session: Session, where: str) -> int:
 def clean_output(session: Session, output: str, *, force: bool) -> int:
     """Remove what unfinished writes left behind; parts and records stay.
 
-    A write that is under way looks like one that died, so it is never told by age: the job must
-    have ended, or somebody must say that nobody works on it.
+    An unfinished write cannot be told from a running one, so this needs a finished job or `force`.
 
     Raises:
-        OutputConflict: the job has not ended and `force` was not said.
+        OutputConflict: the job has not ended and `force` is false.
     """
     job, store = job_in(output, session.settings)
     if store.head(output_layout.MANIFEST) is None and not force:

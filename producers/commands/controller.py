@@ -31,10 +31,10 @@ LOOK_S = 5.0  # chosen: how often new jobs are looked for in the registry
 
 
 def run_controller(session: Session) -> int:
-    """Reconcile all known jobs until SIGTERM, and answer how many workers they want.
+    """Reconcile all known jobs until SIGTERM, and serve how many workers they want.
 
     Raises:
-        ConfigError: no broker was named, or `--listen` cannot be listened on.
+        ConfigError: no broker was named, or the address of `--listen` cannot be used.
         BrokerError: Redis does not answer.
     """
     settings = session.settings
@@ -81,7 +81,7 @@ def run_controller(session: Session) -> int:
 
 
 def _has_news(client: Any, controller: Controller) -> bool:
-    """Whether somebody has just told Redis of a job that we do not know."""
+    """Whether a job was just announced in Redis that this controller does not know."""
     try:
         return any(not controller.knows(key) for key in announced_jobs(client))
     except redis.RedisError:

@@ -26,12 +26,12 @@ from schemas.errors import ExitCode, HeadraceError, MissingExtra
 
 
 def run_demo(folder: Path | None, workers: int | None) -> int:
-    """Make what is missing, run the job, say how good it was; returns the exit code."""
+    """Make what is missing, run the job, print its accuracy; returns the exit code."""
     terminal = Terminal()
     home = (folder or cache_folder() / "demo").resolve()
     corpus, training, model = home / "reviews.parquet", home / "labelled.parquet", home / "model"
     _write_once(terminal, corpus, CORPUS_SEED, CORPUS_ROWS, f"a corpus of {CORPUS_ROWS:,} reviews")
-    if not (model / "config.json").exists():  # it appears whole or not at all
+    if not (model / "config.json").exists():  # the folder appears complete or not at all
         _write_once(
             terminal,
             training,
@@ -69,7 +69,7 @@ def _write_once(terminal: Terminal, path: Path, seed: int, count: int, what: str
 
 
 def _train(terminal: Terminal, training: Path, model: Path) -> None:
-    """Training needs torch, so it is the worker's side that does it."""
+    """Train in the worker's command, since training needs torch."""
     door = Path(sys.executable).parent / "headrace-worker"
     if not door.exists():
         raise MissingExtra(
@@ -82,7 +82,7 @@ def _train(terminal: Terminal, training: Path, model: Path) -> None:
 
 
 def _spelled(command: str) -> str:
-    """What to type for a command of this environment: its name, or its path where that is needed."""
+    """What to type for a command of this environment: its name, or its path if it is not on PATH."""
     if shutil.which(command) == str(Path(sys.executable).parent / command):
         return command
     return os.path.relpath(Path(sys.executable).parent / command)

@@ -19,7 +19,7 @@ def run_from_cold(
 ) -> int:
     """`run_job`, with Redis and workers started before anything else is imported and planned.
 
-    Not where the output has a job already: it may be over, and then nobody is needed.
+    Not started early if the output has a job already: that may be over and need no worker.
     """
     with LocalStack() as here:
         settings = load_settings(**flags)
@@ -34,5 +34,5 @@ def run_from_cold(
 
 
 def _is_new(output: str) -> bool:
-    """Whether a folder of this machine holds no job; of other places that is not asked yet."""
+    """True if it is a folder of this machine without a job; other places are not checked yet."""
     return "://" not in output and not (Path(output) / output_layout.JOB).exists()

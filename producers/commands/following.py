@@ -33,7 +33,7 @@ def drive_and_show(
     started: float | None = None,
     here: LocalStack | None = None,
 ) -> int:
-    """Drive the job on the broker's fleet, or here where that is None; returns the exit code."""
+    """Drive the job on the broker's fleet, or here if there is no broker; returns the exit code."""
     settings, terminal = session.settings, session.terminal
     try:
         with interruptible() as stop, progress(session) as on_progress:
@@ -58,7 +58,7 @@ def drive_and_show(
 
 
 def progress(session: Session) -> contextlib.AbstractContextManager[OnProgress]:
-    """Shows the snapshots it is called with; nothing with `--json`."""
+    """A function that shows the snapshots it gets; it shows nothing with `--json`."""
     if session.as_json:
         return contextlib.nullcontext(lambda _: None)
     return JobProgress(session.terminal.err)
@@ -72,7 +72,7 @@ def show(session: Session, end: JobEnd) -> int:
 
 
 def note_lost_parts(session: Session, store: Store) -> None:
-    """Let a finished job go on that has lost parts since, and say so."""
+    """Reopen a finished job that has lost parts since, and print that."""
     lost = reopen_if_incomplete(store)
     if lost:
         gone = "its part is" if len(lost) == 1 else "their parts are"

@@ -78,7 +78,7 @@ def write_report(
 
 
 def run_doctor(session: Session, output: str | None) -> int:
-    """What is installed and what answers."""
+    """Show what is installed and what can be reached."""
     from producers.inspection.doctor import examine
     from producers.terminal.doctor import render_doctor
 

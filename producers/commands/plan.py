@@ -25,16 +25,16 @@ from schemas.errors import ConfigError, ExitCode
 from schemas.records.precision import PrecisionCheck
 
 NOWHERE = "plan-only"
-"""Stands for the output where none was named."""
+"""Placeholder for an output that was not named."""
 
 
 def plan_job(
     session: Session, inputs: Sequence[str], output: str | None, *, with_precision: bool
 ) -> int:
-    """Print the estimate; returns the exit code. An output that is named is tried for writing.
+    """Print the estimate; returns the exit code. A named output is tested by a write.
 
-    `with_precision` compares the job's precision with float32; where a job would be refused for
-    it, the exit code says so.
+    `with_precision` compares the job's precision with float32. The exit code says whether a job
+    would be refused for it.
 
     Raises:
         ConfigError: the precision is float32 itself.

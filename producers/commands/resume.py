@@ -1,4 +1,4 @@
-"""`resume` and `retry`: a job that stands in its output goes on."""
+"""`resume` and `retry`: continue a job that is stored in its output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from schemas.records.manifest import Attempt
 
 
 def resume_job(session: Session, output: str, *, wait: bool) -> int:
-    """Go on with the job of an output."""
+    """Continue the job of an output."""
     job, store = job_in(output, session.settings)
     verify_inputs_unchanged(job, store, session.settings)
     note_lost_parts(session, store)
@@ -47,7 +47,7 @@ def resume_job(session: Session, output: str, *, wait: bool) -> int:
 def retry_errors(
     session: Session, output: str, new: str | None, flags: dict[str, Any], *, wait: bool
 ) -> int:
-    """A new job into another output: the ok rows of the first are copied, the others computed."""
+    """Start a new job into another output: ok rows of the first are copied, others computed."""
     if new is None:
         raise ConfigError("say where to: headrace retry --errors OUTPUT --output NEW; parts stay")
     settings = session.settings
@@ -83,7 +83,7 @@ def retry_parked(session: Session, output: str, *, parked: bool, wait: bool) -> 
 
 
 def _go_on(session: Session, job: Job, store: Store, *, wait: bool) -> int:
-    """On the fleet of a named broker, else on this machine."""
+    """Drive the job on the fleet of a named broker, else on this machine."""
     settings = session.settings
     index_reused(job, store, settings)
     register(job, store, settings)
@@ -102,7 +102,7 @@ def _go_on(session: Session, job: Job, store: Store, *, wait: bool) -> int:
 
 
 def _allow_retry(store: Store, chunk: int) -> None:
-    """A record that lets a parked chunk be tried again, and keeps what is known of its rows."""
+    """Write a record that allows a parked chunk to be retried and keeps what is known of its rows."""
     number = len(read_attempts(store, chunk)) + 1
     record_attempt(
         store,

@@ -1,4 +1,4 @@
-"""`run`: a corpus to its scored output on this machine."""
+"""`run`: scores a corpus on this machine."""
 
 from __future__ import annotations
 

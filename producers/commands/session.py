@@ -1,4 +1,4 @@
-"""What every command begins with: the settings in force, logging, and where it prints."""
+"""What every command starts with: settings, logging, and its terminal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def open_session(
 
 
 def session_with(settings: Settings, *, as_json: bool = False, is_service: bool = False) -> Session:
-    """The session with these settings; a command for people logs warnings only."""
+    """The session with these settings; only warnings are logged if people read the output."""
     terminal = Terminal()
     quiet = (
         settings

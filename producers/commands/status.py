@@ -1,4 +1,4 @@
-"""`status`, `list`, `watch`: how jobs stand, for people and for machines."""
+"""`status`, `list`, `watch`: the state of jobs, for people and for programs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def show_status(session: Session, where: str) -> int:
 
 
 def lines_of(now: Snapshot, now_s: float) -> list[tuple[str, str]]:
-    """What a person reads of a job: labels and words."""
+    """The state of a job for people, as labels and texts."""
     seen = min(now.rows, now.rows_done + now.rows_live)
     lines = [
         ("job", now.job),
@@ -99,7 +99,7 @@ def list_jobs(session: Session) -> int:
 
 
 def list_workers(session: Session) -> int:
-    """The workers that showed a sign of life lately, and what each has in hand.
+    """Show the live workers and the current work of each.
 
     Raises:
         ConfigError: no broker was named. BrokerError: it does not answer.
@@ -139,7 +139,7 @@ def list_workers(session: Session) -> int:
 def _why_excluded(
     worker: LiveWorker, excluded: Mapping[str, ExcludedHost]
 ) -> dict[str, Any] | None:
-    """Why a worker's host gets no work; None: it does."""
+    """Why a worker's host gets no work; None: it gets work."""
     found = excluded.get(host_of(worker.name))
     if found is None:
         return None
@@ -172,6 +172,6 @@ def watch_job(session: Session, where: str) -> int:
 
 
 def _broker(session: Session, job: Job) -> Broker | None:
-    """The broker that was named, which must answer; else the one of a run on this machine."""
+    """The named broker, which must answer; else the one of a run on this machine."""
     settings = session.settings
     return broker_if_any(settings, job) if settings.broker_url is None else needed_broker(settings)

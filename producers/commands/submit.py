@@ -1,4 +1,4 @@
-"""`submit`: store the job, tell the controller, and follow it if asked to."""
+"""`submit`: stores the job, announces it to the controller, and optionally follows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drives a job that is in its output: here with workers of its own, or on a fleet."""
+"""Drives a stored job to its end: with workers of its own on this machine, or on a fleet."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def drive(
     on_progress: OnProgress,
     stop: threading.Event,
 ) -> JobEnd:
-    """Reconcile and follow the job in this process to its end; the workers are a fleet's.
+    """Reconcile and follow the job in this process to its end, on the workers of a fleet.
 
     Raises:
-        Interrupted: `stop` was set; with a controller running the job goes on.
+        Interrupted: `stop` was set; if a controller runs, the job continues.
     """
     started = time.time()
     controller = Controller(
@@ -84,9 +84,9 @@ def drive_here(
     started: float | None = None,
     here: LocalStack | None = None,
 ) -> JobEnd:
-    """The same with workers of our own, for as long as the job takes; `here` may be started already.
+    """The same with own workers, for as long as the job takes; `here` may be started already.
 
-    `started` is when the command began, in seconds since the epoch; default: now.
+    `started` is when the command started, in seconds since the epoch; default: now.
 
     Raises:
         MissingExtra: this machine lacks a package that its workers need.
@@ -149,12 +149,12 @@ def is_finished(store: Store) -> bool:
     data = store.read(output_layout.MANIFEST)
     try:
         return data is not None and parse_manifest(data, store.uri).state == "finished"
-    except OutputConflict:  # damaged: written again at the end
+    except OutputConflict:  # damaged: it is written again at the end
         return False
 
 
 def clear_stop_flags(store: Store) -> None:
-    """Delete what holds a job back: cancel, pause, and the manifest of a job that did not finish."""
+    """Delete what stops a job: cancel, pause, and the manifest of a job that did not finish."""
     for name in (output_layout.CANCELLED, output_layout.PAUSED):
         store.delete(name)
     if not is_finished(store):

@@ -1,4 +1,4 @@
-"""Follow a job to its end, and reconcile it where the controller is this process's own."""
+"""Follows a job to its end, and reconciles it if this process has a controller."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from schemas.records.manifest import parse_manifest
 
 log = get_logger(__name__)
 
-TICK_S = 0.25  # chosen: a bar that moves, at a cost nobody sees
+TICK_S = 0.25  # chosen: the progress bar moves smoothly, at no visible cost
 FILES_S = 5.0  # chosen: every receipt of the job is read each time
-SOON_S = 0.01  # chosen: once or twice, for what our own controller has just ended
+SOON_S = 0.01  # chosen: used once or twice, after our own controller has just ended a job
 
 OnProgress = Callable[[Snapshot], None]
-"""Takes the job as it stands, a few times a second, until it is over."""
+"""Called with the job's current state a few times per second until it is over."""
 
 
 class Interrupted(Exception):
@@ -40,9 +40,9 @@ class JobEnd:
 
     snapshot: Snapshot
     seconds: float
-    """Since this process took it up; of a job that had ended before, since its submission."""
+    """Seconds since this process started to follow it; for a job that had ended, since submission."""
     report: str | None
-    """URI of its report, where there is one."""
+    """URI of its report, if there is one."""
     warnings: tuple[str, ...] = ()
 
 
@@ -57,8 +57,8 @@ def follow(
 ) -> Snapshot:
     """The job once it is over; with a controller, it is reconciled here until then.
 
-    Without a broker the files of the output are looked at, now and then. `check` is called at each
-    turn and raises when going on makes no sense.
+    Without a broker the files of the output are read every few seconds. `check` is called in each
+    round and raises if continuing is useless.
 
     Raises:
         Interrupted: `stop` was set.
@@ -79,34 +79,34 @@ def follow(
 
 
 def pause_s(*, has_broker: bool, ended: bool) -> float:
-    """How long to wait before the job is looked at again."""
+    """Seconds to wait before the job is read again."""
     if ended:
         return SOON_S
     return TICK_S if has_broker else FILES_S
 
 
 def is_over(now: Snapshot, job: Job, controller: Controller | None) -> bool:
-    """Over when the manifest says so, and our own controller has called its hooks."""
+    """True if the manifest says that it is over and our own controller has called its hooks."""
     ours = controller is None or job.key not in controller.tracked
     return now.is_over and now.finished_s is not None and ours
 
 
 def job_end(now: Snapshot, store: Store, seconds: float, *warnings: str | None) -> JobEnd:
-    """The end of a job as a value; a warning that is None is none."""
+    """The end of a job as a value; a warning of None is left out."""
     is_there = store.head(output_layout.REPORT) is not None
     report = f"{now.output}/{output_layout.REPORT}" if is_there else None
     return JobEnd(now, seconds, report, tuple(w for w in warnings if w is not None))
 
 
 def run_hook_if_ended_elsewhere(job: Job, store: Store, controller: Controller) -> None:
-    """Call `--on-finish` for a job that another controller ended: that one has no hook of ours."""
+    """Call `--on-finish` for a job that another controller ended, which lacks our hook."""
     data = store.read(output_layout.MANIFEST)
     if job.key not in controller.ended and data is not None:
         run_finish_hook(job, parse_manifest(data, store.uri), controller.on_finish)
 
 
 def write_report_if_able(store: Store, settings: Settings) -> None:
-    """The report beside the results; without its extra, or with a store that fails, none."""
+    """Write the report beside the results; none without its extra or if the store fails."""
     from producers.report import build_report
 
     try:
@@ -116,7 +116,7 @@ def write_report_if_able(store: Store, settings: Settings) -> None:
 
 
 def load_report() -> None:
-    """Import what a report is made with, where it is installed: half a second."""
+    """Import the libraries of a report, if installed: half a second."""
     with contextlib.suppress(ImportError), fast_imports():
         import jinja2  # noqa: F401
         import matplotlib.backends.backend_svg

@@ -1,4 +1,4 @@
-"""From flags to a stored job: shared by `run` and `submit`."""
+"""Makes a stored job from flags; shared by `run` and `submit`."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ from schemas.records.job import Job
 log = get_logger(__name__)
 
 Note = Callable[[str], None]
-"""Takes one line about what happens; a command prints it."""
+"""Called with one line about what happens; a command prints it."""
 
 _POLL_S = 15.0  # chosen: an upstream job's marker is minutes late, not milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """A job that is in its output."""
+    """A job that is stored in its output."""
 
     job: Job
     store: Store
     is_new: bool
-    """Made by this call; else it was there already."""
+    """True if this call made it; False if it existed already."""
     warnings: tuple[str, ...] = ()
 
 
 def local_workers(settings: Settings, hint: DeviceHint) -> int:
-    """How many workers this machine will have: as asked, else one a GPU, else one a core."""
+    """How many workers this machine will have: as requested, else one per GPU, else one per core."""
     return settings.workers or (hint.count if hint.kind == "cuda" else _cores())
 
 
@@ -70,7 +70,7 @@ def prepare_job(
     workers: int,
     hint: DeviceHint | None = None,
 ) -> PreparedJob:
-    """The job, checked, with its warnings. Without a hint it is for this machine."""
+    """The checked job with its warnings; without a hint it is for this machine."""
     hint = hint or guess_device(settings.device, workers=workers)
     return prepare(
         settings,
@@ -85,7 +85,7 @@ def prepare_job(
 def estimate_job(
     settings: Settings, prepared: PreparedJob, workers: int, tokens_per_s: float | None
 ) -> Estimate:
-    """What the job would take; `tokens_per_s` of one worker, where an earlier job measured it.
+    """The estimate of the job; `tokens_per_s` is for one worker, if an earlier job measured it.
 
     Raises:
         InputUnreadable, StorageError: the sample of the text cannot be read.
@@ -100,7 +100,7 @@ def estimate_job(
 
 
 def speed_here(prepared: PreparedJob, hint: DeviceHint, workers: int) -> float | None:
-    """Tokens a second of one worker of this machine, where an earlier job measured them."""
+    """Tokens per second of one worker of this machine, if an earlier job measured them."""
     return of_this_machine(cache_folder(), local_shape(hint, workers), prepared.spec)
 
 
@@ -116,7 +116,7 @@ def store_job(
     tokens_per_s: float | None,
     note: Note,
 ) -> StoredJob:
-    """Create or adopt the job, and remember where it is.
+    """Create or adopt the job, and add it to the registry.
 
     Raises:
         PrecisionRefused: see `check_before_job`.
@@ -128,7 +128,9 @@ def store_job(
         told = estimate_job(settings, prepared, workers, tokens_per_s)
         warnings = told.warnings[len(prepared.warnings) :]
         predicted = told.predicted(settings.price_per_hour)
-    except HeadraceError:  # who cannot read the text now will hear it from the job itself
+    except (
+        HeadraceError
+    ):  # the sample cannot be read: skip the estimate, the job will report the error
         predicted = None
     job, is_new = create_job(
         store,
@@ -151,23 +153,23 @@ def store_job(
 
 
 def register(job: Job, store: Store, settings: Settings) -> None:
-    """Remember where the job is; one for workers of our own says first that it is followed here."""
+    """Add the job to the registry; a job for own workers is first noted as followed here."""
     if settings.broker_url is None:
         claim(store)
     open_registry(settings).add(job)
 
 
 def index_reused(job: Job, store: Store, settings: Settings) -> None:
-    """Build the index of what the job reuses, before anybody can work on it."""
+    """Build the index of what the job reuses, before any worker can start on it."""
     if job.options.reuse_output is not None:
         store_index(store, open_store(job.options.reuse_output, settings))
 
 
 def wait_for_input(settings: Settings, stopped: Callable[[float], bool], note: Note) -> None:
-    """Until the object of `--wait-for` exists; `stopped` waits, and says whether to give up.
+    """Wait until the object of `--wait-for` exists; `stopped` waits and returns whether to give up.
 
     Raises:
-        InputNotFound: it did not come in time.
+        InputNotFound: it did not appear in time.
     """
     if settings.wait_for is None:
         return

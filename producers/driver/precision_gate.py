@@ -1,4 +1,4 @@
-"""The check of a precision, before a job or by itself: rows drawn, the engine asked."""
+"""Checks a precision, before a job or by itself, on a sample of its rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from schemas.records.precision import PrecisionCheck
 def check_precision(
     settings: Settings, prepared: PreparedJob, note: Callable[[str], None]
 ) -> PrecisionCheck:
-    """How near the job's precision is to float32 on a sample of its rows.
+    """How close the job's precision is to float32 on a sample of its rows.
 
     Raises:
         InputUnreadable, StorageError: the sample cannot be read.
@@ -38,12 +38,12 @@ def check_precision(
 def check_before_job(
     settings: Settings, prepared: PreparedJob, note: Callable[[str], None]
 ) -> tuple[PrecisionCheck | None, str | None]:
-    """The check that a job's precision needs, and a warning where it was accepted under the floor.
+    """The check that a job's precision needs, and a warning if it was accepted below the floor.
 
-    None for float32, and for a job that is there already.
+    None for float32, and for a job that exists already.
 
     Raises:
-        PrecisionRefused: it is under the floor or could not be checked, and nobody accepted that.
+        PrecisionRefused: it is below the floor or could not be checked, and that was not accepted.
         InputUnreadable, StorageError: the sample cannot be read.
     """
     if prepared.spec.dtype not in GATED:
@@ -52,6 +52,6 @@ def check_before_job(
         return (
             None,
             None,
-        )  # checked when it was made, or another job, which is refused with its reason
+        )  # checked when it was made; a different job is refused with its reason
     checked = check_precision(settings, prepared, note)
     return checked, precision_verdict(checked, prepared.spec.dtype)

@@ -1,4 +1,4 @@
-"""What a command works with: the job of an output, the registry, a broker that answers."""
+"""Opens what a command works with: the job of an output, the registry, a reachable broker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Broker:
     sender: Any
 
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong with this server for a queue: it may lose messages."""
+        """Settings of this server that may lose messages of a queue."""
         return tuple(server_warnings(self.client))
 
 
@@ -52,7 +52,7 @@ def needed_broker(settings: Settings) -> Broker:
     """The broker of the settings.
 
     Raises:
-        ConfigError: none was named. BrokerError: it does not answer.
+        ConfigError: no broker was named. BrokerError: it does not answer.
     """
     if settings.broker_url is None:
         raise ConfigError(
@@ -62,7 +62,7 @@ def needed_broker(settings: Settings) -> Broker:
 
 
 def broker_if_any(settings: Settings, job: Job) -> Broker | None:
-    """The broker of the settings, or of a `headrace run` of this job here; None: none answers."""
+    """The broker of the settings or of this job's `headrace run` here; None if none answers."""
     url = (
         find_local_broker(state_folder(), job)
         if settings.broker_url is None
@@ -78,7 +78,7 @@ def job_in(output: str, settings: Settings) -> tuple[Job, Store]:
     """The job of an output.
 
     Raises:
-        JobNotFound: the output holds none.
+        JobNotFound: the output holds no job.
     """
     store = open_store(normalise_uri(output), settings)
     return require_job(store), store
@@ -88,14 +88,14 @@ def find_job(where: str, settings: Settings) -> tuple[Job, Store]:
     """A job by its id, the first digits of its id, or its output.
 
     Raises:
-        JobNotFound: neither the registry nor that place knows one.
+        JobNotFound: neither the registry nor an output has it.
     """
     known = open_registry(settings).find(where)
     return job_in(known.output if known is not None else where, settings)
 
 
 def update_registry(settings: Settings, job: Job, state: JobState) -> str | None:
-    """Note a job's state in the registry; a warning where it cannot be written."""
+    """Write a job's state to the registry; logs a warning if that fails."""
     try:
         open_registry(settings).update(job.output, state)
     except HeadraceError as error:

@@ -12,7 +12,7 @@ from headrace.tracing.job_trace import JobTrace
 
 @contextmanager
 def job_trace(settings: Settings) -> Iterator[tuple[JobTrace, Telemetry]]:
-    """A trace whose spans have been sent, and kept with the job, when the block ends."""
+    """A trace whose spans are exported, and saved with the job, when the block ends."""
     telemetry = start_telemetry("headrace-producer", settings)
     trace = JobTrace(telemetry, queue=settings.queue)
     try:

@@ -1,4 +1,4 @@
-"""How much of the machine's cores this process may use: a container's CPU limit, as Linux keeps it."""
+"""The CPU limit of this process's container, from Linux's control groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _OWN = Path("/proc/self/cgroup")
 
 
 def cgroup_cpu_limit(root: Path = _CGROUPS, own: Path = _OWN) -> float | None:
-    """Cores' worth of time a second, the least of all limits above this process; None: no limit.
+    """CPU limit in cores, the smallest of all groups above this process; None: no limit.
 
     Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (`cpu.max`, two numbers in
     microseconds) and scheduler/sched-bwc.rst (version 1).
@@ -19,7 +19,7 @@ def cgroup_cpu_limit(root: Path = _CGROUPS, own: Path = _OWN) -> float | None:
 
 
 def _folders(root: Path, own: Path) -> list[Path]:
-    """The process's own groups and those above; inside a container the root is the container's."""
+    """The process's own groups and their parents; in a container the root is the container's."""
     try:
         lines = own.read_text().splitlines()
     except OSError:

@@ -2,14 +2,14 @@
 
 | path | answer |
 | --- | --- |
-| `/livez` | 200 while the fleet's loop turns |
-| `/readyz` | 200 while Redis answers and, where workers are wanted, one of them serves |
-| `/status` | each slot: queue, device, state, model, what is in hand, seconds since progress |
-| `/metrics` | Prometheus text: what the workers of this host counted, those that have ended included |
+| `/livez` | 200 while the fleet's loop runs |
+| `/readyz` | 200 while Redis answers and, if workers are wanted, one of them serves |
+| `/status` | each slot: queue, device, state, model, current chunks, seconds since progress |
+| `/metrics` | Prometheus text: metrics of this host's workers, including those that have ended |
 
-A worker that serves has its connection to the queue; the model is loaded with the first message,
-for the message names it. A worker that hangs ends itself (`batch_timeout_s`): liveness need not
-look into it, and restarting a pod for one slow batch would cost all its chunks.
+A serving worker is connected to the queue. It loads its model at the first message, since the
+message names the model. A worker that hangs ends itself (`batch_timeout_s`), so liveness does not
+check for it: restarting a pod for one slow batch would lose all its chunks.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from headrace.telemetry.prometheus import CONTENT_TYPE, exposition_of_files
 from workers.fleet.supervisor import Supervisor, WorkerProcess
 from workers.fleet.worker_status import WorkerStatusPoller
 
-STUCK_S = 30.0  # chosen: the loop turns ten times a second
+STUCK_S = 30.0  # chosen: the loop runs ten times per second
 
 
 @contextlib.contextmanager
 def serve_health(
     listen: str | None, fleet: Supervisor, watch: WorkerStatusPoller, metrics: Path | None = None
 ) -> Iterator[int | None]:
-    """Answer for the block's life; yields the port, None where nobody asked for it.
+    """Serve while the block runs; yields the port, or None if no address was given.
 
-    `metrics` is the folder in which the workers keep what they count.
+    `metrics` is the folder in which the workers keep their metrics.
 
     Raises:
         ConfigError: the address cannot be listened on.
@@ -76,7 +76,7 @@ def _ready(fleet: Supervisor, watch: WorkerStatusPoller) -> Reply:
 
 
 def status_of(fleet: Supervisor, watch: WorkerStatusPoller, now_at: float) -> dict[str, Any]:
-    """What `/status` tells."""
+    """The body of `/status`."""
     return {"workers": [_worker(c, watch, now_at) for c in list(fleet.children)]}
 
 

@@ -1,15 +1,16 @@
-"""Which slot of a host serves which queue. Pure: the answers, the clock and the processes stand outside.
+"""Decides which slot of a host serves which queue. Pure: no clock, no processes, no I/O.
 
-A queue is a model and a device class, so to give a worker another queue is to drain it, start it
-anew and load another model. It is done for two reasons only (docs/about/decisions/0007-moving.md):
+A queue is a model and a device class. So moving a worker to another queue means draining it,
+starting it again and loading another model. There are only two reasons for it
+(docs/about/decisions/0007-moving.md):
 
-- the worker's own queue is dry, it has waited for as long as the change costs, and it would then
-  work there for at least `PAYS` times as long as it changed. Who waits first for what a change
-  costs never pays more than twice what the best choice with hindsight would have paid.
-- a queue has work and nobody at all on this host, and another has two or more.
+- The worker's own queue is empty, the worker has waited for as long as the move costs, and it would
+  work in the new queue for at least `PAYS` times that long. Waiting first for as long as the move
+  costs never costs more than twice the best choice with hindsight.
+- A queue has work but no worker on this host, and another queue has two or more workers.
 
-Else a worker leaves when the controller wants fewer in its queue, and an empty slot goes to the
-queue that lacks most.
+Otherwise a worker stops when the controller wants fewer in its queue, and an empty slot goes to the
+least-served queue.
 """
 
 from __future__ import annotations
@@ -17,59 +18,59 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-PAYS = 2.0  # chosen: half of the time spent on a move may be the move itself, and no more
-PATIENCE_S = 600.0  # chosen: after this long a queue without anybody gets a worker for a trifle too
+PAYS = 2.0  # chosen: a move may cost at most half of the time that the worker then works
+PATIENCE_S = 600.0  # chosen: after this long a queue without workers gets one even for little work
 
 
 @dataclass(frozen=True, slots=True)
 class QueueDemand:
-    """What one queue wants of this host."""
+    """The demand of one queue on this host."""
 
     queue: str
     share: int
-    """Workers that the controller wants here."""
+    """Workers that the controller wants on this host."""
     chunks: int | None = None
-    """Chunks without a part, those in hand included; None: enough for all."""
+    """Chunks without a part, including current ones; None: enough for all."""
     work_s: float = 0.0
-    """Worker-seconds that are left, on all hosts."""
+    """Worker-seconds of work left, on all hosts."""
     change_s: float = 0.0
-    """From the word to leave another queue to the first row of this one."""
+    """Seconds from the request to leave another queue to the first row of this one."""
     unserved_s: float = 0.0
-    """How long there has been work and nobody here."""
+    """Seconds for which it has had work and no worker here."""
     least: int = 0
-    """Workers that stay without work; part of the share."""
+    """Workers that stay even without work; part of the share."""
 
     @property
     def hands(self) -> int:
-        """Workers that are wanted here and find something to do, or stay without."""
+        """Workers wanted here that have something to do, or that stay without work."""
         found = self.share if self.chunks is None else min(self.share, self.chunks)
         return max(found, min(self.least, self.share))
 
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """A slot that can be used, and who is in it."""
+    """A usable slot and the worker in it."""
 
     slot: str
     queue: str | None
-    """Which queue it is to serve; None: none."""
+    """The queue that it should serve; None: no queue."""
     is_empty: bool = False
-    """No process holds the device."""
+    """True if no process holds the device."""
     is_busy: bool = False
     idle_s: float = 0.0
-    """How long a worker that serves has had nothing in hand."""
+    """Seconds for which a serving worker has had no work."""
     started_monotonic: float = 0.0
 
     @property
     def ease(self) -> tuple[int, float]:
-        """Who goes first: not started, then idle, then busy; among equals the youngest."""
+        """Stopping order: not started, then idle, then busy; newest first."""
         return (0 if self.is_empty else 1 + self.is_busy, -self.started_monotonic)
 
 
 def assign_slots(places: Sequence[SlotState], asks: Sequence[QueueDemand]) -> dict[str, str | None]:
-    """The queue of each slot, as it should be now. Applied to its own answer it changes nothing.
+    """The queue that each slot should serve now. Idempotent: its result is left unchanged.
 
-    Asks in the order of their weight among equals; at most one worker is moved by one call.
+    Demands come first by weight; one call moves at most one worker.
     """
     plan = _Plan(places, asks)
     plan.let_go()
@@ -80,7 +81,7 @@ def assign_slots(places: Sequence[SlotState], asks: Sequence[QueueDemand]) -> di
 
 
 class _Plan:
-    """The places while they are being given out."""
+    """The slots during assignment."""
 
     def __init__(self, places: Sequence[SlotState], asks: Sequence[QueueDemand]) -> None:
         known = {a.queue for a in asks}
@@ -92,11 +93,11 @@ class _Plan:
         return sum(q == queue for q in self.queue_of.values())
 
     def _in(self, queue: str) -> list[SlotState]:
-        """Who serves a queue, the easiest to send away first."""
+        """The slots that serve a queue, in stopping order."""
         return sorted((p for p in self._places if self.queue_of[p.slot] == queue), key=_ease)
 
     def _fed(self, ask: QueueDemand) -> float:
-        """How much of what a queue wants it has; 1 and more: it lacks nobody."""
+        """The share of its demand that a queue has; 1 or more: it lacks no worker."""
         return self._count(ask.queue) / ask.hands if ask.hands else 1.0
 
     def let_go(self) -> None:
@@ -106,7 +107,7 @@ class _Plan:
                 self.queue_of[p.slot] = None
 
     def fill(self) -> None:
-        """Slots that nobody is to use go to who lacks most: those without a process first."""
+        """Assign free slots to the least-served queue, empty slots first."""
         free = [p for p in self._places if self.queue_of[p.slot] is None]
         for p in sorted(free, key=lambda p: (not p.is_empty, p.slot)):
             poor = min(self._asks, key=self._fed, default=None)
@@ -125,7 +126,7 @@ class _Plan:
                     return
 
     def _idle(self, ask: QueueDemand) -> Iterator[SlotState]:
-        """Workers that have waited long enough, of queues with more of them than chunks."""
+        """Move workers that have waited long enough, from queues with more workers than chunks."""
         for other in self._asks:
             if other.queue != ask.queue and self._count(other.queue) > other.hands:
                 for p in self._in(other.queue):
@@ -133,7 +134,7 @@ class _Plan:
                         yield p
 
     def _for_nobodys(self, ask: QueueDemand) -> SlotState | None:
-        """Somebody for a queue with work and nobody here, from whoever has most of several."""
+        """Move a worker to a queue with work and none here, from the queue with the most (two or more)."""
         worth = self._pays(ask, 0) or ask.unserved_s >= PATIENCE_S
         if self._count(ask.queue) or not worth:
             return None
@@ -142,7 +143,7 @@ class _Plan:
         return there[0] if len(there) > 1 else None
 
     def _pays(self, ask: QueueDemand, workers: int) -> bool:
-        """Whether one worker more finds enough to do, once it is there."""
+        """Whether one more worker would have enough work after the move."""
         return ask.work_s / (workers + 1) >= PAYS * ask.change_s
 
 

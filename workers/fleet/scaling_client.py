@@ -1,4 +1,4 @@
-"""How many workers of each queue the controller wants on this host: asked every two seconds."""
+"""Polls the controller every two seconds: how many workers of each queue this host should run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.fleet.placement import QueueDemand
 
 log = get_logger(__name__)
 
-ASK_S = 2.0  # chosen: soon enough against a start-up of seconds, and little for a thousand hosts
+ASK_S = 2.0  # chosen: short beside a start-up of seconds, and little load for a thousand hosts
 _ANSWER_S = 5.0
 # Measured on two cores: 3 to 5 s from SIGTERM of an idle worker to the next one's first message.
 START_S = 5.0
@@ -27,7 +27,7 @@ START_S = 5.0
 
 @dataclass(slots=True)
 class ScalingClient:
-    """The controller's answers for this host; before the first one the minimum, in the first queue."""
+    """The controller's answers for this host; before the first answer, the minimum in the first queue."""
 
     url: str
     queues: Sequence[str]
@@ -36,11 +36,11 @@ class ScalingClient:
     running: Callable[[str], int]
     """Workers of a queue that run here."""
     load_s: float = 60.0
-    """How long a model takes to load that nobody has loaded yet."""
+    """Assumed load time in seconds of a model that no worker has loaded yet."""
     start_s: float = START_S
-    """How long a worker takes to leave and come again, without a model."""
+    """Seconds that a worker takes to stop and start again, without its model."""
     given_up: Callable[[], int] = lambda: 0
-    """Slots that were taken out: another host shall have what they could do."""
+    """Slots out of use: another host should get their share."""
     asks: tuple[QueueDemand, ...] = ()
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -63,7 +63,7 @@ class ScalingClient:
             self._thread.join(_ANSWER_S + ASK_S)
 
     def ask(self) -> None:
-        """Ask once. A controller that is away changes nothing: no answer is not a zero."""
+        """Ask once. An unreachable controller changes nothing: no answer does not mean zero."""
         try:
             found = tuple(self._one(queue) for queue in self.queues)
         except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:

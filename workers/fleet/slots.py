@@ -1,4 +1,4 @@
-"""The places for workers on one host: which device, how many threads, which cores."""
+"""The worker slots of one host: device, threads and cores of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NODES = Path("/sys/devices/system/node")
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place for one worker: a device of its own, or a share of the cores."""
+    """A slot for one worker: a device of its own, or a share of the cores."""
 
     name: str
     device: str
@@ -30,13 +30,13 @@ class Slot:
     cores: tuple[int, ...] = ()
     """The cores it may use; empty: any."""
     visible: str | None = None
-    """What `CUDA_VISIBLE_DEVICES` calls its GPU: a UUID."""
+    """The UUID of its GPU, for `CUDA_VISIBLE_DEVICES`."""
 
     def environment(self) -> dict[str, str]:
-        """What its worker is started with, over the fleet's own variables.
+        """The worker's environment, in addition to the fleet's own variables.
 
-        `python -m` and billiard's `python -c` would import from the current folder first, where a
-        user may have a `workers/` or a `queue.py`.
+        `python -m` and billiard's `python -c` would import from the current folder first, which
+        may have a `workers/` or a `queue.py` of the user.
         """
         return {
             "PYTHONSAFEPATH": "1",
@@ -53,12 +53,12 @@ def plan_slots(
     count: int | None = None,
     granted: float | None = None,
 ) -> list[Slot]:
-    """One slot a device; on the CPU as many as asked for, sharing the cores between them.
+    """One slot per device; on the CPU as many as requested, which share the cores.
 
-    Two CPU workers of one thread do more than one of two (measured: 1.05–1.23). Each is
-    kept to cores of its own, on one NUMA node where they fit; a GPU's worker to those near it.
-    Where only so many cores' worth of time is `granted` (a container's limit), that is what is
-    shared, and nobody is kept to any core: the neighbours' containers would choose the same.
+    Two CPU workers of one thread do more than one of two (measured: 1.05–1.23 times). Each worker
+    is pinned to its own cores, on one NUMA node if they fit; a GPU's worker to the cores near it.
+    With a container's CPU limit (`granted`, in cores) that limit is shared and no worker is pinned:
+    the workers of other containers would choose the same cores.
 
     Raises:
         ConfigError: the setting `device` has no meaning, or names a GPU that is not there.
@@ -84,7 +84,7 @@ def plan_slots(
 def split_cores(
     cores: Sequence[int], count: int, node_of: Mapping[int, int]
 ) -> list[tuple[int, ...]]:
-    """Disjoint shares of neighbouring cores; no restriction for one worker, or too many of them."""
+    """Disjoint shares of neighbouring cores; no pinning for one worker or too many workers."""
     if count <= 1 or count > len(cores):
         return [()] * count
     order = sorted(cores, key=lambda c: (node_of.get(c, 0), c))
@@ -93,7 +93,7 @@ def split_cores(
 
 
 def node_of_cores(nodes: Path = _NODES) -> dict[int, int]:
-    """The NUMA node of each core; empty where the kernel does not say."""
+    """The NUMA node of each core; empty if the kernel does not report it."""
     found: dict[int, int] = {}
     for path in sorted(nodes.glob("node[0-9]*")):
         try:

@@ -1,4 +1,4 @@
-"""`headrace-worker start` and `fleet`: check what can be checked, then keep a fleet until a signal."""
+"""`headrace-worker start` and `fleet`: checks the setup, then runs a fleet until a signal."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ log = get_logger(__name__)
 def start_fleet(flags: dict[str, Any], *, follows: bool = False) -> int:
     """Run the fleet of this host; returns the exit code.
 
-    With `follows` the controller says how many of the slots are in use, else all of them are.
+    With `follows` the controller decides how many of the slots are used; otherwise all are.
 
     Raises:
-        ConfigError: no broker or controller was named, or a setting has no meaning.
-        BrokerError: Redis does not answer, or does not let us in.
+        ConfigError: no broker or controller was named, or a setting is invalid.
+        BrokerError: Redis does not answer, or rejects the login.
     """
     settings = load_settings(**flags)
     configure_logging(settings, sys.stderr)
@@ -57,11 +57,11 @@ def start_fleet(flags: dict[str, Any], *, follows: bool = False) -> int:
     queues = _queues(settings) if follows else [settings.queue]
     with _metrics_folder(settings, fleet) as metrics:
         if not follows:
-            fleet.begin()  # while they start, the rest of this process does
+            fleet.begin()  # they start while the rest of this process starts
         try:
             code = _keep(fleet, settings, url, queues, metrics, follows=follows)
         finally:
-            fleet.kill()  # nobody is left but after an error of our own
+            fleet.kill()  # workers are left only after an error of our own
     log.info("worker.stopped", exit_code=code)
     return code
 
@@ -128,7 +128,7 @@ def _queues(settings: Settings) -> list[str]:
 
 @contextlib.contextmanager
 def _metrics_folder(settings: Settings, fleet: Supervisor) -> Iterator[Path | None]:
-    """Where the workers keep what they count, for the block's life; None where nobody asks."""
+    """The folder of the workers' metrics while the block runs; None if they are not served."""
     if settings.health is None:
         yield None
         return
@@ -142,7 +142,7 @@ def _metrics_folder(settings: Settings, fleet: Supervisor) -> Iterator[Path | No
 def _answers(
     settings: Settings, queues: Sequence[str], fleet: Supervisor, follows: bool
 ) -> Iterator[None]:
-    """The fleet asks the controller for the block's life."""
+    """The fleet polls the controller while the block runs."""
     if not follows:
         yield
         return

@@ -1,8 +1,8 @@
 """The workers of one host: one process for each slot in use, pinned, restarted when it dies.
 
-How many workers each queue wants is somebody else's answer (`wanted`); which slot serves which
-queue is decided in `workers.fleet.placement`. A worker that is to serve another queue leaves, and comes
-again in the same slot.
+The caller passes how many workers each queue wants (`wanted`). `workers.fleet.placement` decides
+which slot serves which queue. A worker that moves to another queue stops and is started again in
+the same slot.
 """
 
 from __future__ import annotations
@@ -32,40 +32,40 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# Chosen: a child that dies this soon after its start, this often in a row, will not live.
+# Chosen: a child that dies this soon after its start, this often in a row, will not recover.
 SHORT_LIFE_S = 10.0
 SHORT_LIVES = 5
-# Chosen: a worker that leaves unasked has a device that cannot be used, and may have taken so long
-# to import torch and to find that out.
+# Chosen: a worker that exits unasked has an unusable device; importing torch and finding that out
+# may have taken this long.
 LEFT_LIFE_S = 120.0
-LEAVE_S = 10.0  # chosen: time to flush exporters and leave, on top of the grace
+LEAVE_S = 10.0  # chosen: time to flush exporters and exit, after the grace time
 TICK_S = 0.1
 
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """A slot and the process in it, while there is one."""
+    """A slot and the process in it, if there is one."""
 
     slot: Slot
     queue: str | None = None
-    """What is to be served here; None: no worker is wanted."""
+    """The queue to serve here; None: no worker is wanted."""
     process: subprocess.Popen[bytes] | None = None
     started_monotonic: float = 0.0
     started_at: float = 0.0
-    """The same in seconds since the epoch, as workers tell theirs."""
+    """The same in seconds since the epoch, as in the workers' records."""
     short_lives: int = 0
     not_before_monotonic: float = 0.0
     leave_by_monotonic: float | None = None
-    """When a process that was told to leave is killed; None: it may stay."""
+    """When a process that was asked to stop is killed; None: it may stay."""
     moves: int = 0
     """How often a worker left this slot's queue for another."""
     exit_code: int | None = None
-    """Of the last process that ended unasked; negative: killed by that signal."""
+    """Exit code of the last process that ended unasked; negative: killed by that signal."""
     given_up: bool = False
 
     @property
     def reason(self) -> str | None:
-        """Why the slot was taken out, where it was."""
+        """Why the slot was taken out of use; empty if it is in use."""
         if not self.given_up:
             return None
         limit_s = short_life_s(self.exit_code)
@@ -86,17 +86,17 @@ class WorkerProcess:
 
 
 def is_short(lived_s: float, exit_code: int) -> bool:
-    """Whether a process that ended unasked lived too short to have been of use."""
+    """Whether a process that ended unasked ran too short a time to be useful."""
     return lived_s < short_life_s(exit_code)
 
 
 def short_life_s(exit_code: int | None) -> float:
-    """What a process that ended so must have lived to have been of use."""
+    """Seconds that a process that ended this way must have run to count as useful."""
     return LEFT_LIFE_S if exit_code == ExitCode.OK else SHORT_LIFE_S
 
 
 def backoff_s(short_lives: int) -> float:
-    """How long a slot stays empty after its child died soon after its start: 0, 1, 2, 4 … 30 s."""
+    """Seconds that a slot stays empty after its child died early: 0, 1, 2, 4 … 30."""
     return 0.0 if short_lives == 0 else min(30.0, 2.0 ** (short_lives - 1))
 
 
@@ -115,23 +115,23 @@ def serve_command(slot: Slot) -> list[str]:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Starts, watches, restarts and stops worker processes. `run` blocks until told to stop."""
+    """Starts, watches, restarts and stops worker processes. `run` blocks until `stop`."""
 
     slots: Sequence[Slot]
     environment: Mapping[str, str]
     grace_s: float
     wanted: Callable[[], Sequence[QueueDemand]] | None = None
-    """Asked ten times a second: how many workers of each queue; None: one for each slot."""
+    """Called ten times per second: how many workers of each queue; None: one per slot."""
     queue: str = "default"
-    """What all slots serve where nobody is asked."""
+    """The queue of all slots if `wanted` is None."""
     doing: Callable[[str], WorkerStatus | None] = lambda name: None
-    """What the worker of this name told last; None: nothing yet."""
+    """The last status of the worker of this name; None: no status yet."""
     on_end: Callable[[str], None] = lambda name: None
-    """Told the name of each worker that has ended, however."""
+    """Called with the name of each worker that has ended, for any reason."""
     command: Callable[[Slot], Sequence[str]] = serve_command
     stopping: threading.Event = field(default_factory=threading.Event)
     beat_monotonic: float = field(default_factory=time.monotonic)
-    """When the loop last turned."""
+    """When the loop last ran."""
     children: list[WorkerProcess] = field(default_factory=list)
     _followed: dict[str, int] = field(default_factory=dict)
     _unserved_monotonic: dict[str, float] = field(default_factory=dict)
@@ -154,37 +154,37 @@ class Supervisor:
         return self._drain()
 
     def begin(self) -> None:
-        """Start what is wanted now; `run` goes on from there."""
+        """Start what is wanted now; `run` continues from there."""
         self.children = [WorkerProcess(slot) for slot in self.slots]
         self._adjust()
         for child in self.children:
             self._tend(child)
 
     def kill(self) -> None:
-        """End at once whoever is left; they lose nothing by it."""
+        """Kill the remaining workers at once; no work is lost by it."""
         for child in self.children:
             if child.process is not None and child.process.poll() is None:
                 os.killpg(child.process.pid, signal.SIGKILL)
                 child.process.wait()
 
     def stop(self) -> None:
-        """Ask for a drain; a second call makes it quick."""
+        """Request a drain; a second call makes it immediate."""
         self._hurry = self.stopping.is_set()
         self.stopping.set()
 
     def running(self, queue: str | None = None) -> list[str]:
-        """Names of the workers that are to stay (in this queue). Safe from another thread."""
+        """Names of the workers that should stay (in this queue). Thread-safe."""
         found = [c for c in list(self.children) if c.state == "running"]
         return [c.slot.name for c in found if queue in (None, c.queue)]
 
     def given_up(self) -> int:
-        """How many slots were taken out. Safe from another thread."""
+        """How many slots are out of use. Thread-safe."""
         return sum(c.given_up for c in list(self.children))
 
     # -- how many
 
     def _adjust(self) -> None:
-        """Bring the slots to what is wanted."""
+        """Assign the slots to the wanted queues."""
         asks = [self._timed(a) for a in self._asks()]
         able = {c.slot.name: c for c in self.children if not c.given_up}
         self._tell(asks)
@@ -195,7 +195,7 @@ class Supervisor:
         return [QueueDemand(self.queue, len(self.slots))] if self.wanted is None else self.wanted()
 
     def _timed(self, ask: QueueDemand) -> QueueDemand:
-        """The ask, with how long it has had work and nobody here."""
+        """The demand, with how long it has had work and no worker here."""
         is_served = any(c.queue == ask.queue for c in self.children)
         if is_served or not ask.hands:
             self._unserved_monotonic.pop(ask.queue, None)
@@ -212,7 +212,7 @@ class Supervisor:
             started_monotonic=child.started_monotonic,
         )
         if doing is None or child.state != "running" or doing.seen_s < child.started_at:
-            return state  # what it told in an earlier life is not about this one
+            return state  # the status is of an earlier process in this slot
         idle_s = time.time() - max(doing.progress_at, child.started_at)
         return replace(
             state, is_busy=bool(doing.work.job), idle_s=0.0 if doing.work.job else idle_s
@@ -226,7 +226,7 @@ class Supervisor:
                 self._followed[ask.queue] = ask.share
 
     def _assign(self, child: WorkerProcess, queue: str | None) -> None:
-        """Let a slot serve another queue, or none: who is in it finishes its chunk or gives it back."""
+        """Let a slot serve another queue, or none; its worker finishes or releases its chunk."""
         if child.queue == queue:
             return
         before, child.queue = child.queue, queue
@@ -275,16 +275,16 @@ class Supervisor:
             self.command(slot),
             env={**self.environment, **slot.environment(), "HEADRACE_QUEUE": queue},
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C at a terminal is the fleet's to translate
+            start_new_session=True,  # so that Ctrl-C at a terminal reaches the fleet only
         )
         child.started_monotonic, child.started_at = time.monotonic(), time.time()
 
     # -- the end
 
     def _drain(self) -> int:
-        """SIGTERM to all at once; who outlasts the grace time is killed, and loses nothing by it."""
+        """Send SIGTERM to all; workers that outlast the grace time are killed and lose no work by it."""
         started = [c.process for c in self.children if c.process is not None]
-        # the children measure the grace themselves; ten seconds for their exporters and exits
+        # the children measure the grace time themselves; ten seconds more for exporters and exit
         living = self._wait_for(started, self.grace_s + LEAVE_S, until_hurry=True)
         living = self._wait_for(living, LEAVE_S, until_hurry=False)
         for process in living:
@@ -295,7 +295,7 @@ class Supervisor:
     def _wait_for(
         self, processes: Sequence[subprocess.Popen[bytes]], limit_s: float, *, until_hurry: bool
     ) -> list[subprocess.Popen[bytes]]:
-        """SIGTERM to each, and those that live still when the time is over."""
+        """Send SIGTERM to each; returns those that still run when the time is over."""
         living = [p for p in processes if p.poll() is None]
         for process in living:
             process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What this host's workers do right now, as they tell it in Redis; for choosing who goes, and health."""
+"""The current status of this host's workers, read from Redis; for placement and health."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ LOOK_S = 1.0  # chosen: a worker's heartbeat comes once a second
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker, as it was last seen in Redis."""
+    """The last status of one worker in Redis."""
 
     seen_s: float
     work: WorkInHand
     rows: str
     progress_at: float
-    """When work or rows last changed. Seconds since the epoch, as `seen_s`."""
+    """When its work or rows last changed; seconds since the epoch, as `seen_s`."""
     model: str = ""
     """What is loaded; empty: nothing yet."""
 
 
 @dataclass(slots=True)
 class WorkerStatusPoller:
-    """Looks once a second, in a thread; with Redis away the last that was seen holds."""
+    """Reads once per second, in a thread; if Redis is unreachable the last status is kept."""
 
     client: RedisClient
     names: Callable[[], Sequence[str]]
@@ -56,18 +56,18 @@ class WorkerStatusPoller:
             self._thread.join(10)
 
     def ended(self, name: str) -> None:
-        """A worker has ended: nobody shall count it any more, unless its slot has a new one."""
+        """Note that a worker has ended; it no longer counts, unless its slot has a new one."""
         self._gone.append(name)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Take these workers out of what Redis knows; it would by itself, 15 s later."""
+        """Remove these workers from Redis; their records would expire 15 s later."""
         try:
             forget_workers(self.client, list(names))
         except redis.RedisError:
             return
 
     def look(self) -> None:
-        """Read what each worker told; a worker that is gone is forgotten."""
+        """Read the status of each worker; workers that are gone are removed."""
         names = list(self.names())
         gone, self._gone = self._gone, []
         self.forget(set(gone) - set(names))
@@ -90,7 +90,7 @@ class WorkerStatusPoller:
         return WorkerStatus(sign.seen_s, sign.work, rows, progress_at, sign.model)
 
     def _rows(self, in_hand: Sequence[WorkInHand]) -> list[str]:
-        """What each worker's attempts have scored so far, as `headrace:live` says."""
+        """Rows that each worker's attempts have scored so far, from `headrace:live`."""
         pipe = self.client.pipeline(transaction=False)
         for work in in_hand:
             if work.attempts:
