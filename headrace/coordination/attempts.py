@@ -142,12 +142,18 @@ def _narrows(attempt: Attempt, rows: int, known: set[frozenset[int]], lone: dict
     return new
 
 
-def attempt_of_death(chunk: int, mark: Mark, now_s: float, seen_by: str) -> Attempt | None:
-    """The record of an attempt that left only its mark; None when it had not begun."""
+def attempt_of_death(
+    chunk: int, mark: Mark, now_s: float, seen_by: str, redis_at: float | None = None
+) -> Attempt | None:
+    """The record of an attempt that left only its mark; None when it had not begun.
+
+    `redis_at` is now by Redis's clock, which the mark's times are by; `now_s` by this host's.
+    """
     if mark.stage == HELD:
         return None
     hangs = mark.stage == HANGING
-    overdue = mark.limit_s > 0 and now_s - mark.since_s >= mark.limit_s
+    now_at = now_s if redis_at is None else redis_at
+    overdue = mark.limit_s > 0 and now_at - mark.since_s >= mark.limit_s
     is_timeout = hangs or (overdue and bool(mark.rows or mark.encoding))
     return Attempt(
         chunk=chunk,

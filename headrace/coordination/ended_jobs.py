@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from pydantic import TypeAdapter, ValidationError
 
 from headrace.coordination.redis_clock import redis_now
@@ -66,7 +67,11 @@ def remember_end(client: Any, job: Job, manifest: Manifest) -> None:
 def read_ended(client: Any, within_s: float = RECENT_S) -> Iterator[EndedJob]:
     """The jobs that ended within that time, the latest first. Raises redis-py's own errors."""
     now = redis_now(client)
-    for raw in client.lrange(redis_keys.ENDED, 0, KEPT - 1):
+    try:
+        found = client.lrange(redis_keys.ENDED, 0, KEPT - 1)
+    except redis.ResponseError:  # the key is another program's
+        return
+    for raw in found:
         try:
             ended = _ENDED.validate_json(raw)
         except ValidationError:

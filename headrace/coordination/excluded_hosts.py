@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from pydantic import TypeAdapter, ValidationError
 
 from headrace.coordination.redis_clock import redis_now
@@ -62,14 +63,20 @@ def exclude(
 def read_excluded(client: Any, now_at: float | None = None) -> dict[str, ExcludedHost]:
     """The hosts that are excluded now, by name. Raises redis-py's own errors."""
     now = redis_now(client) if now_at is None else now_at
-    found = (_parse(raw) for raw in client.hvals(redis_keys.EXCLUDED))
+    try:
+        found = [_parse(raw) for raw in client.hvals(redis_keys.EXCLUDED)]
+    except redis.ResponseError:  # the key is another program's
+        return {}
     return {e.host: e for e in found if e is not None and now < e.until_s}
 
 
 def is_excluded(client: Any, host: str, now_at: float | None = None) -> bool:
     """Whether this host gets no work now. Raises redis-py's own errors."""
     now = redis_now(client) if now_at is None else now_at
-    found = _parse(client.hget(redis_keys.EXCLUDED, host))
+    try:
+        found = _parse(client.hget(redis_keys.EXCLUDED, host))
+    except redis.ResponseError:  # the key is another program's
+        return False
     return found is not None and now < found.until_s
 
 

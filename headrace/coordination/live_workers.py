@@ -8,13 +8,13 @@ headrace:worker:{name}  constant fields (queue, device, dtypes, host, pid), `see
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis
 
+from headrace.coordination.redis_clock import redis_now
 from headrace.coordination.redis_values import as_record
 from headrace.redis_client import RedisClient, as_bytes
 from schemas.names import redis_keys
@@ -165,7 +165,10 @@ def read_signs(client: RedisClient, names: Sequence[str]) -> dict[str, WorkerSig
 
 
 def add_heartbeat(pipe: Any, worker: str, fields: Mapping[str, str | float], now_at: float) -> None:
-    """Add a worker's heartbeat to a pipeline, with these fields of its hash."""
+    """Add to a pipeline what says that the worker lives, with these fields of its hash.
+
+    `now_at` is by Redis's clock (`redis_clock`), as are all times here.
+    """
     pipe.hset(redis_keys.worker(worker), mapping={**fields, "seen_s": now_at})
     pipe.expire(redis_keys.worker(worker), redis_keys.WORKER_LIFE_S)
     pipe.zadd(redis_keys.WORKERS, {worker: now_at})
@@ -173,11 +176,16 @@ def add_heartbeat(pipe: Any, worker: str, fields: Mapping[str, str | float], now
     pipe.zremrangebyscore(redis_keys.WORKERS, "-inf", now_at - redis_keys.WORKER_LIFE_S)
 
 
-def heartbeat(client: RedisClient, worker: str, facts: Mapping[str, str]) -> None:
-    """Write a heartbeat; if Redis is unreachable it is skipped."""
+def heartbeat(
+    client: RedisClient, worker: str, facts: Mapping[str, str], now_at: float | None = None
+) -> None:
+    """Say that the worker lives; with Redis away the next one says it.
+
+    `now_at` is the moment by Redis's clock; None: it is asked.
+    """
     pipe = client.pipeline(transaction=False)
-    add_heartbeat(pipe, worker, facts, time.time())
     try:
+        add_heartbeat(pipe, worker, facts, redis_now(client) if now_at is None else now_at)
         pipe.execute()
     except redis.RedisError:
         return

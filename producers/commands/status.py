@@ -105,7 +105,7 @@ def list_workers(session: Session) -> int:
         ConfigError: no broker was named. BrokerError: it does not answer.
     """
     client = needed_broker(session.settings).client
-    now_s = time.time()
+    now_s = redis_now(client)  # the workers' times are by Redis's clock
     terminal = session.terminal
     workers = read_workers(client, now_s)
     if workers.invalid:
@@ -129,9 +129,8 @@ def list_workers(session: Session) -> int:
         cells = (w.name, w.queue, w.device, w.model or "–", hand, progress, seen)
         table.add_row(*map(plain, cells))
     terminal.show(table)
-    now_at = redis_now(client)
     for host in excluded.values():
-        left = duration(max(0.0, host.until_s - now_at))
+        left = duration(max(0.0, host.until_s - now_s))
         terminal.say(f"{host.host} gets no work for {left}: {host.cause}: {host.message}")
     return ExitCode.OK
 

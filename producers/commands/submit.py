@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 
 from headrace.coordination.announced_jobs import announce_job
 from headrace.coordination.live_workers import read_workers
+from headrace.coordination.redis_clock import redis_now
 from producers.capacity.device_hint import guess_device, hint_of
 from producers.capacity.speed_history import fleet_speed
 from producers.commands.following import drive_and_show, note_lost_parts
@@ -46,7 +46,7 @@ def submit_job(
         with trace("plan"):
             seen = [
                 worker
-                for worker in read_workers(broker.client, time.time())
+                for worker in read_workers(broker.client, redis_now(broker.client))
                 if worker.queue == settings.queue
             ]
             workers = len(seen) or local_workers(settings, guess_device("cpu"))

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from headrace.assumptions import BYTES_PER_TOKEN, MODEL_LOAD_S
 from headrace.coordination.job_counters import rows_in_progress
 from headrace.coordination.live_workers import LiveWorkers, read_workers
+from headrace.coordination.redis_clock import RedisClock
 from headrace.coordination.redis_values import as_count, as_number
 from headrace.process.logs import get_logger
 from headrace.redis_client import RedisClient
@@ -53,11 +54,15 @@ class DemandReporter:
     facts: dict[str, JobFacts] = field(default_factory=dict)
     """What was written last, by the job's run key."""
     others: dict[str, JobFacts] = field(default_factory=dict)
-    """The same for jobs that other controllers track, as they wrote it recently."""
+    """The same of jobs that other controllers follow, as they told of late."""
+    clock: RedisClock = field(init=False)
     _reported_at: float = 0.0
     _workers: LiveWorkers = field(default_factory=LiveWorkers)
     _workers_at: float = 0.0
     _watched: dict[str, _Watched] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.clock = RedisClock(self.client)
 
     def tell(
         self,
@@ -70,15 +75,16 @@ class DemandReporter:
         Raises redis-py's own errors.
         """
         now = time.time() if now_at is None else now_at
+        redis_at = self.clock.now() if now_at is None else now_at
         followed = list(jobs)
         if now - self._reported_at < TELL_S and all(f.job.key in self.facts for f in followed):
             return
         self._reported_at = now
-        workers = self.workers(now)
+        workers = self.workers(redis_at)
         self.facts = {}
         for tracked in followed:
             busy = sum(w.job == tracked.job.key and not w.is_loading for w in workers)
-            facts = self._facts(tracked, busy, now)
+            facts = replace(self._facts(tracked, busy, now), told_s=redis_at)
             if rests(tracked.job.key):
                 facts = replace(facts, ready=0)
             self.client.hset(
@@ -86,11 +92,15 @@ class DemandReporter:
             )
             self.facts[tracked.job.key] = facts
         self._watched = {f.job.key: self._watched[f.job.key] for f in followed}
-        told = read_jobs(self.client, now, OTHERS_S)
+        told = read_jobs(self.client, redis_at, OTHERS_S)
         self.others = {key: facts for key, facts in told.items() if key not in self.facts}
 
-    def workers(self, now_at: float) -> LiveWorkers:
-        """The live workers, read about once a second, since each is a hash of its own in Redis."""
+    def workers(self, now_at: float | None = None) -> LiveWorkers:
+        """The live workers, read about once a second: each is a hash of its own in Redis.
+
+        `now_at` is by Redis's clock; None: now.
+        """
+        now_at = self.clock.now() if now_at is None else now_at
         if not 0 <= now_at - self._workers_at < TELL_S:
             before = self._workers.invalid
             self._workers, self._workers_at = read_workers(self.client, now_at), now_at

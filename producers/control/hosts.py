@@ -30,7 +30,7 @@ class HostWatch:
         if time.monotonic() - self._read_monotonic >= READ_S:
             self._read_monotonic = time.monotonic()
             self._excluded = frozenset(read_excluded(self.client))
-        workers = self.reporter.workers(time.time())
+        workers = self.reporter.workers()
         return frozenset(host_of(w.name) for w in workers if w.queue == queue) - self._excluded
 
     def judge(self, tracked: TrackedJob, hosts: frozenset[str]) -> None:

@@ -70,8 +70,8 @@ class Publisher:
         self.queue.keep_alive(queue)
 
     def workers(self, queue: str) -> int:
-        """Number of live workers of the queue, at least as many as were promised."""
-        live = sum(w.queue == queue for w in self.reporter.workers(time()))
+        """Workers of the queue that are alive, and at least as many as were promised."""
+        live = sum(w.queue == queue for w in self.reporter.workers())
         return max(self.least_workers, live)
 
     def _send(self, queue: str, tracked: TrackedJob, run: ChunkRun, trace: JobTrace) -> None:

@@ -11,6 +11,7 @@ import redis
 
 from headrace.coordination.job_counters import rows_in_progress
 from headrace.coordination.live_workers import add_live_count
+from headrace.coordination.redis_clock import redis_now
 from headrace.coordination.redis_values import as_count, as_record
 from headrace.redis_client import RedisClient, as_text
 from headrace.storage.store import Store
@@ -105,7 +106,8 @@ def _of_redis(store: Store, job: Job, client: RedisClient) -> Snapshot | None:
     pipe.hvals(redis_keys.live(job.key))
     pipe.hgetall(redis_keys.errors(job.key))
     pipe.hlen(redis_keys.marks(job.key))
-    add_live_count(pipe, time.time())
+    redis_at = redis_now(client)
+    add_live_count(pipe, redis_at)
     pipe.get(redis_keys.scale(job.options.queue))
     raw, live, errors, leased, workers, answer = pipe.execute()
     if b"epoch" not in raw:
@@ -118,7 +120,7 @@ def _of_redis(store: Store, job: Job, client: RedisClient) -> Snapshot | None:
     parked = _parked(store)
     return _snapshot(
         job, "cancelled" if "cancelled" in facts else "paused" if "paused" in facts else "running",
-        _trouble(facts.get("trouble"), time.time()),
+        _trouble(facts.get("trouble"), redis_at),
         rows_done=number("done_rows"), ok=number("ok_rows"), errors=number("error_rows"),
         errors_by_type={as_text(k): as_count(v) for k, v in errors.items()}, tokens=number("tokens"),
         chunks_done=number("done_chunks"), chunks_parked=len(parked), chunks_leased=int(leased),

@@ -23,6 +23,7 @@ from typing import Any
 
 import redis
 
+from headrace.coordination.redis_clock import RedisClock
 from headrace.process.http_server import Reply, serve_http
 from headrace.process.logs import get_logger
 from headrace.setting_fields import QUEUE_NAME
@@ -75,7 +76,9 @@ def serve_scaling(
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    scaler = Scaler(client, limits_of(settings), settings.max_workers, Recent(client))
+    scaler = Scaler(
+        client, limits_of(settings), settings.max_workers, Recent(client), RedisClock(client)
+    )
     telemetry = telemetry or Telemetry()
     telemetry.watch(lambda: _gauges(scaler, client), GAUGES)
     if settings.listen is None:
@@ -126,7 +129,7 @@ def _metrics(scaler: Scaler, client: Any, counted: PrometheusMetrics | None) -> 
 def _gauges(scaler: Scaler, client: Any) -> list[Sample]:
     now_at = time.time()
     try:
-        facts = read_facts(client, now_at)
+        facts = read_facts(client, scaler.redis_at(now_at))
         return gauges(facts, scaler.all_wanted(facts, now_at), client.info("memory"), now_at)
     except redis.RedisError:
         return gauges(ScalingInputs((), ()), {}, None, now_at)

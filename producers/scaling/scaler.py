@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from headrace.coordination.redis_clock import RedisClock
 from headrace.coordination.redis_values import as_record
 from headrace.process.logs import get_logger
 from headrace.redis_client import as_text
@@ -75,6 +76,8 @@ class Scaler:
     max_workers: int | None = None
     recent: Recent | None = None
     """Facts shared by many questions; None: each is answered from what Redis knows now."""
+    clock: RedisClock | None = None
+    """Redis's, for what other hosts wrote; deadlines and cooldowns are by this host's."""
 
     def answer(self, queue: str, query: Mapping[str, str], now_at: float) -> dict[str, Any]:
         """The body of `/scale`.
@@ -84,9 +87,10 @@ class Scaler:
         """
         host = _host_of(query)
         if host is not None:
-            self._remember(queue, host, now_at)
-        hosts = self._hosts(queue, now_at)
-        facts = self.recent.facts(now_at) if self.recent else read_facts(self.client, now_at)
+            self._remember(queue, host, self.redis_at(now_at))
+        hosts = self._hosts(queue, self.redis_at(now_at))
+        at = self.redis_at(now_at)
+        facts = self.recent.facts(at) if self.recent else read_facts(self.client, at)
         demands, fleet = facts.demands(queue), facts.fleet(queue)
         wanted = self._decide(queue, facts, _limits_of(self._limits(hosts), query), now_at)
         body = {
@@ -105,6 +109,10 @@ class Scaler:
             body["share"] = share_out(wanted.workers, hosts).get(host.name, 0)
         return body
 
+    def redis_at(self, now_at: float) -> float:
+        """Now by the clock that all hosts share; without one by the caller's."""
+        return now_at if self.clock is None else self.clock.now()
+
     def all_wanted(self, facts: ScalingInputs, now_at: float) -> dict[str, ScalingDecision]:
         """What is wanted of each queue, for the metrics: as was answered last, if that is not old.
 
@@ -114,7 +122,7 @@ class Scaler:
         for queue in facts.queues:
             before, at = self._before(queue)
             if before is None or now_at - at > redis_keys.SCALE_FRESH_S:
-                limits = self._limits(self._hosts(queue, now_at))
+                limits = self._limits(self._hosts(queue, self.redis_at(now_at)))
                 before = decide_workers(
                     facts.demands(queue), facts.fleet(queue), limits, now_at, before
                 )

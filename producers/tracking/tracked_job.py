@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from headrace.coordination.attempts import attempt_of_death, read_attempts
 from headrace.coordination.leases import LeaseBook, Mark
+from headrace.coordination.redis_clock import redis_now
 from headrace.coordination.redis_values import as_count
 from headrace.formats.opener import etag_of
 from headrace.output.plan_file import PlanTable
@@ -146,7 +147,7 @@ class TrackedJob:
             book.forget(chunk, mark)
 
     def _record_crash(self, chunk: int, mark: Mark) -> None:
-        crash = attempt_of_death(chunk, mark, time.time(), self.controller)
+        crash = attempt_of_death(chunk, mark, time.time(), self.controller, redis_now(self.client))
         if crash is None:
             return
         record_crash(self.job, self.store, crash, mark, self.emitter, keep=self.keep_traces)

@@ -87,7 +87,9 @@ class AttemptEnds:
     def crashed(self, chunk: int, mark: Mark) -> None:
         """Record the crash of an earlier attempt that left only its mark."""
         job, store, runtime = self.context.job, self.context.store, self.runtime
-        crash = attempt_of_death(chunk, mark, time.time(), runtime.identity.name)
+        crash = attempt_of_death(
+            chunk, mark, time.time(), runtime.identity.name, self.leases.clock.now()
+        )
         if crash is not None and store.head(output_layout.part(chunk)) is None:
             keep = runtime.settings.traces
             record_crash(job, store, crash, mark, runtime.telemetry, keep=keep)

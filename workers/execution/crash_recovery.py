@@ -18,6 +18,7 @@ from headrace.coordination.attempts import (
 )
 from headrace.coordination.leases import LeaseBook, Mark
 from headrace.coordination.live_workers import work_was_lost
+from headrace.coordination.redis_clock import redis_now
 from headrace.process.logs import get_logger
 from headrace.queue.queue import MessageQueue
 from headrace.telemetry.provider import Telemetry
@@ -55,7 +56,7 @@ def recover_from_crash(
         again = []
         tell = partial(record_crash, emitter=emitter or Telemetry(), keep=keep_traces)
         for chunk, mark in held.items():
-            if _tries_again(work, chunk, mark, worker, tell):
+            if _tries_again(work, chunk, mark, worker, tell, redis_now(client)):
                 again.append(chunk)
             book.release(chunk, mark.attempt)
         work_was_lost(client, worker)
@@ -69,12 +70,17 @@ def recover_from_crash(
 
 
 def _tries_again(
-    work: JobContext, chunk: int, mark: Mark, worker: str, record: Callable[..., Attempt]
+    work: JobContext,
+    chunk: int,
+    mark: Mark,
+    worker: str,
+    record: Callable[..., Attempt],
+    redis_at: float,
 ) -> bool:
     """Record the crash; returns whether the chunk can be sent again at once."""
     if work.store.head(output_layout.part(chunk)) is not None:
         return False
-    attempt = attempt_of_death(chunk, mark, time.time(), f"parent of {worker}")
+    attempt = attempt_of_death(chunk, mark, time.time(), f"parent of {worker}", redis_at)
     if attempt is not None:
         record(work.job, work.store, attempt, mark)
         log.warning(

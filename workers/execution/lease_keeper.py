@@ -26,6 +26,7 @@ from headrace.coordination.leases import (
     Mark,
 )
 from headrace.coordination.live_workers import WorkInHand, add_heartbeat
+from headrace.coordination.redis_clock import RedisClock
 from headrace.process.logs import get_logger
 from schemas.errors import HeadraceError, LeaseLost, Stopped
 from schemas.names import redis_keys
@@ -70,7 +71,7 @@ class ChunkControl:
     def give_up(self) -> None:
         """Let another worker take the chunk, and leave a mark with the reason."""
         with self._lock:
-            self.mark = self.mark.doing(HANGING, time.time(), rows=(), encoding=None)
+            self.mark = self.mark.doing(HANGING, self._held.clock.now(), rows=(), encoding=None)
             self._hold()
             self._ended = True
         try:
@@ -115,7 +116,7 @@ class ChunkControl:
 
     def _say(self, stage: str, **changes: Any) -> None:
         with self._lock:
-            self.mark = self.mark.doing(stage, time.time(), **changes)
+            self.mark = self.mark.doing(stage, self._held.clock.now(), **changes)
             self._hold()
         self._held.watch()
 
@@ -159,6 +160,7 @@ class LeaseKeeper:
         """
         self.book = LeaseBook(client, job, limits.lease_s)
         self.drain = drain
+        self.clock = RedisClock(client)
         self._client = client
         self._job = job
         self._worker = worker
@@ -193,7 +195,7 @@ class LeaseKeeper:
         If Redis is unreachable the chunk is taken all the same: the part decides.
         """
         mark = Mark(
-            attempt, self._worker, since_s=time.time(), limit_s=self._limits.batch_timeout_s
+            attempt, self._worker, since_s=self.clock.now(), limit_s=self._limits.batch_timeout_s
         )
         try:
             taken, old = self.book.take(chunk, mark)
@@ -206,8 +208,8 @@ class LeaseKeeper:
         return self._controls[chunk], old
 
     def progressed(self) -> None:
-        """Note that a batch goes to the device, or that the last one is back."""
-        self._progress_at = time.time()
+        """A batch goes to the device, or the last one has come back."""
+        self._progress_at = self.clock.now()
 
     def loaded(self, model: str) -> None:
         """Note the model on the device; empty: one is being loaded."""
@@ -301,7 +303,7 @@ class LeaseKeeper:
             if live:
                 pipe.hset(redis_keys.live(self._job), mapping=live)
                 pipe.expire(redis_keys.live(self._job), redis_keys.JOB_LIFE_S)
-            add_heartbeat(pipe, self._worker, self._told(hand), time.time())
+            add_heartbeat(pipe, self._worker, self._told(hand), self.clock.now())
             pipe.hmget(redis_keys.job(self._job), "cancelled", "paused")
             cancelled, paused = pipe.execute()[-1]
         except redis.RedisError as error:

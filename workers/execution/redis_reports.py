@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 
+from headrace.coordination.redis_clock import redis_now
 from headrace.process.logs import get_logger
 from headrace.queue.dead_letter import dead_letter
 from headrace.queue.queue import MessageQueue
@@ -63,7 +64,12 @@ class RedisReports:
     def report_failure(self, key: str, chunk: int, cause: str, why: str) -> None:
         """Report why a chunk of this job just failed: the store may have no room for its record."""
         try:
-            report = {"at_s": time.time(), "chunk": chunk, "why": why[:500], "cause": cause}
+            report = {
+                "at_s": redis_now(self.client),
+                "chunk": chunk,
+                "why": why[:500],
+                "cause": cause,
+            }
             pipe = self.client.pipeline()
             pipe.hset(redis_keys.job(key), "trouble", json.dumps(report))
             pipe.expire(redis_keys.job(key), redis_keys.JOB_LIFE_S)

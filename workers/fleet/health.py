@@ -99,7 +99,7 @@ def _worker(child: WorkerProcess, watch: WorkerStatusPoller, now_at: float) -> d
     return told | {
         "model": doing.model or None,
         "hand": _in_hand(doing.work),
-        "seen_s_ago": round(now_at - doing.seen_s, 1),
+        "seen_s_ago": round(now_at - doing.seen_at, 1),
         "progress_s_ago": round(now_at - doing.progress_at, 1),
     }
 

@@ -25,13 +25,16 @@ LOOK_S = 1.0  # chosen: a worker's heartbeat comes once a second
 class WorkerStatus:
     """The last status of one worker in Redis."""
 
-    seen_s: float
+    seen_at: float
+    """When this host first read its last sign, by this host's clock."""
     work: WorkInHand
     rows: str
     progress_at: float
-    """When its work or rows last changed; seconds since the epoch, as `seen_s`."""
+    """When work or rows last changed. Seconds since the epoch, as `seen_at`."""
     model: str = ""
     """What is loaded; empty: nothing yet."""
+    sign_s: float = 0.0
+    """When it signed last, by Redis's clock."""
 
 
 @dataclass(slots=True)
@@ -87,7 +90,9 @@ class WorkerStatusPoller:
         before = self.doing.get(name)
         is_same = before is not None and (before.work, before.rows) == (sign.work, rows)
         progress_at = before.progress_at if before is not None and is_same else time.time()
-        return WorkerStatus(sign.seen_s, sign.work, rows, progress_at, sign.model)
+        is_old = before is not None and before.sign_s == sign.seen_s
+        seen_at = before.seen_at if before is not None and is_old else time.time()
+        return WorkerStatus(seen_at, sign.work, rows, progress_at, sign.model, sign.seen_s)
 
     def _rows(self, in_hand: Sequence[WorkInHand]) -> list[str]:
         """Rows that each worker's attempts have scored so far, from `headrace:live`."""

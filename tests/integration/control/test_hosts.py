@@ -177,6 +177,16 @@ def test_a_record_of_another_version_excludes_nobody(redis_client: redis.Redis) 
     assert not is_excluded(redis_client, "a")
 
 
+def test_keys_of_another_program_exclude_nobody_and_end_nothing(
+    redis_client: redis.Redis,
+) -> None:
+    redis_client.set("headrace:excluded", "junk")
+    redis_client.set("headrace:ended", "junk")
+    assert read_excluded(redis_client) == {}
+    assert not is_excluded(redis_client, "a")
+    assert read_facts(redis_client, time.time()).ended == ()
+
+
 class Consumer:
     """Stands for Celery's."""
 
