@@ -108,6 +108,10 @@ class SettingFields:
     )
     chunk_rows: int | None = run(None, "rows per chunk; default: about 30 s of work", ge=1)
     chunk_bytes: int | None = run(None, "bytes of text per chunk", ge=1)
+    date: str | None = job(
+        None, "the day that {date} means in paths, e.g. 2026-11-24; default: today, in local time"
+    )
+    literal: bool = job(False, "take INPUT as it is written: no wildcards, no {date}")
     pattern: str | None = job(
         None, "read only these files of an input folder, e.g. **/*.c000; by name alone"
     )

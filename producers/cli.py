@@ -66,10 +66,11 @@ def submit(
     flags: dict[str, Any],
 ) -> None:
     """Queue a corpus for a fleet and print the job id. Needs a running controller, or --wait."""
-    from producers.commands.session import open_session
+    from producers.commands.session import open_session, with_dates
     from producers.commands.submit import submit_job
 
     session = open_session({**flags, "broker_url": broker}, as_json=json)
+    session, inputs, (output,) = with_dates(session, inputs, [output])
     hook = "on_finish" in flags
     raise typer.Exit(submit_job(session, inputs, output, wait=wait, on_finish=hook))
 
@@ -91,9 +92,11 @@ def plan(
 ) -> None:
     """Estimate a job: files, rows, tokens, chunks, time. Queues nothing and writes nothing."""
     from producers.commands.plan import plan_job
-    from producers.commands.session import open_session
+    from producers.commands.session import open_session, with_dates
 
     session = open_session(flags, as_json=json)
+    session, inputs, named = with_dates(session, inputs, [] if output is None else [output])
+    output = named[0] if named else None
     raise typer.Exit(plan_job(session, inputs, output, with_precision=check_precision))
 
 

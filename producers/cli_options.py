@@ -43,7 +43,10 @@ def _given(text: str) -> Any:
 
 
 Inputs = Annotated[
-    list[str], _given("files, folders, globs or s3://bucket/prefix; {date} becomes today's date")
+    list[str],
+    _given(
+        "files, folders, globs or s3://bucket/prefix; {date}, {yesterday} and {date-7} become dates"
+    ),
 ]
 Output = Annotated[str, _named("folder or s3://bucket/prefix for the results", "--output", "-o")]
 AnyOutput = Annotated[str | None, _named("an output whose store is checked too", "--output", "-o")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from headrace.settings import (
     load_settings,
 )
 from producers.local.fleet import LocalStack
+from producers.submission.dates import fill_dates, logical_date
 from schemas.names import output_layout
 
 
@@ -23,13 +25,17 @@ def run_from_cold(
     """
     with LocalStack() as here:
         settings = load_settings(**flags)
-        if settings.wait_for is None and _is_new(output):
+        day = logical_date(settings.date, date.today())
+        if settings.wait_for is None and _is_new(fill_dates(output, day)):
             here.start(settings)
         with fast_imports():
             from producers.commands.run import run_job
-            from producers.commands.session import session_with
+            from producers.commands.session import session_with, with_dates
 
-        session = session_with(settings, as_json=as_json)
+        today = settings.model_copy(update={"date": day.isoformat()})  # midnight may come meanwhile
+        session, inputs, (output,) = with_dates(
+            session_with(today, as_json=as_json), inputs, [output]
+        )
         return run_job(session, inputs, output, here=here)
 
 

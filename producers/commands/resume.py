@@ -8,12 +8,13 @@ from typing import Any
 
 from headrace.coordination.announced_jobs import announce_job
 from headrace.coordination.attempts import read_attempts, record_attempt
+from headrace.output.plan_file import PlanTable
 from headrace.process.numbers import plural
 from headrace.settings import load_settings
 from headrace.storage.store import Store
 from producers.commands.following import drive_and_show, note_lost_parts, show
 from producers.commands.run import run_job
-from producers.commands.session import Session
+from producers.commands.session import Session, with_dates
 from producers.commands.submit import submit_job
 from producers.driver.drive import clear_stop_flags, end_of, is_finished
 from producers.driver.job_setup import (
@@ -54,10 +55,12 @@ def retry_errors(
     job, store = job_in(output, settings)
     verify_inputs_unchanged(job, store, settings)
     again = load_settings(**{**flags, **repeated_settings(job), "reuse": store.uri})
-    session = replace(session, settings=again)
+    session, _, (new,) = with_dates(replace(session, settings=again), (), (new,))
+    files = PlanTable.load(store).files
+    patterns = job.inputs.patterns
     if settings.broker_url is None:
-        return run_job(session, job.inputs.patterns, new)
-    return submit_job(session, job.inputs.patterns, new, wait=wait, on_finish=False)
+        return run_job(session, patterns, new, planned=files)
+    return submit_job(session, patterns, new, wait=wait, on_finish=False, planned=files)
 
 
 def retry_parked(session: Session, output: str, *, parked: bool, wait: bool) -> int:

@@ -24,14 +24,21 @@ from producers.driver.job_setup import (
 from producers.driver.traced import job_trace
 from producers.local.fleet import LocalStack
 from producers.local.worker_packages import require_worker_packages
+from schemas.records.chunk import InputFile
 
 
 def run_job(
-    session: Session, inputs: Sequence[str], output: str, *, here: LocalStack | None = None
+    session: Session,
+    inputs: Sequence[str],
+    output: str,
+    *,
+    planned: Sequence[InputFile] | None = None,
+    here: LocalStack | None = None,
 ) -> int:
     """Plan, start Redis and workers, drive the job to its end; returns the exit code.
 
-    `here` may have been started already.
+    Paths have their dates filled in. `planned` are the files of an earlier plan; `here` may have
+    been started already.
     """
     settings, terminal = session.settings, session.terminal
     require_worker_packages(settings.task)
@@ -41,7 +48,7 @@ def run_job(
         hint = guess_device(settings.device)
         workers = local_workers(settings, hint)
         with trace("plan"):
-            prepared = prepare_job(settings, inputs, output, workers)
+            prepared = prepare_job(settings, inputs, output, workers, planned=planned)
             terminal.warn(*prepared.warnings)
             speed = speed_here(prepared, hint, workers)
             stored = store_job(settings, prepared, trace, workers, speed, terminal.note)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 from headrace.process.logs import configure_logging
 from headrace.settings import Settings, load_settings
+from producers.submission.dates import fill_dates, logical_date
 from producers.terminal.console import Terminal
 
 
@@ -41,3 +44,22 @@ def session_with(settings: Settings, *, as_json: bool = False, is_service: bool 
     )
     configure_logging(quiet, sys.stderr, terminal.err if terminal.err.is_terminal else None)
     return Session(settings, terminal, as_json)
+
+
+def with_dates(
+    session: Session, inputs: Sequence[str], outputs: Sequence[str]
+) -> tuple[Session, list[str], list[str]]:
+    """The session, inputs and outputs with each `{date}` filled in, once for the whole command.
+
+    Raises:
+        ConfigError: `--date` is no date, or a word in braces is not known.
+    """
+    settings = session.settings
+    day = logical_date(settings.date, date.today())
+    paths = {name: getattr(settings, name) for name in ("reuse", "wait_for", "model")}
+    filled = {k: fill_dates(v, day) for k, v in paths.items() if v is not None}
+    return (
+        replace(session, settings=settings.model_copy(update=filled)),
+        list(inputs) if settings.literal else [fill_dates(path, day) for path in inputs],
+        [fill_dates(path, day) for path in outputs],
+    )

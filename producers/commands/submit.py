@@ -22,13 +22,22 @@ from producers.driver.session import needed_broker
 from producers.driver.traced import job_trace
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import redis_keys
+from schemas.records.chunk import InputFile
 from schemas.records.job import Job
 
 
 def submit_job(
-    session: Session, inputs: Sequence[str], output: str, *, wait: bool, on_finish: bool
+    session: Session,
+    inputs: Sequence[str],
+    output: str,
+    *,
+    wait: bool,
+    on_finish: bool,
+    planned: Sequence[InputFile] | None = None,
 ) -> int:
     """Queue a job; returns the exit code. Prints the job's id on standard output.
+
+    Paths have their dates filled in. `planned` are the files of an earlier plan.
 
     Raises:
         ConfigError: no broker was named, or `--on-finish` was (`on_finish`) without `--wait`.
@@ -50,7 +59,9 @@ def submit_job(
                 if worker.queue == settings.queue
             ]
             workers = len(seen) or local_workers(settings, guess_device("cpu"))
-            prepared = prepare_job(settings, inputs, output, workers, hint_of(seen))
+            prepared = prepare_job(
+                settings, inputs, output, workers, hint_of(seen), planned=planned
+            )
             terminal.warn(*prepared.warnings)
             speed = fleet_speed(broker.client, settings.queue, prepared.spec)
             stored = store_job(settings, prepared, trace, workers, speed, terminal.note)

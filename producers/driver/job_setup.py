@@ -31,6 +31,7 @@ from producers.submission.prepare import (
 )
 from producers.submission.reuse import store_index
 from schemas.errors import HeadraceError, InputNotFound
+from schemas.records.chunk import InputFile
 from schemas.records.job import Job
 
 log = get_logger(__name__)
@@ -69,8 +70,12 @@ def prepare_job(
     output: str,
     workers: int,
     hint: DeviceHint | None = None,
+    planned: Sequence[InputFile] | None = None,
 ) -> PreparedJob:
-    """The checked job with its warnings; without a hint it is for this machine."""
+    """The job, checked, with its warnings. Without a hint it is for this machine.
+
+    `planned` are the files of an earlier plan, which are taken instead of looking for `inputs`.
+    """
     hint = hint or guess_device(settings.device, workers=workers)
     return prepare(
         settings,
@@ -78,6 +83,7 @@ def prepare_job(
         output,
         device_hint=hint,
         workers_hint=workers,
+        planned=planned,
         extra_params=settings.task_params,
     )
 
@@ -173,9 +179,7 @@ def wait_for_input(settings: Settings, stopped: Callable[[float], bool], note: N
     """
     if settings.wait_for is None:
         return
-    import datetime
-
-    uri = normalise_uri(settings.wait_for.replace("{date}", datetime.date.today().isoformat()))
+    uri = normalise_uri(settings.wait_for)
     root, name = split_uri(uri)
     store = open_store(root, settings)
     deadline = time.monotonic() + settings.wait_for_timeout_s

@@ -6,15 +6,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date
 from urllib.parse import unquote
 
 from headrace.formats.opener import first_bytes
 from headrace.formats.parquet import MAGIC, MAGIC_ENCRYPTED
 from headrace.formats.recognize import READ_AS, by_name
 from headrace.storage.store import ObjectInfo, Store
+from headrace.storage.uri import is_local_uri, mask_uri, normalise_uri, split_uri
 from producers.planning.tables import NAMES, Kind, ReadTable, table_above, table_kind
 from schemas.errors import InputNotFound, InputUnreadable
+from schemas.records.chunk import InputFile
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """What Hive, Spark and DuckDB write into a path for a null."""
@@ -68,18 +69,18 @@ class PassedOver:
 
 def discover(
     patterns: Iterable[str],
-    today: date,
     open_store: OpenStore,
     *,
     only: str | None = None,
+    literal: bool = False,
     passed: PassedOver | None = None,
     read_table: ReadTable | None = None,
 ) -> Iterator[Found]:
     """The files, pattern by pattern and by name within one; a file matched twice comes once.
 
-    `{date}` in a pattern is `today` as YYYY-MM-DD. In folders and globs, names that begin with
-    `_` or `.` are left out. `name=value` folders below the given folder (or before the first
-    wildcard) are partitions, their values URL-decoded strings.
+    A folder and a link to it hold the same files. With `literal` no pattern is a glob. In folders
+    and globs, names that begin with `_` or `.` are left out. `name=value` folders below the given
+    folder (or before the first wildcard) are partitions, their values URL-decoded strings.
 
     In a folder a file counts whose name says its format, or which begins as Parquet; others are
     counted in `passed`. With `only`, a glob for names below a folder, exactly these count. A folder
@@ -97,15 +98,16 @@ def discover(
     seen: set[str] = set()
     for pattern in patterns:
         empty = True
-        for found in _expand(pattern.replace("{date}", today.isoformat()), open_store, chosen):
+        for found in _expand(pattern, open_store, chosen, literal):
             empty = False
             if len(patterns) > 1:
-                if found.uri in seen:
+                place = os.path.realpath(found.uri) if found.store.is_local else found.uri
+                if place in seen:
                     continue
-                seen.add(found.uri)
+                seen.add(place)
             yield found
         if empty:
-            raise InputNotFound(_nothing(pattern, today, only))
+            raise InputNotFound(_nothing(pattern, only, literal))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +141,29 @@ class _Choice:
         return first_bytes(store, info.name)[:4] in (MAGIC, MAGIC_ENCRYPTED)
 
 
-def _expand(pattern: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
-    from headrace.storage.uri import normalise_uri
+def discover_planned(files: Iterable[InputFile], open_store: OpenStore) -> Iterator[Found]:
+    """The files of a plan, as they are now, in its order.
 
+    Raises:
+        InputNotFound: one is gone.
+    """
+    for file in files:
+        root, name = split_uri(file.uri)
+        store = open_store(root)
+        info = store.head(name)
+        if info is None:
+            raise InputNotFound(f"{file.uri}, which was planned, is not there any more")
+        yield Found(store, info, file.partitions)
+
+
+def _expand(pattern: str, open_store: OpenStore, chosen: _Choice, literal: bool) -> Iterator[Found]:
     uri = normalise_uri(pattern)
-    if _GLOB.search(uri) and not os.path.exists(uri):
+    if not literal and _GLOB.search(uri) and not os.path.exists(uri):
         return _glob(uri, open_store, chosen)
     return _file_or_folder(uri, open_store, chosen)
 
 
 def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
-    from headrace.storage.uri import is_local_uri, split_uri
-
     is_local = is_local_uri(uri)
     if is_local and os.path.isfile(uri):
         uri = os.path.realpath(uri)  # the user named this link; a store follows none out of itself
@@ -261,12 +274,10 @@ def _hidden(name: str) -> bool:
     return any(f.startswith(".") or (f.startswith("_") and "=" not in f) for f in folders)
 
 
-def _nothing(pattern: str, today: date, only: str | None) -> str:
-    from headrace.storage.uri import is_local_uri, mask_uri, normalise_uri
-
-    uri = normalise_uri(pattern.replace("{date}", today.isoformat()))
+def _nothing(pattern: str, only: str | None, literal: bool) -> str:
+    uri = normalise_uri(pattern)
     shown = mask_uri(uri)
-    if _GLOB.search(uri):
+    if not literal and _GLOB.search(uri):
         return f"no file matches {shown}"
     if not is_local_uri(uri):
         return f"nothing at {shown}: neither an object of that name nor files below it"
@@ -275,14 +286,12 @@ def _nothing(pattern: str, today: date, only: str | None) -> str:
     return f"{shown} does not exist"
 
 
-def covers(pattern: str, uri: str, today: date) -> bool:
+def covers(pattern: str, uri: str, *, literal: bool = False) -> bool:
     """Whether a file at that URI would be found by the pattern."""
-    from headrace.storage.uri import normalise_uri
-
-    root = normalise_uri(pattern.replace("{date}", today.isoformat()))
+    root = normalise_uri(pattern)
     if uri == root:
         return True
-    if _GLOB.search(root) and not os.path.exists(root):
+    if not literal and _GLOB.search(root) and not os.path.exists(root):
         parts = root.split("/")
         first = next(i for i, part in enumerate(parts) if _GLOB.search(part))
         base, rest = "/".join(parts[:first]), "/".join(parts[first:])

@@ -13,7 +13,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 def deadline_of(deadline: str | None, window: str | None, now: datetime) -> float | None:
     """Seconds since the epoch; None where neither is given.
 
-    `06:00` is the next six o'clock in `now`'s time zone (a naive `now`: this machine's).
+    `06:00` is the next six o'clock on the clocks of `now`'s time zone, also in the nights when they
+    change; a naive `now` is in this machine's zone.
 
     Raises:
         ConfigError: neither a time nor a duration, both at once, or in the past.
@@ -21,11 +22,11 @@ def deadline_of(deadline: str | None, window: str | None, now: datetime) -> floa
     if deadline is not None and window is not None:
         raise ConfigError("--deadline and --completion-window say the same: give one of them")
     if window is not None:
-        return (now + timedelta(seconds=_seconds(window))).timestamp()
+        return now.timestamp() + _seconds(window)
     if deadline is None:
         return None
     at = _next_time(deadline, now) or _date(deadline, now)
-    if at <= now:
+    if at.timestamp() <= now.timestamp():
         raise ConfigError(f"--deadline {deadline} has passed")
     return at.timestamp()
 

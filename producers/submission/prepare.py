@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from functools import partial
 from typing import Any
 
@@ -29,13 +28,13 @@ from producers.planning.corpus import (
     Progress,
     read_corpus,
 )
-from producers.planning.discovery import PassedOver, covers, discover
+from producers.planning.discovery import PassedOver, covers, discover, discover_planned
 from producers.planning.id_check import check_ids
 from producers.planning.tables import table_reader
 from producers.submission.reuse import reusable
 from producers.submission.spec import columns_wanted, options_of, spec_of, task_params
 from schemas.errors import ConfigError
-from schemas.records.chunk import Chunk
+from schemas.records.chunk import Chunk, InputFile
 from schemas.records.job import (
     Column,
     Inputs,
@@ -88,13 +87,15 @@ def prepare(
     *,
     device_hint: DeviceHint,
     workers_hint: int,
-    today: date | None = None,
+    planned: Sequence[InputFile] | None = None,
     extra_params: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> PreparedJob:
     """Everything that decides a job, found out and checked; reads footers and the model's files.
 
-    `extra_params` go to the task beside those from the settings (the fake task's faults).
+    Paths have their dates filled in already. `planned` are the files of an earlier job's plan: these
+    are taken, and `inputs` only names them. `extra_params` go to the task beside those from the
+    settings (the fake task's faults).
 
     Raises:
         ConfigError: settings that contradict one another, an unknown task, an output inside
@@ -106,10 +107,9 @@ def prepare(
     """
     from headrace.storage.open import open_store
 
-    today = today or date.today()
     opened: Callable[[str], Store] = partial(open_store, settings=settings)
-    output_uri = opened(output.replace("{date}", today.isoformat())).uri
-    _check(settings, inputs, output_uri, today)
+    output_uri = opened(output).uri
+    _check(settings, inputs, output_uri)
     wanted = columns_wanted(settings)
     named = version_of(settings)
     model = resolve_model(
@@ -123,13 +123,17 @@ def prepare(
         params=task_params(settings, extra_params or {}),
     )
     passed = PassedOver()
-    found = discover(
-        inputs,
-        today,
-        opened,
-        only=settings.pattern,
-        passed=passed,
-        read_table=table_reader(settings),
+    found = (
+        discover(
+            inputs,
+            opened,
+            only=settings.pattern,
+            literal=settings.literal,
+            passed=passed,
+            read_table=table_reader(settings),
+        )
+        if planned is None
+        else discover_planned(planned, opened)
     )
     corpus = read_corpus(tuple(inputs), found, wanted, settings.limit, progress)
     speed = tokens_per_s(
@@ -188,7 +192,7 @@ def masked_command(argv: Sequence[str]) -> str:
     return shlex.join(shown)
 
 
-def _check(settings: Settings, inputs: Sequence[str], output: str, today: date) -> None:
+def _check(settings: Settings, inputs: Sequence[str], output: str) -> None:
     if not inputs:
         raise ConfigError("no INPUT: give a file, a folder, a glob or s3://bucket/prefix")
     known = task_names()
@@ -197,7 +201,7 @@ def _check(settings: Settings, inputs: Sequence[str], output: str, today: date) 
     if settings.text_pair_column and not task_spec(settings.task).pairs:
         raise ConfigError(f"--text-pair-column has no meaning for {settings.task}")
     for pattern in inputs:
-        if covers(pattern, f"{output}/data/part-00000.parquet", today):
+        if covers(pattern, f"{output}/data/part-00000.parquet", literal=settings.literal):
             raise ConfigError(
                 f"the output {output} is inside the input {pattern}: its parts would be input of "
                 "the next job; choose a folder elsewhere"

@@ -25,6 +25,8 @@ NOT_REPEATED = {
     "device": "this machine's",
     "registry": "this user's",
     "pattern": "the files are those of the plan",
+    "date": "the files are those of the plan",
+    "literal": "the files are those of the plan",
     "chunk_rows": "the rows left are fewer",
     "chunk_bytes": "the rows left are fewer",
     "precision_rows": "the check is kept with the precision",

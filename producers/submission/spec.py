@@ -99,7 +99,5 @@ def options_of(settings: Settings) -> Options:
         batch_timeout_s=settings.batch_timeout_s,
         trust_remote_code=settings.trust_remote_code,
         allow_pickle=settings.allow_pickle,
-        deadline_s=deadline_of(
-            settings.deadline, settings.completion_window, datetime.now().astimezone()
-        ),
+        deadline_s=deadline_of(settings.deadline, settings.completion_window, datetime.now()),
     )

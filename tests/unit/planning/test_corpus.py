@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,21 +28,21 @@ from producers.planning.discovery import (
     partitions_of,
 )
 from producers.planning.scan import in_order
+from schemas.errors import InputNotFound
 from tests.unit.small_job import write_input
 
-TODAY = date(2026, 11, 24)
 SETTINGS = load_settings()
 open_here = partial(open_store, settings=SETTINGS)
 
 
 def found(*patterns: Any) -> list[str]:
-    return [f.uri for f in discover([str(p) for p in patterns], TODAY, open_here)]
+    return [f.uri for f in discover([str(p) for p in patterns], open_here)]
 
 
 def read(patterns: Sequence[Any], limit: int | None = None, **wanted: Any) -> Corpus:
     names = tuple(str(p) for p in patterns)
     wish = ColumnRequest(**{"task": "fake", "text": "text", **wanted})
-    return read_corpus(names, discover(names, TODAY, open_here), wish, limit)
+    return read_corpus(names, discover(names, open_here), wish, limit)
 
 
 @pytest.fixture
@@ -111,9 +110,26 @@ def test_inputs_keep_their_order_and_a_file_comes_once(folder: Path) -> None:
     assert [Path(uri).name for uri in uris] == ["b.parquet", "a.parquet", "c.parquet"]
 
 
-def test_a_date_in_a_path_is_todays(tmp_path: Path) -> None:
-    write_input(tmp_path / "2026-11-24/x.parquet", ["one"])
-    assert found(tmp_path / "{date}") == [f"{tmp_path}/2026-11-24/x.parquet"]
+def test_a_folder_and_a_link_to_it_count_once(tmp_path: Path) -> None:
+    write_input(tmp_path / "real/x.parquet", ["one"])
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert len(found(tmp_path / "real", tmp_path / "link")) == 1
+    assert len(found(tmp_path / "link", tmp_path / "real/x.parquet")) == 1
+
+
+def test_a_name_with_wildcards_is_taken_as_it_is_written_when_asked(tmp_path: Path) -> None:
+    write_input(tmp_path / "a[1]/x.parquet", ["one"])
+    write_input(tmp_path / "a1/y.parquet", ["two"])
+    write_input(tmp_path / "what?.parquet", ["three"])
+
+    def literally(name: str) -> list[str]:
+        files = discover([str(tmp_path / name)], open_here, literal=True)
+        return [Path(f.uri).name for f in files]
+
+    assert literally("a[1]") == ["x.parquet"]
+    assert literally("what?.parquet") == ["what?.parquet"]
+    with pytest.raises(InputNotFound, match=r"a\* does not exist"):
+        literally("a*")
 
 
 def test_partitions_come_from_the_path_decoded() -> None:
@@ -149,7 +165,7 @@ def test_globs_as_regular_expressions(pattern: str, name: str, expected: bool) -
     ],
 )
 def test_an_output_inside_the_input_is_seen(pattern: str, uri: str, expected: bool) -> None:
-    assert covers(pattern, uri, TODAY) is expected
+    assert covers(pattern, uri) is expected
 
 
 # -- footers

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -44,3 +47,40 @@ def test_without_one_there_is_none() -> None:
 def test_what_has_no_meaning_is_refused(deadline: str | None, window: str | None) -> None:
     with pytest.raises(ConfigError):
         deadline_of(deadline, window, NOW)
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("now", "window", "expected"),
+    [
+        (datetime(2026, 3, 28, 23, 0, tzinfo=BERLIN), None, "2026-03-29T04:00"),  # clocks go on
+        (datetime(2026, 10, 24, 23, 0, tzinfo=BERLIN), None, "2026-10-25T05:00"),  # and back
+        (datetime(2026, 3, 29, 0, 30, tzinfo=BERLIN), None, "2026-03-29T04:00"),
+        (datetime(2026, 3, 28, 23, 0, tzinfo=BERLIN), "4h", "2026-03-29T02:00"),
+        (datetime(2026, 10, 24, 23, 0, tzinfo=BERLIN), "4h", "2026-10-25T01:00"),
+    ],
+)
+def test_six_o_clock_is_six_o_clock_in_the_nights_when_clocks_change(
+    now: datetime, window: str | None, expected: str
+) -> None:
+    wanted = datetime.fromisoformat(expected).replace(tzinfo=UTC).timestamp()
+    assert deadline_of(None if window else "06:00", window, now) == wanted
+
+
+@pytest.fixture
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_berlin")
+def test_without_a_zone_the_machine_says_what_six_o_clock_is() -> None:
+    for night, hour in ((datetime(2026, 3, 28, 23), 4), (datetime(2026, 10, 24, 23), 5)):
+        found = deadline_of("06:00", None, night)
+        assert found is not None
+        assert datetime.fromtimestamp(found, UTC).hour == hour
