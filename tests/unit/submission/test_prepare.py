@@ -143,7 +143,7 @@ def test_a_plan_left_behind_for_other_rows_is_refused(
     out = tmp_path / "out"
     create(corpus, out, **flags)
     (out / output_layout.JOB).unlink()
-    with pytest.raises(OutputConflict, match=r"delete _headrace/plan\.parquet"):
+    with pytest.raises(OutputConflict, match=r"delete _headrace/plan\.chunks"):
         create(corpus, out)
     assert names(out) == {output_layout.PLAN}
 
