@@ -93,13 +93,17 @@ def test_a_plug_in_is_run_explained_and_reported_like_our_own_tasks(
 
 def test_its_options_are_shown_and_checked(run: Run) -> None:
     assert "shout: how often the text is repeated" in run("run", "--help").stdout
-    planned = run("plan", *JOB, "--times", "2", "--mark", "?", "--json")
-    assert json.loads(planned.stdout)["rows"] == ROWS, planned.stderr
+    once, twice = (
+        json.loads(run("plan", *JOB, "--times", times, "--mark", "?", "--json").stdout)
+        for times in ("1", "2")
+    )
+    assert once["rows"] == twice["rows"] == ROWS
+    assert twice["tokens_total"] == 2 * once["tokens_total"] > 0
     for words, code, why in [
         (("--times", "many"), ExitCode.USAGE, "--times"),
         (("--mark", "."), ExitCode.CONFIG, "not one of !, ?"),
         (("--task-params", '{"time": 2}'), ExitCode.CONFIG, "no option time"),
-        (("--times", "2", "--task", "feature-extraction"), ExitCode.MODEL, "needs a model"),
+        (("--times", "2", "--task", "feature-extraction"), ExitCode.CONFIG, "no option times"),
         (("--columns", "mood"), ExitCode.COLUMN, "a column that shout writes"),
     ]:
         done = run("plan", *JOB, *words)

@@ -95,6 +95,11 @@ def test_an_option_of_another_name_or_type_is_refused(given: dict[str, Any], why
         ODD.resolve(given)
 
 
+def test_options_that_came_later_leave_the_ids_of_jobs_as_they_were() -> None:
+    assert BUILT_IN["feature-extraction"].resolve({}) == {"pooling": "auto", "normalize": None}
+    assert BUILT_IN["text-classification"].resolve({}) == {"scores": False, "multi_label": None}
+
+
 def test_a_column_that_the_spec_does_not_name_is_refused() -> None:
     check_columns(ODD, [pa.field("mood", pa.string())])
     with pytest.raises(ConfigError, match="'loudness'"):
