@@ -1,4 +1,4 @@
-"""The door `headrace`. Each command imports what it needs: `--help` answers at once."""
+"""The entry point `headrace`. Each command imports what it needs, so that `--help` is fast."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Every error headrace raises on purpose, in one tree.
+"""Every error that headrace raises on purpose, in one tree.
 
     HeadraceError
     ├── UsageError                 the command cannot be carried out as asked       (never retried)
-    │   ├── ConfigError            a setting has no meaning, or settings contradict
+    │   ├── ConfigError            a setting is invalid, or settings contradict each other
     │   ├── InputNotFound          a path, glob or prefix that matches nothing
     │   ├── InputUnreadable        not Parquet, cut short, encrypted, no rights
     │   ├── SchemaMismatch         input files whose schemas differ
@@ -14,7 +14,7 @@
     │   ├── JobNotFound            no job of that name, no job in that output
     │   ├── UriNotAllowed          a URI outside the configured prefixes
     │   ├── MissingExtra           a package of an extra is not installed
-    │   └── PrecisionRefused       int8 is too far from float32, or nobody could check it
+    │   └── PrecisionRefused       int8 is too far from float32, or could not be checked
     ├── BrokerError                Redis unreachable, wrong password                (retried)
     ├── StorageError               the store failed after our retries               (retried)
     │   └── DiskFull               no space left                                    (retried)
@@ -25,12 +25,12 @@
     ├── OutOfMemory                the device has no memory for one single row      (row error)
     ├── NotFinite                  a model's numbers for a row hold NaN or infinity (row error)
     ├── OutputMismatch             a task's output has not one line for each row    (row error)
-    ├── DeviceLost                 the device takes no more work from this process  (as a death)
+    ├── DeviceLost                 the device accepts no more work of this process  (like a crash)
     ├── LeaseLost                  another attempt holds the chunk                  (not an attempt)
     ├── Stopped                    drain, cancel or pause seen between batches      (not an attempt)
     └── VerifyFailed               the output is not what was promised
 
-Each class says whether trying again can help (`retryable`), and which exit code the doors use.
+Each class says whether a retry can help (`retryable`), and which exit code the commands use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The door `headrace-worker`. Heavy modules are imported by the commands, never here."""
+"""The entry point `headrace-worker`. Heavy modules are imported by the commands, never here."""
 
 from __future__ import annotations
 

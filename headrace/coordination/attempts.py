@@ -1,9 +1,9 @@
-"""Attempts: what failed tries on a chunk say about its rows, and whether to try again.
+"""What the failed attempts on a chunk say about its rows, and whether to retry.
 
-A row that kills its process cannot be caught, only found. Each death leaves a record of the rows
-that were with the model. The next attempt computes all other rows first, then the suspects in
-quarters: whichever quarter kills is the next, smaller record. A row that has killed twice alone is
-condemned. Two healthy rows are never condemned for one another, since each group runs by itself.
+A poison row crashes its process, so it cannot be caught, only found. Each crash leaves a record of
+the rows that were in the model. The next attempt computes all other rows first, then the suspects
+in quarters; the quarter that crashes becomes the next, smaller record. A row that has crashed twice
+alone is condemned. Healthy rows are never condemned for each other, since each group runs alone.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from schemas.records.manifest import Attempt, parse_attempt
 DEATHS = frozenset({"worker_lost", "timeout"})
 KILLS_TO_CONDEMN = 2
 PIECES = 4
-"""Chosen: a death costs a new process and the model's load, a further small batch next to nothing.
-One row of 1,000 takes 7 deaths in quarters, 12 in halves (tests/unit/coordination/test_attempts.py)."""
+"""Chosen: a crash costs a new process and a load of the model, one more small batch hardly anything.
+One row of 1,000 takes 7 crashes in quarters, 12 in halves (tests/unit/coordination/test_attempts.py)."""
 RETRY = "retry"
-"""Cause of the record that `headrace retry --parked` writes: what came before parks no longer."""
+"""Cause of the record that `headrace retry --parked` writes: earlier attempts no longer park."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class SuspectRows:
     """What the records of a chunk say about its rows."""
 
     groups: tuple[tuple[int, ...], ...] = ()
-    """To be computed after all other rows, each group by itself, in this order."""
+    """Computed after all other rows, each group alone, in this order."""
     condemned: dict[int, str] = field(default_factory=dict)
-    """Rows that killed alone, with the cause; they are not computed again."""
+    """Rows that crashed alone, with the cause; they are not computed again."""
 
     @property
     def suspects(self) -> frozenset[int]:
@@ -42,7 +42,7 @@ class SuspectRows:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Try again after `wait_s`, or park for `parked` (a cause)."""
+    """Retry after `wait_s`, or park with `parked` as the cause."""
 
     wait_s: float = 0.0
     parked: str | None = None
@@ -50,7 +50,7 @@ class Decision:
 
 
 def suspect_rows(attempts: Sequence[Attempt], rows: int) -> SuspectRows:
-    """Fold the records of a chunk of that many rows."""
+    """What the records of a chunk of `rows` rows say about them."""
     kills: dict[int, list[str]] = {}
     sets: set[frozenset[int]] = set()
     for attempt in attempts:
@@ -67,7 +67,7 @@ def suspect_rows(attempts: Sequence[Attempt], rows: int) -> SuspectRows:
 
 
 def _sets_of(attempt: Attempt, rows: int) -> list[frozenset[int]]:
-    """The sets of rows one death puts under suspicion."""
+    """The sets of rows that one crash makes suspects."""
     if attempt.rows is None:
         return [frozenset(range(rows))]
     found = [frozenset(attempt.rows)]
@@ -99,9 +99,9 @@ def retry_decision(
 ) -> Decision:
     """Whether a chunk with these failed attempts is tried again; `jitter` is between 0 and 1.
 
-    A death that narrows the search is progress. Past `max_attempts` failures in a row without
-    progress the chunk is parked. Errors wait 1, 2, 4 … 60 seconds, halved at most by the jitter;
-    deaths wait for nothing, since what they need is another worker.
+    A crash that narrows the search is progress. After `max_attempts` failures in a row without
+    progress the chunk is parked. Errors wait 1, 2, 4 … 60 seconds, at most halved by the jitter.
+    Crashes do not wait, since they only need another worker.
     """
     known: set[frozenset[int]] = set()
     lone: dict[int, int] = {}
@@ -127,7 +127,7 @@ def retry_decision(
 
 
 def _narrows(attempt: Attempt, rows: int, known: set[frozenset[int]], lone: dict[int, int]) -> bool:
-    """Whether this death told something new; adds what it told to `known` and `lone`."""
+    """Whether this crash showed something new; adds it to `known` and `lone`."""
     if attempt.cause not in DEATHS:
         return False
     new = False
@@ -184,7 +184,7 @@ def read_attempts(store: Store, chunk: int) -> list[Attempt]:
 def record_attempt(store: Store, attempt: Attempt) -> Attempt:
     """Write the record under the next free number; the same attempt is recorded once.
 
-    Two who saw the same death both call this: the second finds the first's record and returns it.
+    Two processes that saw the same crash both call this; the second gets the record of the first.
     """
     records = read_attempts(store, attempt.chunk)
     while True:

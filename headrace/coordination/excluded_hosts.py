@@ -18,7 +18,7 @@ from headrace.coordination.redis_clock import redis_now
 from schemas.names import redis_keys
 
 FIRST_S = 60.0  # chosen: a mount comes back within a minute, or a person is needed
-LONGEST_S = 1800.0  # chosen: nobody waits longer than this for a host that was repaired
+LONGEST_S = 1800.0  # chosen: the longest wait for a host that was repaired
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Values read from Redis, which anybody may have written: a value, or the default for anything else."""
+"""Validates values read from Redis, which any process may have written; else the default."""
 
 from __future__ import annotations
 

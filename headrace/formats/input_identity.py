@@ -19,5 +19,5 @@ def files_digest(files: Iterable[InputFile]) -> str:
 
 def add_to_digest(digest: Any, file: InputFile) -> None:
     """Add one file to the digest that names a corpus."""
-    # NUL stands in no URI and no etag: no file can look like another
+    # no URI and no etag contains NUL, so that no file can pass for another
     digest.update(f"{file.uri}\0{file.size}\0{file.etag}\n".encode("utf-8", "surrogatepass"))

@@ -168,7 +168,7 @@ class PlanTable:
         return (self.chunk(number) for number in range(len(self)))
 
     def inputs_digest(self) -> str:
-        """The digest over the plan's files, as it stands in the job's spec."""
+        """The digest over the plan's files, as in the job's spec."""
         return files_digest(self.files)
 
 
@@ -263,7 +263,7 @@ def _checked(columns: dict[str, np.ndarray], types: Any) -> PlanTable:
 
 
 def _file_starts(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Bool `[chunks]`: where the first chunk of a file stands."""
+    """Bool `[chunks]`: True for the first chunk of a file."""
     starts = np.ones(len(columns["chunk"]), dtype=bool)
     if len(starts) > 1:
         names = ("file", "etag", "partitions", "format", "size")

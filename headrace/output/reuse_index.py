@@ -18,9 +18,9 @@ from schemas.records import part_schema
 
 
 def write_index(path: Path, store: Store, parts: Iterable[int]) -> int:
-    """Index the ok rows of these parts of an output; returns how many distinct texts there are.
+    """Index the ok rows of these parts of an output; returns the number of distinct texts.
 
-    Takes 32 bytes of memory a row. Of a text that stands in several rows the first is kept.
+    Takes 32 bytes of memory per row. If several rows have the same text, the first is kept.
     """
     import pyarrow as pa
 

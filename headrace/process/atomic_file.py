@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write the file, with its folder; whoever reads meanwhile sees the old one or the new.
+    """Write the file and make its folder; concurrent readers see the old or the new file.
 
-    Not synced: what a cache loses is found again.
+    Not synced to disk: it is used for caches, which can be rebuilt.
 
     Raises:
-        OSError: the folder cannot be made, or not be written to.
+        OSError: the folder cannot be made or written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)

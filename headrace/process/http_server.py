@@ -21,7 +21,7 @@ from schemas.errors import ConfigError, HeadraceError
 
 log = get_logger(__name__)
 
-_REQUEST_S = 10.0  # chosen: whoever sends a request slower than this is cut off
+_REQUEST_S = 10.0  # chosen: slower requests are cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def _handler(routes: Mapping[str, Route]) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(data)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Probes come every few seconds; what matters is logged by whoever acts."""
+            """Log nothing: probes come every few seconds, and the code that acts writes the log."""
 
     return Handler
 

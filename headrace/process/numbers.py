@@ -1,4 +1,4 @@
-"""Numbers in words, the same wherever they are told."""
+"""Formats numbers for people, the same everywhere."""
 
 from __future__ import annotations
 

@@ -22,13 +22,13 @@ LONGEST_EXPORT_S = 5.0
 
 
 def is_wanted(signal: Signal) -> bool:
-    """True when a collector is named for the signal and nobody switched it off.
+    """True if a collector is configured for the signal and not switched off.
 
-    Spans go wherever an endpoint is set; metrics only where `OTEL_METRICS_EXPORTER=otlp` or their
-    own endpoint says so, for Prometheus is the usual way.
+    Spans are exported if any endpoint is set. Metrics are exported only with
+    `OTEL_METRICS_EXPORTER=otlp` or an endpoint of their own, since Prometheus is the usual way.
 
     Raises:
-        ConfigError: an exporter or endpoint that headrace does not know.
+        ConfigError: an unknown exporter or an invalid endpoint.
     """
     exporter = otel_setting(f"OTEL_{signal.upper()}_EXPORTER")
     if exporter not in (None, "none", "otlp"):

@@ -48,7 +48,7 @@ class GivenIds(RandomIdGenerator):
 
 
 def emit_rows(tracer: Tracer, ids: GivenIds, rows: Sequence[SpanRow]) -> None:
-    """Start and end each row as a span of the tracer; a parent stands before its children."""
+    """Start and end each row as a span of the tracer; a parent comes before its children."""
     contexts: dict[str, Context] = {}
     try:
         for row in rows:

@@ -56,7 +56,7 @@ class Telemetry:
     meter: Meter | None = None
     _ids: GivenIds | None = None
     prometheus: PrometheusMetrics | None = None
-    """What `/metrics` shows of this process; None where nobody asks."""
+    """The metrics of this process for `/metrics`; None if they are not served."""
     label_jobs: frozenset[str] = frozenset()
     """Jobs whose id may be a label."""
     _queue: SpanQueue | None = None
@@ -223,7 +223,7 @@ def _shared_metrics(process: str | None, label_jobs: bool) -> PrometheusMetrics 
     try:
         return metrics_in_files(folder, process, label_jobs)
     except MissingExtra:
-        return None  # whoever asks for /metrics is told
+        return None  # a request of /metrics gets the reason
 
 
 def _resource(service_name: str, attributes: Mapping[str, str]) -> Resource:

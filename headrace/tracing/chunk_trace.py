@@ -85,8 +85,8 @@ class ChunkTrace:
     ) -> None:
         """`attributes`: worker, device, model, model_revision, task, dtype, attempt_number …
 
-        `received_ns` (since the epoch) adds a `receive` span. `trace_id` and `started_ns` are given
-        only by whoever writes the trace of an attempt that died.
+        `received_ns` (since the epoch) adds a `receive` span. `trace_id` and `started_ns` are only
+        given to write the trace of an attempt that crashed.
         """
         self._emitter = emitter
         self._clock = clock or Clock()

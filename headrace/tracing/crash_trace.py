@@ -1,8 +1,8 @@
-"""The trace of an attempt that could not write its own: its worker was killed.
+"""Writes the trace of an attempt that could not write its own, since its worker was killed.
 
-Whoever sees the death (the worker's parent, the next worker, or the controller) calls this. What
-is known stands in the mark the attempt left in Redis: its trace, when it began, what it was doing.
-Its stages are not known; the span ends when the death was seen.
+The process that sees the crash (the worker's parent, the next worker, or the controller) calls
+this. The mark that the attempt left in Redis has its trace, its start and what it was doing. Its
+stages are not known; the span ends when the crash was seen.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ log = get_logger(__name__)
 def record_crash(
     job: Job, store: Store, death: Attempt, mark: Mark, emitter: Emitter, *, keep: bool = True
 ) -> Attempt:
-    """Record the attempt; whoever is first to do so sends its span too, and keeps it.
+    """Record the attempt; the first process to do so also exports and saves its span.
 
-    With `keep` the span stands under `_traces/`. Sending and keeping are best effort.
+    With `keep` the span is saved under `_traces/`. Exporting and saving are best effort.
     """
     recorded = record_attempt(store, death)
     if (recorded.seen_by, recorded.at_s) == (death.seen_by, death.at_s):

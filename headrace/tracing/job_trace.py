@@ -1,8 +1,8 @@
-"""The job's own trace: `job`, and under it what each producer did: plan, publish, follow, finish.
+"""The job's own trace: span `job`, and below it the producers' plan, publish, follow, finish.
 
-The ids of `job` are chosen at submit and stand in `job.json`, so that every producer that works on
-the job later, on another day or host, adds to the same trace, and every message points at it. The
-span `job` itself is sent once, by whoever ends the job.
+The ids of `job` are chosen at submit and written to `job.json`. So every producer that works on the
+job later, on another day or host, adds to the same trace, and every message links to it. The span
+`job` itself is exported once, by the process that ends the job.
 """
 
 from __future__ import annotations

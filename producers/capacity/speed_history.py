@@ -1,7 +1,7 @@
-"""Speeds that were measured by earlier jobs, so that the next estimate is no guess.
+"""Speeds measured by earlier jobs, for the next estimate.
 
-On a fleet they stand in Redis, by queue and model; on this machine in a file of the user's cache,
-by device, threads and model. Both are a help: without them the guess from the model's size stands.
+On a fleet they are in Redis, by queue and model; on this machine in a file of the user's cache, by
+device, threads and model. Without them the estimate uses a guess from the model's size.
 """
 
 from __future__ import annotations

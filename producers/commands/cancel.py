@@ -27,7 +27,7 @@ def pause_job(session: Session, where: str) -> int:
 def clean_output(session: Session, output: str, *, force: bool) -> int:
     """Remove what unfinished writes left behind; parts and records stay.
 
-    An unfinished write cannot be told from a running one, so this needs a finished job or `force`.
+    An unfinished write looks like a running one, so this needs a finished job or `force`.
 
     Raises:
         OutputConflict: the job has not ended and `force` is false.

@@ -54,7 +54,7 @@ class DemandReporter:
     facts: dict[str, JobFacts] = field(default_factory=dict)
     """What was written last, by the job's run key."""
     others: dict[str, JobFacts] = field(default_factory=dict)
-    """The same of jobs that other controllers follow, as they told of late."""
+    """The same for jobs that other controllers track, as they wrote it recently."""
     clock: RedisClock = field(init=False)
     _reported_at: float = 0.0
     _workers: LiveWorkers = field(default_factory=LiveWorkers)

@@ -97,7 +97,7 @@ def _id(number: int) -> str:
 
 
 class _Slots(dict[str, str]):
-    """Fills a pattern: each `{slot}` becomes a word chosen anew."""
+    """Fills a pattern: each `{slot}` becomes a newly chosen word."""
 
     def __init__(self, rng: random.Random, domain: Domain, thing: str, label: str) -> None:
         super().__init__(thing=thing)

@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that was looked at; not ok when something headrace was told to use does not work."""
+    """All checks; not ok if something that headrace is configured to use does not work."""
 
     rows: tuple[Row, ...]
 

@@ -24,9 +24,9 @@ from schemas.records.job import Job
 
 
 def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str, Any]:
-    """All that is known of the rows with this id; `rows` is empty when no part holds it.
+    """All that is known about the rows with this id; `rows` is empty if no part has it.
 
-    `jaeger` is the address of a Jaeger, for links. The row's text is not in it: it stands in the
+    `jaeger` is the address of a Jaeger, for links. The row's text is not included: it is in the
     input, at `input_file` and `input_row`.
 
     Raises:

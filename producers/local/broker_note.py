@@ -31,7 +31,7 @@ def advertise_local_broker(folder: Path, job: Job, url: str) -> Iterator[None]:
 
 
 def find_local_broker(folder: Path, job: Job) -> str | None:
-    """The Redis of whoever drives this job on this machine, for this user; None: nobody does."""
+    """The Redis of this user's process that drives the job on this machine; None: there is none."""
     try:
         url = _note(folder, job).read_text()
     except OSError:

@@ -128,7 +128,7 @@ class LocalStack:
 def start_workers(settings: Settings, broker_url: str, task: str) -> LocalFleet:
     """`headrace-worker start` with these settings; its log is named after this process at first.
 
-    They import torch while the job is planned, where its task needs it and nobody said otherwise.
+        The workers import torch while the job is planned, if its task needs it by default.
 
     Raises:
         MissingExtra: the workers' side is not installed here.
@@ -143,6 +143,6 @@ def start_workers(settings: Settings, broker_url: str, task: str) -> LocalFleet:
         process = subprocess.Popen(
             [door, "start"], env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
             start_new_session=True,  # Ctrl-C is ours; we tell the workers ourselves
-            preexec_fn=die_with(os.getpid()),  # killed with -9, we leave nobody behind
+            preexec_fn=die_with(os.getpid()),  # no worker is left if this process is killed with SIGKILL
         )  # fmt: skip
     return LocalFleet(process, log, settings.grace_s)

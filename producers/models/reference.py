@@ -1,4 +1,4 @@
-"""A model as a reference that cannot move, and what its files say about it. No torch.
+"""Resolves a model to a fixed revision, and reads what its files say about it. No torch.
 
 | `--model` | the reference's revision |
 | --- | --- |

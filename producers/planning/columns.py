@@ -18,7 +18,7 @@ from schemas.records.job import Column
 
 MAX_TYPE_TEXT = 4_096  # required: what a job's record takes
 ROW_NUMBER = "id"
-"""The id column where nobody names one: the row's number within its file, int64."""
+"""The default id column: the row's number within its file, int64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ColumnRequest:
 
 @dataclass(frozen=True, slots=True)
 class ColumnTypes:
-    """The columns as they stand in the input: Arrow types as text."""
+    """The columns as they are in the input, with Arrow types as text."""
 
     text: str
     id: str
@@ -50,10 +50,10 @@ class ColumnTypes:
 
 
 def check_names(wanted: ColumnRequest) -> None:
-    """Nothing, when the names can stand side by side in an output.
+    """Check that the names can be columns of one output.
 
     Raises:
-        ColumnError: a name stands twice, or is one that headrace writes itself.
+        ColumnError: a name occurs twice, or is one that headrace writes itself.
     """
     from schemas.records.part_schema import RESERVED
 
@@ -95,8 +95,8 @@ class TypesOfFiles:
         """Take a file's columns in.
 
         Raises:
-            ColumnError: one is missing, is there twice, or has a type that does not serve; the
-                message lists the columns that there are.
+            ColumnError: one is missing, occurs twice, or has a type that cannot be used; the
+                message lists the columns of the file.
             SchemaMismatch: the file disagrees with those before it; names both.
         """
         self._check_is_there(scan, partitions, where)
@@ -158,7 +158,7 @@ class TypesOfFiles:
         return pa.schema(planned)
 
     def _check_is_there(self, scan: Scan, partitions: dict[str, str | None], where: str) -> None:
-        """Nothing, unless the file lacks a column that files before it have: these differ."""
+        """Check that the file has every column that earlier files have."""
         if self._first is None or scan.is_loose:
             return
         first, first_partitions = self._first
@@ -215,10 +215,10 @@ class TypesOfFiles:
 def check_columns(
     scan: Scan, partitions: dict[str, str | None], wanted: ColumnRequest, where: str
 ) -> None:
-    """Nothing, when the file has the wanted columns, and they serve.
+    """Check that the file has the wanted columns with usable types.
 
     Raises:
-        ColumnError: one is missing, is there twice, or has a type that does not serve.
+        ColumnError: one is missing, occurs twice, or has a type that cannot be used.
     """
     schema = scan.schema
     for name in wanted.in_files:

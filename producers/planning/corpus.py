@@ -1,7 +1,7 @@
-"""A corpus in numbers: its files listed and scanned, its columns checked, nothing kept.
+"""Scans a corpus: lists its files, counts rows, checks columns; keeps nothing in memory.
 
-What planning needs later (identity and units of each file) goes to a temporary file on this
-machine, so that ten thousand files cost no more memory than ten.
+What planning needs later (identity and units of each file) is written to a temporary file on this
+machine, so that ten thousand files take no more memory than ten.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from schemas.errors import InputNotFound
 from schemas.records.chunk import InputFile
 
 Progress = Callable[[int, int], None]
-"""Told the files and the rows read so far."""
+"""Called with the number of files and rows read so far."""
 
 
 class Spool:
@@ -57,7 +57,7 @@ class Spool:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What a scan says; `files` are those that have rows to score."""
+    """The result of a scan; `files` are those that have rows to score."""
 
     patterns: tuple[str, ...]
     types: ColumnTypes

@@ -229,7 +229,7 @@ def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
 def glob_to_regex(pattern: str) -> str:
     """A regular expression for names: `**` crosses folders, `*`, `?` and `[…]` do not.
 
-    A folder that matches stands for all that is in it; that part is the group `below`.
+    A folder that matches includes everything in it; that part is the group `below`.
     """
     out: list[str] = []
     at = 0
@@ -256,7 +256,7 @@ def glob_to_regex(pattern: str) -> str:
 def partitions_of(name: str) -> tuple[tuple[str, str | None], ...]:
     """Hive partitions in the folders of a name: `year=2026/x.parquet` gives `(("year", "2026"),)`.
 
-    Hive's name for null is None. A name that stands twice has the value nearest to the file.
+    Hive's name for null is None. If a name occurs twice, the value nearest to the file is used.
     """
     found: dict[str, str | None] = {}
     for part in name.split("/")[:-1]:

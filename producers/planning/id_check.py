@@ -18,7 +18,7 @@ BATCH_ROWS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class IdReport:
-    """What is known of the ids; `checked` is False where nobody looked, and `reason` says why."""
+    """What is known about the ids; `checked` is False if they were not read, for `reason`."""
 
     checked: bool
     rows: int
@@ -28,7 +28,7 @@ class IdReport:
     reason: str = ""
 
     def warnings(self, column: str) -> list[str]:
-        """What a person should be told, in sentences."""
+        """Warnings for people, as sentences."""
         if not self.checked:
             return [f"ids in {column!r} were not checked for duplicates: {self.reason}"]
         told = []

@@ -67,7 +67,7 @@ def write_follower(store: Store, follower: Follower) -> None:
 
 
 def read_follower(store: Store) -> Follower | None:
-    """Who follows the job; None: nobody said so, or it cannot be read. Raises StorageError."""
+    """The follower of the job; None: none is recorded or it is unreadable. Raises StorageError."""
     data = store.read(output_layout.FOLLOWER)
     try:
         return None if data is None else Follower.model_validate_json(data)
@@ -118,10 +118,10 @@ class Followers:
     _renewed: int = 0
 
     def may_follow(self, key: str, store: Store) -> bool:
-        """Whether nobody else follows the job. Raises StorageError and redis-py's own errors.
+        """Whether no other process follows the job. Raises StorageError and redis-py's own errors.
 
-        A follower with the same Redis is left to the lock. Another one is believed while its
-        process runs here, or while its record changes.
+        For a follower with the same Redis the lock decides. One with another Redis counts while its
+        process runs on this host, or while its record changes.
         """
         other = read_follower(store)
         me = this_process(self.controller)

@@ -70,7 +70,7 @@ class Registry:
         return entry
 
     def update(self, job_or_output: str, state: JobState) -> Entry:
-        """Remember how a job stands; an output says which one, an id only where it has one output.
+        """Store a job's state; an output identifies the job, an id only if it has a single output.
 
         Raises:
             JobNotFound: the registry has no such job, or several of that id.

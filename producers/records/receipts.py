@@ -1,4 +1,4 @@
-"""Receipts of a job's parts: as workers told them, else from the store, else from the part."""
+"""Receipts of a job's parts: from Redis, else from the store, else from the part itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReceiptBook:
     _kept: dict[int, bytes] = field(default_factory=dict)
 
     def take(self, chunks: Sequence[int]) -> set[int]:
-        """Those of the chunks of whose commit a worker has told; Redis is rid of what it told."""
+        """Chunks whose receipt is in Redis. Removes those receipts from Redis."""
         if not chunks:
             return set()
         key = redis_keys.done(self.job.key)
@@ -46,7 +46,7 @@ class ReceiptBook:
         return set(told)
 
     def forget(self, chunks: Collection[int]) -> None:
-        """These have no part, whatever was told of them."""
+        """Forget these chunks: they have no part, even if a receipt was reported."""
         for chunk in chunks:
             self._kept.pop(chunk, None)
 

@@ -1,4 +1,4 @@
-"""How a job stands right now, from whatever knows it best: manifest, Redis, or the store alone."""
+"""The current state of a job, from the best source: manifest, Redis, or the store alone."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Snapshot:
 
 
 def take_snapshot(store: Store, job: Job, client: RedisClient | None) -> Snapshot:
-    """The job as it stands; `client` is None where there is no Redis to ask."""
+    """The current state of the job; `client` is None if there is no Redis."""
     data = store.read(output_layout.MANIFEST)
     if data is not None:
         return _of_manifest(job, parse_manifest(data, f"{store.uri}/{output_layout.MANIFEST}"))

@@ -16,7 +16,7 @@ from producers.report.plot_canvas import (
 from schemas.records.manifest import Receipt
 
 LEAST = 0.001
-"""Hours and amounts below are told as less than this: nobody plans with them."""
+"""Smaller hours and amounts are shown as less than this: exact ones do not help planning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,12 +212,12 @@ def about(facts: Facts) -> list[tuple[str, str]]:
 
 
 def sentence(text: str) -> str:
-    """With a capital letter, for where it stands first; the rest is as it was said."""
+    """The text with a capital first letter, for the start of a sentence; the rest unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def short_command(command: str) -> str:
-    """The command without the folder that its program stands in."""
+    """The command without the folder of its program."""
     program, _, rest = command.partition(" ")
     return f"{program.rpartition('/')[2]} {rest}" if rest else command
 

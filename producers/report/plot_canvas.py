@@ -68,7 +68,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A drawn figure, and the words for whoever cannot see it."""
+    """A drawn figure and its text alternative."""
 
     svg: str
     title: str
@@ -91,7 +91,7 @@ class Canvas:
         return Picture(themed(out.getvalue(), name, title, words), title, words, is_wide)
 
     def histogram(self, values: np.ndarray, edges: np.ndarray) -> None:
-        """Fill the counts of the values between the edges; what lies outside is in the outermost."""
+        """Count the values between the edges; values outside go to the outermost bins."""
         counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
         self.axes.stairs(counts, edges, fill=True, color=ONE, alpha=0.85, linewidth=0)
         self.axes.set_ylim(0, max(1, counts.max()) * 1.14)

@@ -25,7 +25,7 @@ from schemas.records.manifest import Receipt
 
 BINS = 120
 MOST_BARS = 600
-"""Chunks drawn one by one on the timeline; chosen: more cannot be told apart."""
+"""Chunks drawn one by one on the timeline; chosen: more cannot be distinguished."""
 MOST_WORKERS = 24
 ROOMY = 2.5
 """Powers of ten on an axis up to which 2 and 5 have room beside 1; measured."""

@@ -1,11 +1,11 @@
-"""How many workers are wanted, and why. Pure: the clock, Redis and the fleet stand outside.
+"""Decides how many workers are wanted, and why. Pure: no clock, no Redis, no fleet.
 
-The work of a queue is counted in worker-seconds: tokens that wait, over the tokens a second that
-one worker was measured to do. A worker costs the same whether it works now or later, so the fewest
-worker-hours are those of the *fewest workers that still meet every deadline*, started now: each
-one more pays its start-up again. Once started a worker stays while there is a chunk for it, for to
-send it away would save nothing. So the number rises when it must, falls when hands are empty, and
-does nothing in between (docs/operations/autoscaling.md, docs/about/decisions/0006-scaling.md).
+The work of a queue is measured in worker-seconds: waiting tokens over the measured tokens per
+second of one worker. A worker costs the same whether it works now or later. So the *fewest workers
+that still meet every deadline*, started now, take the fewest worker-hours: each further worker pays
+its start-up again. A running worker stays while it has a chunk: stopping it saves nothing. So the
+number rises when it must, falls when workers are idle, and stays the same in between
+(docs/operations/autoscaling.md, docs/about/decisions/0006-scaling.md).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 
 from headrace.assumptions import CHUNK_S
 
-# Chosen: headroom taken when the number is raised. It is raised only when the work no longer fits
-# with the small slack, so that the two thresholds lie apart and a constant input moves nothing.
+# Chosen: headroom added when the number is raised. It is raised only when the work no longer fits
+# with the small slack. So the two thresholds differ, and a constant input changes nothing.
 HEADROOM = 1.2
 SLACK = 1.05
-# Chosen: a deadline is at risk while it could be met only if nothing at all went wrong.
+# Chosen: a deadline is at risk if it can be met only when nothing at all goes wrong.
 RISK = 1.1
 # Chosen: how many workers may be started on that guess alone.
 UNMEASURED_WORKERS = 4
@@ -28,23 +28,23 @@ UNMEASURED_WORKERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one job still wants of a queue."""
+    """The remaining work of one job in a queue."""
 
     job: str
     queue: str
     model: str
     chunks: int
-    """Chunks without a part: as many workers can find something to do."""
+    """Chunks without a part, and so the most workers that can have work."""
     backlog_tokens: float
     tokens_per_s: float | None = None
-    """Of one worker with this model, measured; None: nobody has yet."""
+    """Of one worker with this model; None: not measured yet."""
     priority: int = 0
     deadline_s: float | None = None
     """Seconds since the epoch."""
 
     @property
     def work_s(self) -> float:
-        """Worker-seconds that are left; a guess where nothing was measured."""
+        """Remaining worker-seconds; a guess if nothing was measured."""
         if self.tokens_per_s:
             return self.backlog_tokens / self.tokens_per_s
         return self.chunks * CHUNK_S
@@ -52,7 +52,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class WorkerCounts:
-    """The workers of a queue that show signs of life."""
+    """The live workers of a queue."""
 
     busy: int = 0
     idle: int = 0
@@ -64,18 +64,18 @@ class WorkerCounts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a person allows. Seconds; prices in the currency of whoever set them."""
+    """The configured limits. Times in seconds; prices in the currency of the settings."""
 
     min_workers: int = 0
     max_workers: int = 1
     startup_s: float = 60.0
-    """From the wish for a worker to its first row."""
+    """Seconds from the request for a worker to its first row."""
     cooldown_s: float = 120.0
-    """How long a worker must have been without work before it goes."""
+    """Seconds that a worker must be idle before it is stopped."""
     window_s: float = 3600.0
-    """In what time a job without a deadline should be done."""
+    """Seconds in which a job without a deadline should be done."""
     price_per_hour: float | None = None
-    """Of one worker."""
+    """Price of one worker."""
     budget_per_hour: float | None = None
 
     @property
@@ -89,15 +89,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ScalingDecision:
-    """The answer. Give it back as `before` the next time: it is the decision's only memory."""
+    """The decision. Pass it as `before` the next time: it is the only state."""
 
     workers: int
     reason: str
     deadline_at_risk: bool = False
     raised_s: float | None = None
-    """When the number last rose: what was asked for then is on its way."""
+    """When the number last rose; the workers requested then are starting."""
     surplus_since_s: float | None = None
-    """Since when there has been less to do than hands."""
+    """Since when there has been less work than workers."""
 
 
 def decide_workers(
@@ -127,7 +127,7 @@ def decide_workers(
 def _rise(
     left: Sequence[Demand], supply: _Supply, limits: Limits, chunks: int, now_at: float
 ) -> int:
-    """The number asked for, raised where the work does not fit even with little slack."""
+    """The number of workers, raised if the work does not fit even with little slack."""
     if _needed(left, supply, limits, now_at, SLACK) <= supply.asked:
         return supply.asked
     enough = _needed(left, supply, limits, now_at, HEADROOM)
@@ -137,7 +137,7 @@ def _rise(
 def _fall(
     workers: int, used: int, chunks: int, limits: Limits, last: ScalingDecision, now_at: float
 ) -> tuple[int, float | None]:
-    """The number, lowered to what is used once the cooldown is over; and since when it is too high."""
+    """The number, lowered to what is used after the cooldown; and since when it is too high."""
     if chunks >= workers or workers <= limits.min_workers:
         return workers, None
     since = now_at if last.surplus_since_s is None else last.surplus_since_s
@@ -148,12 +148,12 @@ def _fall(
 
 
 MOST_WORKERS = 1_000_000
-"""Chosen: beyond any fleet, so that a start-up time of nearly nothing gives a number all the same."""
+"""Chosen: more than any fleet, so that a start-up time near zero still gives a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Supply:
-    """Workers that are here, that were asked for, and how long those and new ones take."""
+    """Running workers, requested workers, and how long those and new ones take to start."""
 
     live: int
     asked: int
@@ -161,7 +161,7 @@ class _Supply:
     startup_s: float
 
     def needed(self, work_s: float, time_s: float) -> float:
-        """The fewest workers that do the work in the time; more than there can be: infinity."""
+        """The fewest workers that do the work in time; infinity if no number can."""
         if work_s <= 0:
             return 0
         if time_s > 0 and work_s <= self.live * time_s:
@@ -177,7 +177,7 @@ class _Supply:
         return max(self.live, self.asked) + _workers(work_s, time_s - self.startup_s)
 
     def worthwhile(self, work_s: float) -> int:
-        """Workers that each find as much work as their start costs: for what is late already."""
+        """Workers that each get at least as much work as their start costs; for late jobs."""
         return max(1, self.live, int(min(MOST_WORKERS, work_s / max(1.0, self.startup_s))))
 
 
@@ -186,7 +186,7 @@ def _workers(work_s: float, time_s: float) -> int:
 
 
 def _on_the_way_s(last: ScalingDecision, limits: Limits, now_at: float) -> float:
-    """Seconds until the workers that were asked for last are there."""
+    """Seconds until the workers requested last have started."""
     if last.raised_s is None:
         return limits.startup_s
     return min(limits.startup_s, max(0.0, last.raised_s + limits.startup_s - now_at))
@@ -195,7 +195,7 @@ def _on_the_way_s(last: ScalingDecision, limits: Limits, now_at: float) -> float
 def _needed(
     left: Sequence[Demand], supply: _Supply, limits: Limits, now_at: float, headroom: float
 ) -> float:
-    """Workers that do everything in time; on a guess alone only a few more than what was measured."""
+    """Workers that do everything in time; a guess alone adds only a few to what was measured."""
     needed = _needed_for(left, supply, limits, now_at, headroom)
     measured = [d for d in left if d.tokens_per_s]
     if len(measured) < len(left):
@@ -217,7 +217,7 @@ def _needed_for(
 
 
 def _deadline_needs(left: Sequence[Demand], supply: _Supply, now_at: float) -> float:
-    """Workers that the deadlines need; only what was measured, or has passed, is held against anybody."""
+    """Workers that the deadlines need; only measured speeds and passed deadlines count."""
     if any(d.deadline_s is not None and d.deadline_s <= now_at for d in left):
         return math.inf
     measured = [d for d in left if d.tokens_per_s]
@@ -232,7 +232,7 @@ def _deadline_needs(left: Sequence[Demand], supply: _Supply, now_at: float) -> f
 
 
 def _ahead_s(demand: Demand, left: Sequence[Demand]) -> float:
-    """Work that is done before this demand is: what ranks higher, and the equal shares of equals."""
+    """Work that is done before this demand: higher priorities, and the shares of equal ones."""
     higher = sum(d.work_s for d in left if d.priority > demand.priority)
     equals = (d for d in left if d.priority == demand.priority)
     return higher + sum(min(d.work_s, demand.work_s) for d in equals)
@@ -281,7 +281,7 @@ def _time(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A fleet that asks: how many workers it can hold, and how many it has."""
+    """A host that polls: how many workers it can run, and how many it has."""
 
     name: str
     slots: int
@@ -289,7 +289,7 @@ class Host:
 
 
 def share_out(workers: int, hosts: Sequence[Host]) -> dict[str, int]:
-    """Workers for each host: those that run stay where they are, new ones fill the fullest host first."""
+    """Workers per host: running ones stay where they are, new ones fill the fullest host first."""
     order = sorted(hosts, key=lambda h: (-h.running, h.name))
     shares = dict.fromkeys((h.name for h in order), 0)
     for limit in ("running", "slots"):

@@ -1,14 +1,14 @@
-"""What the controller answers over HTTP: alive, ready, how many workers, metrics.
+"""The controller's HTTP endpoint: liveness, readiness, wanted workers, metrics.
 
 | path | answer |
 | --- | --- |
-| `/healthz` | 200 while the controller's loop turns |
+| `/healthz` | 200 while the controller's loop runs |
 | `/readyz` | 200 while Redis answers too |
 | `/scale?queue=Q` | `{"workers": N, "reason": …, "deadline_at_risk": …, "backlog_tokens": …}` |
 | `/metrics` | Prometheus text |
 
 `/scale` has the shape that KEDA's metrics-api trigger reads (`valueLocation: workers`). Its fields
-`min`, `max`, `startup_s`, `cooldown_s` stand above the controller's settings; `host`, `slots` and
+`min`, `max`, `startup_s`, `cooldown_s` override the controller's settings; `host`, `slots` and
 `running` come from a host's fleet, which gets its `share` of the workers.
 """
 
@@ -53,7 +53,7 @@ _QUEUE = re.compile(QUEUE_NAME)
 
 @dataclass(slots=True)
 class Liveness:
-    """When the controller's loop last turned."""
+    """When the controller's loop last ran."""
 
     beat_monotonic: float = field(default_factory=time.monotonic)
 
@@ -69,9 +69,9 @@ class Liveness:
 def serve_scaling(
     settings: Settings, client: Any, pulse: Liveness, telemetry: Telemetry | None = None
 ) -> Iterator[int | None]:
-    """Answer on `settings.listen` for the block's life; yields the port, None where it is not set.
+    """Serve on `settings.listen` while the block runs; yields the port, None if it is not set.
 
-    `/metrics` shows what `telemetry` counted too, and it exports the gauges where it exports any.
+    `/metrics` includes what `telemetry` counted; it exports the gauges if it exports metrics.
 
     Raises:
         ConfigError: the address cannot be listened on.
@@ -139,4 +139,4 @@ def _counted(settings: Settings) -> PrometheusMetrics | None:
     try:
         return metrics_in_memory(bool(settings.label_jobs))
     except MissingExtra:
-        return None  # whoever asks for /metrics is told
+        return None  # a request of /metrics gets the reason

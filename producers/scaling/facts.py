@@ -1,8 +1,8 @@
-"""What the scaling decision is made from, in Redis: written by whoever follows a job, read by all.
+"""The facts in Redis that scaling decides from: each job's controller writes, all read.
 
-A job is followed by one controller, and any controller may be asked how many workers are wanted.
-So each tells Redis what its jobs still want, and each answers from what Redis was told. The window
-of a queue is shared in the same way: each knows what the others' jobs could send.
+A job is tracked by one controller, and any controller may be asked how many workers are wanted. So
+each writes the demand of its jobs to Redis, and each answers from what is there. The window of a
+queue is shared in the same way: each controller knows what the others' jobs could send.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from producers.scaling.decision import (
 )
 from schemas.names import redis_keys
 
-TOLD_S = 300.0  # chosen: a job that nobody has followed for this long wants nobody
+TOLD_S = 300.0  # chosen: a job whose controller has been silent this long no longer counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +41,24 @@ class JobFacts:
     deadline_s: float | None
     submitted_s: float
     progress_s: float
-    """When tokens were last seen to be scored, or the job was taken up."""
+    """When tokens were last scored, or the job was taken over."""
     paused: bool
     counts: dict[str, int]
     """Chunks that are new, sent, done, parked."""
     told_s: float
-    """When a controller said so."""
+    """When a controller wrote this."""
     oldest_chunk_s: float | None = None
-    """Since when the oldest chunk that has no part was handed out."""
+    """Since when the oldest chunk without a part has been in flight."""
     load_s: float | None = None
     """Seconds that a worker took to load the model; None: none has yet."""
     ready: int = 0
-    """Chunks that its controller could send now; at most as many as a window could take."""
+    """Chunks that its controller could send now; no more than fit into a window."""
     engine: str = ""
-    """What a worker must have loaded for it."""
+    """Key of the model that a worker must have loaded for it."""
 
     @property
     def chunk_s(self) -> float:
-        """Seconds that one worker takes for a chunk, or a guess."""
+        """Seconds per chunk of one worker, measured or guessed."""
         return self.demand.work_s / self.chunks if self.chunks else CHUNK_S
 
     @property
@@ -72,7 +72,7 @@ class JobFacts:
 _JOB_FACTS = TypeAdapter(JobFacts)
 _COUNTS = {"new", "sent", "done", "parked"}
 _MOST = 1e15
-"""Above any count, time and number of tokens: what is larger, or NaN, is junk."""
+"""Above any count, time and number of tokens: a larger value, or NaN, is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class ScalingInputs:
 
     jobs: tuple[JobFacts, ...]
     workers: tuple[LiveWorker, ...]
-    """Without those of excluded hosts: they do no work."""
+    """Live workers, without those of excluded hosts, which do no work."""
     ended: tuple[EndedJob, ...] = ()
     """Jobs that ended in the last hour."""
     excluded: tuple[ExcludedHost, ...] = ()
@@ -95,7 +95,7 @@ class ScalingInputs:
         return WorkerCounts(busy, len(own) - busy)
 
     def load_s(self, queue: str) -> float | None:
-        """Seconds to load what the queue's jobs want, the slowest of them; None: not measured."""
+        """Seconds to load the slowest model of the queue's jobs; None: not measured."""
         known = [j.load_s for j in self.jobs if j.queue == queue and j.load_s is not None]
         return max(known, default=None)
 
@@ -105,7 +105,7 @@ class ScalingInputs:
 
 
 def read_facts(client: Any, now_at: float) -> ScalingInputs:
-    """What Redis was told of all jobs and workers. Raises redis-py's own errors."""
+    """The facts about all jobs and workers in Redis. Raises redis-py's own errors."""
     jobs = read_jobs(client, now_at, TOLD_S)
     excluded = read_excluded(client)
     workers = (w for w in read_workers(client, now_at).workers if host_of(w.name) not in excluded)
@@ -114,7 +114,7 @@ def read_facts(client: Any, now_at: float) -> ScalingInputs:
 
 
 def read_jobs(client: Any, now_at: float, within_s: float) -> dict[str, JobFacts]:
-    """What was told of each job within that time, by its run key. Raises redis-py's own errors."""
+    """The demand of each job written within that time, by run key. Raises redis-py's own errors."""
     names = list(announced_jobs(client))
     pipe = client.pipeline(transaction=False)
     for name in names:
@@ -128,11 +128,11 @@ def _parse(raw: bytes) -> JobFacts | None:
     try:
         found = _JOB_FACTS.validate_json(raw)
     except ValidationError:
-        return None  # another version's; it is told again within a second
+        return None  # of another version; it is written again within a second
     values = [value for name, value in asdict(found).items() if name != "priority"]
     numbers = [n for n in (*values, *found.counts.values()) if isinstance(n, int | float)]
     are_sane = all(0 <= n < _MOST for n in numbers) and found.ready <= found.chunks
     return found if are_sane and found.counts.keys() >= _COUNTS else None
 
 
-# -- telling
+# -- writing

@@ -1,7 +1,7 @@
 """The controller's metrics: backlog, workers, deadlines, Redis; for Prometheus and for OTLP.
 
-No label but the queue and words of a fixed list: a job's id would make a new series each night.
-The list stands in `schemas/names/telemetry.py`; docs/operations/autoscaling.md repeats it.
+Labels are the queue and words of a fixed list: a job's id would make a new series each night. The
+list is in `schemas/names/telemetry.py`; docs/operations/autoscaling.md repeats it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def gauges(
     memory: Mapping[str, Any] | None,
     now_at: float,
 ) -> list[Sample]:
-    """What the controller knows, by OpenTelemetry names; `memory` is None while Redis is away."""
+    """What the controller knows, by OpenTelemetry name; `memory` is None while Redis is down."""
     return [
         *_of_redis(memory),
         *_of_queues(facts, wanted, now_at),
@@ -123,7 +123,7 @@ def _ages(
 
 
 def _of_ends(facts: ScalingInputs, now_at: float) -> Iterator[Sample]:
-    """Jobs that ended of late, and jobs past their deadline; 0 where a queue has none."""
+    """Jobs that ended recently, and jobs past their deadline; 0 if a queue has none."""
     ends = Counter((e.queue, e.state, e.reason) for e in facts.ended)
     for (queue, state, reason), count in sorted(ends.items()):
         yield "headrace.jobs.ended", (queue, state, reason), count

@@ -30,10 +30,10 @@ from schemas.names import redis_keys
 
 log = get_logger(__name__)
 
-HOST_S = 30.0  # chosen: a host asks every two seconds; one silent this long is gone
+HOST_S = 30.0  # chosen: a host polls every two seconds; a host silent this long is gone
 
 
-MAX_WITHOUT_HOSTS = 8  # chosen: where neither a setting nor a host names a limit
+MAX_WITHOUT_HOSTS = 8  # chosen: the limit if neither a setting nor a host has one
 
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
@@ -41,7 +41,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 _LAST = TypeAdapter(ScalingDecision)
 _MOST = 1e12
-"""Above any count of slots and any time: what is larger, or NaN, is junk."""
+"""Above any count of slots and any time: a larger value, or NaN, is invalid."""
 
 
 FACTS_S = 0.5  # chosen: a thousand hosts ask 500 times a second, of a thousand workers' hashes
@@ -49,7 +49,7 @@ FACTS_S = 0.5  # chosen: a thousand hosts ask 500 times a second, of a thousand 
 
 @dataclass(slots=True)
 class Recent:
-    """What Redis knows, read again when it is half a second old. Safe for threads."""
+    """The facts in Redis, read again when they are half a second old. Thread-safe."""
 
     client: Any
     _facts: ScalingInputs | None = None
@@ -69,13 +69,13 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Scaler:
-    """Asks the pure function with what Redis knows. Safe for threads, and for two controllers."""
+    """Calls the pure decision with the facts in Redis. Safe for threads and several controllers."""
 
     client: Any
     limits: Limits
     max_workers: int | None = None
     recent: Recent | None = None
-    """Facts shared by many questions; None: each is answered from what Redis knows now."""
+    """Facts shared by many requests; None: each request reads Redis."""
     clock: RedisClock | None = None
     """Redis's, for what other hosts wrote; deadlines and cooldowns are by this host's."""
 
@@ -83,7 +83,7 @@ class Scaler:
         """The body of `/scale`.
 
         Raises:
-            ConfigError: a field is no number. redis-py's own errors pass.
+            ConfigError: a field is no number. Also raises redis-py's own errors.
         """
         host = _host_of(query)
         if host is not None:
@@ -114,9 +114,9 @@ class Scaler:
         return now_at if self.clock is None else self.clock.now()
 
     def all_wanted(self, facts: ScalingInputs, now_at: float) -> dict[str, ScalingDecision]:
-        """What is wanted of each queue, for the metrics: as was answered last, if that is not old.
+        """The decision of each queue, for the metrics: the last answer, if it is not old.
 
-        Else it is decided here, and kept for nobody: who asks may have other limits.
+        Otherwise decide now without storing: callers may pass other limits.
         """
         found = {}
         for queue in facts.queues:
@@ -186,7 +186,7 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def _parse_host(name: bytes | str, raw: bytes | str, now_at: float) -> Host | None:
-    """A host that asked lately; None for another, and for what is not a host's record."""
+    """A host that polled recently; None for another, and for an invalid record."""
     told = as_record(raw)
     numbers = [told.get(key) for key in ("slots", "running", "at_s")]
     slots, running, at = [
@@ -208,7 +208,7 @@ def _host_of(query: Mapping[str, str]) -> Host | None:
 
 
 def _limits_of(limits: Limits, query: Mapping[str, str]) -> Limits:
-    """The limits, with what the query says above them."""
+    """The limits, overridden by the query."""
     return replace(
         limits,
         min_workers=int(_number(query, "min", limits.min_workers)),

@@ -13,7 +13,7 @@ from schemas.records.job import (
 
 def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
     """Each field that decides the output and differs, as `text_column: text → body`."""
-    # the usual engine stands in no record
+    # the default engine is not in the record
     before, after = (s.model_dump(mode="json") | {"engine": s.engine} for s in (stored.spec, spec))
     told: list[str] = []
     for name in Spec.model_fields:

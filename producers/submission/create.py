@@ -1,14 +1,14 @@
-"""A prepared job is given its place: plan first, then the record, each only if absent.
+"""Stores a prepared job in its output: plan first, then the record, each only if absent.
 
-    job.json of the same id      → that job, whoever wrote it, with the plan that stands beside it
-    job.json of another id       → OutputConflict
-    no job.json, but parts       → OutputConflict: results of a job that nobody can name
-    no job.json, but a plan      → left by a submitter that died, or by one that is at it right now:
+job.json of the same id      → that job, from any writer, with the plan beside it
+job.json of another id       → OutputConflict
+no job.json, but parts       → OutputConflict: results of an unknown job
+no job.json, but a plan      → left by a submitter that died, or that is still running:
                                    adopted when it covers the same files and rows
     neither                      → plan, then job.json
 
-Of two submitters of one job both end with the same plan and the same record: the first plan
-stands, and the record is made from the stored plan, not from the one that was prepared.
+Two submitters of one job end with the same plan and the same record: the first plan is kept, and
+the record is made from the stored plan, not from the prepared one.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _refuse_leftovers(store: Store, prepared: PreparedJob) -> None:
 
 
 def _store_plan(store: Store, prepared: PreparedJob) -> PlanTotals:
-    """Totals of the plan that stands in the output: ours, or the one that was there before."""
+    """Totals of the plan in the output: this one, or the one that was there before."""
     scratch = store.scratch()
     try:
         with _disk_errors(store):

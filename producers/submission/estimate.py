@@ -88,7 +88,7 @@ class Estimate:
     warnings: tuple[str, ...]
 
     def predicted(self, price_per_hour: float | None) -> Predicted:
-        """What stands in the job, to be set beside what happened."""
+        """The part of the estimate that the job's record keeps, to compare with the result."""
         return Predicted(
             tokens=self.tokens_total,
             exact_tokens=self.tokens.exact,

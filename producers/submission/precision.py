@@ -45,7 +45,7 @@ KEPT = 200  # chosen: a half-kilobyte each
 
 
 class NotChecked(Exception):
-    """Nobody could compare; its message says why."""
+    """The comparison was not possible; the message says why."""
 
 
 def question(prepared: PreparedJob, settings: Settings, open_file: OpenFile) -> Any:
@@ -155,7 +155,7 @@ def ask_engine(request: PrecisionRequest, settings: Settings) -> Agreement:
 
 
 def _last_words(errors: bytes, code: int) -> str:
-    """What a failed check said last; the door's own line begins with `error:`."""
+    """The last line of a failed check; the command's own line starts with `error:`."""
     lines = errors.decode(errors="replace").strip().splitlines()
     return lines[-1].removeprefix("error: ") if lines else f"headrace-worker ended with {code}"
 

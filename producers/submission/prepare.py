@@ -76,7 +76,7 @@ class PreparedJob:
         return self.corpus.types.carried
 
     def chunks(self) -> Iterator[Chunk]:
-        """The plan, made anew each time it is read."""
+        """The plan, made again each time it is read."""
         return plan(self.corpus.files, self.target, self.spec.limit)
 
 

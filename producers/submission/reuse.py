@@ -61,7 +61,7 @@ def _lost_parts(store: Store, manifest: bytes) -> list[int]:
 
 
 def store_index(store: Store, earlier: Store) -> None:
-    """Build the job's index of the earlier output, if nobody has yet."""
+    """Build the job's index of the earlier output, if it does not exist yet."""
     if store.head(output_layout.REUSE) is not None:
         return
     data = earlier.read(output_layout.MANIFEST)

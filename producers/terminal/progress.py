@@ -33,7 +33,7 @@ class Rate:
 
     @property
     def rows_per_s(self) -> float:
-        """0 while nobody can tell."""
+        """0 while it is not known."""
         if len(self._seen) < 2:
             return 0.0
         (t0, r0), (t1, r1) = self._seen[0], self._seen[-1]

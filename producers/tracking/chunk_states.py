@@ -1,4 +1,4 @@
-"""The state of each chunk of a job, and which are to be sent. Pure: no store, no Redis, no clock."""
+"""The state of each chunk of a job, and which to send. Pure: no store, no Redis, no clock."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _NAMES = ("new", "sent", "done", "parked")
 
 @dataclass(slots=True)
 class ChunkStates:
-    """New, sent, done or parked, for each chunk of a job. Not for threads."""
+    """New, sent, done or parked, for each chunk of a job. Not thread-safe."""
 
     size: int
     isolated: set[int] = field(default_factory=set)
-    """Chunks an attempt on which crashed: each is sent in a message of its own."""
+    """Chunks with a crashed attempt: each is sent in a message of its own."""
     state: np.ndarray = field(init=False)
     """uint8 `[chunks]`: `NEW`, `SENT`, `DONE` or `PARKED`."""
     _missing_since: dict[int, float] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class ChunkStates:
         self._first_new = min([self._first_new, *sent])
 
     def leased(self, alive: Iterable[int]) -> None:
-        """A chunk that a worker leases is out, whoever published it (an earlier controller)."""
+        """A leased chunk is in flight, even if an earlier controller published it."""
         for chunk in self._known(alive):
             if self.state[chunk] == NEW:
                 self.state[chunk] = SENT
@@ -102,17 +102,17 @@ class ChunkStates:
             self._missing_since.pop(chunk, None)
 
     def crashed(self, chunk: int) -> None:
-        """The attempt on it has died: there is no grace to wait for."""
+        """The attempt on it has crashed: there is no grace time to wait for."""
         self._missing_since[chunk] = float("-inf")
 
     def retry(self, chunk: int, not_before_monotonic: float) -> None:
-        """It is to be sent again, not before that moment."""
+        """Send it again, not before that moment."""
         self.state[chunk] = NEW
         self._not_before[chunk] = not_before_monotonic
         self._first_new = min(self._first_new, chunk)
 
     def parked(self, chunk: int) -> None:
-        """It is not tried again by itself."""
+        """Do not retry it automatically."""
         self.state[chunk] = PARKED
 
     # -- decisions
@@ -133,7 +133,7 @@ class ChunkStates:
         return found
 
     def ready(self, now_monotonic: float) -> list[int]:
-        """New chunks that need not wait, in order; as many as one window could take."""
+        """New chunks that need not wait, in order; no more than fit into a window."""
         tail = self.state[self._first_new :] == NEW
         new = np.flatnonzero(tail)[: READY + len(self._not_before)] + self._first_new
         if len(new):
@@ -146,7 +146,7 @@ class ChunkStates:
         return found
 
     def compare(self, parts: Iterable[int]) -> tuple[list[int], list[int]]:
-        """Take over a full listing; which chunks thought done have no part, and which others have."""
+        """Apply a full listing; returns done chunks without a part, and other chunks that have one."""
         there = np.zeros(self.size, dtype=bool)
         there[self._known(parts)] = True
         gone: list[int] = np.flatnonzero((self.state == DONE) & ~there).tolist()

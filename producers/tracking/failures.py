@@ -1,8 +1,8 @@
 """What the failed attempts of a job say about its hosts and about the job. Pure.
 
-An error that one host has and another has not is the host's. An error that every host has before
-the first row is read (a model that cannot be loaded, a package that is missing) is the job's.
-Crashes are neither: they are looked for in the rows (`headrace.coordination.attempts`).
+An error that one host has and another has not is attributed to the host. An error that every host
+has before the first row is read (a model that cannot be loaded, a missing package) is attributed to
+the job. Crashes are neither: they are searched for in the rows (`headrace.coordination.attempts`).
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ class JobFailures:
     """The failures of one job, chunk by chunk; each attempt is looked at once."""
 
     chunks: int
-    """Of the job."""
+    """Number of chunks of the job."""
     _looked_at: dict[int, int] = field(default_factory=dict)
     """Attempts of each chunk that were added."""
     _blame: dict[str, dict[int, Attempt]] = field(default_factory=dict)
     """By host: the chunks that failed there and nowhere else, with the last attempt."""
     _everywhere: set[int] = field(default_factory=set)
-    """Chunks that failed on several hosts: it is not the hosts' fault."""
+    """Chunks that failed on several hosts, so that the hosts are not at fault."""
     _before_reading: dict[str, dict[int, Attempt]] = field(default_factory=dict)
     """By cause: chunks that failed before the first row was read."""
 
@@ -99,7 +99,7 @@ class JobFailures:
         return [HostFailure(h, a.cause, a.message) for h, a in sorted(last.items())]
 
     def forget(self, host: str) -> None:
-        """Start to count again for this host: it has been excluded."""
+        """Reset the count of this host, since it has been excluded."""
         self._blame.pop(host, None)
 
     def shared(self, hosts: AbstractSet[str]) -> SharedFailure | None:

@@ -13,7 +13,7 @@ from schemas.records.job import Job
 
 @dataclass(frozen=True, slots=True)
 class JobFlags:
-    """What holds a job back."""
+    """The flags that stop a job."""
 
     cancelled: str | None = None
     """Why it was cancelled; None: it was not."""
@@ -21,7 +21,7 @@ class JobFlags:
 
 
 def read_flags(store: Store) -> JobFlags:
-    """The flags as the output has them. Raises StorageError."""
+    """The flags in the output. Raises StorageError."""
     data = store.read(output_layout.CANCELLED)
     return JobFlags(
         cancelled=None if data is None else _reason(data),

@@ -1,4 +1,4 @@
-"""Keeps the live counters of a job equal to its parts, whoever committed them."""
+"""Keeps the live counters of a job equal to its parts, from all workers."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class LiveCounts:
     book: ReceiptBook
 
     def begin(self) -> None:
-        """Take over the counters as they are, or begin at zero where Redis does not know the job."""
+        """Take over the counters as they are, or start at zero if Redis does not have the job."""
         self.client.hdel(redis_keys.job(self.job.key), "refused", "refused_why")
         reset_counters(self.client, self.job.key, self.controller, self._facts())
 
     def announce(self) -> None:
-        """Put the job where other controllers look."""
+        """Add the job to the list that other controllers read."""
         announce_job(self.client, self.job.key, self.job.output)
 
     def is_known(self) -> bool:
-        """Whether Redis still holds what `begin` put there."""
+        """Whether Redis still has what `begin` wrote."""
         return bool(self.client.hexists(redis_keys.job(self.job.key), "epoch"))
 
     def counted(self) -> set[int]:

@@ -1,4 +1,4 @@
-"""What becomes of a chunk that is neither queued nor leased: it has a part, waits, or is parked."""
+"""Decides about a chunk that is neither queued nor leased: done, sent again, or parked."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ MOST_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What is to be done with a lost chunk."""
+    """What to do with a lost chunk."""
 
     wait_s: float = 0.0
-    """How long it waits before it is sent again."""
+    """Seconds to wait before it is sent again."""
     isolated: bool = False
-    """An attempt on it crashed: it is sent by itself."""
+    """An attempt on it crashed: it is sent in a message of its own."""
     parked: Parked | None = None
-    """The record to write where it is not sent again."""
+    """The record to write if it is not sent again."""
     fatal: str | None = None
-    """Why the job cannot end well."""
+    """Why the job cannot succeed."""
 
 
 def fate_of(
@@ -42,12 +42,11 @@ def fate_of(
     hosts: AbstractSet[str] = frozenset(),
     is_unchanged: Callable[[], bool] = lambda: False,
 ) -> Fate:
-    """The fate of a chunk of so many rows with these failed attempts and no part.
+    """The decision for a chunk of `rows` rows with these failed attempts and no part.
 
-    `now_at` is in seconds since the epoch, `jitter` between 0 and 1; `hosts` are those that live
-    and are not excluded. While one of them has not failed on the chunk, what the others could not
-    do does not count. `is_unchanged` looks at the input itself, and is asked only where a worker
-    called it changed.
+    `now_at` is in seconds since the epoch, `jitter` between 0 and 1; `hosts` are live and not
+    excluded. While one of them has not failed on the chunk, host failures of the others do not
+    count. `is_unchanged` checks the input itself; it is called only if a worker reported a change.
     """
     isolated = any(a.cause in DEATHS for a in attempts)
     if untried(attempts, hosts):

@@ -1,8 +1,8 @@
-"""Keeps what is known of one job in step with its output and with Redis.
+"""Keeps the state of one job in step with its output and with Redis.
 
-The store is the truth. Redis is asked first because it is quick; before a chunk is sent again, and
-before a job ends, the store is asked. What to do with each chunk is decided in `chunk_states` and
-`lost_chunks`; this module reads, writes and logs.
+The store is authoritative. Redis is read first because it is fast; before a chunk is sent again,
+and before a job ends, the store is read. `chunk_states` and `lost_chunks` decide what to do with
+each chunk; this module reads, writes and logs.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ log = get_logger(__name__)
 
 FLAGS_S = 5.0  # chosen: how often cancel and pause are looked for in the store
 
-REFUSALS = 8  # chosen: more than the workers of one misconfigured host say before others answer
+REFUSALS = 8  # chosen: more than the workers of one misconfigured host send before others answer
 
 
 @dataclass(slots=True)
 class TrackedJob:
-    """A job, the state of its chunks, and the ways to bring both up to date. Not for threads."""
+    """A job and the state of its chunks, with methods that update both. Not thread-safe."""
 
     job: Job
     store: Store
@@ -59,20 +59,20 @@ class TrackedJob:
     client: RedisClient
     controller: str
     emitter: Emitter = field(default_factory=Telemetry)
-    """Where the spans of attempts go whose crash is seen here."""
+    """Exports the spans of attempts whose crash is detected here."""
     keep_traces: bool = True
     """Whether those spans are written under `_traces/` too."""
     chunks: ChunkStates = field(init=False)
     book: ReceiptBook = field(init=False)
     flags: JobFlags = field(default_factory=JobFlags)
     open_store: Callable[[str], Store] | None = None
-    """Opens the store of an input, to look at a file that a worker calls changed; None: never."""
+    """Opens the store of an input, to check a file that a worker reports as changed; None: never."""
     failures: JobFailures = field(init=False)
-    """What its failed attempts say about the hosts and the job."""
+    """The failed attempts, for what they say about the hosts and the job."""
     fatal: str | None = None
-    """Why the job can never end well, in words."""
+    """Why the job can never succeed, as text."""
     cause: str = ""
-    """The class of the error that ended it, where there is one."""
+    """The class of the error that ended it, if any."""
     error_rows: int = 0
     _counts: LiveCounts = field(init=False)
     _flags_monotonic: float = 0.0
@@ -87,7 +87,7 @@ class TrackedJob:
     # -- what is known
 
     def load(self) -> None:
-        """Ask the store for everything: at the start, and when Redis has lost what it knew."""
+        """Read everything from the store: at the start, and after Redis lost its data."""
         names = (
             output_layout.chunk_of_record(i.name) for i in self.store.list(output_layout.PARKED)
         )
@@ -99,11 +99,11 @@ class TrackedJob:
         self._counts.announce()
 
     def knows_redis(self) -> bool:
-        """Whether Redis still holds what `load` put there."""
+        """Whether Redis still has what `load` wrote."""
         return self._counts.is_known()
 
     def read_flags(self) -> None:
-        """Cancel and pause, as the store has them; copied to Redis for the workers."""
+        """The cancel and pause flags in the store; copies them to Redis for the workers."""
         before, self.flags = self.flags, read_flags(self.store)
         self._flags_monotonic = time.monotonic()
         if self.flags.cancelled is not None and before.cancelled is None:
@@ -114,16 +114,16 @@ class TrackedJob:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether nothing is sent: the job was cancelled or paused, or cannot end well."""
+        """Whether nothing is sent: the job is cancelled, paused, or cannot succeed."""
         return self.flags.cancelled is not None or self.flags.paused or self.fatal is not None
 
     # -- one tick
 
     def tick(self, queue: QueueView, hosts: AbstractSet[str] = frozenset()) -> None:
-        """See which attempts died, which chunks are done, and which were lost.
+        """Find crashed attempts, done chunks and lost chunks.
 
-        `hosts` are those that live, serve the job's queue and are not excluded. Raises redis-py's
-        own errors and StorageError.
+        `hosts` are live, serve the job's queue and are not excluded. Raises redis-py's own errors
+        and StorageError.
         """
         self._hosts = hosts
         if time.monotonic() - self._flags_monotonic > FLAGS_S:
@@ -166,7 +166,7 @@ class TrackedJob:
             self._resolve(chunk)
 
     def _resolve(self, chunk: int) -> None:
-        """Neither queued, nor leased, nor committed as far as Redis knows: ask the store."""
+        """Check the store for chunks that Redis shows neither queued, leased nor committed."""
         if self._found_part(chunk):
             return
         attempts = read_attempts(self.store, chunk)
@@ -197,11 +197,11 @@ class TrackedJob:
         root, name = split_uri(file.uri)
         try:
             return etag_of(self.open_store(root), name, file.format) == (file.size, file.etag)
-        except HeadraceError:  # it is out of this host's reach: the workers know better
+        except HeadraceError:  # this host cannot read it: trust the workers
             return False
 
     def _shared_failure(self) -> str | None:
-        """Why no chunk of the job can ever begin, where that is known."""
+        """Why no chunk of the job can ever start, if that is known."""
         if self.chunks.chunks(DONE):
             return None
         found = self.failures.shared(self._hosts)
@@ -269,7 +269,7 @@ class TrackedJob:
         return found
 
     def _count_parts(self) -> None:
-        """Make the counters those of the parts that there are; each part is counted once."""
+        """Make the counters match the existing parts; each part is counted once."""
         counted, done = self._counts.counted(), set(self.chunks.chunks(DONE))
         gone = []
         for chunk in sorted(counted - done):  # committed since the listing, or lost since

@@ -138,7 +138,7 @@ def _check_counts(chunk: Chunk, reader: Any, count: ChunkCount) -> None:
 
 
 def _readable(batches: Iterator[Any]) -> Iterator[Any]:
-    """The same, with the input's failures told from the part's."""
+    """The same, with errors of the input distinguished from errors of the part."""
     import pyarrow as pa
 
     try:

@@ -37,15 +37,15 @@ def verify(
     now_s: float,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyResult:
-    """Recount the job in the output; reads its input and its parts, a chunk at a time.
+    """Recount the job in the output; reads its input and its parts, one chunk at a time.
 
-    `progress` is told the chunks done and the chunks there are. An output that is not finished is
+    `progress` is called with the number of done and of all chunks. An unfinished output is
     recounted as far as it goes.
 
     Raises:
         JobNotFound: the output holds no job.
         OutputConflict: its record or plan was changed by hand.
-        UriNotAllowed: its input lies outside the allowed prefixes.
+        UriNotAllowed: its input is outside the allowed prefixes.
         StorageError: a store does not answer.
     """
     from headrace.storage.open import open_store
@@ -202,7 +202,7 @@ def _check_manifest(result: VerifyResult, manifest: Manifest) -> None:
 
 
 class _Inputs:
-    """The input file of the chunk at hand, open; each file is checked once, when it is reached."""
+    """The open input file of the current chunk; each file is checked once, when it is reached."""
 
     def __init__(
         self, open_store: Callable[[str], Store], job: Job, plan: PlanTable, result: VerifyResult

@@ -1,4 +1,4 @@
-"""The names of headrace's keys in Redis: one prefix, one life each. `{id}` is a run key.
+"""The names of headrace's keys in Redis: one prefix, one expiry each. `{id}` is a run key.
 
 key                          type     life                what
 headrace:jobs                hash     7 days, renewed     job id → output URI, a copy of the registry
@@ -6,20 +6,20 @@ headrace:queue:*             various  7 days, renewed     kombu's own: lists, un
 headrace:job:{id}            hash     7 days, renewed     epoch, state, cancelled, paused, rows, …
 headrace:marks:{id}          hash     7 days, renewed     chunk → mark of the attempt that holds it
 headrace:done:{id}           hash     7 days, renewed     chunk → receipt, until the controller took it
-headrace:counted:{id}        string   7 days, renewed     a bit a chunk: it is in the counters
+headrace:counted:{id}        string   7 days, renewed     a bit per chunk: it is in the counters
 headrace:errors:{id}         hash     7 days, renewed     error class → rows
 headrace:live:{id}           hash     7 days, renewed     attempt → rows scored, not yet committed
 headrace:lease:{id}:{chunk}  string   lease_s             attempt id
 headrace:lock:{id}           string   10 s                the controller that reconciles the job
-headrace:workers             zset     90 s                worker → last sign of life
-headrace:worker:{name}       hash     90 s                device, dtypes, model, chunk in hand, last progress
-headrace:rejected            list     7 days, 1,000 last  messages put aside
-headrace:controller          string   10 s                the last sign of a live controller
+headrace:workers             zset     90 s                worker → last heartbeat
+headrace:worker:{name}       hash     90 s                device, dtypes, model, current chunks, progress
+headrace:rejected            list     7 days, 1,000 last  dead-letter list
+headrace:controller          string   10 s                the last heartbeat of a controller
 headrace:speeds              hash     30 days, renewed    queue and model → tokens/s of one worker
 headrace:loads               hash     30 days, renewed    the same → seconds to load the model
 headrace:scale:{queue}       string   1 day, renewed      the last answer to how many workers
-headrace:sent:{queue}        hash     7 days, renewed     RabbitMQ only: message → what it says, when sent
-headrace:instance            string   for ever            a name of this Redis, for jobs to say where their lock is
+headrace:sent:{queue}        hash     7 days, renewed     RabbitMQ only: message → content, when sent
+headrace:instance            string   no expiry           an id of this Redis: where the lock of a job is
 headrace:ended               list     1 day, 1,000 last   how jobs ended: queue, state, reason, when
 headrace:excluded            hash     1 day, renewed      host → why it gets no work, and until when
 headrace:hosts:{queue}       hash     1 day, renewed      host → slots, running, when it asked

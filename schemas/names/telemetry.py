@@ -1,7 +1,7 @@
 """The names of everything that can be observed: spans, attributes, metrics (logs: `log_names.py`).
 
-Each name stands here once, with one line that says what it is. `docs/reference/telemetry.md` holds the same
-lines, and a test compares the two. Messaging names follow OpenTelemetry's semantic conventions,
+Each name is defined here once, with one line that says what it is. `docs/reference/telemetry.md`
+has the same lines, and a test compares the two. Messaging names follow OpenTelemetry's conventions,
 1.40 and newer; ours start with `headrace.`, are flat, and carry their unit where it is not a count.
 """
 

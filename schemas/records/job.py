@@ -29,7 +29,7 @@ class _Record(BaseModel):
 
 
 class Column(_Record):
-    """A column as it stands in the input: its name and Arrow type, as text."""
+    """A column of the input: its name, and its Arrow type as text."""
 
     name: str = Field(max_length=1024)
     type: str = Field(max_length=4096)
@@ -94,7 +94,7 @@ class Options(_Record):
     trust_remote_code: bool = False
     allow_pickle: bool = False
     reuse_output: str | None = None
-    """The output whose rows may be copied; which one it is stands in the spec by its digest."""
+    """The output whose rows may be copied; the spec identifies it by its digest."""
     deadline_s: float | None = None
     """Seconds since the epoch."""
 

@@ -75,7 +75,7 @@ class Parked(_Record):
 
 
 UNREADABLE = "unreadable_record"
-"""The cause in place of a record of a chunk that was damaged, or written by somebody else."""
+"""The cause if the record of a chunk is damaged or was not written by headrace."""
 
 
 def parse_attempt(data: bytes, chunk: int, number: int) -> Attempt:

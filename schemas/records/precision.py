@@ -73,7 +73,7 @@ class Agreement(_Record):
 
 
 class PrecisionCheck(_Record):
-    """An agreement beside its floor; stands in the job and in the manifest."""
+    """An agreement and its floor; in the job's record and in the manifest."""
 
     floor: float
     agreement: Agreement | None = None

@@ -1,4 +1,4 @@
-"""The name of a text: what a part's `text_hash` column holds, so that anybody can recount it."""
+"""The hash of a text in a part's `text_hash` column, which any reader can compute again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HASH_BYTES = 16
 
 
 def text_hash(text: bytes, pair: bytes | None = None) -> bytes:
-    """16 bytes of BLAKE2b over the text as it lies in the file; a pair is length-prefixed.
+    """16 bytes of BLAKE2b over the text's bytes in the file; a pair is length-prefixed.
 
     The length of the first text keeps `("ab", "c")` and `("a", "bc")` apart, and the personal
     string keeps a pair apart from a single text.

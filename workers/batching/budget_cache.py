@@ -81,7 +81,7 @@ class BudgetCache:
             self._known = self._read(self._path)
 
     def start(self, by_hand: int | None) -> Budget:
-        """The budget to begin with; searches the first time that nobody set one. Safe to repeat."""
+        """The initial budget; searches for it the first time if none is set. Safe to call again."""
         if by_hand is not None:
             return Budget(by_hand, self._known.failed_at).set_by_hand(by_hand)
         if self._known.tokens is None:

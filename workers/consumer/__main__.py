@@ -1,7 +1,6 @@
 """`python -m workers.consumer [--parent=PID] [CORE …]`: one worker process, the fleet's child.
 
-Its settings are in the environment; its arguments are whose child it is, and the cores it is to
-keep to.
+Its settings are in the environment. Its arguments are its parent's process id and the cores to use.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ def main() -> None:
 
 
 def _die_with_parent(parent: int | None) -> bool:
-    """A fleet killed with -9 takes its workers along: nobody else would stop them.
+    """Make this worker die if its fleet is killed with SIGKILL: nothing else would stop it.
 
-    False where it went before we could say so: the kernel tells of deaths to come only.
+    False if the fleet ended before the call: the kernel signals only later deaths.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -49,7 +48,7 @@ def _die_with_parent(parent: int | None) -> bool:
 
 
 def _keep_to(cores: list[str]) -> None:
-    """Use these cores only; processes started later inherit it. A core that is gone is let go."""
+    """Use these cores only; processes started later inherit it. Missing cores are ignored."""
     if cores and hasattr(os, "sched_setaffinity"):
         allowed = {int(c) for c in cores} & os.sched_getaffinity(0)
         if allowed:

@@ -1,4 +1,4 @@
-"""Whether this worker takes messages: not while its host is excluded."""
+"""Stops a worker from taking messages while its host is excluded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TakesQueues(Protocol):
 
 @dataclass(slots=True)
 class Admission:
-    """Stops and resumes the consumer; `look` is called now and then, in the consumer's thread."""
+    """Stops and resumes the consumer; `look` is called regularly, in the consumer's thread."""
 
     client: Any
     worker: str
@@ -31,7 +31,7 @@ class Admission:
     is_stopped: bool = False
 
     def look(self) -> None:
-        """Stop or resume, as Redis says; with Redis away nothing changes."""
+        """Stop or resume, as Redis says; if Redis is unreachable nothing changes."""
         try:
             excluded = is_excluded(self.client, host_of(self.worker))
         except redis.RedisError:

@@ -43,7 +43,7 @@ class _Process:
 
     runtime: Any = None
     telemetry: Any = None
-    """The parent's own, once a child of it has died."""
+    """The parent's own telemetry, made when a child has died."""
     preload: Any = None
 
 
@@ -96,7 +96,7 @@ def _runtime(app: Celery) -> Any:
 
 
 def _device(settings: Settings) -> str:
-    """The fleet names one for each worker; a worker that was started without it has the CPU."""
+    """The device that the fleet chose for this worker; without a fleet, the CPU."""
     return "cpu" if settings.device == "auto" else settings.device
 
 
@@ -110,14 +110,14 @@ def _logging(**_: Any) -> None:
     from billiard.util import get_logger as of_processes
 
     configure_logging(process_settings(), sys.stderr)
-    of_processes().propagate = True  # billiard keeps its lines from us: they came out as bare text
+    of_processes().propagate = True  # billiard turns it off, and its lines were plain text
 
 
 @signals.worker_process_init.connect
 def _child_begins(**_: Any) -> None:
-    """Import what the first message needs: our own modules at once, torch on the side, if asked to.
+    """Import what the first message needs: our modules now, torch in the background, if requested.
 
-    Celery gives a child two minutes until it answers, which torch on a slow disk may well take.
+    Celery gives a child two minutes to answer, which importing torch from a slow disk may take.
     """
     with fast_imports():
         import workers.execution.handler  # noqa: F401
@@ -138,7 +138,7 @@ def _child_ends(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    """SIGTERM reached the parent: the child that computes must hear of it, and of a second one."""
+    """Pass SIGTERM, also a second one, from the parent to the computing child."""
     log.info("worker.draining", worker=worker_name())
     _tell_child()
     signal.signal(signal.SIGTERM, _tell_child)
@@ -155,9 +155,9 @@ def _tell_child(*_: Any) -> None:
 
 @signals.worker_ready.connect
 def _watch_child(sender: Any = None, **_: Any) -> None:
-    """Look after the child twice a second: Celery's own timer does it every five seconds only.
+    """Check the child twice per second: Celery's own timer does so only every five seconds.
 
-    And say that this worker is there: its child does so only while it has a chunk in hand.
+    Also write this worker's heartbeat: its child does so only while it holds a chunk.
     """
     settings = process_settings()
     assert settings.broker_url is not None
@@ -180,7 +180,7 @@ def _watch_child(sender: Any = None, **_: Any) -> None:
 
 @signals.task_failure.connect
 def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_: Any) -> None:
-    """Runs in the parent: the child died with the message in hand."""
+    """Called in the parent when the child died while processing a message."""
     from billiard.exceptions import WorkerLostError
 
     if not isinstance(exception, WorkerLostError) or not args:
@@ -198,12 +198,12 @@ def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_
         client, open_queue(client, sender.app), worker_name(), args[0], jobs, settings.lease_s, telemetry,
         keep_traces=settings.traces,
     )  # fmt: skip
-    telemetry.flush(1.0)  # chosen: a collector that is away must not hold the next child up
+    telemetry.flush(1.0)  # chosen: an unreachable collector must not delay the next child
     log.warning("worker.lost", worker=worker_name(), chunks=chunks)
 
 
 def _parents_telemetry(settings: Settings) -> Any:
-    """Spans of attempts whose process died, told by its parent; made with the first death."""
+    """The parent's telemetry, for spans of crashed attempts; made at the first crash."""
     if _Process.telemetry is None:
         from headrace.telemetry.provider import start_telemetry
         from schemas.names.telemetry import SERVICE_WORKER

@@ -1,4 +1,4 @@
-"""Celery's consumer, which asks a Redis that is away often enough to go on soon after it is back."""
+"""Celery's consumer, changed to reconnect soon after Redis is back."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from kombu.transport import redis
 from workers.consumer.celery_transport import Transport
 
 RETRY_MOST_S = 4
-"""Chosen: on within 10 s of Redis answering. Celery's own waits grow to 30 s and cannot be set."""
+"""Chosen: back within 10 s after Redis. Celery's own waits grow to 30 s and cannot be set."""
 
 
 DELAYED = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
 """Celery starts it with quorum queues and declares 28 more of them for messages with a delay."""
 
 
-_BELL_BYTES = 4096  # more than the signals between two turns of the loop
+_BELL_BYTES = 4096  # more than the signals between two rounds of the loop
 
 
 def bell_of_signals() -> int:
     """A descriptor that can be read after each signal of this process; for the main thread.
 
-    Python goes on with an interrupted wait for its remaining time, so a flag that a handler sets is
-    not seen before. Source: https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
+    Python resumes an interrupted wait for its remaining time, so a flag set by a handler is seen only
+    after it. Source: https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
     """
     out, into = os.pipe()
     os.set_blocking(out, False)
@@ -37,7 +37,7 @@ def bell_of_signals() -> int:
 
 
 class Consumer(CelerysConsumer):  # type: ignore[misc]  # Celery has no types
-    """Waits 1, 2, 3, 4, 4 … seconds between two tries to connect, and hears our messages only."""
+    """Waits 1, 2, 3, 4, 4 … seconds between tries to connect, and receives only our messages."""
 
     _bell: int | None = None
 
@@ -47,7 +47,7 @@ class Consumer(CelerysConsumer):  # type: ignore[misc]  # Celery has no types
         default_steps = tuple(s for s in CelerysConsumer.Blueprint.default_steps if s != DELAYED)
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """A signal wakes the loop: else it is seen with the next timer, half a second later."""
+        """Wake the loop by a signal, which the next timer would see half a second later."""
         super().register_with_event_loop(hub)
         if self._bell is None:
             self._bell = bell_of_signals()

@@ -1,4 +1,4 @@
-"""Celery's pool, whose child leaves as soon as its parent has read its last word."""
+"""Celery's pool, changed so that the child exits once its parent has read its last message."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TaskPool(prefork.TaskPool):  # type: ignore[misc]
 
 
 def unread_bytes(pipe: int) -> int:
-    """Bytes in a pipe that nobody has read yet, asked at its writing end (Linux)."""
+    """Unread bytes in a pipe, queried at its writing end (Linux)."""
     found: int = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0]
     return found
 

@@ -22,8 +22,8 @@ CPU = "cpu"
 MALLOC_ENVIRONMENT = {
     # glibc gives every large activation back to the kernel and faults it in again, page by page,
     # at the next layer. With these it keeps up to 1 GiB: 1.2 times the speed of a small model on
-    # two cores (measured). Read by glibc at start: they must be set by whoever starts
-    # the process, and setting one also stops glibc from moving the thresholds by itself.
+    # two cores (measured). glibc reads them at start, so the parent process must set them; setting one
+    # also stops glibc from moving the thresholds by itself.
     # Source: mallopt(3), M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD.
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -47,10 +47,10 @@ def list_devices(spec: str = "auto") -> list[str]:
     """The devices a setting names, one worker process each: `["cpu"]` or `["cuda:0", "cuda:1"]`.
 
     `auto` is every GPU that `nvidia-smi` lists, else the CPU; `cuda` is every GPU; a list such as
-    `cuda:0,cuda:1` or `cpu,cpu` is taken as it stands. A slice (MIG) is a device: `cuda:0.1`.
+    `cuda:0,cuda:1` or `cpu,cpu` is taken literally. A slice (MIG) is a device: `cuda:0.1`.
 
     Raises:
-        ConfigError: the setting has no meaning, or names a GPU that is not there.
+        ConfigError: the setting is invalid, or names a GPU that is not there.
     """
     spec = spec.strip().lower()
     if spec == CPU:
@@ -154,7 +154,7 @@ def set_threads(device: str, threads: int) -> None:
 
 
 def threads_of(device: str) -> int:
-    """Threads that one operation uses, as torch was told."""
+    """Threads per operation, as set in torch."""
     import torch
 
     return int(torch.get_num_threads()) if device == CPU else 1
@@ -179,7 +179,7 @@ def free_what_is_kept(device: str) -> None:
 
 
 def memory_of() -> tuple[int, int]:
-    """Bytes in use and bytes in all of this worker's GPU, whoever uses them."""
+    """Used and total bytes of this worker's GPU, over all processes."""
     import torch
 
     free, total = torch.cuda.mem_get_info(device_inside("cuda"))

@@ -56,7 +56,7 @@ def gpu_index(name: str) -> int:
 
 
 def cores_near(name: str, sysfs: Path = Path("/sys/bus/pci/devices")) -> list[int]:
-    """The cores on the GPU's own NUMA node; empty where that cannot be told."""
+    """The cores on the GPU's own NUMA node; empty if that is not known."""
     addresses = nvidia_smi("--query-gpu=pci.bus_id", "--format=csv,noheader")
     if gpu_index(name) >= len(addresses):
         return []

@@ -212,7 +212,7 @@ class Supervisor:
             started_monotonic=child.started_monotonic,
         )
         if doing is None or child.state != "running" or doing.seen_at < child.started_at:
-            return state  # what it told in an earlier life is not about this one
+            return state  # the status is of an earlier process in this slot
         idle_s = time.time() - max(doing.progress_at, child.started_at)
         return replace(
             state, is_busy=bool(doing.work.job), idle_s=0.0 if doing.work.job else idle_s

@@ -1,6 +1,6 @@
-"""A model reference as a local folder: from a folder, from the hub, from an object store.
+"""Fetches a model to a local folder: from a folder, from the hub, from an object store.
 
-The reference stands in the job with a revision, which is checked here each time a worker loads:
+The job's record has the reference with a revision, which is checked here each time a worker loads:
 `sha256:…` (see `headrace.tasks.model_digest`) or a commit of the hub.
 """
 

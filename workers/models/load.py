@@ -79,11 +79,11 @@ def load_model(
 ) -> Any:
     """The model in its precision on its device, in eval mode; for int8 in fp32, to be rounded.
 
-    `unused` names weights that a checkpoint may lack, because nobody reads what they compute.
+    `unused` names weights that a checkpoint may lack, because their output is not used.
 
     Raises:
         ModelError: no safetensors weights (and pickle is not allowed), weights that are missing
-            from the checkpoint, a precision that is not served.
+            from the checkpoint, or an unsupported precision.
     """
     import torch
 

@@ -16,9 +16,9 @@ MODULES = ("torch", "transformers.models.auto", "transformers.modeling_utils")
 
 
 class Preload:
-    """Imports on a thread of their own, once: the process goes on to wait for its message.
+    """Imports on a thread of their own, once, while the process waits for its message.
 
-    A module that cannot be imported is left to whoever needs it, where the error can be told.
+    Import errors are ignored here; the code that needs the module raises them.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Preload:
             self._thread.start()
 
     def wait(self, since_s: float | None = None) -> float:
-        """Return when they are through; the seconds they took before `since_s`, told once.
+        """Wait for the imports; returns the seconds they took before `since_s`, once, later 0.
 
-        `since_s` is the clock's, when the caller began to count by itself; absent: this call.
+        `since_s` is the clock's value when the caller started its own timer; default: this call.
         """
         since_s = self._now_s() if since_s is None else since_s
         self.begin()
@@ -59,7 +59,7 @@ class Preload:
         self._began_s = self._now_s()
         with fast_imports():
             for name in self._modules:
-                with contextlib.suppress(Exception):  # told by the load that needs it
+                with contextlib.suppress(Exception):  # raised again by the load that needs it
                     self._load(name)
             with contextlib.suppress(Exception):
                 self._then()

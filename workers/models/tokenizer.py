@@ -20,10 +20,10 @@ SLICE_LETTERS = 1 << 19
 
 
 class Encoder:
-    """A tokenizer with its truncation set once; `__call__` is safe for threads.
+    """A tokenizer with its truncation set once; `__call__` is thread-safe.
 
-    It talks to the Rust tokenizer itself: transformers' own call sets and unsets truncation on the
-    shared tokenizer each time, and builds Python objects that nobody reads here.
+    It calls the Rust tokenizer directly: transformers' own call sets and unsets truncation on the
+    shared tokenizer each time, and builds Python objects that are not needed here.
     """
 
     def __init__(

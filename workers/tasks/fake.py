@@ -15,7 +15,7 @@ With `{"faults": true}` a text can hold markers:
 | `__segv__` | `forward` reads address 0: a real segmentation fault |
 | `__hang__` | `forward` never returns |
 | `__spin__` | the same, inside C code that never lets another thread run |
-| `__eat__N` | `forward` takes N MB of memory, for the kernel's own answer to that |
+| `__eat__N` | `forward` takes N MB of memory, to provoke the kernel's OOM killer |
 | `__sleep_ms__N` | `forward` takes N ms longer |
 
 `{"ms_per_row": 2.5}` makes every row slow and `{"load_ms": 800}` the load, with or without faults.

@@ -44,7 +44,7 @@ ENCODERS = {
     "longt5": "LongT5EncoderModel",
     "switch_transformers": "SwitchTransformersEncoderModel",
 }
-"""Types of models whose encoder stands alone (sentence-t5, gtr): their decoder is not run."""
+"""Types of models of which only the encoder is run (sentence-t5, gtr)."""
 
 
 class FeatureExtraction(TransformerTask):

@@ -164,8 +164,8 @@ def _grouper(
     from transformers.pipelines.token_classification import AggregationStrategy
 
     strategy = AggregationStrategy(aggregation)
-    # Its constructor moves a model to a device; its grouping methods read these two only
-    # (transformers 5.23). The parity tests would hear of a change.
+    # Its constructor moves a model to a device; its grouping methods read only these two attributes
+    # (transformers 5.23). The parity tests would detect a change.
     pipeline = TokenClassificationPipeline.__new__(TokenClassificationPipeline)
     pipeline.tokenizer = tokenizer
     pipeline.model = SimpleNamespace(config=config)

@@ -143,7 +143,7 @@ def _attend_varlen(
 
 @cache
 def _takes_gqa() -> bool:
-    """False for torch 2.11, whose function takes fewer key heads without being told."""
+    """False for torch 2.11, whose function accepts fewer key heads without this argument."""
     from torch.nn.attention.varlen import varlen_attn
 
     return "enable_gqa" in signature(varlen_attn).parameters

@@ -228,7 +228,7 @@ class _Rounding:
         return self._rounded
 
     def _forget(self, _: Any) -> None:
-        """Nobody has the activations any more: nobody will ask for them rounded."""
+        """Drop the cache entry once the activations are freed."""
         self._rounded = None
 
 
@@ -270,8 +270,8 @@ def _scales(weight: Any, wide_sums: bool) -> Any:
     """What one step of each row's rounded weights is worth, `[out]`.
 
     Without `wide_sums` the larger sum of two neighbours counts instead of the largest weight.
-    Neighbours are channels 0 and 1, 2 and 3, ...: what `vpmaddubsw` adds, in the order that oneDNN
-    lays weights out in. Two large ones seldom stand side by side, so that this costs a fifth of the
+    Neighbours are channels 0 and 1, 2 and 3, ...: the pairs that `vpmaddubsw` adds in oneDNN's
+    weight layout. Two large ones are seldom neighbours, so that this costs a fifth of the
     steps between 0 and 127, and a layer's error is 1.1 times as large (MiniLM, 0.0121 instead of
     0.0109); with weights or activations in 7 bits it is 1.5 times (0.0166).
     """

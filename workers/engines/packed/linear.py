@@ -114,17 +114,17 @@ def _agrees(new: Any, layer: Any, fused: bool) -> bool:
         probe = layer.weight[:8]  # of the right width and about the right size
         expected = layer(probe)
         expected = torch.nn.functional.gelu(expected) if fused else expected
-        # bfloat16 has 8 bits, and GELU rounds once more when it stands by itself
+        # bfloat16 has 8 bits, and a separate GELU rounds once more
         near = 1e-4 if probe.dtype is torch.float32 else 2e-2
         return bool(torch.allclose(new(probe), expected, rtol=near, atol=near))
 
 
 def release_pages(weight: Any) -> None:
-    """Take the pages of a weight that nobody reads any more out of this process's memory.
+    """Release the memory pages of a weight that is no longer read.
 
-    Weights are mapped from the model's file, all of it as long as one tensor is in use (the
-    embeddings are), so that those laid out would count twice. Of the tensor, which is dropped next,
-    only whole pages inside go.
+    Weights are mapped from the model's file, which stays mapped as long as one tensor (the
+    embeddings) is in use, so that prepacked weights would count twice. Only whole pages inside the
+    tensor are released; the tensor is dropped next.
     """
     if not hasattr(mmap, "MADV_DONTNEED") or not weight.is_contiguous():
         return

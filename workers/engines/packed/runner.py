@@ -279,7 +279,7 @@ class Runner:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         if self._device == "cpu":
             return tensor
-        # from pinned memory the copy runs beside the device's work, and nobody waits for it
+        # from pinned memory the copy overlaps the device's work, without a wait
         return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def _states(self, model: Any, inputs: dict[str, Any]) -> Any:
@@ -307,7 +307,7 @@ def _fetch(result: Any) -> Callable[[], np.ndarray]:
 
     there = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
     there.copy_(result, non_blocking=True)
-    # blocking: whoever waits leaves its core to the tokenizer
+    # blocking: a waiting thread leaves its core to the tokenizer
     done = torch.cuda.Event(blocking=True)
     done.record()
 
