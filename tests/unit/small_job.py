@@ -18,7 +18,7 @@ from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings, load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
-from headrace.tasks.contract import LoadRequest
+from headrace.tasks.contract import LoadRequest, Task
 from producers.capacity.device_hint import DeviceHint
 from producers.records.manifest import build_manifest
 from producers.records.receipts import parts_of, receipt_of_part
@@ -75,10 +75,11 @@ class _Control:
     def encoding(self, start: int, stop: int) -> None: ...
 
 
-def score(store: Store, job: Job, skip: Sequence[int] = ()) -> None:
-    """Commit a part for every chunk but those to skip."""
-    task = FakeTask()
-    task.load(LoadRequest("", "cpu", "float32", job.spec.max_length, job.spec.params))
+def score(store: Store, job: Job, skip: Sequence[int] = (), task: Task | None = None) -> None:
+    """Commit a part for every chunk but those to skip; `task` is loaded, else the fake one."""
+    if task is None:
+        task = FakeTask()
+        task.load(LoadRequest("", "cpu", "float32", job.spec.max_length, job.spec.params))
     engine = LoadedTask(task, Budget(4096), padded=False)
     observe = _Observe()
     plan = PlanTable.load(store)
