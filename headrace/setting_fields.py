@@ -127,6 +127,11 @@ class SettingFields:
         None, "object that must exist before the job starts, e.g. an input's _SUCCESS"
     )
     wait_for_timeout_s: float = setting(86_400, "maximum wait for --wait-for", gt=0)
+    give_up_after: str = run(
+        "30m",
+        "maximum wait for a store that is away, refuses or is full: seconds, or 10m, 4h",
+        pattern=r"^\d+(\.\d+)?[smhd]?$",
+    )
     max_attempts: int = run(4, "failed attempts without progress before a chunk is parked", ge=1)
     price_per_hour: float | None = run(None, "price of one worker-hour, for estimates", ge=0)
     deadline: str | None = run(None, "when the job should be done: 06:00, or 2026-11-24T06:00")

@@ -64,6 +64,13 @@ class Settings(_Fields):
         env_prefix="HEADRACE_", extra="forbid", frozen=True, validate_default=True
     )
 
+    @property
+    def give_up_after_s(self) -> float:
+        """`give_up_after` in seconds."""
+        units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+        number = self.give_up_after.rstrip("smhd")
+        return float(number) * units.get(self.give_up_after[len(number) :], 1)
+
     @field_validator("queue_url")
     @classmethod
     def _rabbitmq(cls, url: SecretStr | None) -> SecretStr | None:

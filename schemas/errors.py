@@ -74,6 +74,8 @@ class HeadraceError(Exception):
 
     exit_code: ExitCode = ExitCode.UNEXPECTED
     retryable: bool = False
+    may_pass: bool = False
+    """The store is at fault, not the data: it is waited for, and no attempt is counted."""
 
     @property
     def error_type(self) -> str:
@@ -145,6 +147,7 @@ class BrokerError(HeadraceError):
 class StorageError(HeadraceError):
     exit_code = ExitCode.STORAGE
     retryable = True
+    may_pass = True
 
 
 class DiskFull(StorageError):

@@ -202,6 +202,8 @@ class FaultProxy:
         self._late: list[tuple[str, str, bytes, dict[str, str]]] = []
         self._released = threading.Event()
         self.decide: Callable[[str, str], str] = lambda method, path: ""
+        self.accepted_key: str | None = None
+        """The access key whose requests are passed on; another's token has expired. None: any."""
         self.seen: list[Seen] = []
         proxy = self
 
@@ -239,6 +241,9 @@ class FaultProxy:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         with self._lock:
             fault = self.decide(method, path)
+            signed = request.headers.get("Authorization", "")
+            if self.accepted_key is not None and f"={self.accepted_key}/" not in signed:
+                fault = "400"
         sent = (method, path, body, dict(request.headers.items()))
         if fault == "late":
             self._late.append(sent)
@@ -289,6 +294,7 @@ def _answer(
 
 _S3_ERROR = b"<Error><Code>%s</Code></Error>"
 _S3_CODES = {
+    "400": b"ExpiredToken",
     "403": b"AccessDenied",
     "404": b"NoSuchUpload",
     "409": b"ConditionalRequestConflict",

@@ -8,6 +8,14 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def span(seconds: float) -> str:
+    """`45 s`, `30 min`, `2.5 h`: a limit as people set it."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
 def short_time(seconds: float) -> str:
     """`8 ms`, `1.23 s`: for what takes seconds at most, each digit telling something."""
     ms = 1000 * seconds

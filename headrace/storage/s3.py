@@ -32,7 +32,7 @@ from headrace.storage.s3_calls import (
     UploadGone,
 )
 from headrace.storage.s3_client import S3Connection
-from headrace.storage.s3_errors import is_conflict, is_missing
+from headrace.storage.s3_errors import is_conflict, is_missing, is_unexplained
 from headrace.storage.s3_file import open_ranged
 from headrace.storage.s3_upload import MultipartUpload, abort_upload, race_of_uploads
 from headrace.storage.store import ObjectInfo
@@ -97,9 +97,9 @@ class S3Store:
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
         endpoint = options.endpoint_url
         where = f"{self.uri} at {endpoint}" if endpoint else self.uri
-        self._calls = S3Calls(where, options.attempts, options.backoff_s)
         path_style = endpoint is not None if options.path_style is None else options.path_style
         self._connection = S3Connection(endpoint, options.region, path_style, options.timeout_s)
+        self._calls = S3Calls(where, options.attempts, options.backoff_s, self._connection.renew)
         self._probing = threading.Lock()
         self._keeps_parts: bool | None = None
 
@@ -228,7 +228,7 @@ class S3Store:
 
     def _begin_upload(self, name: str, mark: str) -> MultipartUpload:
         target = {"Bucket": self._bucket, "Key": self._key(name)}
-        upload = MultipartUpload(self._calls, self._connection.client(), name, target)
+        upload = MultipartUpload(self._calls, self._connection.client, name, target)
         return upload.begin(Metadata={_WRITER: mark}, **self._options.encryption)
 
     def _one_upload_wins(self) -> bool:
@@ -264,12 +264,18 @@ class S3Store:
     # -- calls
 
     def _head(self, name: str, *, writing: bool = False) -> dict[str, Any] | None:
-        key = self._key(name)
-        return self._calls.find(
-            name,
-            lambda: dict(self._connection.client().head_object(Bucket=self._bucket, Key=key)),
-            writing=writing,
-        )
+        target = {"Bucket": self._bucket, "Key": self._key(name)}
+
+        def look() -> dict[str, Any]:
+            client = self._connection.client()
+            try:
+                return dict(client.head_object(**target))
+            except Exception as error:
+                if is_unexplained(error):  # a HEAD's answer has no body; a GET's says why
+                    client.get_object(**target, Range="bytes=0-0")["Body"].close()
+                raise
+
+        return self._calls.find(name, look, writing=writing)
 
     def _fetch(self, name: str, etag: str, start: int, stop: int) -> bytes:
         """Bytes from `start` to before `stop` of the object as it was when opened."""

@@ -18,6 +18,7 @@ from headrace.storage.retry_count import count_retry
 from headrace.storage.s3_errors import (
     explain,
     is_conflict,
+    is_login,
     is_missing,
     is_too_large,
     is_transient,
@@ -50,6 +51,8 @@ class S3Calls:
     where: str
     attempts: int
     backoff_s: float = BACKOFF_FIRST_S
+    renew: Callable[[], bool] = lambda: False
+    """Whether there are other credentials by now, which the next call uses."""
 
     def read(self, name: str, call: Callable[[], T]) -> T:
         """The call's answer. Raises InputUnreadable, InputNotFound or StorageError."""
@@ -97,6 +100,8 @@ class S3Calls:
             except Exception as error:
                 if is_too_large(error) and not of_upload:
                     raise TooLarge from error
+                if is_login(error) and self.renew():
+                    raise _Undecided from error
                 if not (is_transient(error) or is_conflict(error)):
                     raise self._explained(error, name, writing=True) from error
                 ours = is_ours()
@@ -114,9 +119,13 @@ class S3Calls:
 
     def _tried(self, name: str, call: Callable[[], T], *, writing: bool) -> T:
         try:
-            return self._retrying(retry_if_exception(is_transient))(call)
+            return self._retrying(retry_if_exception(self._may_help))(call)
         except Exception as error:
             raise self._explained(error, name, writing=writing) from error
+
+    def _may_help(self, error: BaseException) -> bool:
+        """Whether the call is worth another try at once."""
+        return is_transient(error) or (is_login(error) and self.renew())
 
     def _retrying(self, retry: Any) -> Retrying:
         return Retrying(

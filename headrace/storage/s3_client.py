@@ -12,6 +12,12 @@ CONNECTIONS = 32
 """Chosen: simultaneous connections of one process to the store; more threads wait."""
 
 
+def _key_of(client: Any) -> Any:
+    """The key, secret and token that a client signs with; None without any."""
+    credentials = client._request_signer._credentials  # botocore 1.43 has no public way
+    return None if credentials is None else credentials.get_frozen_credentials()
+
+
 @dataclass(frozen=True)
 class S3Connection:
     """How to connect to a bucket. Credentials: boto3's chain (environment, profile, role)."""
@@ -29,6 +35,22 @@ class S3Connection:
             if not self._made:
                 self._made.append(self._make())
             return self._made[0]
+
+    def renew(self) -> bool:
+        """Whether the environment, the profile or the role gives other credentials than we have.
+
+        Then the next client has them. boto3 reads the shared file once for each session.
+        """
+        with self._lock:
+            if not self._made:
+                return False
+            client, before = self._made[0], _key_of(self._made[0])
+            fresh = self._make()
+            if before is None or _key_of(fresh) in (None, before):
+                return False
+            self._made[0] = fresh
+            client.close()
+            return True
 
     def _make(self) -> Any:
         import boto3

@@ -35,6 +35,8 @@ _LOGIN = {
     "TokenRefreshRequired", "ExpiredTokenException",
 }  # fmt: skip
 _REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "TemporaryRedirect", "307"}
+_UNEXPLAINED = {"400", "403"}
+_ROTATE = "check key and secret; a token that expired is read again from the shared file"
 _TOO_LARGE = {"EntityTooLarge", "MaxMessageLengthExceeded", "413"}
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}
 
@@ -96,9 +98,11 @@ def explain(error: BaseException, where: str, name: str, *, writing: bool) -> He
     if isinstance(error, ValueError):  # boto3's for an endpoint that is no URL
         return ConfigError(f"{what}: {error}; check s3-endpoint-url and s3-region")
     if code in _LOGIN:
-        return rights(f"{what}: the credentials are not accepted ({code}); check key and secret")
+        return _may_pass(rights(f"{what}: the credentials are not accepted ({code}); {_ROTATE}"))
     if code in _REFUSED:
-        return rights(f"{what}: access denied ({code}); the key needs get, put, delete and list")
+        return _may_pass(
+            rights(f"{what}: access denied ({code}); the key needs get, put, delete and list")
+        )
     if code == "NoSuchBucket":
         missing: type[HeadraceError] = OutputNotWritable if writing else InputNotFound
         return missing(f"{what}: there is no such bucket; check its name, or create it")
@@ -111,6 +115,22 @@ def explain(error: BaseException, where: str, name: str, *, writing: bool) -> He
     if writing and _status(error) == _NOT_IMPLEMENTED:
         return OutputNotWritable(f"{what}: the server has no If-None-Match ({code})")
     return StorageError(f"{what}: {_failure(error, code)}")
+
+
+def is_login(error: BaseException) -> bool:
+    """Whether the credentials were refused: others may be in the shared file by now."""
+    code = code_of(error)
+    return code in _LOGIN or code in _REFUSED
+
+
+def is_unexplained(error: BaseException) -> bool:
+    """Whether an answer has no reason in it though its body would: HEAD's has none."""
+    return code_of(error) in _UNEXPLAINED
+
+
+def _may_pass(error: HeadraceError) -> HeadraceError:
+    error.may_pass = True
+    return error
 
 
 def _failure(error: BaseException, code: str) -> str:

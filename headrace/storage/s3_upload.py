@@ -24,7 +24,8 @@ class MultipartUpload:
     """
 
     calls: S3Calls
-    client: Any
+    client: Callable[[], Any]
+    """The client of the moment: its credentials may change on the way."""
     name: str
     target: dict[str, Any]
     """`Bucket` and `Key`."""
@@ -33,28 +34,35 @@ class MultipartUpload:
 
     def begin(self, **options: Any) -> MultipartUpload:
         """Open the upload; the options (metadata, encryption) are those of the object."""
-        start = partial(self.client.create_multipart_upload, **self.target, **options)
-        self.upload_id = self.calls.write(self.name, start)["UploadId"]
+        self.upload_id = self.calls.write(
+            self.name, lambda: self.client().create_multipart_upload(**self.target, **options)
+        )["UploadId"]
         return self
 
     def send(self, body: BinaryIO, part_bytes: int) -> None:
         """Upload the body in parts of `part_bytes`."""
         for number, data in enumerate(_pieces(body, part_bytes), start=1):
-            put = partial(self.client.upload_part, Body=data, PartNumber=number, **self._upload)
+            put = partial(self._send_part, data, number)
             etag = self.calls.write(self.name, put)["ETag"]
             self.parts.append({"PartNumber": number, "ETag": etag})
 
     def complete(self, is_ours: Callable[[], bool | None]) -> bool:
         """Whether the object is from this upload. Raises UploadGone: start again."""
         done = {"MultipartUpload": {"Parts": self.parts}, "IfNoneMatch": "*"}
-        complete = partial(self.client.complete_multipart_upload, **self._upload, **done)
-        return self.calls.commit(self.name, complete, is_ours, of_upload=True)
+        return self.calls.commit(
+            self.name,
+            lambda: self.client().complete_multipart_upload(**self._upload, **done),
+            is_ours,
+            of_upload=True,
+        )
 
     def abort(self) -> None:
         """Remove the parts, if that is possible now."""
         with suppress(HeadraceError):
-            abort = partial(abort_upload, self.client, self._upload)
-            self.calls.write(self.name, abort)
+            self.calls.write(self.name, lambda: abort_upload(self.client(), self._upload))
+
+    def _send_part(self, data: bytes, number: int) -> Any:
+        return self.client().upload_part(Body=data, PartNumber=number, **self._upload)
 
     @property
     def _upload(self) -> dict[str, Any]:

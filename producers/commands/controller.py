@@ -54,6 +54,7 @@ def run_controller(session: Session) -> int:
         emitter=telemetry,
         keep_traces=settings.traces,
         open_store=partial(open_store, settings=settings),
+        give_up_after_s=settings.give_up_after_s,
         on_finish=settings.on_finish,
         on_end=note_end,
     )

@@ -21,6 +21,7 @@ from producers.driver.job_setup import (
     store_job,
     wait_for_input,
 )
+from producers.driver.patience import patiently
 from producers.driver.traced import job_trace
 from producers.local.fleet import LocalStack
 from producers.local.worker_packages import require_worker_packages
@@ -48,10 +49,16 @@ def run_job(
         hint = guess_device(settings.device)
         workers = local_workers(settings, hint)
         with trace("plan"):
-            prepared = prepare_job(settings, inputs, output, workers, planned=planned)
+            prepared = patiently(
+                lambda: prepare_job(settings, inputs, output, workers, planned=planned),
+                settings, terminal.note,
+            )  # fmt: skip
             terminal.warn(*prepared.warnings)
             speed = speed_here(prepared, hint, workers)
-            stored = store_job(settings, prepared, trace, workers, speed, terminal.note)
+            stored = patiently(
+                lambda: store_job(settings, prepared, trace, workers, speed, terminal.note),
+                settings, terminal.note,
+            )  # fmt: skip
             terminal.warn(*stored.warnings)
         return _drive(session, stored, workers, trace, telemetry, started, here)
 

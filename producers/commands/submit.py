@@ -18,6 +18,7 @@ from producers.driver.job_setup import (
     store_job,
     wait_for_input,
 )
+from producers.driver.patience import patiently
 from producers.driver.session import needed_broker
 from producers.driver.traced import job_trace
 from schemas.errors import ConfigError, ExitCode
@@ -59,12 +60,18 @@ def submit_job(
                 if worker.queue == settings.queue
             ]
             workers = len(seen) or local_workers(settings, guess_device("cpu"))
-            prepared = prepare_job(
-                settings, inputs, output, workers, hint_of(seen), planned=planned
-            )
+            prepared = patiently(
+                lambda: prepare_job(
+                    settings, inputs, output, workers, hint_of(seen), planned=planned
+                ),
+                settings, terminal.note,
+            )  # fmt: skip
             terminal.warn(*prepared.warnings)
             speed = fleet_speed(broker.client, settings.queue, prepared.spec)
-            stored = store_job(settings, prepared, trace, workers, speed, terminal.note)
+            stored = patiently(
+                lambda: store_job(settings, prepared, trace, workers, speed, terminal.note),
+                settings, terminal.note,
+            )  # fmt: skip
             terminal.warn(*stored.warnings)
         job = stored.job
         if not stored.is_new:

@@ -21,6 +21,7 @@ import redis
 
 from headrace.output.plan_file import PlanTable
 from headrace.process.logs import get_logger
+from headrace.process.numbers import span
 from headrace.queue.open import open_queue
 from headrace.queue.queue import MessageQueue, QueueView
 from headrace.storage.store import Store
@@ -33,7 +34,9 @@ from producers.control.hosts import HostWatch
 from producers.control.job_locks import JobLocks
 from producers.control.notify import run_finish_hook
 from producers.control.publish import Publisher
+from producers.control.store_patience import StorePatience
 from producers.records.follower import Followers
+from producers.tracking.chunk_states import DONE
 from producers.tracking.tracked_job import TrackedJob
 from schemas.errors import BrokerError, HeadraceError, error_type_of
 from schemas.names import output_layout, redis_keys
@@ -58,6 +61,8 @@ class Controller:
     """A command or URL of this process's own that is run or called at each end."""
     emitter: Emitter | None = None
     """Exports the job's own spans: publish, finish, and the job itself when it ends here."""
+    give_up_after_s: float | None = None
+    """How long a job's store may fail before the job ends as failed; None: its follower decides."""
     keep_traces: bool = True
     """Whether spans are written under `_traces/` too."""
     open_store: Callable[[str], Store] | None = None
@@ -65,6 +70,9 @@ class Controller:
     tracked: dict[str, TrackedJob] = field(default_factory=dict)
     """The jobs whose lock this controller holds, by job key."""
     ended: dict[str, Manifest] = field(default_factory=dict)
+    store_errors: dict[str, HeadraceError] = field(default_factory=dict)
+    """By job key: why the last turn of a job failed, where its store did."""
+    _patience: dict[str, StorePatience] = field(default_factory=dict)
     queue: MessageQueue = field(init=False)
     """The queues of messages that wait for a worker."""
     _known: dict[str, tuple[Job, Store]] = field(default_factory=dict)
@@ -190,15 +198,28 @@ class Controller:
         hosts = self._hosts.of_queue(job.options.queue)
         tracked.tick(view, hosts)
         self._hosts.judge(tracked, hosts)
+        self._give_up(tracked)
         manifest = self._ending.end_if_over(tracked, self._traces[job.key])
         if manifest is not None:
             self._ended(job, manifest)
+
+    def _give_up(self, tracked: TrackedJob) -> None:
+        """End a job whose workers have waited for a store for too long."""
+        if self.give_up_after_s is None:
+            return
+        trouble, done = tracked.store_trouble, len(tracked.chunks.chunks(DONE))
+        patience = self._patience.setdefault(tracked.job.key, StorePatience(self.give_up_after_s))
+        if patience.is_over(fails=trouble is not None, rows=done, now=time.monotonic()):
+            limit = span(self.give_up_after_s)
+            assert trouble is not None
+            tracked.fatal = f"waited {limit} for the store (--give-up-after): {trouble.why}"
 
     def _ended(self, job: Job, manifest: Manifest) -> None:
         self._followers.leave(job.key, self.tracked[job.key].store)
         del self.tracked[job.key], self._traces[job.key]
         self.locks.forget(job.key)
         self._known.pop(job.key, None)
+        self._patience.pop(job.key, None)
         self.ended[job.key] = manifest
         self.on_end(job, manifest)
         run_finish_hook(job, manifest, self.on_finish)
@@ -228,6 +249,8 @@ class Controller:
             raise
         except Exception as error:  # an unreadable record raises errors of any class
             ours = isinstance(error, HeadraceError)
+            if isinstance(error, HeadraceError) and error.may_pass:
+                self.store_errors[job.key] = error
             self._rest_until_monotonic[job.key] = time.monotonic() + REST_S
             log.error(
                 "store.retried",
@@ -237,6 +260,7 @@ class Controller:
                 error=None if ours else error,
             )
             return False
+        self.store_errors.pop(job.key, None)
         return True
 
     def _rests(self, key: str) -> bool:

@@ -63,7 +63,10 @@ def drive(
     )
     try:
         with trace("follow"):
-            now = follow(job, store, broker, controller, on_progress, stop)
+            now = follow(
+                job, store, broker, controller, on_progress, stop,
+                give_up_after_s=settings.give_up_after_s,
+            )  # fmt: skip
     finally:
         controller.close()
     run_hook_if_ended_elsewhere(job, store, controller)
@@ -107,7 +110,10 @@ def drive_here(
         )
         try:
             with here.draining(load_report) as fleet, trace("follow"):
-                now = follow(job, store, broker, controller, on_progress, stop, fleet.check)
+                now = follow(
+                    job, store, broker, controller, on_progress, stop, fleet.check,
+                    give_up_after_s=settings.give_up_after_s,
+                )  # fmt: skip
         finally:
             controller.close()
     run_hook_if_ended_elsewhere(job, store, controller)

@@ -13,6 +13,7 @@ from headrace.coordination.job_counters import rows_in_progress
 from headrace.coordination.live_workers import add_live_count
 from headrace.coordination.redis_clock import redis_now
 from headrace.coordination.redis_values import as_count, as_record
+from headrace.coordination.store_trouble import TROUBLE_S
 from headrace.redis_client import RedisClient, as_text
 from headrace.storage.store import Store
 from producers.records.manifest import stages_of
@@ -25,9 +26,6 @@ from schemas.records.manifest import (
     parse_manifest,
     parse_parked,
 )
-
-TROUBLE_S = 90.0
-"""Chosen: longer than the longest wait between two attempts on a chunk, so that it does not flicker."""
 
 
 @dataclass(frozen=True, slots=True)

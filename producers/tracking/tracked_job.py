@@ -17,6 +17,7 @@ from headrace.coordination.attempts import attempt_of_death, read_attempts
 from headrace.coordination.leases import LeaseBook, Mark
 from headrace.coordination.redis_clock import redis_now
 from headrace.coordination.redis_values import as_count
+from headrace.coordination.store_trouble import StoreTrouble, parse_trouble
 from headrace.formats.opener import etag_of
 from headrace.output.plan_file import PlanTable
 from headrace.process.logs import get_logger
@@ -74,6 +75,8 @@ class TrackedJob:
     cause: str = ""
     """The class of the error that ended it, if any."""
     error_rows: int = 0
+    store_trouble: StoreTrouble | None = None
+    """What the workers wait for, as the last of them said."""
     _counts: LiveCounts = field(init=False)
     _flags_monotonic: float = 0.0
     _hosts: AbstractSet[str] = frozenset()
@@ -231,9 +234,10 @@ class TrackedJob:
         return True
 
     def _read_counters(self) -> None:
-        rows, refused, why = self.client.hmget(
-            redis_keys.job(self.job.key), "error_rows", "refused", "refused_why"
+        rows, refused, why, trouble = self.client.hmget(
+            redis_keys.job(self.job.key), "error_rows", "refused", "refused_why", "trouble"
         )
+        self.store_trouble = parse_trouble(trouble, redis_now(self.client)) if trouble else None
         self.error_rows = as_count(rows, self.error_rows)
         if as_count(refused) >= REFUSALS and not self.chunks.chunks(DONE):
             self.fatal = f"no worker can reach the job: {as_text(why or b'')}"

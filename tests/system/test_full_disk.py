@@ -87,20 +87,41 @@ def command(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.wait(10)
 
 
-def test_a_full_disk_is_said_leaves_no_half_part_and_is_gone_on_from(
-    command: Callable[..., subprocess.Popen[str]], small_disk: SmallDisk, tmp_path: Path
-) -> None:
+@pytest.fixture
+def words(small_disk: SmallDisk, tmp_path: Path) -> tuple[str, ...]:
+    """A run whose output, 3 MB, does not fit."""
     rng = random.Random(1)
     rows = {
         "text": [f"row {i}" for i in range(2_000)],
         "more": ["".join(rng.choices("abcdefghij0123456789", k=1_500)) for _ in range(2_000)],
     }
     pq.write_table(pa.table(rows), tmp_path / "corpus.parquet", row_group_size=100)
-    output = small_disk.folder / "out"
-    words = (
-        "run", str(tmp_path / "corpus.parquet"), "-o", str(output), "--task", "fake",
-        "--columns", "more", "--chunk-rows", "100", "--workers", "1",
+    return (
+        "run", str(tmp_path / "corpus.parquet"), "-o", str(small_disk.folder / "out"),
+        "--task", "fake", "--columns", "more", "--chunk-rows", "100", "--workers", "1",
     )  # fmt: skip
+
+
+def test_a_disk_that_stays_full_ends_the_command_in_time(
+    command: Callable[..., subprocess.Popen[str]],
+    small_disk: SmallDisk,
+    words: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    assert command(*words, "--give-up-after", "3s").wait(120) == ExitCode.DISK_FULL
+    said = (tmp_path / "err").read_text()
+    assert "waited 3 s for the store (--give-up-after): no space left" in said
+    small_disk.make_room()
+    assert command("resume", str(small_disk.folder / "out")).wait(120) == ExitCode.OK
+
+
+def test_a_full_disk_is_said_leaves_no_half_part_and_is_gone_on_from(
+    command: Callable[..., subprocess.Popen[str]],
+    small_disk: SmallDisk,
+    words: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    output = small_disk.folder / "out"
     first = command(*words)
     said = tmp_path / "err"
     wait_until(lambda: "disk_full: no space left" in said.read_text(), 60, "the command to say it")

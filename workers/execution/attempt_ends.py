@@ -95,7 +95,13 @@ class AttemptEnds:
             record_crash(job, store, crash, mark, runtime.telemetry, keep=keep)
 
     def failed(self, chunk: Chunk, control: ChunkControl, error: Exception) -> None:
-        """Record the attempt, then release the chunk, so that the next worker finds the reason."""
+        """Record the attempt, then release the chunk, so that the next worker finds the reason.
+
+        An attempt that met a store that is away is not recorded.
+        """
+        if isinstance(error, HeadraceError) and error.may_pass:
+            self._store_away(chunk, control, error)
+            return
         attempt = failed_attempt(
             chunk.number, control.mark, error, self.runtime.identity.name, time.time()
         )
@@ -122,6 +128,19 @@ class AttemptEnds:
             )
         self.leases.release(chunk.number)
         self.runtime.brake.failed()
+
+    def _store_away(self, chunk: Chunk, control: ChunkControl, error: HeadraceError) -> None:
+        """Release the chunk and count nothing: the store is at fault, and waited for."""
+        self.runtime.brake.failed(store_is_away=True)
+        job, why = self.context.job, str(error)
+        log.warning(
+            "store.retried", job=job.id, chunk=chunk.number, error_type=error.error_type,
+            error_message=why, trace_id=control.mark.trace_id or None,
+        )  # fmt: skip
+        self.runtime.reports.report_failure(
+            job.key, chunk.number, error.error_type, why, waits=True
+        )
+        self.leases.release(chunk.number)
 
     def failed_at_work(self, it: ChunkInProgress, error: Exception) -> None:
         """The same, for a chunk whose trace has been started."""

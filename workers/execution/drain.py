@@ -43,15 +43,22 @@ class Brake:
     """Slows a worker down whose chunks fail one after the other, so that others take them."""
 
     drain: Drain
+    store_is_away: bool = False
+    """A store failed since the message in hand began: its other chunks would only meet it too."""
     _failures: int = 0
 
-    def failed(self) -> None:
-        """A chunk failed here."""
+    def begin(self) -> None:
+        """A message begins: a store that was away may be back."""
+        self.store_is_away = False
+
+    def failed(self, *, store_is_away: bool = False) -> None:
+        """A chunk failed here, perhaps for a store that waiting may help."""
         self._failures += 1
+        self.store_is_away |= store_is_away
 
     def succeeded(self) -> None:
         """A chunk was committed here."""
-        self._failures = 0
+        self._failures, self.store_is_away = 0, False
 
     def wait_s(self) -> float:
         """Seconds that this worker waits before its next message: 0, 0.25, 0.5, 1 … 5."""

@@ -33,7 +33,6 @@ from schemas.errors import (
     MessageRejected,
     OutOfReach,
     Stopped,
-    error_type_of,
 )
 from schemas.names import output_layout
 from schemas.names import telemetry as names
@@ -73,6 +72,7 @@ T = TypeVar("T")
 
 def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     """Process one message; never raises for an error of a chunk or of the message."""
+    runtime.brake.begin()
     received_ns = time.time_ns()
     runtime.fault("received")
     try:
@@ -85,10 +85,8 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     except MessageRejected as error:
         runtime.reports.dead_letter(body, str(error))
         return
-    except (
-        HeadraceError
-    ) as error:  # the store is unreachable: the controller sends the message again
-        log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
+    except HeadraceError as error:  # the store is away: it is sent again
+        _failed(message, runtime, error)
         return
     runtime.fault("acknowledged")
     leases = LeaseKeeper(
@@ -105,10 +103,18 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     with leases:
         try:
             MessageHandler(message, context, runtime, leases, received_ns, message_id).run()
-        except (
-            HeadraceError
-        ) as error:  # the store is unreachable: leases are released, the controller sends it
-            log.error("chunk.failed", error_type=error_type_of(error), error_message=str(error))
+        except HeadraceError as error:  # the store is away: it is sent again
+            _failed(message, runtime, error)
+
+
+def _failed(message: ScoreChunk, runtime: Runtime, error: HeadraceError) -> None:
+    """Nothing of the message could be begun, or its chunks could not be told apart."""
+    log.error("chunk.failed", error_type=error.error_type, error_message=str(error))
+    if error.may_pass:
+        runtime.brake.failed(store_is_away=True)
+        runtime.reports.report_failure(
+            message.key, message.chunks[0], error.error_type, str(error), waits=True
+        )
 
 
 def _check_served(job: Job, runtime: Runtime) -> None:
@@ -239,6 +245,10 @@ class MessageHandler:
     def _next(self, engine: LoadedTask) -> ChunkInProgress | None:
         """Start the next chunk that has no part yet."""
         while self._waiting:
+            if self._runtime.brake.store_is_away:  # the others would only wait for it too
+                self._ends.stopped((), [c for c, _ in self._waiting], "store_away")
+                self._waiting.clear()
+                return None
             chunk, control = self._waiting.pop(0)
             try:
                 if self._context.store.head(output_layout.part(chunk.number)) is None:

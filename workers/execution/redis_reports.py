@@ -61,15 +61,21 @@ class RedisReports:
         except redis.RedisError as error:
             self.redis_away(error)
 
-    def report_failure(self, key: str, chunk: int, cause: str, why: str) -> None:
-        """Report why a chunk of this job just failed: the store may have no room for its record."""
+    def report_failure(
+        self, key: str, chunk: int, cause: str, why: str, *, waits: bool = False
+    ) -> None:
+        """Report why a chunk of this job just failed: the store may have no room for its record.
+
+        `waits`: the worker waits for a store, and the attempt is not counted.
+        """
         try:
-            report = {
+            report: dict[str, Any] = {
                 "at_s": redis_now(self.client),
                 "chunk": chunk,
                 "why": why[:500],
                 "cause": cause,
             }
+            report |= {"waits": True} if waits else {}
             pipe = self.client.pipeline()
             pipe.hset(redis_keys.job(key), "trouble", json.dumps(report))
             pipe.expire(redis_keys.job(key), redis_keys.JOB_LIFE_S)

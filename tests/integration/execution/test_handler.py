@@ -22,6 +22,7 @@ from headrace.coordination.leases import (
     Mark,
 )
 from headrace.coordination.live_workers import LiveWorker, read_workers
+from headrace.coordination.store_trouble import StoreTrouble, parse_trouble
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
 from headrace.queue.redis_queue import RedisQueue
@@ -314,17 +315,17 @@ class RefusedRuntime(Runtime):
         return PartsRefused(uri) if store.head(output_layout.JOB) else store
 
 
-def test_a_storage_failure_is_an_attempt_with_a_retry_and_the_next_try_succeeds(
+def test_a_store_that_fails_counts_in_no_attempt_and_the_next_try_succeeds(
     job: FakeJob, runtime: Runtime, redis_client: redis.Redis
 ) -> None:
     refused = RefusedRuntime(
         runtime.settings, runtime.identity, runtime.client, runtime.telemetry, runtime.sender
     )
     handle(body(job, 0, 1), refused)
-    for chunk in (0, 1):
-        (attempt,) = read_attempts(job.store, chunk)
-        assert (attempt.cause, attempt.retryable) == ("storage_error", True)
-        assert attempt.message == "503, six times"
+    assert [read_attempts(job.store, chunk) for chunk in (0, 1)] == [[], []]
+    trouble = parse_trouble(redis_client.hget(redis_keys.job(job.job.key), "trouble"), time.time())
+    assert trouble == StoreTrouble("storage_error", "503, six times")
+    assert refused.brake.store_is_away
     assert (parts(job), left_in_redis(redis_client, job)) == ([], [])
     assert os.listdir(Path(job.store.uri) / output_layout.TMP) == []
     handle(body(job, 0, 1, 2), runtime)
