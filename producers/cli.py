@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace.process.entrypoint import run_cli
+from headrace.process.version_option import Version
 from producers.cli_models import app as models_app
 from producers.cli_options import (
     AnyJob,
@@ -35,6 +36,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Batch inference over text: every row of a corpus is scored exactly once, into Parquet."""
+
+
 app.add_typer(models_app, name="models")
 
 

@@ -10,6 +10,7 @@ import typer
 from headrace.process.entrypoint import run_cli
 from headrace.process.fast_imports import fast_imports
 from headrace.process.setting_options import parameters_of, with_settings
+from headrace.process.version_option import Version
 
 app = typer.Typer(
     name="headrace-worker",
@@ -19,6 +20,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Serve a queue: tokenize text, run batched inference, write parts."""
+
 
 _BOTH = ("device", "threads", "grace_s", "lease_s", "health", "log_format", "log_level")
 _FLAGS = {"broker_url": "--broker", "controller_url": "--controller", "min_workers": "--min"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
 from headrace.process.printable import printable
@@ -86,15 +85,3 @@ def columns(*names: str) -> Any:
     for name in names:
         table.add_column(name, overflow="fold")
     return table
-
-
-def print_error(error: BaseException, exit_code: int, *, as_json: bool) -> None:
-    """The error in one line; with `--json` also as the one object of standard output."""
-    from schemas.errors import error_type_of
-
-    terminal = Terminal()
-    terminal.note((f"error: {error}", "red"))
-    if as_json:
-        found = {"error": error_type_of(error), "message": str(error), "exit_code": int(exit_code)}
-        terminal.print_json(found)
-    sys.stdout.flush()

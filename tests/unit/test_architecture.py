@@ -96,6 +96,7 @@ MAY_PRINT = (
     "producers/task_options.py",
     "workers/cli.py",
     "headrace/process/entrypoint.py",
+    "headrace/process/version_option.py",
     "headrace/process/setting_options.py",  # makes the options of both command lines
     "headrace/process/logs.py",  # colours for the log of a fleet at a terminal
     "workers/training/text_classifier.py",  # the demo's bar
