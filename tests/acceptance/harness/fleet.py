@@ -39,6 +39,8 @@ class Worker:
     name: str
     environment: dict[str, str]
     log: Path
+    folder: Path | None = None
+    """Where it runs; None: where the tests do."""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
 
@@ -47,6 +49,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "workers.consumer"],
                 env=self.environment,
+                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -124,11 +127,13 @@ class Fleet:
         self._controllers: list[tuple[Controller, threading.Event, threading.Thread]] = []
         self.controller = self.another_controller()
 
-    def start(self, count: int, **settings: str) -> None:
+    def start(self, count: int, folder: Path | None = None, **settings: str) -> None:
         """Further workers; the settings are variables without their prefix, in lower case."""
         for _ in range(count):
             name = f"w{len(self.workers)}"
-            worker = Worker(name, self._environment(name, settings), self.folder / f"{name}.log")
+            worker = Worker(
+                name, self._environment(name, settings), self.folder / f"{name}.log", folder
+            )
             self.workers.append(worker)
             worker.start()
 
