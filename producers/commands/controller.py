@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from headrace.storage.open import open_store
 from headrace.telemetry.provider import start_telemetry
 from producers.commands.session import Session
 from producers.control.controller import Controller
+from producers.driver.follow import write_report_if_able
 from producers.driver.session import job_in, needed_broker, update_registry
 from producers.records.job_registry import open_registry
 from producers.scaling.endpoint import Liveness, serve_scaling
@@ -42,11 +44,14 @@ def run_controller(session: Session) -> int:
     for advice in broker.warnings():
         log.warning("broker.advice", reason=advice)
     telemetry = start_telemetry(names.SERVICE_CONTROLLER, settings)
+    # on a thread: plots take seconds, in which no chunk would be published
+    reports = ThreadPoolExecutor(1, thread_name_prefix="headrace-report")
 
     def note_end(job: Job, manifest: Manifest) -> None:
         warning = update_registry(settings, job, manifest.state)
         if warning is not None:
             session.terminal.warn(warning)
+        reports.submit(_write_report, job, settings)
 
     controller = Controller(
         broker.client,
@@ -76,9 +81,18 @@ def run_controller(session: Session) -> int:
             pulse.beat()
             stop.wait(TICK_S)
     controller.close()
+    reports.shutdown(cancel_futures=True)
     telemetry.shutdown(5.0)
     log.info("controller.stopped", name=controller.name)
     return ExitCode.OK
+
+
+def _write_report(job: Job, settings: Settings) -> None:
+    """The report beside the results of a job that this controller finished, as `run` writes it."""
+    try:
+        write_report_if_able(open_store(job.output, settings), settings)
+    except Exception as error:  # a report is no reason to end the controller
+        log.warning("report.failed", job=job.id, error_type=error_type_of(error))
 
 
 def _has_news(client: Any, controller: Controller) -> bool:

@@ -37,6 +37,8 @@ VERDICTS = {
 }
 
 
+TIMES = {"throughput", "timeline", "waterfall", "latency"}
+"""The plots of the section Time."""
 ENDS = ("finished", "failed", "cancelled")
 
 
@@ -72,6 +74,7 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"count": count, "rate": rate, "seconds": seconds, "when": when}
+    shown = {k: (p, Markup(p.svg)) for k, p in pictures(facts).items()}
     template = environment.from_string((Path(__file__).parent / "page.html").read_text())
     return template.render(
         job=facts.job,
@@ -85,7 +88,8 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         compared=compare(facts),
         how_predicted=how_predicted(facts),
         answers=answers(facts),
-        pictures={k: (p, Markup(p.svg)) for k, p in pictures(facts).items()},
+        pictures=shown,
+        has_times=bool(shown.keys() & TIMES),
         sample=facts.sample,
         errors=facts.errors,
         failed=facts.failed[:50],

@@ -39,6 +39,7 @@ LOG_EVENTS: dict[str, str] = {
     "job.cancelled": "stopped by request",
     "job.finished": "every chunk has a part and the manifest is written",
     "job.failed": "the job ended without every row in place",
+    "report.failed": "the report of a finished job could not be written",
     "on_finish.failed": "the command or URL of `--on-finish` failed",
     "controller.started": "this process started to track jobs",
     "controller.stopped": "this process stopped tracking jobs",

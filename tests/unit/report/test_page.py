@@ -225,9 +225,25 @@ def test_a_job_that_has_done_nothing_yet_has_a_page(tmp_path: Path) -> None:
         if info.name != output_layout.JOB:
             store.delete(info.name)
     page = build_report(store, SETTINGS)
-    for words in ("The job has not ended yet", "since the submission", ">As of<"):
+    for words in ("The job has not ended yet", "since the submission", ">As of<", "so far"):
         assert words in page
-    assert ">Ended<" not in page
+    for words in (">Ended<", "adds up", 'id="time"', 'id="chunks"', "Slowest chunks"):
+        assert words not in page, "no section without content"
+
+
+def test_a_failed_job_says_what_is_missing_and_shows_nothing_green(store: LocalStore) -> None:
+    facts = read_facts(store, 1_790_000_100)
+    totals = facts.manifest.totals.model_copy(update={"rows": 1_400, "ok": 1_330, "errors": 70})
+    manifest = facts.manifest.model_copy(update={"state": "failed", "totals": totals})
+    page = render(replace(facts, manifest=manifest))
+    assert "✗ 200 rows missing" in page
+    assert "adds up" not in page
+    nothing = totals.model_copy(update={"rows": 0, "ok": 0, "errors": 0})
+    empty = manifest.model_copy(update={"totals": nothing})
+    page = render(replace(facts, manifest=empty, receipts=(), errors=()))
+    assert "✗ 1,600 rows missing" in page
+    assert "No row was scored." in page
+    assert 'id="chunks"' not in page
 
 
 def test_a_folder_without_a_job_is_refused(tmp_path: Path) -> None:
