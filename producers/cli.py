@@ -26,6 +26,7 @@ from producers.cli_options import (
     Workers,
     with_job_options,
 )
+from producers.cli_quality import compare, evaluate
 from producers.task_options import JobCommand
 
 app = typer.Typer(
@@ -241,56 +242,8 @@ def verify(output: OutputAt, json: Json = False) -> None:
     raise typer.Exit(verify_output(open_session({}, as_json=json), output))
 
 
-@app.command()
-def evaluate(
-    output: OutputAt,
-    label_column: Annotated[
-        str,
-        typer.Option(
-            "--label-column",
-            help="column with the gold label: of the output, or of the file of --labels",
-            show_default=False,
-        ),
-    ],
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", help="file with ids and gold labels", show_default=False),
-    ] = None,
-    id_column: Annotated[
-        str | None,
-        typer.Option("--id-column", help="column with the ids in that file", show_default=False),
-    ] = None,
-    slices: Annotated[
-        str | None,
-        typer.Option(
-            "--slices",
-            help="columns of the output, e.g. stars,product: accuracy for each value",
-            show_default=False,
-        ),
-    ] = None,
-    renamed: Annotated[
-        str | None,
-        typer.Option(
-            "--map", help="names for gold labels, e.g. 0=negative,1=positive", show_default=False
-        ),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Compare predicted labels with gold labels: accuracy, F1, confusion, calibration, slices."""
-    from producers.commands.evaluate import evaluate_output
-    from producers.commands.session import open_session
-
-    raise typer.Exit(
-        evaluate_output(
-            open_session({}, as_json=json),
-            output,
-            label_column=label_column,
-            labels=labels,
-            id_column=id_column,
-            slices=slices.split(",") if slices else (),
-            renamed=renamed,
-        )
-    )
+app.command()(evaluate)
+app.command()(compare)
 
 
 @app.command()

@@ -65,6 +65,7 @@ class ExitCode(IntEnum):
     MISSING_EXTRA = 24
     PRECISION = 25
     MODEL_REGISTRY = 26
+    GATE = 27
     CRASH_LOOP = 31
     INTERRUPTED = 130
 

@@ -116,7 +116,7 @@ def read_labels(
         span = Span.of_unit(unit, row)
         row += unit.rows
         for batch in opener(file).read(span, [id_column, label_column], scanned.scan.schema):
-            pairs = zip(_texts(batch[id_column]), _texts(batch[label_column]), strict=True)
+            pairs = zip(texts_of(batch[id_column]), texts_of(batch[label_column]), strict=True)
             for key, label in pairs:
                 if key is None or label is None:
                     continue
@@ -152,7 +152,7 @@ _GOLD = "\0gold"
 
 
 def _count(found: Evaluated, table: pa.Table, gold: Gold) -> None:
-    labels: list[str | None] = _texts(table[_GOLD])
+    labels: list[str | None] = texts_of(table[_GOLD])
     if gold.by_id is not None:
         labels = [None if key is None else gold.by_id.get(key) for key in labels]
     labels = [None if label is None else gold.renamed.get(label, label) for label in labels]
@@ -170,7 +170,7 @@ def _count(found: Evaluated, table: pa.Table, gold: Gold) -> None:
     inside = (scores >= 0) & (scores <= 1)  # a regression's values are no confidence
     found.calibration.add(scores[inside], right[inside])
     for name, by_value in found.slices.items():
-        values = _texts(table[name])
+        values = texts_of(table[name])
         for i in rows:
             value = "null" if values[i] is None else str(values[i])
             if value not in by_value and len(by_value) >= MOST_VALUES:
@@ -195,7 +195,7 @@ def _some(labels: set[str]) -> str:
     return shown if len(labels) <= SHOWN else f"{shown}, …"
 
 
-def _texts(column: Any) -> list[str | None]:
+def texts_of(column: Any) -> list[str | None]:
     """Values as texts: 1 and "1" are the same label, true is "true"."""
     kind = column.type
     if pa.types.is_dictionary(kind):

@@ -1,0 +1,107 @@
+"""The commands `evaluate` and `compare`. Each imports what it needs: `--help` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from producers.cli_options import Json, OutputAt
+
+
+def evaluate(
+    output: OutputAt,
+    label_column: Annotated[
+        str,
+        typer.Option(
+            "--label-column",
+            help="column with the gold label: of the output, or of the file of --labels",
+            show_default=False,
+        ),
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="file with ids and gold labels", show_default=False),
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option("--id-column", help="column with the ids in that file", show_default=False),
+    ] = None,
+    slices: Annotated[
+        str | None,
+        typer.Option(
+            "--slices",
+            help="columns of the output, e.g. stars,product: accuracy for each value",
+            show_default=False,
+        ),
+    ] = None,
+    renamed: Annotated[
+        str | None,
+        typer.Option(
+            "--map", help="names for gold labels, e.g. 0=negative,1=positive", show_default=False
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare predicted labels with gold labels: accuracy, F1, confusion, calibration, slices."""
+    from producers.commands.evaluate import evaluate_output
+    from producers.commands.session import open_session
+
+    raise typer.Exit(
+        evaluate_output(
+            open_session({}, as_json=json),
+            output,
+            label_column=label_column,
+            labels=labels,
+            id_column=id_column,
+            slices=slices.split(",") if slices else (),
+            renamed=renamed,
+        )
+    )
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="output of the model in use", show_default=False)],
+    b: Annotated[str, typer.Argument(help="output of the new model", show_default=False)],
+    label_column: Annotated[
+        str | None,
+        typer.Option("--label-column", help="column of A with the gold label", show_default=False),
+    ] = None,
+    slices: Annotated[
+        str | None,
+        typer.Option(
+            "--slices",
+            help="columns of A, e.g. stars,product: the difference for each value",
+            show_default=False,
+        ),
+    ] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option("--gate", help="TOML file with what B must keep", show_default=False),
+    ] = None,
+    ask: Annotated[
+        int | None,
+        typer.Option(
+            "--ask",
+            help="write this many rows whose label changed, to be labelled",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    ask_to: Annotated[
+        Path, typer.Option("--ask-to", help="where --ask writes them, as JSON Lines")
+    ] = Path("to-label.jsonl"),
+    json: Json = False,
+) -> None:
+    """Compare two outputs of the same rows: flips, label flow, accuracy, slices, a gate."""
+    from producers.commands.compare import compare_outputs
+    from producers.commands.session import open_session
+
+    raise typer.Exit(
+        compare_outputs(
+            open_session({}, as_json=json), a, b,
+            label_column=label_column, slices=slices.split(",") if slices else (),
+            gate=gate, ask=ask, ask_to=ask_to,
+        )
+    )  # fmt: skip

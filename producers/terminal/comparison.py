@@ -1,0 +1,126 @@
+"""A comparison of two outputs, for people and for machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from producers.quality.comparison import Compared
+from producers.quality.intervals import Interval
+from producers.quality.paired import Paired, holm
+from producers.terminal.console import columns, grid, plain
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SHOWN = 15
+"""Chosen: changes of label that are listed; `--json` has all of them."""
+
+
+def as_json(found: Compared, refused: list[str] | None) -> dict[str, Any]:
+    """The object of `--json`."""
+    agreement = found.agreement
+    result: dict[str, Any] = {
+        "a": {
+            "job": found.a.id,
+            "output": found.a.output,
+            "model": found.a.spec.model.model_dump(),
+        },
+        "b": {
+            "job": found.b.id,
+            "output": found.b.output,
+            "model": found.b.spec.model.model_dump(),
+        },
+        "rows": found.rows,
+        "texts": agreement.rows,
+        "only_a_ok": found.only_a_ok,
+        "only_b_ok": found.only_b_ok,
+        "flips": agreement.flips.to_json(),
+        "kappa": agreement.kappa,
+        "flows": [
+            {"from": flow.before, "to": flow.after, "texts": flow.rows} for flow in agreement.flows
+        ],
+        "confident_flips": [
+            {
+                "id": f.id,
+                "from": f.before,
+                "to": f.after,
+                "score_a": f.score_a,
+                "score_b": f.score_b,
+            }
+            for f in found.confident_flips
+        ],
+        "gold": None if found.paired is None else _paired(found.paired),
+        "slices": {
+            name: {value: _paired(paired) for value, paired in by_value.items()}
+            for name, by_value in found.slices.items()
+        },
+    }
+    if refused is not None:
+        result["gate"] = {"passed": not refused, "refused": refused}
+    return result
+
+
+def render_comparison(found: Compared, refused: list[str] | None) -> RenderableType:
+    """What changed, where, and what the gate says."""
+    from rich.console import Group
+
+    agreement = found.agreement
+    rows = [
+        ("A", f"{found.a.output}, {found.a.spec.model.uri}"),
+        ("B", f"{found.b.output}, {found.b.spec.model.uri}"),
+        ("rows", f"{found.rows:,}: {agreement.rows:,} texts with a label of both, "
+                 f"{found.only_a_ok:,} rows failed in B only, {found.only_b_ok:,} in A only"),
+        ("flips", _share(agreement.flips)),
+        ("kappa", f"{agreement.kappa:.4f}"),
+    ]  # fmt: skip
+    if found.paired is not None:
+        a, b = found.paired.accuracies
+        rows += [
+            ("accuracy", f"A {a.value:.4f}, B {b.value:.4f}, on {found.paired.rows:,} texts"),
+            ("B less A", f"{_share(found.paired.delta, '+')}, p = {found.paired.p_value:.3g}"),
+        ]
+    parts: list[Any] = [grid(rows)]
+    if agreement.flows:
+        table = columns("from", "to", "texts")
+        for flow in agreement.flows[:SHOWN]:
+            table.add_row(plain(flow.before), plain(flow.after), f"{flow.rows:,}")
+        parts += [plain(""), table]
+    if found.confident_flips:
+        table = columns("surest flips", "from", "to", "score of A", "score of B")
+        for f in found.confident_flips[:5]:
+            table.add_row(
+                plain(f.id), plain(f.before), plain(f.after), f"{f.score_a:.3f}", f"{f.score_b:.3f}"
+            )
+        parts += [plain(""), table]
+    for name, by_value in found.slices.items():
+        parts += [plain(""), _slice_table(name, by_value)]
+    if refused is not None:
+        verdict = ("gate: refused", "bold red") if refused else ("gate: passed", "bold green")
+        parts += [plain(""), plain(verdict), *(plain(f"  {line}") for line in refused)]
+    return Group(*parts)
+
+
+def _slice_table(name: str, by_value: dict[str, Paired]) -> Any:
+    corrected = holm({value: paired.p_value for value, paired in by_value.items()})
+    table = columns(name, "texts", "A", "B", "B less A", "p, corrected")
+    for value, paired in sorted(by_value.items()):
+        a, b = paired.accuracies
+        table.add_row(
+            plain(value), f"{paired.rows:,}", f"{a.value:.4f}", f"{b.value:.4f}",
+            _share(paired.delta, "+"), f"{corrected[value]:.3g}",
+        )  # fmt: skip
+    return table
+
+
+def _paired(paired: Paired) -> dict[str, Any]:
+    a, b = paired.accuracies
+    return {
+        "texts": paired.rows, "both": paired.both, "only_a": paired.only_a,
+        "only_b": paired.only_b, "neither": paired.neither,
+        "accuracy_a": a.to_json(), "accuracy_b": b.to_json(),
+        "delta": paired.delta.to_json(), "p_value": paired.p_value,
+    }  # fmt: skip
+
+
+def _share(it: Interval, sign: str = "") -> str:
+    return f"{it.value:{sign}.2%}, 95 % interval {it.low:{sign}.2%} to {it.high:{sign}.2%}"
