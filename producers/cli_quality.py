@@ -45,7 +45,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Compare predicted labels with gold labels: accuracy, F1, confusion, calibration, slices."""
-    from producers.commands.evaluate import evaluate_output
+    from producers.commands.quality import evaluate_output
     from producers.commands.session import open_session
 
     raise typer.Exit(
@@ -95,7 +95,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare two outputs of the same rows: flips, label flow, accuracy, slices, a gate."""
-    from producers.commands.compare import compare_outputs
+    from producers.commands.quality import compare_outputs
     from producers.commands.session import open_session
 
     raise typer.Exit(
