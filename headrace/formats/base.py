@@ -124,7 +124,7 @@ FAULT = "\0fault"
 """Name of the int8 column that says of a row why it has no text: 0, or a place in FAULTS plus 1."""
 
 FAULTS: tuple[tuple[str, str], ...] = (
-    ("invalid_line", "the line is not valid JSON"),
+    ("invalid_line", "the line is not valid JSON, or nested too deep"),
     ("invalid_line", "the line is not valid UTF-8"),
     ("invalid_line", "the line is not a JSON object"),
     ("invalid_line", "a value of the line is not of its column's type"),

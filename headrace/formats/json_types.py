@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_FIELDS = 200  # chosen: an object with more keys is a map by its nature, and kept as JSON text
+MAX_NESTING = 16  # chosen: what is nested deeper is kept as JSON text
 EXACT = 1 << 53
 """Integers up to here are doubles without loss."""
 INT64 = 1 << 63
@@ -27,9 +28,10 @@ class Kind:
     """What was seen in a place of the documents."""
 
     seen: set[str] = field(default_factory=set)
-    """`bool`, `int`, `wide`, `huge`, `float`, `str`, `list`, `object`."""
+    """`bool`, `int`, `wide`, `huge`, `float`, `str`, `list`, `object`; `deep`: nested too far."""
     items: Kind | None = None
     fields: dict[str, Kind] = field(default_factory=dict)
+    depth: int = 0
 
     def see(self, values: Iterable[Any]) -> None:
         """Widen the kind so that it holds these values."""
@@ -39,9 +41,11 @@ class Kind:
         for kind, found in by_type.items():
             if kind is int:
                 self._see_integers(min(found), max(found))
+            elif kind in (list, dict) and self.depth >= MAX_NESTING:
+                self.seen.add("deep")
             elif kind is list:
                 self.seen.add("list")
-                self.items = self.items or Kind()
+                self.items = self.items or Kind(depth=self.depth + 1)
                 self.items.see(item for value in found for item in value)
             elif kind is dict:
                 self._see_objects(found)
@@ -62,7 +66,7 @@ class Kind:
                 columns.setdefault(name, []).append(inner)
         for name, inner in columns.items():
             if len(self.fields) <= MAX_FIELDS:
-                self.fields.setdefault(name, Kind()).see(inner)
+                self.fields.setdefault(name, Kind(depth=self.depth + 1)).see(inner)
 
     def to_field(self, name: str) -> Any:
         """The Arrow field; null type where no value was seen."""
@@ -76,7 +80,7 @@ class Kind:
         import pyarrow as pa
 
         numbers = self.seen & {"int", "wide", "huge", "float"}
-        if len(self.seen - numbers) + bool(numbers) > 1 or "huge" in numbers:
+        if len(self.seen - numbers) + bool(numbers) > 1 or self.seen & {"huge", "deep"}:
             return as_json()
         if not self.seen:
             return pa.null()

@@ -47,6 +47,7 @@ GZIP = "jsonl.gz"
 GZIP_MAGIC = b"\x1f\x8b"
 END_BYTES = 32 << 10
 """Chosen: what is read of each end of a file to tell it from another."""
+MAX_DEPTH = 100  # chosen: far past documents of people; the same wherever a line is parsed
 SAMPLE_LINES = 1_000
 """Chosen: the lines whose keys are listed, and of which one at least must be a JSON object."""
 
@@ -179,12 +180,30 @@ class Found:
 def parse_line(line: bytes) -> dict[str, Any] | int:
     """The object in a line; or why there is none, as in `FAULT`."""
     try:
-        value = json.loads(line.decode())
+        text = line.decode()
+        value = json.loads(text)
     except UnicodeDecodeError:
         return NOT_UTF8
     except (ValueError, RecursionError):
         return NOT_JSON
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+        return NOT_JSON
     return value if isinstance(value, dict) else NOT_OBJECT
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether it is nested deeper than MAX_DEPTH, which recursion may not follow everywhere."""
+    level = [value] if isinstance(value, list | dict) else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, list | dict)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def value_at(row: dict[str, Any], path: str) -> Any:

@@ -235,6 +235,18 @@ def test_a_path_leads_into_objects_unless_a_key_has_its_name() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("depth", [3, 15, 40, 99, 101, 990, 100_000])
+def test_nesting_of_any_depth_is_kept_or_an_error_of_its_row(depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    data = f'{{"text":"a","v":{nested}}}\n{{"text":"b","v":[]}}\n'.encode()
+    table = read_all(data, "v")
+    assert table[FAULT].to_pylist() == [0 if depth < 100 else NOT_JSON, 0]
+    found = table["v"].to_pylist()[0]
+    if depth < 100:
+        text = json.dumps(found).replace('"', "")
+        assert text.count("[") == depth
+
+
 def test_text_that_comes_late_is_found() -> None:
     data = b'{"other":1}\n' * 3_000 + b'{"text":"late"}\n'
     assert scan(data).schema.field("text").type == pa.string()
