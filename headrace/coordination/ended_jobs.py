@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 from pydantic import TypeAdapter, ValidationError
 
 from headrace.coordination.redis_clock import redis_now
+from headrace.redis_client import RedisClient
 from schemas.names import redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import Manifest
@@ -50,7 +50,7 @@ def reason_of(manifest: Manifest) -> str:
     return "error_rows" if "error rows" in manifest.reason else "other"
 
 
-def remember_end(client: Any, job: Job, manifest: Manifest) -> None:
+def remember_end(client: RedisClient, job: Job, manifest: Manifest) -> None:
     """Note how the job ended. Raises redis-py's own errors."""
     deadline_s = job.options.deadline_s
     is_late = deadline_s is not None and manifest.finished_s > deadline_s
@@ -64,7 +64,7 @@ def remember_end(client: Any, job: Job, manifest: Manifest) -> None:
     pipe.execute()
 
 
-def read_ended(client: Any, within_s: float = RECENT_S) -> Iterator[EndedJob]:
+def read_ended(client: RedisClient, within_s: float = RECENT_S) -> Iterator[EndedJob]:
     """The jobs that ended within that time, the latest first. Raises redis-py's own errors."""
     now = redis_now(client)
     try:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 from pydantic import TypeAdapter, ValidationError
 
 from headrace.coordination.redis_clock import redis_now
+from headrace.redis_client import RedisClient
 from schemas.names import redis_keys
 
 FIRST_S = 60.0  # chosen: a mount comes back within a minute, or a person is needed
@@ -45,7 +45,7 @@ def host_of(worker: str) -> str:
 
 
 def exclude(
-    client: Any, host: str, cause: str, message: str, now_at: float | None = None
+    client: RedisClient, host: str, cause: str, message: str, now_at: float | None = None
 ) -> ExcludedHost:
     """Exclude the host, for twice as long as the last time. Raises redis-py's own errors."""
     now = redis_now(client) if now_at is None else now_at
@@ -60,7 +60,7 @@ def exclude(
     return found
 
 
-def read_excluded(client: Any, now_at: float | None = None) -> dict[str, ExcludedHost]:
+def read_excluded(client: RedisClient, now_at: float | None = None) -> dict[str, ExcludedHost]:
     """The hosts that are excluded now, by name. Raises redis-py's own errors."""
     now = redis_now(client) if now_at is None else now_at
     try:
@@ -70,7 +70,7 @@ def read_excluded(client: Any, now_at: float | None = None) -> dict[str, Exclude
     return {e.host: e for e in found if e is not None and now < e.until_s}
 
 
-def is_excluded(client: Any, host: str, now_at: float | None = None) -> bool:
+def is_excluded(client: RedisClient, host: str, now_at: float | None = None) -> bool:
     """Whether this host gets no work now. Raises redis-py's own errors."""
     now = redis_now(client) if now_at is None else now_at
     try:
@@ -85,7 +85,7 @@ def hosts_of(workers: Iterable[str]) -> frozenset[str]:
     return frozenset(map(host_of, workers))
 
 
-def _parse(raw: bytes | None) -> ExcludedHost | None:
+def _parse(raw: bytes | str | None) -> ExcludedHost | None:
     try:
         return None if raw is None else _EXCLUDED.validate_json(raw)
     except ValidationError:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from headrace.redis_client import RedisClient
 from schemas.names import redis_keys
 
 # Take a free chunk. Returns {1, mark left by a dead attempt or ''} or {0, ''}. Taking our own chunk
@@ -107,7 +108,7 @@ _DIGITS = 10  # of a chunk's number: a plan has fewer, and int() takes no more t
 class LeaseBook:
     """The leases of one job; thread-safe. Errors are redis-py's own (`redis.RedisError`)."""
 
-    def __init__(self, client: Any, job: str, lease_s: float) -> None:
+    def __init__(self, client: RedisClient, job: str, lease_s: float) -> None:
         self._client = client
         self._job = job
         self._ms = max(1, int(lease_s * 1000))

@@ -9,14 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import redis
+
+from headrace.redis_client import RedisClient
 
 SYNC_S = 60.0  # chosen: clocks drift by milliseconds in that time
 
 
-def redis_now(client: Any) -> float:
+def redis_now(client: RedisClient) -> float:
     """Seconds since the epoch as Redis's host counts them. Raises redis-py's own errors."""
     seconds, micros = client.time()
     return float(seconds) + float(micros) / 1e6
@@ -28,7 +29,9 @@ class RedisClock:
     With Redis away it counts on; before the first answer it is this host's clock.
     """
 
-    def __init__(self, client: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, client: RedisClient, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._client = client
         self._monotonic = monotonic
         self._lock = threading.Lock()

@@ -6,12 +6,13 @@ import json
 import time
 from typing import Any
 
+from headrace.redis_client import RedisClient
 from schemas.names import redis_keys
 
 KEPT = 1_000  # chosen: enough to see what is sent, small enough for Redis
 
 
-def dead_letter(client: Any, body: Any, why: str) -> None:
+def dead_letter(client: RedisClient, body: Any, why: str) -> None:
     """Keep the message, truncated. Raises redis-py's own errors."""
     kept = json.dumps({"at_s": time.time(), "why": why, "body": body}, default=repr)[:4096]
     pipe = client.pipeline()

@@ -10,12 +10,12 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import redis
 
 from headrace.coordination.redis_values import as_number
 from headrace.process.atomic_file import write_atomically
+from headrace.redis_client import RedisClient
 from producers.capacity.measured_speed import MEASURED_S
 from schemas.names import redis_keys
 from schemas.records.job import Job, Spec
@@ -25,7 +25,7 @@ from schemas.records.model_key import speed_name
 _KEPT = 200  # chosen: models and shapes one person alternates between
 
 
-def fleet_speed(client: Any, queue: str, spec: Spec) -> float | None:
+def fleet_speed(client: RedisClient, queue: str, spec: Spec) -> float | None:
     """Tokens a second of one worker of the queue; None where no job has measured it."""
     try:
         found = client.hget(redis_keys.SPEEDS, f"{queue} {speed_name(spec)}")

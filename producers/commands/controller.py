@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import redis
 
 from headrace.coordination.announced_jobs import announced_jobs
 from headrace.process.logs import get_logger
 from headrace.process.signals import interruptible
+from headrace.redis_client import RedisClient
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.telemetry.provider import start_telemetry
@@ -95,7 +95,7 @@ def _write_report(job: Job, settings: Settings) -> None:
         log.warning("report.failed", job=job.id, error_type=error_type_of(error))
 
 
-def _has_news(client: Any, controller: Controller) -> bool:
+def _has_news(client: RedisClient, controller: Controller) -> bool:
     """Whether a job was just announced in Redis that this controller does not know."""
     try:
         return any(not controller.knows(key) for key in announced_jobs(client))
@@ -103,7 +103,9 @@ def _has_news(client: Any, controller: Controller) -> bool:
         return False
 
 
-def _look(controller: Controller, settings: Settings, client: Any, unreadable: set[str]) -> None:
+def _look(
+    controller: Controller, settings: Settings, client: RedisClient, unreadable: set[str]
+) -> None:
     """Find jobs that have not ended: in the registry, and as Redis remembers them."""
     outputs: set[str] = set()
     try:

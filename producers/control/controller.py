@@ -24,6 +24,7 @@ from headrace.process.logs import get_logger
 from headrace.process.numbers import span
 from headrace.queue.open import open_queue
 from headrace.queue.queue import MessageQueue, QueueView
+from headrace.redis_client import RedisClient
 from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
@@ -52,7 +53,7 @@ REST_S = 5.0  # chosen: pause before a job is tried again whose store or records
 class Controller:
     """Reconciles jobs; call `tick` about once a second, or `run`. `close` releases the locks."""
 
-    client: Any
+    client: RedisClient
     sender: Any
     name: str = field(default_factory=lambda: f"controller-{uuid.uuid4().hex[:8]}")
     on_end: Callable[[Job, Manifest], None] = lambda job, manifest: None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from headrace.coordination.leases import LeaseBook
 from headrace.queue.queue import MessageQueue
+from headrace.redis_client import RedisClient
 from headrace.tracing.job_trace import JobTrace
 from producers.control.finish import finish
 from producers.records.manifest import is_hopeless
@@ -34,7 +34,7 @@ def stopped_as(cancelled: str | None, fatal: str | None) -> tuple[JobState, str]
 class JobEnding:
     """Writes the manifest of a job once nothing of it is in flight."""
 
-    client: Any
+    client: RedisClient
     queue: MessageQueue
     keep_traces: bool = True
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from typing import Any
 
 import redis
 
 from headrace.coordination.ended_jobs import remember_end
 from headrace.process.logs import get_logger
 from headrace.queue.queue import MessageQueue
+from headrace.redis_client import RedisClient
 from producers.records.manifest import build_manifest
 from producers.tracking.tracked_job import TrackedJob
 from schemas.errors import StorageError
@@ -52,7 +52,7 @@ def finish(
     return manifest
 
 
-def _remember(client: Any, job: Job, manifest: Manifest) -> None:
+def _remember(client: RedisClient, job: Job, manifest: Manifest) -> None:
     try:
         remember_end(client, job, manifest)
     except redis.RedisError as error:
@@ -82,7 +82,7 @@ def _succeed(tracked: TrackedJob, digest: str) -> None:
             )
 
 
-def clear(client: Any, queue: MessageQueue, job: Job) -> None:
+def clear(client: RedisClient, queue: MessageQueue, job: Job) -> None:
     """Delete the finished job's keys in Redis."""
     try:
         queue.purge(job.options.queue, job.key)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from headrace.coordination.excluded_hosts import exclude, host_of, read_excluded
 from headrace.process.logs import get_logger
+from headrace.redis_client import RedisClient
 from producers.control.demand import DemandReporter
 from producers.tracking.tracked_job import TrackedJob
 
@@ -20,7 +20,7 @@ READ_S = 1.0  # chosen: as often as the live workers are read
 class HostWatch:
     """Which hosts may be sent work. Not for threads. Raises redis-py's own errors."""
 
-    client: Any
+    client: RedisClient
     reporter: DemandReporter
     _excluded: frozenset[str] = frozenset()
     _read_monotonic: float = field(default=float("-inf"))

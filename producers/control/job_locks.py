@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
 
 import redis
 
+from headrace.redis_client import RedisClient
 from schemas.names import redis_keys
 
 LOCK_S = 10.0  # another controller takes over within this, plus a tick
@@ -27,7 +27,7 @@ class JobLocks:
     first lock, renews them all.
     """
 
-    client: Any
+    client: RedisClient
     name: str
     _held: set[str] = field(default_factory=set)
     _stopping: threading.Event = field(default_factory=threading.Event)

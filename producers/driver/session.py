@@ -8,6 +8,7 @@ from typing import Any
 from headrace.output.job_record import require_job
 from headrace.queue.rabbitmq_connection import check_rabbitmq
 from headrace.queue.redis_connection import connect, ping_or_raise, server_warnings
+from headrace.redis_client import RedisClient
 from headrace.settings import Settings, state_folder
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
@@ -24,7 +25,7 @@ class Broker:
     """A Redis that answers: for reading (`client`) and for sending (`sender`)."""
 
     url: str
-    client: Any
+    client: RedisClient
     sender: Any
 
     def warnings(self) -> tuple[str, ...]:

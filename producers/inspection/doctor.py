@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headrace.process.cpu import cpu_name, number_formats
+from headrace.redis_client import RedisClient
 from headrace.settings import (
     Settings,
     cache_folder,
@@ -229,7 +230,7 @@ def _broker(settings: Settings) -> Iterator[Row]:
         client.close()
 
 
-def _rabbitmq(client: Any, redis_url: str, queue_url: str, queue: str) -> Row:
+def _rabbitmq(client: RedisClient, redis_url: str, queue_url: str, queue: str) -> Row:
     from headrace.queue.celery_config import make_sender
     from headrace.queue.open import open_queue
     from headrace.queue.rabbitmq_connection import check_rabbitmq

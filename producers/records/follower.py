@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace.process.logs import get_logger
+from headrace.redis_client import RedisClient
 from headrace.storage.store import Store
 from schemas.errors import HeadraceError
 from schemas.names import output_layout, redis_keys
@@ -97,7 +97,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def redis_identity(client: Any) -> str:
+def redis_identity(client: RedisClient) -> str:
     """The same for all clients of one Redis, until it loses its memory. Raises redis-py's errors."""
     client.set(redis_keys.INSTANCE, os.urandom(8).hex(), nx=True)
     found = client.get(redis_keys.INSTANCE)
@@ -109,7 +109,7 @@ class Followers:
     """The jobs of one controller, and those that it leaves to others. Not for threads."""
 
     controller: str
-    client: Any
+    client: RedisClient
     now_monotonic: Callable[[], float] = time.monotonic
     _seen: dict[str, tuple[Follower, float]] = field(default_factory=dict)
     """By job key: another's record as it last changed, and when that was seen."""

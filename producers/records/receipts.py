@@ -8,10 +8,10 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import ValidationError
 
+from headrace.redis_client import RedisClient, as_bytes
 from headrace.storage.store import PARALLEL_READS, Store
 from schemas.errors import StorageError
 from schemas.names import output_layout, redis_keys
@@ -30,7 +30,7 @@ class ReceiptBook:
 
     job: Job
     store: Store
-    client: Any
+    client: RedisClient
     _kept: dict[int, bytes] = field(default_factory=dict)
 
     def take(self, chunks: Sequence[int]) -> set[int]:
@@ -39,7 +39,7 @@ class ReceiptBook:
             return set()
         key = redis_keys.done(self.job.key)
         values = self.client.hmget(key, chunks)
-        told = {c: v for c, v in zip(chunks, values, strict=True) if v is not None}
+        told = {c: as_bytes(v) for c, v in zip(chunks, values, strict=True) if v is not None}
         if told:
             self._kept.update(told)
             self.client.hdel(key, *told)

@@ -19,13 +19,13 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import redis
 
 from headrace.coordination.redis_clock import RedisClock
 from headrace.process.http_server import Reply, serve_http
 from headrace.process.logs import get_logger
+from headrace.redis_client import RedisClient
 from headrace.setting_fields import QUEUE_NAME
 from headrace.settings import Settings
 from headrace.telemetry.prometheus import (
@@ -67,7 +67,7 @@ class Liveness:
 
 @contextlib.contextmanager
 def serve_scaling(
-    settings: Settings, client: Any, pulse: Liveness, telemetry: Telemetry | None = None
+    settings: Settings, client: RedisClient, pulse: Liveness, telemetry: Telemetry | None = None
 ) -> Iterator[int | None]:
     """Serve on `settings.listen` while the block runs; yields the port, None if it is not set.
 
@@ -99,7 +99,7 @@ def _health(pulse: Liveness) -> Reply:
     return Reply({"alive": pulse.is_alive}, 200 if pulse.is_alive else 503)
 
 
-def _ready(pulse: Liveness, client: Any) -> Reply:
+def _ready(pulse: Liveness, client: RedisClient) -> Reply:
     try:
         answers = bool(client.ping())
     except redis.RedisError:
@@ -119,14 +119,14 @@ def _scale(scaler: Scaler, default_queue: str, query: Mapping[str, str]) -> Repl
         return Reply({"error": f"Redis does not answer: {type(error).__name__}"}, 503)
 
 
-def _metrics(scaler: Scaler, client: Any, counted: PrometheusMetrics | None) -> Reply:
+def _metrics(scaler: Scaler, client: RedisClient, counted: PrometheusMetrics | None) -> Reply:
     text = exposition(_gauges(scaler, client))
     if counted is not None:
         text += exposition_of(counted)
     return Reply(text, content_type=CONTENT_TYPE)
 
 
-def _gauges(scaler: Scaler, client: Any) -> list[Sample]:
+def _gauges(scaler: Scaler, client: RedisClient) -> list[Sample]:
     now_at = time.time()
     try:
         facts = read_facts(client, scaler.redis_at(now_at))

@@ -8,7 +8,6 @@ queue is shared in the same way: each controller knows what the others' jobs cou
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,6 +16,7 @@ from headrace.coordination.announced_jobs import announced_jobs
 from headrace.coordination.ended_jobs import EndedJob, read_ended
 from headrace.coordination.excluded_hosts import ExcludedHost, host_of, read_excluded
 from headrace.coordination.live_workers import LiveWorker, read_workers
+from headrace.redis_client import RedisClient
 from producers.scaling.decision import (
     Demand,
     WorkerCounts,
@@ -104,7 +104,7 @@ class ScalingInputs:
         return sorted({j.queue for j in self.jobs} | {w.queue for w in self.workers})
 
 
-def read_facts(client: Any, now_at: float) -> ScalingInputs:
+def read_facts(client: RedisClient, now_at: float) -> ScalingInputs:
     """The facts about all jobs and workers in Redis. Raises redis-py's own errors."""
     jobs = read_jobs(client, now_at, TOLD_S)
     excluded = read_excluded(client)
@@ -113,7 +113,7 @@ def read_facts(client: Any, now_at: float) -> ScalingInputs:
     return ScalingInputs(tuple(jobs.values()), tuple(workers), ended, tuple(excluded.values()))
 
 
-def read_jobs(client: Any, now_at: float, within_s: float) -> dict[str, JobFacts]:
+def read_jobs(client: RedisClient, now_at: float, within_s: float) -> dict[str, JobFacts]:
     """The demand of each job written within that time, by run key. Raises redis-py's own errors."""
     names = list(announced_jobs(client))
     pipe = client.pipeline(transaction=False)

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from headrace.coordination.redis_clock import RedisClock
 from headrace.coordination.redis_values import as_record
 from headrace.process.logs import get_logger
-from headrace.redis_client import as_text
+from headrace.redis_client import RedisClient, as_text
 from headrace.settings import Settings
 from producers.scaling.decision import (
     Host,
@@ -51,7 +51,7 @@ FACTS_S = 0.5  # chosen: a thousand hosts ask 500 times a second, of a thousand 
 class Recent:
     """The facts in Redis, read again when they are half a second old. Thread-safe."""
 
-    client: Any
+    client: RedisClient
     _facts: ScalingInputs | None = None
     _read_monotonic: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -71,7 +71,7 @@ class Recent:
 class Scaler:
     """Calls the pure decision with the facts in Redis. Safe for threads and several controllers."""
 
-    client: Any
+    client: RedisClient
     limits: Limits
     max_workers: int | None = None
     recent: Recent | None = None

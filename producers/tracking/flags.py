@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
+from headrace.redis_client import RedisClient
 from headrace.storage.store import Store
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
@@ -29,7 +29,7 @@ def read_flags(store: Store) -> JobFlags:
     )
 
 
-def copy_to_redis(client: Any, job: Job, flags: JobFlags) -> None:
+def copy_to_redis(client: RedisClient, job: Job, flags: JobFlags) -> None:
     """Set or clear the flags that workers read. Raises redis-py's own errors."""
     key = redis_keys.job(job.key)
     for name, on in (("cancelled", flags.cancelled is not None), ("paused", flags.paused)):

@@ -12,6 +12,7 @@ from headrace.coordination.job_counters import (
     counted,
     reset_counters,
 )
+from headrace.redis_client import RedisClient
 from producers.records.receipts import ReceiptBook
 from schemas.names import redis_keys
 from schemas.records.job import Job
@@ -22,7 +23,7 @@ class LiveCounts:
     """The counters of one job in Redis. Raises redis-py's own errors and StorageError."""
 
     job: Job
-    client: Any
+    client: RedisClient
     controller: str
     book: ReceiptBook
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import redis
 
 from headrace.coordination.excluded_hosts import host_of, is_excluded
 from headrace.process.logs import get_logger
+from headrace.redis_client import RedisClient
 
 log = get_logger(__name__)
 
@@ -24,7 +25,7 @@ class TakesQueues(Protocol):
 class Admission:
     """Stops and resumes the consumer; `look` is called regularly, in the consumer's thread."""
 
-    client: Any
+    client: RedisClient
     worker: str
     queue: str
     consumer: TakesQueues

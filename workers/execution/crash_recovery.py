@@ -21,6 +21,7 @@ from headrace.coordination.live_workers import work_was_lost
 from headrace.coordination.redis_clock import redis_now
 from headrace.process.logs import get_logger
 from headrace.queue.queue import MessageQueue
+from headrace.redis_client import RedisClient
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_crash
@@ -34,7 +35,7 @@ log = get_logger(__name__)
 
 
 def recover_from_crash(
-    client: Any,
+    client: RedisClient,
     queue: MessageQueue,
     worker: str,
     body: Any,

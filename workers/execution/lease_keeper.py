@@ -28,6 +28,7 @@ from headrace.coordination.leases import (
 from headrace.coordination.live_workers import WorkInHand, add_heartbeat
 from headrace.coordination.redis_clock import RedisClock
 from headrace.process.logs import get_logger
+from headrace.redis_client import RedisClient
 from schemas.errors import HeadraceError, LeaseLost, Stopped
 from schemas.names import redis_keys
 from workers.execution.drain import Drain, WorkerLimits
@@ -142,7 +143,7 @@ class LeaseKeeper:
 
     def __init__(
         self,
-        client: Any,
+        client: RedisClient,
         job: str,
         worker: str,
         limits: WorkerLimits,
@@ -292,7 +293,7 @@ class LeaseKeeper:
 
     def _sign(self, last: bool = False) -> None:
         """Report the progress, and read whether the job was cancelled or paused."""
-        live = {
+        live: dict[Any, Any] = {
             c.mark.attempt: json.dumps({"chunk": n, "rows": c.rows_done, "stage": c.mark.stage})
             for n, c in list(self._controls.items())
         }

@@ -12,6 +12,7 @@ from headrace.formats.opener import InputOpener
 from headrace.queue.open import open_queue
 from headrace.queue.queue import MessageQueue
 from headrace.queue.redis_connection import connect
+from headrace.redis_client import RedisClient
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
@@ -40,7 +41,7 @@ class Runtime:
 
     settings: Settings
     identity: Identity
-    client: Any
+    client: RedisClient
     telemetry: Telemetry
     sender: Any
     """The Celery app, to publish what a drain releases."""
