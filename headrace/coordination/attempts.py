@@ -145,7 +145,7 @@ def _narrows(attempt: Attempt, rows: int, known: set[frozenset[int]], lone: dict
 def attempt_of_death(
     chunk: int, mark: Mark, now_s: float, seen_by: str, redis_at: float | None = None
 ) -> Attempt | None:
-    """The record of an attempt that left only its mark; None when it had not begun.
+    """The record of an attempt that left only its mark; None if it had not started.
 
     `redis_at` is now by Redis's clock, which the mark's times are by; `now_s` by this host's.
     """

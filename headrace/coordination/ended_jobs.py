@@ -1,4 +1,4 @@
-"""The jobs that ended of late, in Redis: for metrics that outlive a job's own keys."""
+"""The jobs that ended recently, in Redis: for metrics that outlive a job's own keys."""
 
 from __future__ import annotations
 

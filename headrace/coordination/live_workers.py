@@ -179,7 +179,7 @@ def add_heartbeat(pipe: Any, worker: str, fields: Mapping[str, str | float], now
 def heartbeat(
     client: RedisClient, worker: str, facts: Mapping[str, str], now_at: float | None = None
 ) -> None:
-    """Say that the worker lives; with Redis away the next one says it.
+    """Say that the worker lives; while Redis is unreachable the next one says it.
 
     `now_at` is the moment by Redis's clock; None: it is asked.
     """

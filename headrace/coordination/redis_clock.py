@@ -24,9 +24,9 @@ def redis_now(client: RedisClient) -> float:
 
 
 class RedisClock:
-    """Redis's clock, asked once a minute and counted on from there. Safe for threads.
+    """Redis's clock, asked once per minute and counted on from there. Thread-safe.
 
-    With Redis away it counts on; before the first answer it is this host's clock.
+    While Redis is unreachable it counts on; before the first answer it is this host's clock.
     """
 
     def __init__(

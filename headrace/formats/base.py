@@ -77,7 +77,7 @@ class Scan:
 
 
 class RowReader(Protocol):
-    """An open input file. Safe for threads; closed by `close` or when it is forgotten."""
+    """An open input file. Thread-safe; closed by `close` or when it is forgotten."""
 
     @property
     def rows(self) -> int | None:

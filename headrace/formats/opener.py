@@ -81,7 +81,7 @@ def etag_of(store: Store, name: str, file_format: str) -> tuple[int, str] | None
 class InputOpener:
     """Opens input files; keeps the store of the last folder and the last open file.
 
-    Safe for threads. A file that stays the last one keeps its place: see
+    Thread-safe. A file that stays the last one keeps its place: see
     `headrace.formats.streams`.
     """
 

@@ -76,7 +76,7 @@ class ParquetRows:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # A reader of its own for each stream: the state of one is not safe for threads. A file of
+        # A reader of its own for each stream: the state of one is not thread-safe. A file of
         # one giant row group is split into many chunks, and none of them may hold all of it: with
         # pre_buffer a row group's columns are fetched whole, at once.
         reader = pq.ParquetFile(

@@ -1,4 +1,4 @@
-"""Streams of rows that are kept where they stopped, so that the next span goes on from there.
+"""Streams of rows that are kept where they stopped, so that the next span continues from there.
 
 One row group of 1.3 GB becomes some thirty chunks. Each could only be reached by reading the row
 group from its beginning: half of it again for every chunk. A worker that keeps its last streams
@@ -42,7 +42,7 @@ class _Stream(Generic[T]):
 
 
 class Streams(Generic[T]):
-    """Reads spans of rows from streams, and keeps the last few. Safe for threads."""
+    """Reads spans of rows from streams, and keeps the last few. Thread-safe."""
 
     def __init__(self, cut: Callable[[T, int, int], T], kept: int = KEPT) -> None:
         self._cut = cut

@@ -33,7 +33,7 @@ def require_job(store: Store) -> Job:
 
 
 def check_plan(job: Job, stored: PlanTable, where: str) -> None:
-    """Nothing, when the plan is the one that the job was made with.
+    """Check that the plan is the one that the job was made with.
 
     Raises:
         OutputConflict: chunks, rows or files differ.

@@ -63,7 +63,7 @@ def _hashes_of(store: Store, part: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 class ReuseIndex:
-    """An index, open to be asked. Safe for threads."""
+    """An index, open to be asked. Thread-safe."""
 
     def __init__(self, table: Any) -> None:
         self._high, self._low, self._part, self._row = (

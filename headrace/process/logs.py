@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _FIELDS = "headrace_fields"
 _QUIET = {
-    "opentelemetry": logging.CRITICAL,  # said by us, once a minute, as telemetry.export_failed
+    "opentelemetry": logging.CRITICAL,  # said by us, once per minute, as telemetry.export_failed
     "urllib3": logging.ERROR,
     "botocore": logging.WARNING,
     "boto3": logging.WARNING,

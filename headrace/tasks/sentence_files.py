@@ -107,7 +107,7 @@ def recipe_of(read: ReadJson, params: Mapping[str, Any], where: str) -> Recipe:
 
 
 def check_adapter(read: ReadJson, where: str) -> None:
-    """Nothing, when the folder holds no adapter that has yet to be applied.
+    """Check that the folder holds no adapter that has yet to be applied.
 
     Raises:
         ModelError: it does; with peft installed transformers would apply it, else not.

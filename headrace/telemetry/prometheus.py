@@ -1,7 +1,7 @@
 """Metrics for Prometheus: of one process in its memory, of a host's workers in files they share.
 
 A worker's counters stand in files of its slot, mapped into memory by prometheus-client's own
-multi-process mode. The next process in that slot goes on with the same file, so a restart, even
+multi-process mode. The next process in that slot continues with the same file, so a restart, even
 after `kill -9`, makes no counter go backwards and no file be left behind; the fleet reads all of
 them when it is asked. Two processes that have one name at once (an orphan that outlives its
 parent) get files of their own: the name is held by a file lock, which ends with its process.
@@ -30,7 +30,7 @@ _held: list[int] = []
 
 
 class PrometheusMetrics:
-    """Metrics of `names.METRICS` under their Prometheus names; safe for threads."""
+    """Metrics of `names.METRICS` under their Prometheus names; thread-safe."""
 
     def __init__(self, registry: CollectorRegistry, label_jobs: bool = False) -> None:
         self.registry = registry

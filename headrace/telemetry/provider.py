@@ -49,7 +49,7 @@ SAY_AGAIN_S = 60.0
 
 @dataclass
 class Telemetry:
-    """The process's tracer and meter, and the `Emitter` of its spans. Safe for threads."""
+    """The process's tracer and meter, and the `Emitter` of its spans. Thread-safe."""
 
     resource: Mapping[str, str] = field(default_factory=dict)
     tracer: Tracer | None = None

@@ -75,7 +75,7 @@ PERCENTILES = ((names.CALL_P50_NS, 0.50), (names.CALL_P95_NS, 0.95), (names.CALL
 
 
 class Stages:
-    """All stages of one piece of work; safe for threads."""
+    """All stages of one piece of work; thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

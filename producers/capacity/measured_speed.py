@@ -12,7 +12,7 @@ MEASURED_S = 10.0  # chosen: worker-seconds before a speed counts as measured
 
 @dataclass(slots=True)
 class Speed:
-    """Tokens a second of one worker, forgetting the past at a steady pace."""
+    """Tokens per second of one worker, forgetting the past at a steady pace."""
 
     tokens: float = 0.0
     worker_s: float = 0.0

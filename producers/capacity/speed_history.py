@@ -26,7 +26,7 @@ _KEPT = 200  # chosen: models and shapes one person alternates between
 
 
 def fleet_speed(client: RedisClient, queue: str, spec: Spec) -> float | None:
-    """Tokens a second of one worker of the queue; None where no job has measured it."""
+    """Tokens per second of one worker of the queue; None where no job has measured it."""
     try:
         found = client.hget(redis_keys.SPEEDS, f"{queue} {speed_name(spec)}")
     except redis.RedisError:
@@ -36,7 +36,7 @@ def fleet_speed(client: RedisClient, queue: str, spec: Spec) -> float | None:
 
 
 def of_this_machine(folder: Path, shape: str, spec: Spec) -> float | None:
-    """Tokens a second of one worker of this shape (`cpu × 1`); None where none was measured."""
+    """Tokens per second of one worker of this shape (`cpu × 1`); None where none was measured."""
     return _read(folder).get(f"{shape} {speed_name(spec)}")
 
 

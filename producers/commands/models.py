@@ -141,7 +141,7 @@ def _when(moment_s: float) -> str:
 
 
 def _user() -> str:
-    """Who runs this command, as the log of an alias keeps it."""
+    """The user who runs this command, for the log of an alias."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container's user without a line in /etc/passwd

@@ -51,7 +51,7 @@ REST_S = 5.0  # chosen: pause before a job is tried again whose store or records
 
 @dataclass(slots=True)
 class Controller:
-    """Reconciles jobs; call `tick` about once a second, or `run`. `close` releases the locks."""
+    """Reconciles jobs; call `tick` about once per second, or `run`. `close` releases the locks."""
 
     client: RedisClient
     sender: Any

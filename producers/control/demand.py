@@ -48,7 +48,7 @@ class _Watched:
 
 @dataclass(slots=True)
 class DemandReporter:
-    """Writes the demand of the tracked jobs to Redis about once a second. Not thread-safe."""
+    """Writes the demand of the tracked jobs to Redis about once per second. Not thread-safe."""
 
     client: RedisClient
     facts: dict[str, JobFacts] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class DemandReporter:
         self.others = {key: facts for key, facts in told.items() if key not in self.facts}
 
     def workers(self, now_at: float | None = None) -> LiveWorkers:
-        """The live workers, read about once a second: each is a hash of its own in Redis.
+        """The live workers, read about once per second: each is a hash of its own in Redis.
 
         `now_at` is by Redis's clock; None: now.
         """

@@ -18,7 +18,7 @@ READ_S = 1.0  # chosen: as often as the live workers are read
 
 @dataclass(slots=True)
 class HostWatch:
-    """Which hosts may be sent work. Not for threads. Raises redis-py's own errors."""
+    """Which hosts may be sent work. Not thread-safe. Raises redis-py's own errors."""
 
     client: RedisClient
     reporter: DemandReporter

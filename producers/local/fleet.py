@@ -78,7 +78,7 @@ class LocalStack:
         self._redis: EmbeddedRedis | None = None
         self._fleet: LocalFleet | None = None
         self.url = ""
-        """Of the broker that was named, else of our own Redis; empty before the start."""
+        """The state in the named broker, else in our own Redis; empty before the start."""
 
     @property
     def fleet(self) -> LocalFleet:

@@ -12,7 +12,7 @@ PACKAGES = ("torch", "transformers", "safetensors")
 
 
 def require_worker_packages(task: str, packages: tuple[str, ...] = PACKAGES) -> None:
-    """Nothing, when this machine's workers can import what the task's engine needs.
+    """Check that this machine's workers can import what the task's engine needs.
 
     The packages are looked for and not imported: that would take seconds.
 

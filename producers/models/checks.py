@@ -41,7 +41,7 @@ the second it may be. Chosen: tables are rounded up, by 1.8 % at most in models 
 
 
 def check_files(files: ModelFiles, allow_pickle: bool) -> None:
-    """Nothing, when there are weights that may be loaded, all of them, and every file is there.
+    """Check that the folder has all weights, in files that may be loaded.
 
     Raises:
         ModelError: none, only pickled ones, a shard that is missing, a git-lfs pointer.
@@ -107,7 +107,7 @@ def read_shapes(files: ModelFiles) -> Shapes:
 
 
 def check_labels(shapes: Shapes, config: Mapping[str, Any], task: str, where: str) -> None:
-    """Nothing, when the weights have a head, and it has as many rows as there are labels.
+    """Check that the weights have a head with as many rows as there are labels.
 
     Only of a task whose head has labels. Says nothing of weights whose names are not known.
 
@@ -146,7 +146,7 @@ def label_count(config: Mapping[str, Any]) -> int:
 def check_max_length(
     max_length: int | None, limit: LengthLimit | None, positions: int | None, where: str
 ) -> None:
-    """Nothing, when there is a limit of tokens a row, and the model has positions for as many.
+    """Check that the tokens per row are limited, and that the model has as many positions.
 
     Raises:
         ModelError: it has not, or neither the job nor the model states a limit.
@@ -165,7 +165,7 @@ def check_max_length(
 def limit_of(
     files: ModelFiles, config: Mapping[str, Any], positions: int | None
 ) -> LengthLimit | None:
-    """The limit of tokens a row that the files state; None: they state none."""
+    """The limit of tokens per row that the files state; None: they state none."""
     return stated_limit(
         config,
         read_json(files, "tokenizer_config.json"),
@@ -229,7 +229,7 @@ def vocabulary_size(tokenizer: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def check_remote_code(config: Mapping[str, Any], trusted: bool, where: str) -> None:
-    """Nothing, unless the model is code in its own folder, which may not run.
+    """Check that the model is not code in its own folder that must not be run.
 
     Raises:
         ModelError: it is, and `--trust-remote-code` is not set.

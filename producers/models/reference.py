@@ -96,7 +96,7 @@ def resolve_model(
 
 
 def check_head(config: Mapping[str, Any], task: str, model: str) -> None:
-    """Nothing, when the model's architecture serves the task, or does not say what it is.
+    """Check that the model's architecture serves the task, if the model states it.
 
     Raises:
         ModelError: its head is for something else.

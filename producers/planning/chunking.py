@@ -61,7 +61,7 @@ def target_chunk(
 ) -> Target:
     """How large the chunks of a corpus should be; `tokens_per_s` is the speed of one worker.
 
-    About 30 s of work, but at least eight chunks a worker where the corpus is small. What a person
+    About 30 s of work, but at least eight chunks per worker where the corpus is small. What a person
     has set (`chunk_rows`, `chunk_bytes`) is kept as an upper bound, to the row.
     """
     if chunk_rows is not None or chunk_bytes is not None:

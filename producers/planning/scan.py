@@ -16,7 +16,7 @@ from producers.planning.discovery import Found
 from schemas.records.chunk import InputFile
 
 THREADS = 32
-"""Chosen: 32 reads of 30 ms each are a thousand footers a second; a disk is busy with fewer."""
+"""Chosen: 32 reads of 30 ms each are a thousand footers per second; a disk is busy with fewer."""
 _AHEAD = 2 * THREADS
 
 T = TypeVar("T")

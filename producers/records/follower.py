@@ -25,13 +25,13 @@ from schemas.names import output_layout, redis_keys
 
 log = get_logger(__name__)
 
-RENEW_S = 15.0  # chosen: four small writes a minute for each job
+RENEW_S = 15.0  # chosen: four small writes per minute for each job
 GONE_S = 60.0  # chosen: four renewals that did not come
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 class Follower(BaseModel):
-    """The record of who follows a job; written again and again."""
+    """The record of the process that follows a job; written again and again."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -62,7 +62,7 @@ def this_process(controller: str, redis: str = "", renewed: int = 0) -> Follower
 
 
 def write_follower(store: Store, follower: Follower) -> None:
-    """Say who follows the job. Raises StorageError."""
+    """Record that this process follows the job. Raises StorageError."""
     store.replace(output_layout.FOLLOWER, follower.model_dump_json().encode())
 
 
@@ -106,7 +106,7 @@ def redis_identity(client: RedisClient) -> str:
 
 @dataclass(slots=True)
 class Followers:
-    """The jobs of one controller, and those that it leaves to others. Not for threads."""
+    """The jobs of one controller, and those that it leaves to others. Not thread-safe."""
 
     controller: str
     client: RedisClient

@@ -25,7 +25,7 @@ class ReceiptBook:
     """The receipts of one job, kept by the controller that follows it. Errors are redis-py's own.
 
     Redis passes them on and keeps none: some 0.5 kB a chunk would fill it in a night of a million.
-    A controller that takes over finds them in the store. Not for threads.
+    A controller that takes over finds them in the store. Not thread-safe.
     """
 
     job: Job

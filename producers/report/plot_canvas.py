@@ -170,7 +170,7 @@ def count(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """A number a second: with a decimal where it is small."""
+    """A number per second: with a decimal where it is small."""
     return f"{value:.1f}" if value < 10 else count(value)
 
 

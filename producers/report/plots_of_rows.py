@@ -16,7 +16,7 @@ from producers.report.plot_canvas import (
 
 
 def lengths(facts: Facts) -> Picture | None:
-    """Tokens a row."""
+    """Tokens per row."""
     tokens = facts.sample.tokens
     if not len(tokens):
         return None

@@ -32,7 +32,7 @@ ROOMY = 2.5
 
 
 def throughput(facts: Facts) -> Picture | None:
-    """Rows a second over the job; a chunk's rows are spread over the time it took."""
+    """Rows per second over the job; a chunk's rows are spread over the time it took."""
     edges, per_bin = rows_over_time(facts.receipts)
     if len(edges) < 2:
         return None

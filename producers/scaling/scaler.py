@@ -44,7 +44,7 @@ _MOST = 1e12
 """Above any count of slots and any time: a larger value, or NaN, is invalid."""
 
 
-FACTS_S = 0.5  # chosen: a thousand hosts ask 500 times a second, of a thousand workers' hashes
+FACTS_S = 0.5  # chosen: a thousand hosts ask 500 times per second, of a thousand workers' hashes
 
 
 @dataclass(slots=True)

@@ -41,7 +41,7 @@ class TokenCounts:
 
     rows: int
     exact: bool
-    """By the model's own tokenizer; else four bytes a token."""
+    """By the model's own tokenizer; else four bytes per token."""
     mean: float
     median: int
     p95: int
@@ -164,7 +164,7 @@ def estimate(
 
 
 def max_length_of(asked: int | None, limit: LengthLimit | None) -> tuple[int, str]:
-    """Tokens a row may have, and what says so."""
+    """The maximum tokens per row, and what says so."""
     if asked is not None:
         return asked, "--max-length"
     if limit is not None:

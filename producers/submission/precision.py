@@ -95,10 +95,10 @@ def check(request: PrecisionRequest, settings: Settings, folder: Path, ask: Ask)
 
 
 def precision_verdict(checked: PrecisionCheck, dtype: str) -> str | None:
-    """A warning for a job that goes on, None where there is nothing to warn of. Pure.
+    """A warning for a job that continues; None if there is nothing to warn of. Pure.
 
     Raises:
-        PrecisionRefused: the job must not go on like this.
+        PrecisionRefused: the job must not continue like this.
     """
     said = f"{dtype}: {checked.sentence()}"
     found = checked.agreement

@@ -1,4 +1,4 @@
-"""Before a job goes on: the corpus and the model are the ones it was planned with."""
+"""Checks that corpus and model are the planned ones, before a job continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from schemas.records.job import Job
 
 
 def verify_inputs_unchanged(job: Job, store: Store, settings: Settings) -> None:
-    """Nothing, when nothing changed.
+    """Check that nothing changed.
 
     Raises:
         InputChanged: a file is gone or is another one; names up to three.

@@ -19,7 +19,7 @@ CALM_S = 3.0  # chosen: what the first batches say of the time left is off by mi
 
 
 class Rate:
-    """Rows a second over the last twenty, from the first row on; the clock is passed in."""
+    """Rows per second over the last twenty, from the first row on; the clock is passed in."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, int]] = []

@@ -69,7 +69,7 @@ class VerifyResult:
             self.problems.append(Problem(kind, where, message))
 
     def raise_if_wrong(self) -> None:
-        """Nothing, when the job is verified.
+        """Raise if the job is not verified.
 
         Raises:
             VerifyFailed: with the first problem, or what is still missing.

@@ -104,7 +104,7 @@ class Predicted(_Record):
 
     tokens: int
     exact_tokens: bool
-    """Counted by the model's own tokenizer in a sample; else four bytes a token."""
+    """Counted by the model's own tokenizer in a sample; else four bytes per token."""
     tokens_per_s: float
     """Of one worker."""
     measured: bool

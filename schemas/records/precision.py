@@ -80,7 +80,7 @@ class PrecisionCheck(_Record):
     """None: it was not checked, and `why` says why."""
     why: str = ""
     accepted: bool = False
-    """A person said beforehand to go on whatever is found."""
+    """The user decided beforehand to continue with any result."""
 
     @property
     def passed(self) -> bool:

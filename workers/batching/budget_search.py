@@ -69,7 +69,7 @@ def find_budget(
 
 
 def _climb(seconds_of: Try, ladder: Ladder) -> tuple[dict[int, float], int | None, bool]:
-    """Tokens a second by size; the size that found no memory; whether the last gained nothing."""
+    """Tokens per second by size; the size that found no memory; whether the last gained nothing."""
     first = ladder.rungs[0]
     small = max(1, first // 8)
     taken = _seconds(seconds_of, small, ladder.repeats)

@@ -35,7 +35,7 @@ from workers.execution.presence import Identity, facts_of
 
 log = get_logger(__name__)
 
-ADMISSION_S = 2.0  # chosen: a host that only fails does so ten times a second at most
+ADMISSION_S = 2.0  # chosen: a host that only fails does so ten times per second at most
 
 
 class _Process:

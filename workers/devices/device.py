@@ -32,11 +32,11 @@ MALLOC_ENVIRONMENT = {
 
 
 ONEDNN_ENVIRONMENT = {
-    # A product keeps what it was compiled to, and memory of the size of its operands, for each
-    # number of tokens it has seen, 1,024 of them in two caches, one in torch and one in oneDNN;
-    # and nearly every batch has another number. Measured with MiniLM: 11 MB each, 1,083 MB after
-    # 5,000 rows of documentation. One forward needs a handful, and its layers share them; with
-    # eight nothing was slower. Both are read when the library is loaded.
+    # For each number of tokens it has seen, a matrix product keeps compiled code and memory of the
+    # size of its operands: up to 1,024 entries in each of two caches, torch's and oneDNN's. Nearly
+    # every batch has another number. Measured with MiniLM: 11 MB each, 1,083 MB after 5,000 rows of
+    # documentation. One forward needs a few, which its layers share; with eight nothing was slower.
+    # Both variables are read when the library is loaded.
     # Source: https://oneapi-src.github.io/oneDNN/dev_guide_primitive_cache.html
     "LRU_CACHE_CAPACITY": "8",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8",
@@ -119,7 +119,7 @@ def worker_environment(device: str, threads: int, visible: str | None = None) ->
     """The variables a worker process is started with, to be laid over its parent's.
 
     A GPU worker sees its own GPU only, under the name that `device_inside` gives; `visible` is the
-    GPU's UUID, which holds where numbers depend on who counts.
+    GPU's UUID, which is stable where device numbers depend on the order of counting.
     """
     shared = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(threads)}
     if device != CPU:
@@ -187,7 +187,7 @@ def memory_of() -> tuple[int, int]:
 
 
 def is_lost(device: str) -> bool:
-    """True when a GPU answers nothing but errors to this process: only a new one can go on.
+    """True when a GPU answers nothing but errors to this process: only a new process can continue.
 
     After an error inside a kernel (an index out of range, memory that fails) each later call
     fails as well. Source: CUDA Runtime API, `cudaErrorAssert` and its neighbours.

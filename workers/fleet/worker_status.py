@@ -18,7 +18,7 @@ from headrace.coordination.live_workers import (
 from headrace.redis_client import RedisClient
 from schemas.names import redis_keys
 
-LOOK_S = 1.0  # chosen: a worker's heartbeat comes once a second
+LOOK_S = 1.0  # chosen: a worker's heartbeat comes once per second
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def check_head(config: Any, request: LoadRequest, suffix: str, task: str) -> Non
 
 
 def check_labels(request: LoadRequest, config: Any, width: int) -> None:
-    """Nothing, when the model gives one number for each of its labels.
+    """Check that the model gives one number for each of its labels.
 
     Raises:
         ModelError: it gives more or fewer, and they would be called by others' names.
@@ -104,7 +104,7 @@ def load_model(
 
 
 def max_length_of(request: LoadRequest, tokenizer: Any, config: Any, positions: int | None) -> int:
-    """Tokens a row may have, special tokens included: what was asked for, else the model's limit.
+    """Maximum tokens per row, special tokens included: as requested, else the model's limit.
 
     `positions` are those of its learned table, see `learned_positions`.
 

@@ -13,7 +13,7 @@ import numpy as np
 from headrace.tasks.contract import Encodings
 from schemas.errors import ModelError
 
-# Letters given to the tokenizer at once. What it returns takes some 100 bytes a token, and as much
+# Letters given to the tokenizer at once. What it returns takes some 100 bytes per token, and as much
 # again for what truncation cuts off: 8,192 rows of 4 kB at once came to 1.7 GB. Chosen: enough to
 # keep its threads busy for a tenth of a second, under 100 MB.
 SLICE_LETTERS = 1 << 19

@@ -1,4 +1,4 @@
-"""Feature extraction: one vector a row.
+"""Feature extraction: one vector per row.
 
 Column: `embedding` list<float32>, each of the model's width. Not a fixed-size list: an error row is
 null, and pyarrow 20 to 24 cannot write, most readers not read, a null in one.

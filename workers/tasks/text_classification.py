@@ -1,4 +1,4 @@
-"""Text classification: one label a row, and on request a score for every label.
+"""Text classification: one label per row, and on request a score for every label.
 
 Columns:
 

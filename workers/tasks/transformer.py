@@ -160,7 +160,7 @@ class TransformerTask:
         """Read the parameters; configuration and tokenizer are there, the weights are not."""
 
     def check_width(self, request: LoadRequest) -> None:
-        """Nothing, when the task can use lines of `self.width` numbers.
+        """Check that the task can use lines of `self.width` numbers.
 
         Raises:
             ModelError: it cannot.

@@ -1,8 +1,12 @@
-"""Pages as sentences, paragraphs and table cells, and what is wrong with them: for the tests."""
+"""Pages, docstrings and comments as sentences, and what makes them hard to read: for the tests."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -28,7 +32,24 @@ WORDS = {
     "go on with": "continue",
     "at hand": "available",
 }
+# Phrases of docstrings and comments, each with what an engineer would write.
+CODE_PHRASES = {
+    r"(tokens|rows|times|number|footers) a second": "per second",
+    r"(query|vector|label|chunks|items) a (row|worker|message)": "per row",
+    r"(bytes|scale|one) a token": "per token",
+    r"(seconds|milliseconds) a (row|chunk|load)": "per row",
+    r"nothing, (when|unless)": "check that",
+    r"(not |un)?safe for threads(?! and)|not for threads": "thread-safe",
+    r"with (redis|the store) away": "if it is unreachable",
+    r"signs? of life": "heartbeat",
+    r"for ever": "forever",
+    r"of late": "recently",
+    r"oftener": "more often",
+    r"with empty hands|a pair of hands": "idle, a worker",
+    r"deadly": "poison",
+}
 SENTENCE_MEAN, SENTENCE_MOST = 16.0, 45
+CODE_SENTENCE_MEAN, CODE_SENTENCE_MOST = 10.0, 38
 PARAGRAPH_MOST, CELL_MOST = 80, 45
 
 Kind = Literal["paragraph", "cell"]
@@ -103,3 +124,46 @@ def faults(page: str) -> Iterator[str]:
                 yield f"{block.line}: a sentence of {max(lengths)} words: {block.text[:60]}"
     if len(counts) > 3 and sum(counts) / len(counts) > SENTENCE_MEAN:
         yield f"a sentence has {sum(counts) / len(counts):.1f} words on average"
+
+
+def notes(source: str) -> Iterator[tuple[int, str]]:
+    """The docstrings of a module and its comments, each with its first line."""
+    for node in ast.walk(ast.parse(source)):
+        value = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield node.lineno, inspect.cleandoc(value.value)
+    run: list[str] = []
+    start = last = 0
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        line = token.start[0]
+        if run and not (line == last + 1 and token.line.lstrip().startswith("#")):
+            yield start, " ".join(run)
+            run = []
+        start = start if run else line
+        run.append(token.string.lstrip("#: "))
+        last = line
+    if run:
+        yield start, " ".join(run)
+
+
+def note_sentences(note: str) -> Iterator[str]:
+    """The sentences of a docstring or comment, without its tables, trees and pictures."""
+    lines = ["" if re.search(r"\S  +\S|→|^\||[├└│─┘]", line) else line for line in note.split("\n")]
+    for paragraph in re.split(r"\n\s*\n", "\n".join(lines)):
+        yield from sentences(plain(" ".join(paragraph.split())))
+
+
+def note_faults(source: str) -> Iterator[str]:
+    """Each thing in a module's docstrings and comments that makes it hard to read."""
+    for line, note in notes(source):
+        text = " ".join(plain(note).split())
+        for word in found_words(text):
+            yield f"{line}: '{word}' (say {WORDS[word]}): {text[:60]}"
+        for phrase, better in CODE_PHRASES.items():
+            if found := re.search(rf"\b({phrase})\b", text, re.IGNORECASE):
+                yield f"{line}: '{found[0]}' (say {better}): {text[:60]}"
+        for sentence in note_sentences(note):
+            if words(sentence) > CODE_SENTENCE_MOST:
+                yield f"{line}: a sentence of {words(sentence)} words: {sentence[:60]}"

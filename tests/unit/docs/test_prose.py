@@ -1,4 +1,4 @@
-"""Pages and help are plain English: usual words, short sentences, short paragraphs and cells."""
+"""Pages, help, docstrings and comments are plain English: usual words, short sentences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ import typer.main
 
 from headrace.settings import Settings
 from producers.cli import app as producer_app
-from tests.unit.docs.prose import blocks, faults, found_words, sentences, words
+from tests.unit.docs.prose import (
+    CODE_SENTENCE_MEAN,
+    blocks,
+    faults,
+    found_words,
+    note_faults,
+    note_sentences,
+    notes,
+    sentences,
+    words,
+)
 from workers.cli import app as worker_app
 
 ROOT = Path(__file__).parents[3]
@@ -65,6 +75,25 @@ def test_messages_are_in_usual_words(package: str) -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("package", ["schemas", "headrace", "producers", "workers"])
+def test_docstrings_and_comments_are_easy_to_read(package: str) -> None:
+    sources = {path: path.read_text() for path in sorted((ROOT / package).rglob("*.py"))}
+    found = [
+        f"{path.relative_to(ROOT)}:{fault}"
+        for path, source in sources.items()
+        for fault in note_faults(source)
+    ]
+    assert found == []
+    lengths = [
+        words(sentence)
+        for source in sources.values()
+        for _, note in notes(source)
+        for sentence in note_sentences(note)
+    ]
+    assert len(lengths) > 200
+    assert sum(lengths) / len(lengths) < CODE_SENTENCE_MEAN
+
+
 def test_files_of_a_deployment_are_in_usual_words() -> None:
     files = [
         ROOT / "docker-compose.yml",
@@ -97,6 +126,28 @@ BAD = {
 @pytest.mark.parametrize(("page", "fault"), BAD.items(), ids=list(BAD.values()))
 def test_a_page_that_is_hard_to_read_is_found(page: str, fault: str) -> None:
     assert any(found.startswith(fault) for found in faults(page)), list(faults(page))
+
+
+def test_notes_of_code_that_are_hard_to_read_are_found() -> None:
+    source = """
+def f():
+    '''Nobody calls it.
+
+    key    nobody, in a table that is text too
+    '''
+    x = 1  # told once
+    # 40 tokens
+    # a second
+    return x  # `nobody` in code is a name
+"""
+    assert [fault.split(" (")[0] for fault in note_faults(source)] == [
+        "3: 'nobody'",
+        "7: 'told'",
+        "7: 'tokens a second'",
+    ]
+    long = '"""' + "word " * 39 + 'end."""'
+    assert [fault.split(":")[1] for fault in note_faults(long)] == [" a sentence of 40 words"]
+    assert list(note_sentences("It runs.\n\na    b\n\n├── c\n")) == ["It runs."]
 
 
 def test_code_headings_and_links_do_not_count() -> None:

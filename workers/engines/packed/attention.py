@@ -1,11 +1,10 @@
 """Attention without padding: the rows of a batch as one row of tokens, each seeing only its own.
 
-transformers lets a program register an attention function by name. Ours is given the boundaries
-of the rows beside the usual arguments (`packing=`, which the models pass through), and no mask is
-ever built. On a GPU in half precision it is flash attention over cumulative lengths
-(`torch.nn.attention.varlen`), and for short rows a kernel of our own (`triton_kernels`);
-everywhere else rows of equal length, which lie next to each other because batches are sorted, go
-through `scaled_dot_product_attention` together.
+transformers lets a program register an attention function by name. Ours gets the boundaries of the
+rows besides the usual arguments (`packing=`, which the models pass through), and builds no mask. On
+a GPU in half precision it is flash attention over cumulative lengths (`torch.nn.attention.varlen`),
+and for short rows a kernel of our own (`triton_kernels`). Everywhere else rows of equal length go
+through `scaled_dot_product_attention` together; they are adjacent because batches are sorted.
 
 Source: https://huggingface.co/docs/transformers/attention_interface
 """
@@ -29,7 +28,7 @@ class Packing:
     """Where the rows of a packed batch begin, for every layer of one forward."""
 
     runs: tuple[tuple[int, int, int], ...]
-    """Neighbours of equal length: (first token, rows, tokens a row); no rows without tokens."""
+    """Neighbours of equal length: (first token, rows, tokens per row); no rows without tokens."""
     cumulative: Any
     """int32 tensor `[rows + 1]` on the device; only where flash attention reads it, else None."""
     longest: int
@@ -109,7 +108,7 @@ def attend(
 
 
 def attend_one(q: Any, k: Any, v: Any, packing: Packing) -> Any:
-    """One query a row, `[rows, heads, size]`, over the row's own `[tokens, heads, size]`."""
+    """One query per row, `[rows, heads, size]`, over the row's own `[tokens, heads, size]`."""
     import torch
     from torch.nn.attention.varlen import varlen_attn
 
@@ -174,7 +173,7 @@ def _attend_runs(
 
 
 def _band(packing: Packing, length: int, window: int, causal: bool, like: Any) -> Any:
-    """Who sees whom in a sliding window: bool `[length, length]`, kept for the batch."""
+    """Which token attends to which in a sliding window: bool `[length, length]`, kept for the batch."""
     import torch
 
     found = packing.bands.get((length, window, causal))

@@ -92,9 +92,9 @@ def add_norm(one: Any, two: Any, norm: Any) -> Any:
 def linear_gelu(states: Any, dense: Any) -> Any:
     """GELU of a linear layer, `[tokens, in]` to `[tokens, out]`.
 
-    On a GPU the product itself ends with GELU, in its tanh form, 1.8e-4 from the error function
-    (rms); rounding once instead of twice makes up for it in half precision, which differs by 1.7e-3
-    in bfloat16 and 2.1e-4 in float16. Elsewhere as transformers does it.
+    On a GPU the matrix product includes GELU, in its tanh form, 1.8e-4 from the error function
+    (rms). In half precision, which differs by 1.7e-3 in bfloat16 and 2.1e-4 in float16, rounding
+    once instead of twice makes up for that. Elsewhere it is computed as in transformers.
     """
     import torch
 

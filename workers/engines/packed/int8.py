@@ -14,7 +14,7 @@ And a layer whose answers on these sentences are too far off stays as it was.
 
 Nothing is exported or kept: rounding the weights takes less time than loading them.
 
-Source: Xiao et al., SmoothQuant, 2023 (channels); Yao et al., ZeroQuant, 2022 (scale a token)
+Source: Xiao et al., SmoothQuant, 2023 (channels); Yao et al., ZeroQuant, 2022 (scale per token)
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _group(
 
 
 class _Rounding:
-    """Activations `[..., in]` to u8, one scale a token; kept for the next layer that reads them."""
+    """Activations `[..., in]` to u8, one scale per token; kept for the next layer that reads them."""
 
     def __init__(self, factors: Any) -> None:
         self.factors = factors
@@ -271,9 +271,9 @@ def _scales(weight: Any, wide_sums: bool) -> Any:
 
     Without `wide_sums` the larger sum of two neighbours counts instead of the largest weight.
     Neighbours are channels 0 and 1, 2 and 3, ...: the pairs that `vpmaddubsw` adds in oneDNN's
-    weight layout. Two large ones are seldom neighbours, so that this costs a fifth of the
-    steps between 0 and 127, and a layer's error is 1.1 times as large (MiniLM, 0.0121 instead of
-    0.0109); with weights or activations in 7 bits it is 1.5 times (0.0166).
+    weight layout. Two large ones are seldom neighbours, so that this costs a fifth of the steps
+    between 0 and 127. A layer's error is then 1.1 times as large (MiniLM, 0.0121 instead of
+    0.0109). With weights or activations in 7 bits it would be 1.5 times as large (0.0166).
     """
     import torch
 

@@ -1,6 +1,6 @@
 """The last layer of a classifier that reads only the first token of each row.
 
-Every token's key and value are needed, but one query a row, and the rest of the layer runs on
+Every token's key and value are needed, but one query per row, and the rest of the layer runs on
 `[rows]` instead of `[tokens]`: of a layer's work a sixth is left (two of its twelve squares of the
 width), so that 6 layers cost about 5.2. Measured with MiniLM on one thread, alternating in one process: 1.15 times the
 speed on long and on short rows (processor time).
@@ -63,7 +63,7 @@ def _forward(layer: Any, whole: Callable[..., Any], hidden: Any, *args: Any, **k
 
 
 def _attend(query: Any, key: Any, value: Any, packing: Packing) -> Any:
-    """One query a row over the row's own tokens: `[rows, heads, size]`."""
+    """One query per row over the row's own tokens: `[rows, heads, size]`."""
     import torch
 
     if packing.cumulative is not None:

@@ -102,7 +102,7 @@ def _attend_short(
 
 
 def attend_first(q: Any, k: Any, v: Any, starts: Any, scale: float) -> Any:
-    """One query a row, `[rows, heads, size]`, over the row's own `[tokens, heads, size]`."""
+    """One query per row, `[rows, heads, size]`, over the row's own `[tokens, heads, size]`."""
     result = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     rows, heads, size = q.shape
     if rows:
