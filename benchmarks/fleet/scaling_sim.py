@@ -109,7 +109,7 @@ class Worker:
     ready_s: float
     job: int = -1
     left_s: float = 0.0
-    """Seconds of work that the chunk in hand still needs; 0: idle."""
+    """Seconds of work that the current chunk still needs; 0: idle."""
 
 
 @dataclass
@@ -170,12 +170,12 @@ def headrace(night: Night) -> Scaler:
     return scale
 
 
-def queue_length(night: Night, messages_a_worker: int = 20) -> Scaler:
+def queue_length(night: Night, messages_per_worker: int = 20) -> Scaler:
     """HPA: waiting messages over a target; down only to the most of the last five minutes."""
     history: list[tuple[float, int]] = []
 
     def scale(state: State) -> int:
-        wanted = min(night.max_workers, math.ceil(state.queued / messages_a_worker))
+        wanted = min(night.max_workers, math.ceil(state.queued / messages_per_worker))
         history.append((state.now_s, wanted))
         while history[0][0] < state.now_s - 300:
             history.pop(0)

@@ -1,4 +1,4 @@
-"""That a worker waits for a store: written to Redis by it, read by whoever follows the job."""
+"""The note in Redis that a worker waits for a store: the worker writes it, the follower reads it."""
 
 from __future__ import annotations
 

@@ -70,13 +70,13 @@ def _write_once(terminal: Terminal, path: Path, seed: int, count: int, what: str
 
 def _train(terminal: Terminal, training: Path, model: Path) -> None:
     """Train in the worker's command, since training needs torch."""
-    door = Path(sys.executable).parent / "headrace-worker"
-    if not door.exists():
+    executable = Path(sys.executable).parent / "headrace-worker"
+    if not executable.exists():
         raise MissingExtra(
             "headrace-worker is not installed here: pip install 'headrace[cpu,embedded]'"
         )
     terminal.note("training a small BERT on them (about a minute on two cores, once)")
-    done = subprocess.run([str(door), "train-demo", str(training), str(model)], check=False)
+    done = subprocess.run([str(executable), "train-demo", str(training), str(model)], check=False)
     if done.returncode != 0:
         raise HeadraceError(f"training the demo's model failed with exit code {done.returncode}")
 

@@ -148,7 +148,7 @@ class Controller:
                 continue
             if not self._safely(job, partial(self._begin, job, store)):
                 self.locks.forget(job.key)  # another controller may succeed
-        self._reporter.tell(self.tracked.values(), rests=self._rests)
+        self._reporter.report(self.tracked.values(), rests=self._rests)
         for queue in sorted({t.job.options.queue for t in self.tracked.values()}):
             jobs = [t for t in self.tracked.values() if t.job.options.queue == queue]
             view = self.queue.read(queue)

@@ -32,7 +32,7 @@ log = get_logger(__name__)
 OTHERS_S = 10.0  # life of a controller's lock: after a longer silence another controller takes over
 
 
-TELL_S = 1.0  # chosen: how often demand is written to Redis; hosts poll every 2 s
+REPORT_S = 1.0  # chosen: how often demand is written to Redis; hosts poll every 2 s
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class DemandReporter:
     def __post_init__(self) -> None:
         self.clock = RedisClock(self.client)
 
-    def tell(
+    def report(
         self,
         jobs: Iterable[TrackedJob],
         now_at: float | None = None,
@@ -77,7 +77,7 @@ class DemandReporter:
         now = time.time() if now_at is None else now_at
         redis_at = self.clock.now() if now_at is None else now_at
         followed = list(jobs)
-        if now - self._reported_at < TELL_S and all(f.job.key in self.facts for f in followed):
+        if now - self._reported_at < REPORT_S and all(f.job.key in self.facts for f in followed):
             return
         self._reported_at = now
         workers = self.workers(redis_at)
@@ -101,7 +101,7 @@ class DemandReporter:
         `now_at` is by Redis's clock; None: now.
         """
         now_at = self.clock.now() if now_at is None else now_at
-        if not 0 <= now_at - self._workers_at < TELL_S:
+        if not 0 <= now_at - self._workers_at < REPORT_S:
             before = self._workers.invalid
             self._workers, self._workers_at = read_workers(self.client, now_at), now_at
             if self._workers.invalid > before:

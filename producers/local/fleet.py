@@ -133,7 +133,7 @@ def start_workers(settings: Settings, broker_url: str, task: str) -> LocalFleet:
     Raises:
         MissingExtra: the workers' side is not installed here.
     """
-    door = find_worker_executable()
+    executable = find_worker_executable()
     log = state_folder() / "logs" / f"workers-of-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     preload = task_spec(task).needs_model if settings.preload is None else settings.preload
@@ -141,7 +141,7 @@ def start_workers(settings: Settings, broker_url: str, task: str) -> LocalFleet:
     environment = process_environment(**environment_of(theirs))
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [door, "start"], env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+            [executable, "start"], env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
             start_new_session=True,  # Ctrl-C is ours; we tell the workers ourselves
             preexec_fn=die_with(os.getpid()),  # no worker is left if this process is killed with SIGKILL
         )  # fmt: skip

@@ -13,7 +13,7 @@ from schemas.records.chunk import Chunk, InputFile
 
 # Chosen: with eight chunks each, the last worker to finish idles the others for an eighth at most.
 # With four, two workers on 20,000 short rows (seven chunks) were at 0.84 of two bare engines.
-CHUNKS_A_WORKER = 8
+CHUNKS_PER_WORKER = 8
 MIN_ROWS = 256  # chosen: below it the price of a chunk (lease, open, commit) shows
 MAX_ROWS = 100_000  # required: a part is checked and hashed as a whole
 MAX_BYTES = 64 << 20  # required: a worker may have 400 MB above its model
@@ -68,7 +68,7 @@ def target_chunk(
         return Target(chunk_rows or MAX_ROWS, chunk_bytes or 1 << 62, slack=0.0)
     wanted_bytes = CHUNK_S * tokens_per_s * BYTES_PER_TOKEN
     mean = max(1.0, text_bytes / max(1, rows))
-    wanted_rows = min(wanted_bytes / mean, ceil(rows / (CHUNKS_A_WORKER * max(1, workers))))
+    wanted_rows = min(wanted_bytes / mean, ceil(rows / (CHUNKS_PER_WORKER * max(1, workers))))
     return Target(
         rows=int(min(MAX_ROWS, max(MIN_ROWS, wanted_rows))),
         bytes=int(min(MAX_BYTES, max(MIN_ROWS * mean, wanted_bytes))),

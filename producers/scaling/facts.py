@@ -23,7 +23,7 @@ from producers.scaling.decision import (
 )
 from schemas.names import redis_keys
 
-TOLD_S = 300.0  # chosen: a job whose controller has been silent this long no longer counts
+SILENT_S = 300.0  # chosen: a job whose controller has been silent this long no longer counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class ScalingInputs:
 
 def read_facts(client: RedisClient, now_at: float) -> ScalingInputs:
     """The facts about all jobs and workers in Redis. Raises redis-py's own errors."""
-    jobs = read_jobs(client, now_at, TOLD_S)
+    jobs = read_jobs(client, now_at, SILENT_S)
     excluded = read_excluded(client)
     workers = (w for w in read_workers(client, now_at).workers if host_of(w.name) not in excluded)
     ended = tuple(read_ended(client))

@@ -223,11 +223,11 @@ def _parent_ends(**_: Any) -> None:
 
 def serve(settings: Settings, queues: list[str]) -> int:
     """Receive and compute until SIGTERM; returns the exit code. Blocks."""
-    from celery.apps import worker as door
+    from celery.apps import worker as celery_worker
 
     # Celery 5.7 writes "worker: Warm shutdown" past all logging, among lines of JSON; the event
     # `worker.draining` says the same.
-    door.safe_say = lambda *_, **__: None
+    celery_worker.safe_say = lambda *_, **__: None
     app = make_app(settings)
     worker = app.Worker(
         hostname=f"{worker_name()}@headrace",

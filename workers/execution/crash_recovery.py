@@ -55,9 +55,9 @@ def recover_from_crash(
         book = LeaseBook(client, message.key, lease_s)
         held = {c: m for c, m in book.marks().items() if c in message.chunks and m.worker == worker}
         again = []
-        tell = partial(record_crash, emitter=emitter or Telemetry(), keep=keep_traces)
+        record = partial(record_crash, emitter=emitter or Telemetry(), keep=keep_traces)
         for chunk, mark in held.items():
-            if _tries_again(work, chunk, mark, worker, tell, redis_now(client)):
+            if _tries_again(work, chunk, mark, worker, record, redis_now(client)):
                 again.append(chunk)
             book.release(chunk, mark.attempt)
         work_was_lost(client, worker)

@@ -44,7 +44,7 @@ class Brake:
 
     drain: Drain
     store_is_away: bool = False
-    """A store failed since the message in hand began: its other chunks would only meet it too."""
+    """A store failed since the current message started: its other chunks would only meet it too."""
     _failures: int = 0
 
     def begin(self) -> None:

@@ -108,7 +108,7 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
 
 
 def _failed(message: ScoreChunk, runtime: Runtime, error: HeadraceError) -> None:
-    """Nothing of the message could be begun, or its chunks could not be told apart."""
+    """Handle an error of the whole message: no chunk started, or the failed one is unknown."""
     log.error("chunk.failed", error_type=error.error_type, error_message=str(error))
     if error.may_pass:
         runtime.brake.failed(store_is_away=True)

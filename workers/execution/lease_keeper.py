@@ -134,8 +134,11 @@ class ChunkControl:
         """Whether the current chunk can be finished within the remaining grace time."""
         if self._started_at is None or not self.rows_done:
             return False
-        a_row_s = (time.time() - self._started_at) / self.rows_done
-        return time.time() + a_row_s * (self._rows - self.rows_done) <= self._held.drain.deadline_at
+        seconds_per_row = (time.time() - self._started_at) / self.rows_done
+        return (
+            time.time() + seconds_per_row * (self._rows - self.rows_done)
+            <= self._held.drain.deadline_at
+        )
 
 
 class LeaseKeeper:

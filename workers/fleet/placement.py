@@ -41,7 +41,7 @@ class QueueDemand:
     """Workers that stay even without work; part of the share."""
 
     @property
-    def hands(self) -> int:
+    def useful_workers(self) -> int:
         """Workers wanted here that have something to do, or that stay without work."""
         found = self.share if self.chunks is None else min(self.share, self.chunks)
         return max(found, min(self.least, self.share))
@@ -62,7 +62,7 @@ class SlotState:
     started_monotonic: float = 0.0
 
     @property
-    def ease(self) -> tuple[int, float]:
+    def eviction_order(self) -> tuple[int, float]:
         """Stopping order: not started, then idle, then busy; newest first."""
         return (0 if self.is_empty else 1 + self.is_busy, -self.started_monotonic)
 
@@ -73,7 +73,7 @@ def assign_slots(places: Sequence[SlotState], asks: Sequence[QueueDemand]) -> di
     Demands come first by weight; one call moves at most one worker.
     """
     plan = _Plan(places, asks)
-    plan.let_go()
+    plan.drop_surplus()
     plan.fill()
     if None not in plan.queue_of.values():
         plan.move()
@@ -96,11 +96,11 @@ class _Plan:
         """The slots that serve a queue, in stopping order."""
         return sorted((p for p in self._places if self.queue_of[p.slot] == queue), key=_ease)
 
-    def _fed(self, ask: QueueDemand) -> float:
+    def _satisfaction(self, ask: QueueDemand) -> float:
         """The share of its demand that a queue has; 1 or more: it lacks no worker."""
-        return self._count(ask.queue) / ask.hands if ask.hands else 1.0
+        return self._count(ask.queue) / ask.useful_workers if ask.useful_workers else 1.0
 
-    def let_go(self) -> None:
+    def drop_surplus(self) -> None:
         for ask in self._asks:
             extra = self._count(ask.queue) - ask.share
             for p in self._in(ask.queue)[: max(0, extra)]:
@@ -110,15 +110,15 @@ class _Plan:
         """Assign free slots to the least-served queue, empty slots first."""
         free = [p for p in self._places if self.queue_of[p.slot] is None]
         for p in sorted(free, key=lambda p: (not p.is_empty, p.slot)):
-            poor = min(self._asks, key=self._fed, default=None)
-            if poor is None or self._fed(poor) >= 1.0:
+            poor = min(self._asks, key=self._satisfaction, default=None)
+            if poor is None or self._satisfaction(poor) >= 1.0:
                 return
             self.queue_of[p.slot] = poor.queue
 
     def move(self) -> None:
-        for ask in sorted(self._asks, key=self._fed):
+        for ask in sorted(self._asks, key=self._satisfaction):
             count = self._count(ask.queue)
-            if count < ask.hands:
+            if count < ask.useful_workers:
                 givers = self._idle(ask) if self._pays(ask, count) else ()
                 mover = next(iter(givers), None) or self._for_nobodys(ask)
                 if mover is not None:
@@ -128,7 +128,7 @@ class _Plan:
     def _idle(self, ask: QueueDemand) -> Iterator[SlotState]:
         """Move workers that have waited long enough, from queues with more workers than chunks."""
         for other in self._asks:
-            if other.queue != ask.queue and self._count(other.queue) > other.hands:
+            if other.queue != ask.queue and self._count(other.queue) > other.useful_workers:
                 for p in self._in(other.queue):
                     if not p.is_busy and p.idle_s >= ask.change_s:
                         yield p
@@ -148,4 +148,4 @@ class _Plan:
 
 
 def _ease(state: SlotState) -> tuple[int, float]:
-    return state.ease
+    return state.eviction_order

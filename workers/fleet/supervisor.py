@@ -197,7 +197,7 @@ class Supervisor:
     def _timed(self, ask: QueueDemand) -> QueueDemand:
         """The demand, with how long it has had work and no worker here."""
         is_served = any(c.queue == ask.queue for c in self.children)
-        if is_served or not ask.hands:
+        if is_served or not ask.useful_workers:
             self._unserved_monotonic.pop(ask.queue, None)
             return ask
         since = self._unserved_monotonic.setdefault(ask.queue, time.monotonic())

@@ -95,9 +95,9 @@ def test_what_a_controller_on_another_host_wants_is_not_old(
     with host(-HOURS):
         tracked = TrackedJob(job.job, job.store, PlanTable.load(job.store), redis_client, "far")
         tracked.load()
-        DemandReporter(redis_client).tell([tracked])
+        DemandReporter(redis_client).report([tracked])
     near = DemandReporter(redis_client)
-    near.tell([])
+    near.report([])
     assert set(near.others) == {job.job.key}
     scaler = Scaler(redis_client, Limits(), clock=RedisClock(redis_client))
     with host(-HOURS):

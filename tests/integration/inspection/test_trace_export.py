@@ -19,7 +19,7 @@ from tests.unit.fake_output import write_fake_output
 def test_every_span_arrives_under_its_own_ids(
     tmp_path: Path, otlp_receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trace_export, "SPANS_A_REQUEST", 7)
+    monkeypatch.setattr(trace_export, "SPANS_PER_REQUEST", 7)
     store = write_fake_output(tmp_path, chunks=5, rows=20)
     sent = send_traces(store, otlp_receiver.endpoint)
     rows = [

@@ -94,7 +94,7 @@ def worker(client: redis.Redis, name: str, job: str = "", queue: str = "default"
     client.zadd(redis_keys.WORKERS, {name: now})
 
 
-def test_an_empty_house_wants_nobody(port: int) -> None:
+def test_without_jobs_no_worker_is_wanted(port: int) -> None:
     status, body = get(port, "/scale?queue=default")
     assert (status, body["workers"], body["reason"]) == (200, 0, "no work")
     assert body["backlog_tokens"] == 0
@@ -107,7 +107,7 @@ def test_the_answer_is_the_functions(
     worker(redis_client, "w1", followed.job.key)
     worker(redis_client, "w2")
     worker(redis_client, "elsewhere", queue="gpu")
-    DemandReporter(redis_client).tell([followed])
+    DemandReporter(redis_client).report([followed])
     _, body = get(port, "/scale?queue=default")
     facts = read_facts(redis_client, time.time())
     expected = decide_workers(
@@ -127,7 +127,7 @@ def test_a_deadline_in_danger_is_said_once_and_shown_by_status(
     redis_client.hset(redis_keys.SPEEDS, speed_key(due.job), 0.5)  # of the night before
     followed = TrackedJob(due.job, due.store, PlanTable.load(due.store), redis_client, "test")
     followed.load()
-    DemandReporter(redis_client).tell([followed])
+    DemandReporter(redis_client).report([followed])
     assert not take_snapshot(due.store, due.job, redis_client).deadline_at_risk
     with caplog.at_level(logging.WARNING):
         assert [get(port, "/scale")[1]["deadline_at_risk"] for _ in range(3)] == [True] * 3
@@ -145,7 +145,7 @@ def test_a_deadline_in_danger_is_said_once_and_shown_by_status(
 def test_metrics_do_not_repeat_the_answer_of_another_night(
     port: int, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
-    DemandReporter(redis_client).tell([followed])
+    DemandReporter(redis_client).report([followed])
     danger = {"workers": 19, "reason": "x", "deadline_at_risk": True}
     for at_s, shown in ((time.time(), ("19.0", "1.0")), (time.time() - 600, ("19.0", "0.0"))):
         kept = {**danger, "raised_s": None, "surplus_since_s": None, "at_s": at_s}
@@ -155,29 +155,29 @@ def test_metrics_do_not_repeat_the_answer_of_another_night(
         assert f'headrace_deadline_at_risk{{queue="default"}} {shown[1]}' in text
 
 
-def test_a_paused_job_wants_nobody(
+def test_a_paused_job_wants_no_worker(
     port: int, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
     followed.flags = JobFlags(paused=True)
-    DemandReporter(redis_client).tell([followed])
+    DemandReporter(redis_client).report([followed])
     assert get(port, "/scale")[1]["workers"] == 0
 
 
 def test_speed_is_measured_and_remembered_for_the_next_job(
     followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
-    key, teller, now = followed.job.key, DemandReporter(redis_client), time.time()
+    key, reporter, now = followed.job.key, DemandReporter(redis_client), time.time()
     worker(redis_client, "w1", key)
     worker(redis_client, "w2", key)
     for second in range(12):
         redis_client.hset(
             redis_keys.job(key), mapping={"tokens": 2_000 * second, "done_rows": 10 * second}
         )
-        teller.tell([followed], now + second)
+        reporter.report([followed], now + second)
     (facts,) = read_facts(redis_client, now).jobs
     assert facts.tokens_per_s == pytest.approx(1_000, rel=0.02)
     assert facts.progress_s == now + 11
-    DemandReporter(redis_client).tell([followed], now + 20)
+    DemandReporter(redis_client).report([followed], now + 20)
     (facts,) = read_facts(redis_client, now).jobs
     assert facts.tokens_per_s == pytest.approx(1_000, rel=0.02)
 
@@ -186,7 +186,7 @@ def test_the_time_that_a_model_takes_to_load_is_no_work(
     followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
     """Else the first figure is far too low: more workers than needed, and a deadline in danger."""
-    key, teller, now = followed.job.key, DemandReporter(redis_client), time.time()
+    key, reporter, now = followed.job.key, DemandReporter(redis_client), time.time()
     for name in ("w1", "w2"):
         worker(redis_client, name, key)
         redis_client.hset(redis_keys.worker(name), "model", "")
@@ -198,16 +198,16 @@ def test_the_time_that_a_model_takes_to_load_is_no_work(
         redis_client.hset(
             redis_keys.job(key), mapping={"tokens": 2_000 * scored, "done_rows": 10 * scored}
         )
-        teller.tell([followed], now + second)
+        reporter.report([followed], now + second)
     (facts,) = read_facts(redis_client, now).jobs
     assert facts.tokens_per_s == pytest.approx(1_000, rel=0.02)
 
 
-def test_a_job_that_nobody_follows_wants_nobody(
+def test_a_job_without_a_controller_wants_no_worker(
     followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
     now = time.time()
-    DemandReporter(redis_client).tell([followed], now)
+    DemandReporter(redis_client).report([followed], now)
     assert len(read_facts(redis_client, now + 200).jobs) == 1
     assert read_facts(redis_client, now + 400).jobs == ()
 
@@ -227,7 +227,7 @@ def test_a_controller_tells_what_its_jobs_want(
 def test_hosts_share_the_workers(
     port: int, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
-    DemandReporter(redis_client).tell([followed])
+    DemandReporter(redis_client).report([followed])
     get(port, "/scale?host=a&slots=3&running=0")
     _, b = get(port, "/scale?host=b&slots=3&running=0")
     _, a = get(port, "/scale?host=a&slots=3&running=0")
@@ -275,7 +275,7 @@ def test_metrics_are_those_of_the_list_and_name_no_job(
     port: int, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
     worker(redis_client, "w1", followed.job.key)
-    DemandReporter(redis_client).tell([followed])
+    DemandReporter(redis_client).report([followed])
     get(port, "/scale")
     _, text = get(port, "/metrics")
     families = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
@@ -330,7 +330,7 @@ def test_a_worker_that_ended_is_counted_no_longer(redis_client: redis.Redis) -> 
 def test_two_controllers_give_one_answer(
     port: int, settings: Settings, followed: TrackedJob, redis_client: redis.Redis
 ) -> None:
-    DemandReporter(redis_client).tell([followed])
+    DemandReporter(redis_client).report([followed])
     with serve_scaling(settings, redis_client, Liveness()) as other:
         assert other is not None
         answers = [get(p, "/scale")[1] for p in (port, other, port, other)]

@@ -56,7 +56,7 @@ TABLE = {
     "a long load wants a longer wait": (
         ["a", "b!"], [ask("a", 1, 0), ask("b", 2, 9, change_s=90)], "a b",
     ),
-    # a queue that has nobody
+    # a queue without workers
     "somebody for whoever has nobody": (["a!", "a!"], [ask("a", 2, 9), ask("b", 1, 9)], "a b"),
     "not from the only one": (["a!"], [ask("a", 1, 9), ask("b", 1, 9)], "a"),
     "not for a trifle at once": (
@@ -105,7 +105,7 @@ def test_no_queue_gets_more_than_its_share_and_no_slot_idles_for_want_of_it(
     assert set(there) == {p.slot for p in found}
     assert all(count[a.queue] <= a.share for a in wanted)
     if None in there.values():
-        assert all(count[a.queue] >= a.hands for a in wanted)
+        assert all(count[a.queue] >= a.useful_workers for a in wanted)
 
 
 @given(places, asks)

@@ -16,7 +16,7 @@ from producers.capacity.device_hint import (
     guess_device,
     parse_gpus,
 )
-from producers.capacity.speed_guess import MAX_TOKENS_A_S, tokens_per_s
+from producers.capacity.speed_guess import MAX_TOKENS_PER_S, tokens_per_s
 from producers.models.hub import cached_commit
 from producers.models.model_files import is_deciding
 from producers.models.reference import resolve_model
@@ -201,5 +201,5 @@ def test_a_guess_of_speed_grows_with_the_device_and_shrinks_with_the_model() -> 
     small = tokens_per_s(22_000_000, 12_000_000, cpu, True)
     assert 1_000 < small < 20_000
     assert tokens_per_s(110_000_000, 24_000_000, cpu, True) < small
-    assert small < tokens_per_s(22_000_000, 12_000_000, gpu, True) <= MAX_TOKENS_A_S
+    assert small < tokens_per_s(22_000_000, 12_000_000, gpu, True) <= MAX_TOKENS_PER_S
     assert tokens_per_s(None, 0, cpu, False) > small
