@@ -185,7 +185,7 @@ class Seen:
 
 
 class FaultProxy:
-    """Stands before an S3 server and does to each request what `decide(method, path)` says.
+    """A proxy before an S3 server that does to each request what `decide(method, path)` says.
 
     ""        passes it on
     "503"     answers SlowDown itself; so any number: the status, with S3's code for it

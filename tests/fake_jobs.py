@@ -37,7 +37,7 @@ Text = str | bytes | None
 
 @dataclass(frozen=True)
 class FakeJob:
-    """A job that stands in its output, ready to be followed by a controller."""
+    """A job stored in its output, ready to be tracked by a controller."""
 
     job: Job
     store: Store

@@ -1,4 +1,4 @@
-"""Creators that race for parts of a store: who was told that it won, and whose part is there.
+"""Creators that race for parts of a store: which creators won by the reply, and whose part is there.
 
 To try a server by hand, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY set:
 python -m tests.store_races s3://bucket/prefix http://host:port [rounds]

@@ -54,7 +54,7 @@ def descendants(pid: int, marker: str) -> list[tuple[int, float]]:
         try:
             if any(marker in word for word in child.cmdline()):
                 found.append((child.pid, child.create_time()))
-        except psutil.Error:  # it ended, or nobody has collected it yet
+        except psutil.Error:  # it ended, or was not collected yet
             continue
     return found
 

@@ -53,7 +53,7 @@ TOGETHER = 64
 
 @dataclass(order=True)
 class Worker:
-    """One worker: what it has in hand, and when it speaks next. Times as `time.monotonic`."""
+    """One worker: its current chunks, and when its next heartbeat is due. Times as `time.monotonic`."""
 
     due_s: float
     name: str = field(compare=False)
@@ -210,7 +210,7 @@ class Crowd:
 
 
 def control(url: str, job: FakeJob, port: int, stop: Any, tell: Any) -> None:
-    """A controller with its endpoint, until told to stop."""
+    """A controller with its endpoint, until stopped."""
     client, sender, ticks = connect(url, name="controller"), make_sender(url), []
     controller = Controller(client, sender)
     controller.add(job.job, job.store)

@@ -78,5 +78,5 @@ def forget_peak(device: str) -> None:
 
 @contextmanager
 def unobserved(stage: str, **counters: float) -> Iterator[Any]:
-    """A stage that nobody times."""
+    """A stage that is not timed."""
     yield SimpleNamespace(add=lambda **more: None)

@@ -49,7 +49,7 @@ WORKERS = 1_000
 
 @dataclass(frozen=True)
 class Footers:
-    """What `read_corpus` would have found, made anew each time it is read."""
+    """What `read_corpus` would have found, made again each time it is read."""
 
     rows: int
 
@@ -127,7 +127,7 @@ def _publish(job: Job, store: Store) -> dict[str, float]:
 
 
 def _work(client: Any, job: Job) -> tuple[int, int]:
-    """Workers that need no time: every message taken, every chunk of it told as done."""
+    """Workers that need no time: they take every message and report all its chunks as done."""
     key = redis_keys.QUEUE_PREFIX + job.options.queue
     raw = client.lrange(key, 0, -1)
     client.delete(key)

@@ -40,7 +40,7 @@ class Contestant:
     needs: str = ""
     """A package that may be missing."""
     against: str = HEADRACE
-    """Whose time is 1: the same work. Empty: nobody's."""
+    """The contestant whose time is 1, for the same work; empty: none."""
     family: str = ""
     """Those of one family are one tool with other settings: its best one counts."""
     sampled: bool = False
@@ -129,7 +129,10 @@ def main() -> None:
         for number in range(len(args.jobs)):
             tell(Told(number, missing=contestant.needs))
         return
-    for module in ("pyarrow.parquet", "pyarrow.dataset"):  # 0.2 s that belong to nobody's time
+    for module in (
+        "pyarrow.parquet",
+        "pyarrow.dataset",
+    ):  # 0.2 s that do not count for any contestant
         import_module(module)
     for number, job in enumerate(args.jobs):
         if args.until is not None and time.time() > args.until:

@@ -68,7 +68,7 @@ def _again(texts: Sequence[str], rows: int) -> Iterator[str]:
 
 
 def take_sample(corpus: Path, lengths: Sequence[int], rows: int, to: Path) -> None:
-    """A small corpus that stands for a large one: every so manyth row by length, in its order.
+    """A small corpus in place of a large one: every so manyth row by length, in its order.
 
     For contestants whose time for a row does not depend on how many there are.
     """

@@ -126,7 +126,7 @@ def _sentence_model(name: str, device: str, dtype: str, size: int) -> tuple[Any,
 
 
 def _lend_flash_attention() -> bool:
-    """True when torch's kernel stands in for the package, which is not installed.
+    """True when torch's kernel replaces the package, which is not installed.
 
     To be called before transformers is imported: it looks for the package once.
     """

@@ -42,7 +42,7 @@ def onnx_int8(job: Job, budget: int) -> Outcome:
 
 
 def openvino(job: Job, budget: int) -> Outcome:
-    """fp32: told so, since by default it takes bfloat16 where the processor has it."""
+    """fp32: set explicitly, since by default it takes bfloat16 where the processor has it."""
     import openvino as ov
 
     core = ov.Core()

@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def put_into(page: str, name: str, text: str) -> str:
-    """The page with what stands between the two marks of this name replaced.
+    """The page with the text between the two marks of this name replaced.
 
     Raises:
         ValueError: a mark is missing.

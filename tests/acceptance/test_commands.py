@@ -1,4 +1,4 @@
-"""The doors as a user meets them: real commands, real processes, real signals."""
+"""The commands as a user runs them: real commands, real processes, real signals."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_ctrl_c_drains_says_how_to_go_on_and_resume_computes_what_is_missing(
     assert call("headrace", "verify", str(output))[0] == ExitCode.OK
 
 
-def test_a_run_that_is_killed_leaves_nobody_behind_and_can_be_run_again(
+def test_a_killed_run_leaves_no_process_behind_and_can_be_run_again(
     start: Any, call: Any, corpus: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
@@ -249,9 +249,7 @@ def test_a_broker_that_is_away_or_locked_has_its_own_exit_code(
     assert not output.exists()
 
 
-def test_who_wants_to_know_is_told_how_the_job_ended(
-    call: Any, corpus: Path, tmp_path: Path
-) -> None:
+def test_the_hook_gets_how_the_job_ended(call: Any, corpus: Path, tmp_path: Path) -> None:
     told = tmp_path / "told.json"
     hook = tmp_path / "hook.sh"
     hook.write_text(f"#!/bin/sh\ncat > {told}.part && mv {told}.part {told}\n")
@@ -335,7 +333,7 @@ def test_what_was_scored_before_is_copied_and_error_rows_can_be_tried_again(
     assert "max-length" in err
 
 
-def test_int8_that_moves_labels_is_refused_until_somebody_accepts_it(
+def test_int8_that_moves_labels_is_refused_until_the_user_accepts_it(
     call: Any, corpus: Path, tmp_path: Path
 ) -> None:
     words = [
@@ -362,7 +360,7 @@ def test_int8_that_moves_labels_is_refused_until_somebody_accepts_it(
     model = save_model(tmp_path / "model", "bert", "SequenceClassification", num_labels=60)
     output = tmp_path / "out"
     job = [str(corpus), "-o", str(output), "--model", str(model), "--dtype", "int8"]
-    can = "int8" in dtypes_of("cpu")  # else nobody here can check, which is refused as well
+    can = "int8" in dtypes_of("cpu")  # else it cannot be checked here, which is refused as well
 
     code, _, err = call("headrace", "run", *job)
     assert code == ExitCode.PRECISION, err

@@ -174,7 +174,7 @@ def _see_pinning(host: HostFleet, count: int) -> None:
         assert process.environ()["OMP_NUM_THREADS"] == str(max(1, len(CORES) // count))
 
 
-def test_scale_in_reworks_at_most_the_chunk_in_hand(
+def test_scale_in_reworks_at_most_the_current_chunk(
     house: House, redis_url: str, tmp_path: Path
 ) -> None:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
@@ -193,7 +193,7 @@ def test_scale_in_reworks_at_most_the_chunk_in_hand(
         house.controller.add(job.job, job.store)
         busy = lambda: sum(w.is_busy for w in read_workers(client, time.time()))  # noqa: E731
         wait_until(lambda: busy() == 2, 60, "both to have work")
-        wanted[0] = 1  # with no grace: the chunk in hand is given back
+        wanted[0] = 1  # with no grace time: the current chunk is released
         wait_until(lambda: len(fleet.running()) == 1, 10)
         wait_until(job.manifest, 60, "the job to end")
         job.check()
@@ -244,7 +244,7 @@ def test_a_slot_in_a_crash_loop_is_taken_out_and_the_others_go_on(tmp_path: Path
 def test_workers_move_to_another_queue_when_theirs_is_dry_and_it_pays(
     house: House, redis_url: str, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
-    """One host, two slots, two queues: a trifle moves nobody, a corpus moves both, and once."""
+    """One host, two slots, two queues: a little work moves no worker, a corpus moves both, and once."""
     slow = {"ms_per_row": 6}
     small = make_job(tmp_path / "small", ["a"] * 200, chunk_rows=20, params=slow, queue="small")
     trifle = make_job(tmp_path / "trifle", ["b"] * 10, chunk_rows=10, queue="large")

@@ -31,7 +31,7 @@ from workers.tasks.fake import digest_of
 
 @dataclass
 class Submitter:
-    """Somebody with a corpus and the command `headrace submit`."""
+    """A user with a corpus and the command `headrace submit`."""
 
     folder: Path
     fleet: Fleet

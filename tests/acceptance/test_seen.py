@@ -79,7 +79,7 @@ def test_nothing_planted_is_seen_anywhere(seen: Night, what: str) -> None:
         assert places[needed], needed
     assert "workers.consumer" in places["process list"]
     assert "headrace_rows_total" in places["/metrics of second host"]
-    if what == "text":  # whoever asks for one row is told what stands in it
+    if what == "text":  # asking for one row shows its content
         del places["explain.log"]
     found = [place for place, text in places.items() if planted in text]
     assert found == []
@@ -88,7 +88,7 @@ def test_nothing_planted_is_seen_anywhere(seen: Night, what: str) -> None:
 Ids = tuple[str, str, str]
 
 
-def test_the_collector_has_every_span_that_stands_in_parquet(seen: Night) -> None:
+def test_the_collector_has_every_span_that_parquet_has(seen: Night) -> None:
     kept = {_ids(s): s for s in seen.spans()}
     sent = Counter(_ids_of(span) for span in seen.collector.spans)
     assert set(sent.values()) == {1}, "each was sent once"

@@ -65,7 +65,7 @@ class House:
         return False
 
     def work(self, messages: int = 10_000) -> int:
-        """Carry out what stands in the queue; the number of messages."""
+        """Process the messages in the queue; returns their number."""
         for done in range(messages):
             message = self.receive()
             if message is None:

@@ -128,7 +128,7 @@ def test_a_full_disk_is_said_leaves_no_half_part_and_is_gone_on_from(
     there = [pq.read_table(path).num_rows for path in (output / "data").iterdir()]
     assert there == [100] * len(there)  # each is whole
     assert 0 < len(there) < 20
-    first.send_signal(signal.SIGTERM)  # the night is over; somebody makes room and goes on
+    first.send_signal(signal.SIGTERM)  # the night is over; a person makes room and continues
     assert first.wait(60) == ExitCode.INTERRUPTED
     assert list((output / "_headrace" / "tmp").iterdir()) == []
     small_disk.make_room()

@@ -1,4 +1,4 @@
-"""The output of a job that nobody ran: parts, receipts, manifest and traces, drawn from a seed."""
+"""The output of a job that was never run: parts, receipts, manifest and traces, drawn from a seed."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ Text = str | RowError
 
 
 class Died(BaseException):
-    """Stands for a process that a row has ended."""
+    """In place of the end of a process by a row."""
 
 
 def die(*_: object) -> None:

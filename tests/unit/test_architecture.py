@@ -277,7 +277,7 @@ def test_imports_point_one_way() -> None:
     assert not arrows, "these arrows point back:\n" + "\n".join(arrows)
 
 
-def test_every_room_stands_in_the_table() -> None:
+def test_every_room_is_in_the_table() -> None:
     rooms = {
         room_of(p.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."))
         for room in PACKAGES
@@ -334,7 +334,7 @@ def test_only_commands_and_the_terminal_print() -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_door_opens_without_the_heavy_modules(door: str) -> None:
+def test_an_entry_point_loads_without_the_heavy_modules(door: str) -> None:
     code = f"import sys, {door}; print(*sorted({NOT_FOR_HELP!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""One night of real processes, with everything kept that anybody could see of it.
+"""One night of real processes, with everything kept that can be observed of it.
 
 A controller, a host with two workers, a submission, an S3 store, a Redis with a password, a
 collector. Rows raise, run out of memory and kill their worker; a whole worker is killed; the host
@@ -36,7 +36,7 @@ from tests.conftest import OtlpReceiver, free_port, receive_otlp, wait_until
 
 BIN = Path(sys.executable).parent
 TEXT = "zebra-umbrella-harpsichord"
-"""Stands in every text of the corpus."""
+"""Part of every text of the corpus."""
 SECRETS = {
     "broker": "pw-granite-otter",
     "s3": "s3-velvet-anchor",
@@ -61,7 +61,7 @@ class Night:
     killed_s: list[float] = field(default_factory=list)
     """When a whole worker was killed, seconds since the epoch."""
     hooked: list[str] = field(default_factory=list)
-    """Paths that the end of the job was told to."""
+    """Paths that the end of the job was reported to."""
 
     def spans(self) -> list[SpanRow]:
         """Of the files under `_traces/`."""

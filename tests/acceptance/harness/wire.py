@@ -1,4 +1,4 @@
-"""A TCP wire to Redis that can go dead: what a host leaves behind that vanished, its peers not told."""
+"""A TCP connection to Redis that can go dead, as when a host vanishes without closing it."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_what_is_shown_counts_each_part_once_over_restarts_losses_and_late_words
         controller.close()
 
 
-def test_a_chunk_in_hand_is_not_sent_again_and_a_dead_one_is_at_once(
+def test_a_leased_chunk_is_not_sent_again_and_a_crashed_one_is_at_once(
     house: House, job: FakeJob, redis_client: redis.Redis, wait_until: Wait
 ) -> None:
     house.follow(job)
@@ -177,7 +177,7 @@ def test_a_controller_keeps_no_spans_where_none_are_wanted(
     assert list(job.store.list(output_layout.TRACES)) == []
 
 
-def test_a_death_whose_part_stands_is_no_attempt(
+def test_a_crash_after_the_part_is_published_is_no_attempt(
     house: House, job: FakeJob, redis_client: redis.Redis
 ) -> None:
     house.follow(job)
@@ -228,7 +228,7 @@ def test_redis_keeps_no_receipt_that_the_controller_has(
     house.controller.tick()
     assert house.client.hlen(redis_keys.done(job.job.key)) == 0
     for info in list(job.store.list(output_layout.RECEIPTS)):
-        job.store.delete(info.name)  # the controller has them in hand
+        job.store.delete(info.name)  # the controller tracks them
     wait_until(house.until_ended(job))
     manifest = job.manifest()
     assert manifest is not None

@@ -124,7 +124,7 @@ def test_a_job_that_its_controller_lets_rest_does_not_hold_the_others(
         second.close()
 
 
-def test_two_models_on_one_queue_are_not_loaded_anew_for_each_message(
+def test_two_models_on_one_queue_are_not_loaded_again_for_each_message(
     house: House, tmp_path: Path
 ) -> None:
     nights = [

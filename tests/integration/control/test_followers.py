@@ -132,16 +132,14 @@ def test_a_command_claims_a_job_before_others_can_find_it(job: FakeJob) -> None:
     assert read_follower(job.store) == other_process()
 
 
-def test_a_job_that_has_ended_is_claimed_by_nobody(job: FakeJob) -> None:
+def test_a_job_that_has_ended_is_claimed_by_no_process(job: FakeJob) -> None:
     job.store.create(output_layout.MANIFEST, b"{}")
     claim(job.store)
     assert read_follower(job.store) is None
 
 
 @pytest.mark.parametrize("junk", [b"{", b"[]", b'{"controller": 3}', b"\xff"])
-def test_a_record_that_cannot_be_read_holds_nobody_back(
-    house: House, job: FakeJob, junk: bytes
-) -> None:
+def test_an_unreadable_record_stops_no_follower(house: House, job: FakeJob, junk: bytes) -> None:
     job.store.create(output_layout.FOLLOWER, junk)
     house.follow(job)
     assert list(house.controller.tracked) == [job.job.key]

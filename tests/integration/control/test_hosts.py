@@ -171,13 +171,13 @@ def test_each_time_a_host_is_excluded_for_twice_as_long(redis_client: redis.Redi
     assert later.times == 1, "after a long time without failures it starts again"
 
 
-def test_a_record_of_another_version_excludes_nobody(redis_client: redis.Redis) -> None:
+def test_a_record_of_another_version_excludes_no_host(redis_client: redis.Redis) -> None:
     redis_client.hset("headrace:excluded", mapping={"a": "{", "b": '{"host": 3}', "c": b"\xff"})
     assert read_excluded(redis_client) == {}
     assert not is_excluded(redis_client, "a")
 
 
-def test_keys_of_another_program_exclude_nobody_and_end_nothing(
+def test_keys_of_another_program_exclude_no_host_and_end_nothing(
     redis_client: redis.Redis,
 ) -> None:
     redis_client.set("headrace:excluded", "junk")
@@ -188,7 +188,7 @@ def test_keys_of_another_program_exclude_nobody_and_end_nothing(
 
 
 class Consumer:
-    """Stands for Celery's."""
+    """In place of Celery's."""
 
     def __init__(self) -> None:
         self.done: list[str] = []

@@ -1,4 +1,4 @@
-"""Whatever anybody writes into headrace's keys: no command ends, and the job does."""
+"""Invalid values in headrace's keys: no command crashes, and the job ends."""
 
 from __future__ import annotations
 

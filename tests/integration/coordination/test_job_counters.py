@@ -1,4 +1,4 @@
-"""Each committed chunk is counted once, whoever tells of it, how often, and in whatever order."""
+"""Each committed chunk is counted once, from any reporter, however often and in any order."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_worker_leaves_its_receipt_and_a_controller_none(redis_client: redis.R
     reset_counters(redis_client, JOB, "c1", {"rows": 30})
     count_committed_chunk(redis_client, JOB, receipt(0))
     count_in(redis_client, JOB, [receipt(0), receipt(1)])
-    count_committed_chunk(redis_client, JOB, receipt(1))  # late: whoever counted it knows it
+    count_committed_chunk(redis_client, JOB, receipt(1))  # late: it has been counted already
     assert redis_client.hkeys(redis_keys.done(JOB)) == [b"0"]
     assert counted(redis_client) == sums({0, 1})
 
@@ -67,7 +67,7 @@ def test_nothing_is_counted_before_a_controller_begins_or_after_the_end(
     assert redis_client.keys("*") == []
 
 
-def test_a_controller_that_takes_over_goes_on_and_one_after_a_loss_begins_anew(
+def test_a_controller_that_takes_over_continues_and_one_after_a_loss_starts_again(
     redis_client: redis.Redis,
 ) -> None:
     reset_counters(redis_client, JOB, "c1", {"rows": 30})
@@ -95,7 +95,7 @@ def test_every_key_has_a_life(redis_client: redis.Redis) -> None:
         assert 0 < redis_client.ttl(key) <= redis_keys.JOB_LIFE_S
 
 
-def test_a_part_that_is_gone_has_all_counted_anew(redis_client: redis.Redis) -> None:
+def test_a_part_that_is_gone_has_all_counted_again(redis_client: redis.Redis) -> None:
     reset_counters(redis_client, JOB, "c1", {"rows": 30})
     count_in(redis_client, JOB, [receipt(0), receipt(9)])
     reset_counters(redis_client, JOB, "c1", {"rows": 30}, anew=True)

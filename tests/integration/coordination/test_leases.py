@@ -111,7 +111,9 @@ def test_a_mark_without_a_lease_is_a_death(redis_client: redis.Redis, wait_until
     assert short.dead() == {1: mark("a", stage=FORWARD, rows=(9,))}
 
 
-def test_who_takes_after_a_death_is_told_of_it(redis_client: redis.Redis, wait_until: Wait) -> None:
+def test_the_next_lease_returns_the_mark_of_a_crash(
+    redis_client: redis.Redis, wait_until: Wait
+) -> None:
     short = LeaseBook(redis_client, JOB, 0.05)
     short.take(1, mark("a", stage=FORWARD, rows=(9,)))
     wait_until(lambda: not short.alive([1]), 5, "the lease to run out")
@@ -123,7 +125,7 @@ def test_who_takes_after_a_death_is_told_of_it(redis_client: redis.Redis, wait_u
 def test_a_death_is_forgotten_once_and_never_the_next_attempts_mark(book: LeaseBook) -> None:
     book.take(1, mark("a"))
     book.hold(1, mark("a", rows=(1,)))
-    book.forget(1, mark("a"))  # an older state: somebody wrote since
+    book.forget(1, mark("a"))  # an older state: it was written since
     assert 1 in book.marks()
     book.forget(1, mark("a", rows=(1,)))
     assert book.marks() == {}

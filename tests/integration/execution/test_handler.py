@@ -79,7 +79,7 @@ def parts(job: FakeJob) -> list[str]:
 
 
 def left_in_redis(client: redis.Redis, job: FakeJob) -> list[str]:
-    """Leases, marks and live counters: what only work in hand may have."""
+    """Leases, marks and live counters: what only current work may have."""
     key = job.job.key
     found = [_text(k) for k in client.keys(f"{redis_keys.PREFIX}lease:*")]
     return found + [k for k in (redis_keys.marks(key), redis_keys.live(key)) if client.exists(k)]
@@ -107,7 +107,7 @@ def test_a_run_of_chunks_becomes_parts_receipts_and_traces(
     assert os.listdir(Path(job.store.uri) / output_layout.TMP) == []
 
 
-def test_a_worker_says_what_it_has_in_hand_before_it_begins(
+def test_a_worker_reports_its_chunks_before_it_starts(
     job: FakeJob, runtime: Runtime, redis_client: redis.Redis
 ) -> None:
     """Who is busy is counted once a second: a message shorter than that must not look like rest."""
@@ -260,7 +260,7 @@ def test_a_drain_in_the_middle_finishes_what_fits_and_gives_back_the_rest(
 # -- attempts
 
 
-def test_a_death_that_nobody_recorded_is_recorded_by_who_takes_the_chunk(
+def test_an_unrecorded_crash_is_recorded_by_the_next_worker(
     job: FakeJob, runtime: Runtime, redis_client: redis.Redis
 ) -> None:
     dead = Mark(
@@ -332,7 +332,7 @@ def test_a_store_that_fails_counts_in_no_attempt_and_the_next_try_succeeds(
     job.check()
 
 
-def test_a_model_that_cannot_be_loaded_is_an_attempt_for_every_chunk_in_hand(
+def test_a_model_that_cannot_be_loaded_is_an_attempt_for_every_held_chunk(
     tmp_path: Path, runtime: Runtime, redis_client: redis.Redis
 ) -> None:
     job = make_job(tmp_path, ["a"] * 200, params={"ms_per_row": "many"})
@@ -398,7 +398,7 @@ def _text(key: bytes | str) -> str:
 
 
 class Left(BaseException):
-    """Stands for the end of this process."""
+    """In place of the end of this process."""
 
 
 def test_a_lost_device_ends_the_process_with_its_rows_marked_and_what_was_done_committed(

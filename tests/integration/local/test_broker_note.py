@@ -1,4 +1,4 @@
-"""What another terminal sees of a job whose Redis nobody named to it."""
+"""What another terminal sees of a job whose Redis was not named to it."""
 
 from __future__ import annotations
 

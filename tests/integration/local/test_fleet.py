@@ -1,4 +1,4 @@
-"""`headrace run` starts Redis and workers before it plans, and leaves nobody behind when that fails."""
+"""`headrace run` starts Redis and workers before it plans, and leaves no process behind when that fails."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_started_twice_is_started_once_and_ended_once(tmp_path: Path) -> None:
     assert children() == before
 
 
-def test_a_job_that_ended_starts_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_ended_starts_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(pa.table({"text": ["one", "two"]}), tmp_path / "in.parquet")
     job = ([str(tmp_path / "in.parquet")], str(tmp_path / "out"), {"task": "fake", "workers": 1})
     assert run_from_cold(*job, as_json=True) == 0

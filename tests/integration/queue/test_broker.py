@@ -102,7 +102,9 @@ def test_celery_reaches_a_socket_with_a_password(
     assert admin.info("keyspace")["db3"]["keys"] == 1
 
 
-def test_a_user_without_rights_is_told_which(own_redis: EmbeddedRedis, admin: redis.Redis) -> None:
+def test_an_error_names_the_rights_that_a_user_lacks(
+    own_redis: EmbeddedRedis, admin: redis.Redis
+) -> None:
     admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+@connection")
     with pytest.raises(BrokerError, match="ACL"):
         ping(with_login(own_redis.url, "reader:pw"))
@@ -112,7 +114,7 @@ def test_a_user_without_rights_is_told_which(own_redis: EmbeddedRedis, admin: re
     ping(with_login(own_redis.url, "headrace:pw"))
 
 
-def test_a_server_that_takes_no_writes_is_told_apart(
+def test_a_server_that_takes_no_writes_is_recognized(
     own_redis: EmbeddedRedis, admin: redis.Redis
 ) -> None:
     admin.config_set("maxmemory", "1")
@@ -302,7 +304,7 @@ def test_tls_with_the_wrong_certificate_is_refused(tls_door: tuple[int, Path, Pa
         connection.connect()
 
 
-def test_celery_checks_certificates_without_being_told(tls_door: tuple[int, Path, Path]) -> None:
+def test_celery_checks_certificates_by_default(tls_door: tuple[int, Path, Path]) -> None:
     url = f"rediss://127.0.0.1:{tls_door[0]}/0"
     with Connection(celery_url(url)) as connection, pytest.raises(Exception, match="CERTIFICATE"):
         connection.connect()
@@ -319,7 +321,7 @@ def server_alive(pid: int) -> bool:
         return False
 
 
-def test_nobody_else_reaches_the_embedded_redis(own_redis: EmbeddedRedis) -> None:
+def test_no_other_user_reaches_the_embedded_redis(own_redis: EmbeddedRedis) -> None:
     path = Path(own_redis.url.removeprefix("redis+socket://").partition("?")[0])
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o777 == 0o700

@@ -1,4 +1,4 @@
-"""The outbox of sent messages, which stands for a queue that cannot be read."""
+"""The outbox of sent messages, in place of a queue that cannot be read."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_a_body_that_breaks_off_is_read_again(fault_proxy: Any, s3_bucket: str, 
 
 
 @pytest.mark.parametrize("answer", ["404", "409"])
-def test_an_upload_that_vanishes_is_made_anew_and_the_old_one_is_aborted(
+def test_an_upload_that_vanishes_is_made_again_and_the_old_one_is_aborted(
     fault_proxy: Any, s3_server: Any, s3_bucket: str, answer: str
 ) -> None:
     fault_proxy.decide = first(2, answer, is_commit)
@@ -133,7 +133,7 @@ def test_what_a_proxy_refuses_for_its_size_goes_in_parts(fault_proxy: Any, s3_bu
 
 
 @pytest.mark.parametrize("answer", ["409", "412"])
-def test_a_conflict_with_nobody_is_tried_again(
+def test_a_conflict_without_an_object_is_retried(
     fault_proxy: Any, s3_bucket: str, answer: str
 ) -> None:
     fault_proxy.decide = first(2, answer, is_commit)

@@ -65,7 +65,7 @@ def test_what_is_not_there_is_none(store: Store) -> None:
         store.open("data/part-0")
 
 
-def test_the_first_to_create_wins_and_the_second_is_told(store: Store) -> None:
+def test_the_first_to_create_wins_and_the_second_learns_it(store: Store) -> None:
     assert store.create("data/part-0", b"first")
     assert not store.create("data/part-0", b"second")
     assert store.read("data/part-0") == b"first"

@@ -80,7 +80,7 @@ def row_ids(rows: list[SpanRow]) -> set[tuple[str, str, str]]:
     return {(r.trace_id, r.span_id, r.parent_span_id or "") for r in rows}
 
 
-def test_what_the_collector_gets_is_what_stands_in_parquet(
+def test_the_collector_gets_what_parquet_has(
     monkeypatch: pytest.MonkeyPatch, otlp_receiver: Any
 ) -> None:
     telemetry = start(monkeypatch, otlp_receiver.endpoint)
@@ -153,7 +153,7 @@ def hanging() -> Iterator[Hanging]:
     collector.close()
 
 
-def test_a_collector_that_hangs_holds_up_nobody(
+def test_a_collector_that_hangs_delays_no_worker(
     monkeypatch: pytest.MonkeyPatch, hanging: Hanging, log_lines: io.StringIO
 ) -> None:
     telemetry = start(

@@ -21,7 +21,7 @@ from headrace.telemetry.prometheus import (
 from headrace.telemetry.provider import Telemetry, start_telemetry
 from schemas.names import telemetry as names
 
-# A worker: counts as it is told on its standard input, and lives until it is killed.
+# A worker: counts what comes on its standard input, and lives until it is killed.
 WORKER = """
 import sys
 from pathlib import Path

@@ -104,7 +104,7 @@ def test_when_the_time_ends_on_the_way_up_it_is_the_default() -> None:
 
 
 class Probing(FakeTask):
-    """A task whose batches take time and memory as it is told."""
+    """A task whose batches take the given time and memory."""
 
     def __init__(self, memory: int = 10**9, facts: str = "one") -> None:
         super().__init__()

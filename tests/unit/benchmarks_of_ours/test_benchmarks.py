@@ -85,7 +85,7 @@ def test_a_split_corpus_has_each_row_once(tmp_path: Path, rows: int) -> None:
     assert sorted(ids) == list(range(rows))
 
 
-def test_a_familys_name_stands_for_all_of_it() -> None:
+def test_a_familys_name_means_all_of_it() -> None:
     assert chosen(["pipeline", "headrace"]) == [
         "pipeline-1", "pipeline-8", "pipeline-32", "pipeline-128", "headrace"
     ]  # fmt: skip

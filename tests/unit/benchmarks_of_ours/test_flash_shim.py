@@ -41,7 +41,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
-def test_rows_without_padding_are_told_apart_by_their_limits(asked: list[Any]) -> None:
+def test_rows_without_padding_are_separated_by_their_limits(asked: list[Any]) -> None:
     q, k = torch.zeros(5, 4, 8), torch.zeros(5, 2, 8)
     limits = torch.tensor([0, 2, 5])
     found = _stand_in().flash_attn_varlen_func(

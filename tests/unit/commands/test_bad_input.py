@@ -192,7 +192,7 @@ def test_a_column_that_only_some_files_have(good: Path, out: Path) -> None:
     expect(error, ExitCode.SCHEMA_MISMATCH, "missing in", "'stars'")
 
 
-def test_columns_that_nobody_uses_may_differ(good: Path, out: Path) -> None:
+def test_unused_columns_may_differ(good: Path, out: Path) -> None:
     write_input(good.parent / "other.parquet", ["b"], stars=["many"])
     assert prepare_small([good.parent], out, fake_settings()).inputs.rows == 21
 

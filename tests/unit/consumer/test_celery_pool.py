@@ -37,7 +37,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 class Clock:
-    """Time passes only while somebody waits; `at_s` says what happens when."""
+    """Time passes only while the code waits; `at_s` says what happens when."""
 
     def __init__(self, at_s: float = float("inf"), does: object = None) -> None:
         self.now_s, self.at_s, self.does = 0.0, at_s, does

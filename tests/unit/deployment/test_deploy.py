@@ -1,4 +1,4 @@
-"""Images, compose and what people look at: what they say they are, as far as that can be told without running it."""
+"""Images, compose and what people look at: what they say they are, as far as that can be checked without running it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*command: str | Path) -> str:
 
 
 def parse(image: str, args: list[str]) -> None:
-    """Nothing, when the door of this image takes these arguments. Raises click's own errors."""
+    """Check that the entry point of this image accepts these arguments. Raises click's own errors."""
     door: Any = typer.main.get_command(worker_app if "headrace-worker" in image else producer_app)
     context = door.make_context(image, list(args))
     name, command, rest = door.resolve_command(context, list(args))
@@ -75,7 +75,7 @@ def test_an_image_is_built_from_named_things_only() -> None:
 
 
 @pytest.mark.parametrize("name", ["producer", "worker-cpu", "worker-gpu"])
-def test_what_an_image_does_unasked_is_a_command_of_its_door(name: str) -> None:
+def test_the_default_of_an_image_is_a_command_of_its_entry_point(name: str) -> None:
     text = (DEPLOY / "docker" / f"{name}.Dockerfile").read_text()
     (entry,) = re.findall(r"^ENTRYPOINT (\[.*\])$", text, re.M)
     (command,) = re.findall(r"^CMD (\[.*\])$", text, re.M)
@@ -188,7 +188,7 @@ def test_every_metric_is_on_a_dashboard(name: str) -> None:
     assert any(set(prometheus_series(name)) & metrics_in(board) for board in boards)
 
 
-def test_what_is_on_no_dashboard_wakes_somebody() -> None:
+def test_what_is_on_no_dashboard_raises_an_alert() -> None:
     for name in ONLY_AN_ALERT:
         assert any(set(prometheus_series(name)) & metrics_in(rule["expr"]) for rule in ALERTS)
 

@@ -131,7 +131,7 @@ def test_a_scaled_object_fits_kedas_own_schema(overlay: str) -> None:
             jsonschema.validate({**doc["spec"], "fallbacks": {}}, spec)
 
 
-def test_the_arguments_of_every_container_are_a_command_of_its_door() -> None:
+def test_the_arguments_of_every_container_are_a_command_of_its_entry_point() -> None:
     everything = [doc for overlay in OVERLAYS for doc in rendered(overlay)] + written()
     seen = [pod["containers"][0] for pod in pods(everything)]
     assert len(seen) >= 12

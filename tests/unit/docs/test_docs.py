@@ -19,7 +19,7 @@ from schemas.records.part_schema import TAIL
 from workers.cli import app as worker_app
 
 ROOT = Path(__file__).parents[3]
-# Told on a page of their own kind, not as options.
+# Described on other pages, not as options.
 PLAIN = {"help"}
 
 
@@ -48,7 +48,7 @@ def commands_of(name: str, group: Any) -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
-def test_every_setting_stands_in_the_configuration_page(name: str) -> None:
+def test_every_setting_is_in_the_configuration_page(name: str) -> None:
     page = text_of("docs/reference/configuration.md")
     assert f"| `{name}` | `HEADRACE_{name.upper()}` |" in page
     assert (Settings.model_fields[name].description or "") in page
@@ -61,7 +61,7 @@ def test_the_configuration_page_names_no_setting_that_is_not_there() -> None:
     assert set(named) == set(Settings.model_fields)
 
 
-def test_every_exit_code_stands_in_its_page_once() -> None:
+def test_every_exit_code_is_in_its_page_once() -> None:
     rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", text_of("docs/reference/exit-codes.md"), re.M)
     assert rows == [(str(code.value), code.name) for code in ExitCode]
 

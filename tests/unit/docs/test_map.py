@@ -34,7 +34,7 @@ def reached(start: Path) -> set[Path]:
 
 
 def glossary(page: str) -> list[tuple[str, str]]:
-    """Each term with the name that stands for it in the code."""
+    """Each term with its name in the code."""
     return re.findall(r"^\| ([\w -]+) \| [^|]+ \| `([\w.]+)` \|$", page, re.MULTILINE)
 
 

@@ -42,7 +42,7 @@ def _of_2_13(asked: Asked) -> Callable[..., Any]:
         (_of_2_13, 4, {"gqa": False, "window": (-1, 0)}),
     ],
 )
-def test_shared_key_heads_are_named_where_torch_wants_to_be_told(
+def test_shared_key_heads_are_named_if_torch_needs_it(
     monkeypatch: pytest.MonkeyPatch,
     function: Callable[[Asked], Any],
     heads: int,

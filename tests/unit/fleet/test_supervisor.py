@@ -1,4 +1,4 @@
-"""A host that follows the controller: what it hears, what it keeps when it hears nothing, its health."""
+"""A host that follows the controller: its answers, what it keeps without an answer, its health."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_host_gets_its_share(answers: ScalingClient, controller: Controller)
     assert answers.asks[1] == QueueDemand("cpu", 3, 9, 90.0, START_S + 7.0)
 
 
-def test_a_load_that_nobody_measured_is_the_start_up_time(
+def test_an_unmeasured_load_is_the_start_up_time(
     answers: ScalingClient, controller: Controller
 ) -> None:
     controller.reply = tell(load_s=None)
@@ -87,7 +87,7 @@ def test_a_share_stays_between_min_and_slots(
     assert shares(answers)["gpu"] == workers
 
 
-def test_a_slot_that_was_taken_out_is_offered_to_nobody(
+def test_a_slot_that_was_taken_out_is_not_offered(
     answers: ScalingClient, controller: Controller
 ) -> None:
     controller.reply = tell(share=8)

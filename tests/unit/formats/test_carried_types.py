@@ -1,4 +1,4 @@
-"""A copied column is the input's, value for value, whatever its type and whoever reads it."""
+"""A copied column is the input's, value for value, for any type and any reader."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_a_row_is_led_to_its_part_and_its_trace(store: LocalStore) -> None:
     }
 
 
-def test_every_attempt_on_its_chunk_is_told(store: LocalStore) -> None:
+def test_every_attempt_on_its_chunk_is_shown(store: LocalStore) -> None:
     (row,) = explain(store, "70")["rows"]
     assert [(a["outcome"], a["error_type"]) for a in row["attempts"]] == [
         ("error", "timeout_error"),

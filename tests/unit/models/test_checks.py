@@ -175,7 +175,7 @@ def test_code_in_the_folder_runs_only_where_it_is_trusted(tmp_path: Path) -> Non
     folder = write_model(tmp_path / "m", model_type="own-and-unknown", auto_map=own)
     assert "--trust-remote-code" in refusal(folder)
     assert resolve(folder, trust_remote_code=True).parameters == 1000
-    # what transformers has itself needs no code, whatever lies in the folder
+    # what transformers has itself needs no code, whatever is in the folder
     known = write_model(tmp_path / "n", model_type="bert", auto_map=own)
     assert resolve(known).parameters == 1000
 
@@ -192,7 +192,7 @@ def test_code_in_the_folder_runs_only_where_it_is_trusted(tmp_path: Path) -> Non
         ("config_sentence_transformers.json", {"brand_new": 1}, "sets brand_new to '1'"),
     ],
 )
-def test_what_a_folder_asks_for_and_nobody_would_do_is_refused(
+def test_what_a_folder_asks_for_and_no_task_does_is_refused(
     name: str, content: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     folder = write_model(tmp_path / "m", "BertModel")

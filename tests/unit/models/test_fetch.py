@@ -133,7 +133,7 @@ def test_a_hub_model_comes_from_the_cache_without_a_network(
     snapshot = write(tmp_path / "models--org--name" / "snapshots" / COMMIT)
     assert resolve("org/name", COMMIT, tmp_path) == snapshot
 
-    (snapshot / "model.safetensors").unlink()  # somebody looked at the configuration only
+    (snapshot / "model.safetensors").unlink()  # only the configuration was read
     with pytest.raises(ModelError, match="no weights"):
         resolve("org/name", COMMIT, tmp_path)
 

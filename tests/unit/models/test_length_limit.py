@@ -37,7 +37,7 @@ def test_none_is_made_up(config: dict[str, Any]) -> None:
     assert stated_limit(config, {"model_max_length": int(1e30)}, {}) is None
 
 
-def test_the_smallest_counts_and_says_where_it_stands() -> None:
+def test_the_smallest_counts_and_names_its_source() -> None:
     config = {"max_position_embeddings": 512}
     found = stated_limit(config, {"model_max_length": 256.0}, {"max_seq_length": 128})
     assert found is not None

@@ -90,7 +90,7 @@ def test_max_length_beyond_the_positions_is_refused(folder: Path, tiny: TinyMode
         load(folder, max_length=2)
 
 
-def test_max_length_is_the_models_own_where_nobody_asked(folder: Path) -> None:
+def test_max_length_is_the_models_own_by_default(folder: Path) -> None:
     edit(folder, "tokenizer_config.json", model_max_length=100)
     assert load(folder).max_length == 100  # type: ignore[attr-defined]
     edit(folder, "tokenizer_config.json", model_max_length=int(1e30))

@@ -8,7 +8,7 @@ from tests.conftest import wait_until
 from workers.models.preload import Preload
 
 
-def test_whoever_loads_a_model_waits_for_the_imports() -> None:
+def test_loading_a_model_waits_for_the_imports() -> None:
     go, seen = threading.Event(), []
 
     def load(name: str) -> None:
@@ -25,7 +25,7 @@ def test_whoever_loads_a_model_waits_for_the_imports() -> None:
 
 
 class Clock:
-    """Stands still, but for imports of five seconds."""
+    """A clock that moves only for imports of five seconds."""
 
     now_s = 0.0
 
@@ -33,7 +33,7 @@ class Clock:
         self.now_s += 5.0
 
 
-def test_what_the_imports_took_ahead_is_told_once() -> None:
+def test_the_time_of_the_imports_is_reported_once() -> None:
     clock = Clock()
     preload = Preload(("first",), clock.load, lambda: clock.now_s)
     preload.begin()

@@ -45,12 +45,12 @@ def test_no_more_than_the_depth_is_made_ahead() -> None:
     ahead = Prefetcher(items(), depth=2, name="t-depth")
     next(iter(ahead))
     assert third.wait(5)
-    assert len(made) <= 5  # one taken, two waiting, one in hand, one begun
+    assert len(made) <= 5  # one taken, two waiting, one current, one started
     ahead.close()
     assert threads("t-depth") == []
 
 
-def test_close_ends_a_thread_that_nobody_listens_to_and_twice_is_safe() -> None:
+def test_close_ends_a_thread_without_a_consumer_and_twice_is_safe() -> None:
     ahead = Prefetcher(iter(int, 1), depth=1, name="t-close")
     ahead.close()
     ahead.close()

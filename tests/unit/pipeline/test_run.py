@@ -238,7 +238,7 @@ def test_copies_of_a_deadly_text_share_its_fate_without_killing_again() -> None:
     check(rows, texts, dict.fromkeys((100, 101, 450, 999), "worker_lost"))
 
 
-def test_three_deadly_rows_and_rows_that_raise_are_told_apart() -> None:
+def test_three_poison_rows_and_rows_that_raise_are_distinguished() -> None:
     texts: list[Text] = [f"text {i}" for i in range(1_000)]
     for n, row in enumerate((3, 4, 700)):
         texts[row] = f"die {n} __kill__"

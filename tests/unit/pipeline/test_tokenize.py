@@ -69,7 +69,7 @@ def test_a_window_where_nothing_encodes_has_no_encodings() -> None:
     assert found.copy_of.tolist() == [-1, -1]
 
 
-def test_a_condemned_text_is_a_fault_wherever_it_stands() -> None:
+def test_a_condemned_text_is_an_error_in_every_row() -> None:
     found = prepare("a", "deadly", "b", "deadly", condemned="deadly")
     assert set(found.faults) == {1, 3}
     assert found.unique.tolist() == [0, 2]

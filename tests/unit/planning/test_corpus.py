@@ -257,7 +257,7 @@ def test_results_come_in_order_and_only_a_few_ahead() -> None:
     assert len(begun) < 150
 
 
-def test_an_error_comes_where_its_item_stands() -> None:
+def test_an_error_comes_at_its_items_place() -> None:
     def work(n: int) -> int:
         if n == 5:
             raise ValueError("five")

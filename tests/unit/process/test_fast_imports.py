@@ -15,7 +15,7 @@ def test_imports_are_not_collected_and_not_looked_at_again() -> None:
     assert gc.get_freeze_count() >= len(kept)
 
 
-def test_whoever_began_the_block_ends_it() -> None:
+def test_the_outermost_block_ends_it() -> None:
     with gc_paused():
         with gc_paused():
             pass

@@ -1,4 +1,4 @@
-"""An option is made from the setting it sets; what is said of it stands once."""
+"""An option is made from the setting it sets; its description is written once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door before Celery: what stands in a queue is ours, or is put aside unread."""
+"""The check before Celery: a message in a queue is ours, or is dead-lettered unread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our message in kombu's envelope; whatever else stands in the queue is passed over."""
+"""Our message in kombu's envelope; anything else in the queue is skipped."""
 
 from __future__ import annotations
 

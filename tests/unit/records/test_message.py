@@ -1,4 +1,4 @@
-"""What the queue carries, and what is refused at the door."""
+"""What the queue carries, and what is refused on arrival."""
 
 from __future__ import annotations
 

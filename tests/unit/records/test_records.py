@@ -1,4 +1,4 @@
-"""Records in an output are anybody's bytes: read, replaced by what can be said of them, or refused."""
+"""Records in an output may be any bytes: they are read, replaced by a note, or refused."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_the_page_is_well_formed_and_each_id_is_its_own(page: str) -> None:
     assert wanted <= set(ids)
 
 
-def test_whoever_uses_a_keyboard_or_a_screen_reader_can_read_it(page: str) -> None:
+def test_the_page_works_with_a_keyboard_and_a_screen_reader(page: str) -> None:
     for tag, attributes in Elements(page).found:
         if tag == "svg":
             assert attributes["role"] == "img"
@@ -149,7 +149,7 @@ def _luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_text_can_be_told_from_its_ground_in_light_and_dark(page: str) -> None:
+def test_text_has_contrast_in_light_and_dark(page: str) -> None:
     themes = [
         dict(re.findall(r"--(\w+): (#\w{6})", block))
         for block in re.findall(r":root \{(.*?)\}", page, re.S)
@@ -282,7 +282,7 @@ def test_the_page_of_ten_million_rows_is_small(store: LocalStore) -> None:
     assert len(page.encode()) < 1_000_000
 
 
-def test_a_job_without_a_model_is_not_told_to_have_one(store: LocalStore) -> None:
+def test_a_job_without_a_model_shows_none(store: LocalStore) -> None:
     facts = read_facts(store, 0)
     spec = facts.job.spec.model_copy(update={"task": "fake"})
     page = render(replace(facts, job=facts.job.model_copy(update={"spec": spec})))
@@ -302,7 +302,7 @@ def test_a_message_that_is_not_ours_is_said_to_be_held_back(store: LocalStore) -
     assert "not shown: it may quote the row" in render(replace(facts, errors=(strange,)))
 
 
-def test_a_histogram_counts_what_lies_beyond_its_edges() -> None:
+def test_a_histogram_counts_values_beyond_its_edges() -> None:
     with canvas() as it:
         it.histogram(np.array([0.1, 5, 15, 99]), np.array([1, 10, 20]))
         (steps,) = it.axes.patches

@@ -192,7 +192,7 @@ jobs = st.lists(demands, max_size=4)
 
 @unhurried
 @given(jobs, fleets, limits, befores)
-def test_the_answer_lies_within_the_limits(
+def test_the_answer_is_within_the_limits(
     jobs: list[Demand], fleet: WorkerCounts, limits: Limits, before: ScalingDecision | None
 ) -> None:
     wanted = decide_workers(jobs, fleet, limits, NOW, before)

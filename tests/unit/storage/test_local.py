@@ -53,7 +53,7 @@ def test_a_created_file_is_the_one_that_was_built(store: LocalStore) -> None:
 
 
 def test_a_file_system_limit_is_disk_full_and_leaves_nothing(store: LocalStore) -> None:
-    """The limit on a file's size stands in for a full disk: writing fails half-way, as it does."""
+    """The limit on a file's size simulates a full disk: writing fails half-way."""
     code = """
 import resource, sys
 from schemas.errors import DiskFull

@@ -174,7 +174,7 @@ def test_the_engine_is_asked_in_its_own_process_and_its_last_words_are_the_reaso
         ask_engine(request(dtype="float16"), on_cpu)
 
 
-def test_what_was_found_stands_in_the_job_and_in_its_manifest(tmp_path: Path) -> None:
+def test_the_finding_is_in_the_job_and_in_its_manifest(tmp_path: Path) -> None:
     corpus = write_input(tmp_path / "in.parquet", ["a", "b"])
     prepared = prepare_small([corpus], tmp_path / "out", fake_settings())
     checked = PrecisionCheck(floor=0.99, agreement=agreement(0.98), accepted=True)

@@ -160,7 +160,9 @@ def test_a_plan_left_behind_without_a_carried_partition_is_refused(
 
 
 @pytest.mark.parametrize("name", ["data/part-00000.parquet", "data/x.csv", "_SUCCESS"])
-def test_results_of_nobody_are_not_taken_for_ours(corpus: Path, tmp_path: Path, name: str) -> None:
+def test_results_of_an_unknown_job_are_not_taken_for_ours(
+    corpus: Path, tmp_path: Path, name: str
+) -> None:
     LocalStore(tmp_path / "out").create(name, b"something")
     with pytest.raises(OutputConflict, match="choose an empty output"):
         create(corpus, tmp_path / "out")

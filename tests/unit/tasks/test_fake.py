@@ -1,4 +1,4 @@
-"""The fake task shows mistakes in order, and fails when it is told to."""
+"""The fake task shows mistakes in order, and fails on demand."""
 
 from __future__ import annotations
 

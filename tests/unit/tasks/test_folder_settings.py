@@ -419,7 +419,7 @@ def test_every_pooling_with_and_without_the_prompt(mode: str, included: bool, ma
 
 
 @pytest.mark.parametrize("tie", [True, False])
-def test_an_encoder_of_t5_stands_alone(tie: bool, tmp_path: Path) -> None:
+def test_only_the_encoder_of_t5_is_loaded(tie: bool, tmp_path: Path) -> None:
     """sentence-t5 and gtr: a T5, the mean of its encoder's states, a Dense without bias."""
     from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 

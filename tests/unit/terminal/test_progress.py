@@ -63,7 +63,7 @@ def test_a_line_tells_rows_rate_time_left_workers_errors_and_stages() -> None:
         (5_200.0, True, ", missed by 10 min 00 s"),
     ],
 )
-def test_status_tells_how_the_deadline_stands(
+def test_status_shows_whether_the_deadline_is_met(
     finished_s: float | None, at_risk: bool, words: str
 ) -> None:
     job = replace(NOW, deadline_s=4_600.0, finished_s=finished_s, deadline_at_risk=at_risk)
@@ -94,7 +94,7 @@ def test_the_time_that_models_take_to_load_is_in_no_rate_and_no_guess() -> None:
     assert resumed.rows_per_s == pytest.approx(100), "what was there before is no speed"
 
 
-def test_a_job_that_stands_still_has_no_time_left_and_one_that_is_done_neither() -> None:
+def test_a_stalled_job_and_a_done_one_have_no_time_left() -> None:
     still = rate(45)
     for second in range(11, 60):
         still.add(float(second), 450)
@@ -102,7 +102,7 @@ def test_a_job_that_stands_still_has_no_time_left_and_one_that_is_done_neither()
     assert pace(replace(NOW, rows_done=3_000), rate(45)) == "3,000/3,000 rows · 45 rows/s"
 
 
-def test_one_of_a_kind_is_told_as_one_and_many_kinds_by_the_three_largest() -> None:
+def test_one_of_a_kind_is_shown_as_one_and_many_kinds_by_the_three_largest() -> None:
     one = replace(NOW, errors=1, errors_by_type={"null_text": 1}, chunks_parked=0)
     assert trouble(one) == "1 error row: null_text 1"
     many = replace(NOW, errors=10, errors_by_type={"a": 1, "b": 2, "c": 3, "d": 4}, workers=1)
@@ -137,7 +137,7 @@ def test_a_terminal_of_80_columns_shows_bar_percent_rate_and_errors() -> None:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Ten seconds pass each time somebody looks."""
+    """Ten seconds pass at each look."""
     now = [0.0]
 
     def later() -> float:
@@ -159,7 +159,7 @@ def test_without_a_terminal_there_are_few_whole_lines_and_no_bar(clock: list[flo
     ), "a line each half minute, and no escape"
 
 
-def test_without_a_terminal_a_short_job_is_quiet_and_trouble_is_told_at_once() -> None:
+def test_without_a_terminal_a_short_job_is_quiet_and_trouble_is_shown_at_once() -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=40)
     assert shown(console, iter([NOW, NOW])) == ""
     ill = replace(NOW, reason="chunk 3: store: no space")

@@ -63,7 +63,7 @@ def test_the_oldest_chunk_without_a_part_counts_from_its_first_sending() -> None
     assert found.oldest_sent_at() is None
 
 
-def test_a_leased_chunk_counts_as_sent_whoever_sent_it() -> None:
+def test_a_leased_chunk_counts_as_sent_by_any_controller() -> None:
     found = states(parts=(0,))
     found.leased({0, 1, 99})
     assert found.chunks(SENT) == [1]

@@ -69,7 +69,7 @@ def test_one_chunk_that_fails_again_and_again_is_not_the_hosts_fault() -> None:
     assert found.at_fault(HOSTS) == []
 
 
-def test_chunks_that_fail_on_every_host_are_nobodys_fault() -> None:
+def test_chunks_that_fail_on_every_host_are_no_hosts_fault() -> None:
     found = JobFailures(100)
     for chunk in range(10):
         found.add(chunk, [failed(SICK)])

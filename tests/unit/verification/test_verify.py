@@ -59,7 +59,7 @@ def part(output: Path, chunk: int) -> Path:
 
 
 def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Write a part again with other rows and the same metadata, as somebody could by hand."""
+    """Write a part again with other rows and the same metadata, as a person could by hand."""
     facts = pq.read_metadata(path).metadata
     pq.write_table(change(pq.read_table(path)).replace_schema_metadata(facts), path)
 

@@ -51,7 +51,7 @@ def flash_attn_func(
 
 
 def flash_attn_with_kvcache(q: Any, k_cache: Any, v_cache: Any, **more: Any) -> Any:
-    """transformers imports it for generation with paged caches, which nobody measures here."""
+    """transformers imports it for generation with paged caches, which is not measured here."""
     raise NotImplementedError("no caches: this stands in for flash-attn in one forward pass only")
 
 
