@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -140,14 +143,42 @@ def _explain(error: ValidationError) -> str:
 
 def state_folder() -> Path:
     """Where headrace keeps what outlives a command and belongs to the user: the registry."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "headrace"
+    return _own_folder("XDG_STATE_HOME", ".local/state")
 
 
 def cache_folder() -> Path:
     """Where headrace keeps what can be made again: fetched models, the demo."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "headrace"
+    return _own_folder("XDG_CACHE_HOME", ".cache")
+
+
+def _own_folder(variable: str, below_home: str) -> Path:
+    """The user's folder; without a HOME that can be written, one of this user in the temporary folder."""
+    base = os.environ.get(variable)
+    try:
+        folder = Path(base or Path.home() / below_home) / "headrace"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: there is no home, and no such user
+        pass
+    return _temporary_folder(os.getuid()) / below_home.rpartition("/")[2].lstrip(".")
+
+
+def is_state_temporary() -> bool:
+    """Whether the state folder is one that a restart of the machine may empty."""
+    return _temporary_folder(os.getuid()) in state_folder().parents
+
+
+@cache
+def _temporary_folder(user: int) -> Path:
+    folder = Path(tempfile.gettempdir()) / f"headrace-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="headrace-"))
+    found = folder.lstat()
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == user
+    return folder if is_ours else Path(tempfile.mkdtemp(prefix="headrace-"))
 
 
 def otel_setting(name: str, signal: str | None = None) -> str | None:

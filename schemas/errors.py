@@ -27,6 +27,7 @@
     ├── OutputMismatch             a task's output has not one line for each row    (row error)
     ├── DeviceLost                 the device accepts no more work of this process  (like a crash)
     ├── LeaseLost                  another attempt holds the chunk                  (not an attempt)
+    ├── WorkersEnded               the workers of a local run ended by themselves   (has their exit code)
     ├── Stopped                    drain, cancel or pause seen between batches      (not an attempt)
     └── VerifyFailed               the output is not what was promised
 
@@ -189,6 +190,15 @@ class DeviceLost(HeadraceError):
 
 class LeaseLost(HeadraceError):
     pass
+
+
+class WorkersEnded(HeadraceError):
+    """Carries the exit code of the workers, where it is one of ours."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        if code in set(ExitCode) and code != ExitCode.OK:
+            self.exit_code = ExitCode(code)
 
 
 class Stopped(HeadraceError):

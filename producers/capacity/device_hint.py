@@ -27,6 +27,9 @@ class DeviceHint:
     serves_int8: bool = True
     """As far as is known; a GPU does not, whatever this says."""
 
+    is_here: bool = True
+    """This machine has it; else it was named, and a fleet may have it."""
+
     @property
     def int8(self) -> bool:
         return self.kind == "cpu" and self.serves_int8
@@ -43,7 +46,7 @@ def guess_device(
     if not found:
         if setting == "auto":
             return DeviceHint(name="CPU", cores=cores)
-        return DeviceHint("cuda", bf16=False, name="GPU elsewhere")
+        return DeviceHint("cuda", bf16=False, name="GPU elsewhere", is_here=False)
     name = found[0][0]
     bf16 = all(capability >= BF16_CAPABILITY for _, capability in found)
     return DeviceHint("cuda", bf16, name, len(found), cores)

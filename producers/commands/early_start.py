@@ -25,6 +25,8 @@ def run_from_cold(
     """
     with LocalStack() as here:
         settings = load_settings(**flags)
+        if settings.broker_url is not None:
+            require_answer(settings.broker_url.get_secret_value())
         day = logical_date(settings.date, date.today())
         if settings.wait_for is None and _is_new(fill_dates(output, day)):
             here.start(settings)
@@ -37,6 +39,21 @@ def run_from_cold(
             session_with(today, as_json=as_json), inputs, [output]
         )
         return run_job(session, inputs, output, here=here)
+
+
+def require_answer(url: str) -> None:
+    """Nothing, where the Redis that was named answers; before anything is written or started.
+
+    Raises:
+        BrokerError: it does not.
+    """
+    from headrace.queue.redis_connection import connect, ping_or_raise
+
+    client = connect(url, name="headrace")
+    try:
+        ping_or_raise(client, url)
+    finally:
+        client.close()
 
 
 def _is_new(output: str) -> bool:

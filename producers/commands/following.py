@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Iterator
 
 from headrace.process.numbers import plural
 from headrace.process.signals import interruptible
@@ -10,15 +12,16 @@ from headrace.storage.store import Store
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
 from producers.commands.session import Session
-from producers.driver.drive import drive, drive_here
+from producers.control.notify import run_refusal_hook
+from producers.driver.drive import drive, drive_here, end_of
 from producers.driver.follow import Interrupted, JobEnd, OnProgress
-from producers.driver.session import Broker
+from producers.driver.session import Broker, update_registry
 from producers.local.fleet import LocalStack
 from producers.records.lost_parts import reopen_if_incomplete
 from producers.terminal.console import command
 from producers.terminal.job_end import show_end
 from producers.terminal.progress import JobProgress
-from schemas.errors import ExitCode
+from schemas.errors import ExitCode, HeadraceError
 from schemas.records.job import Job
 
 
@@ -55,6 +58,30 @@ def drive_and_show(
             terminal.note(f"  {command('resume', job.output)}")
         return ExitCode.INTERRUPTED
     return show(session, end)
+
+
+@contextlib.contextmanager
+def refusals_reported(session: Session, output: str) -> Iterator[None]:
+    """Calls `--on-finish` for a job that is refused in the block: it has no manifest to tell of it."""
+    started = time.monotonic()
+    try:
+        yield
+    except HeadraceError as error:
+        seconds = time.monotonic() - started
+        run_refusal_hook(output, error, seconds, session.settings.on_finish)
+        raise
+
+
+def show_if_over(session: Session, job: Job, store: Store) -> int | None:
+    """The exit code of a job that has ended before, after saying so; None: something is left to do."""
+    over = end_of(job, store)
+    if over is None:
+        return None
+    warning = update_registry(session.settings, job, over.snapshot.state)
+    if warning is not None:
+        session.terminal.warn(warning)
+    session.terminal.note("this job has ended already; nothing was computed")
+    return show(session, over)
 
 
 def progress(session: Session) -> contextlib.AbstractContextManager[OnProgress]:

@@ -12,11 +12,11 @@ from headrace.output.plan_file import PlanTable
 from headrace.process.numbers import plural
 from headrace.settings import load_settings
 from headrace.storage.store import Store
-from producers.commands.following import drive_and_show, note_lost_parts, show
+from producers.commands.following import drive_and_show, note_lost_parts, show_if_over
 from producers.commands.run import run_job
 from producers.commands.session import Session, with_dates
 from producers.commands.submit import submit_job
-from producers.driver.drive import clear_stop_flags, end_of, is_finished
+from producers.driver.drive import clear_stop_flags, is_finished
 from producers.driver.job_setup import (
     index_reused,
     register,
@@ -37,10 +37,9 @@ def resume_job(session: Session, output: str, *, wait: bool) -> int:
     job, store = job_in(output, session.settings)
     verify_inputs_unchanged(job, store, session.settings)
     note_lost_parts(session, store)
-    over = end_of(job, store) if is_finished(store) else None
+    over = show_if_over(session, job, store) if is_finished(store) else None
     if over is not None:
-        session.terminal.note("this job has ended already; nothing was computed")
-        return show(session, over)
+        return over
     clear_stop_flags(store)
     return _go_on(session, job, store, wait=wait)
 

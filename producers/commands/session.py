@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any
 
 from headrace.process.logs import configure_logging
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings, is_state_temporary, load_settings, state_folder
 from producers.submission.dates import fill_dates, logical_date
 from producers.terminal.console import Terminal
 
@@ -43,6 +43,11 @@ def session_with(settings: Settings, *, as_json: bool = False, is_service: bool 
         else settings.model_copy(update={"log_level": "warning"})
     )
     configure_logging(quiet, sys.stderr, terminal.err if terminal.err.is_terminal else None)
+    if is_state_temporary():
+        terminal.warn(
+            f"the home folder cannot be written: the list of jobs and the logs are in {state_folder()}, "
+            "which a restart may empty; set XDG_STATE_HOME or HOME"
+        )
     return Session(settings, terminal, as_json)
 
 

@@ -22,7 +22,7 @@ from producers.driver.follow import (
     follow,
     job_end,
     load_report,
-    run_hook_if_ended_elsewhere,
+    run_hook,
     write_report_if_able,
 )
 from producers.driver.job_setup import local_shape, local_workers
@@ -56,7 +56,6 @@ def drive(
     controller = Controller(
         broker.client,
         broker.sender,
-        on_finish=settings.on_finish,
         emitter=telemetry,
         keep_traces=settings.traces,
         open_store=partial(open_store, settings=settings),
@@ -69,9 +68,9 @@ def drive(
             )  # fmt: skip
     finally:
         controller.close()
-    run_hook_if_ended_elsewhere(job, store, controller)
     warning = update_registry(settings, job, now.state)
     write_report_if_able(store, settings)
+    run_hook(job, store, settings)
     return job_end(now, store, time.time() - started, warning)
 
 
@@ -103,7 +102,6 @@ def drive_here(
             broker.client,
             broker.sender,
             least_workers=settings.workers or 1,
-            on_finish=settings.on_finish,
             emitter=telemetry,
             keep_traces=settings.traces,
             open_store=partial(open_store, settings=settings),
@@ -116,7 +114,6 @@ def drive_here(
                 )  # fmt: skip
         finally:
             controller.close()
-    run_hook_if_ended_elsewhere(job, store, controller)
     warning = update_registry(settings, job, now.state)
     if job.key in controller.ended:
         hint = guess_device(settings.device)
@@ -124,6 +121,7 @@ def drive_here(
         shape = local_shape(hint, workers)
         record_speed(cache_folder(), shape, workers, job, controller.ended[job.key])
     write_report_if_able(store, settings)
+    run_hook(job, store, settings)
     return job_end(now, store, time.time() - started, warning)
 
 

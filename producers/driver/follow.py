@@ -154,13 +154,11 @@ def job_end(now: Snapshot, store: Store, seconds: float, *warnings: str | None) 
     return JobEnd(now, seconds, report, tuple(w for w in warnings if w is not None))
 
 
-def run_hook_if_ended_elsewhere(job: Job, store: Store, controller: Controller) -> None:
-    """Call `--on-finish` for a job that another controller ended: that one has no hook of ours."""
-    if job.key in controller.ended:
-        return
+def run_hook(job: Job, store: Store, settings: Settings) -> None:
+    """Call `--on-finish`, whichever controller ended the job; its report is there by now."""
     data = store.read(output_layout.MANIFEST)
     if data is not None:
-        run_finish_hook(job, parse_manifest(data, store.uri), controller.on_finish)
+        run_finish_hook(job, parse_manifest(data, store.uri), settings.on_finish)
 
 
 def write_report_if_able(store: Store, settings: Settings) -> None:

@@ -30,7 +30,7 @@ from producers.submission.prepare import (
     prepare,
 )
 from producers.submission.reuse import store_index
-from schemas.errors import HeadraceError, InputNotFound
+from schemas.errors import ConfigError, HeadraceError, InputNotFound
 from schemas.records.chunk import InputFile
 from schemas.records.job import Job
 
@@ -51,6 +51,19 @@ class StoredJob:
     is_new: bool
     """True if this call made it; False if it existed already."""
     warnings: tuple[str, ...] = ()
+
+
+def require_device(settings: Settings, hint: DeviceHint) -> None:
+    """Nothing, where this machine has the device that `--device` names.
+
+    Raises:
+        ConfigError: it has no such GPU.
+    """
+    if settings.device.startswith("cuda") and not hint.is_here:
+        raise ConfigError(
+            f"--device {settings.device}: this machine has no GPU that nvidia-smi shows; use --device "
+            "cpu, or submit to the queue of a fleet that has them"
+        )
 
 
 def local_workers(settings: Settings, hint: DeviceHint) -> int:

@@ -16,7 +16,7 @@ from headrace.queue.embedded_redis import EmbeddedRedis, die_with
 from headrace.settings import Settings, environment_of, process_environment, state_folder
 from headrace.tasks.catalog import task_spec
 from producers.local.worker_command import find_worker_executable
-from schemas.errors import ExitCode, HeadraceError
+from schemas.errors import ExitCode, WorkersEnded
 
 # The fleet itself waits for its workers' grace and ten seconds; it is given a little more.
 _EXTRA_S = 15.0
@@ -31,14 +31,15 @@ class LocalFleet:
     grace_s: float
 
     def check(self) -> None:
-        """Raises HeadraceError when the workers are gone, with their last words."""
+        """Raises WorkersEnded when the workers are gone, with their last words."""
         code = self.process.poll()
         if code is None:
             return
-        raise HeadraceError(
+        raise WorkersEnded(
             f"the workers ended with exit code {code}"
             f"{' (they die at their start)' if code == ExitCode.CRASH_LOOP else ''}; their last words, "
-            f"from {self.log}:\n{self.last_words()}"
+            f"from {self.log}:\n{self.last_words()}",
+            code,
         )
 
     def last_words(self, lines: int = 15) -> str:

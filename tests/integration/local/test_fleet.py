@@ -14,6 +14,7 @@ from producers.commands import early_start
 from producers.commands.early_start import run_from_cold
 from producers.local import fleet as local
 from producers.local.fleet import LocalStack
+from producers.records.job_registry import open_registry
 from schemas.errors import HeadraceError
 from schemas.names import output_layout
 from tests.conftest import wait_until
@@ -73,6 +74,8 @@ def test_a_job_that_ended_starts_no_worker(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(local, "start_workers", lambda settings, url, task: started.append(url))
     assert run_from_cold(*job, as_json=True) == 0
     assert started == []
+    (entry,) = open_registry(load_settings()).list()
+    assert entry.state == "finished", "a list does not say that it runs"
 
 
 def test_a_worker_imports_torch_before_there_is_a_message(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import pytest
 
 from headrace.settings import (
     Settings,
+    cache_folder,
     environment_of,
+    is_state_temporary,
     load_settings,
+    state_folder,
 )
 from schemas.errors import ConfigError, ExitCode
 
@@ -117,3 +120,20 @@ def test_settings_do_not_change() -> None:
     settings: Settings = load_settings()
     with pytest.raises(ValueError, match="frozen"):
         settings.queue = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("home", ["a file", "nowhere"])
+def test_without_a_home_that_can_be_written_there_is_a_folder_of_this_users(
+    home: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "file") if home == "a file" else "/proc/none")
+    assert is_state_temporary()
+    for folder in (state_folder(), cache_folder()):
+        (folder / "deeper").mkdir(parents=True, exist_ok=True)
+    assert state_folder() != cache_folder()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert state_folder() == tmp_path / ".local/state/headrace"
+    assert not is_state_temporary()
