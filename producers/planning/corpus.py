@@ -141,7 +141,7 @@ class _Totals:
             self.empty += 1
             return False
         self.files += 1
-        self.formats.add(found.file.format)
+        self.formats.add(found.file.format.removesuffix(".gz"))
         self.rows += rows
         self.text_bytes += sum(u.text_bytes for u in units)
         self.file_bytes += found.file.size

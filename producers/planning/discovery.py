@@ -62,7 +62,7 @@ class PassedOver:
         if self.count:
             more = f" and {self.count - len(self.names):,} more" if self.count > SHOWN else ""
             yield (
-                f"{self.count:,} files of the input were passed over: {', '.join(self.names)}{more}; "
+                f"{self.count:,} of the input's files passed over: {', '.join(self.names)}{more}; "
                 f"a folder is searched for {READ_AS}. To read others, name them: --pattern"
             )
 

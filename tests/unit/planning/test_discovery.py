@@ -49,7 +49,7 @@ def test_files_are_known_by_their_name_or_by_how_they_begin(folder: Path) -> Non
     ]  # fmt: skip
     assert passed.names == ["README.md", "state.json", "x.csv"]
     (warning,) = passed.warnings()
-    assert warning.startswith("3 files of the input were passed over: README.md, state.json, x.csv")
+    assert warning.startswith("3 of the input's files passed over: README.md, state.json, x.csv")
 
 
 def test_a_job_says_what_it_passed_over(folder: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_job_says_what_it_passed_over(folder: Path) -> None:
     (folder / "l.jsonl.gz").unlink()
     prepared = prepare_small([folder], folder / "_out", fake_settings())
     assert prepared.inputs.files == 8
-    assert any("3 files of the input were passed over" in w for w in prepared.warnings)
+    assert any("3 of the input's files passed over" in w for w in prepared.warnings)
 
 
 def test_a_pattern_chooses_by_name_alone(folder: Path) -> None:
