@@ -29,6 +29,8 @@ def show_status(session: Session, where: str) -> int:
     job, store = find_job(where, settings)
     broker = broker_if_any(settings, job)
     now = take_snapshot(store, job, broker.client if broker else None)
+    if broker is not None:
+        broker.close()
     if session.as_json:
         session.terminal.print_json(now.to_json())
         return ExitCode.OK
@@ -167,6 +169,9 @@ def watch_job(session: Session, where: str) -> int:
             again = command("watch", job.id)
             terminal.note(f"no longer watching; the job continues: {again}")
             return ExitCode.INTERRUPTED
+        finally:
+            if broker is not None:
+                broker.close()
     return show(session, job_end(now, store, (now.finished_s or time.time()) - now.submitted_s))
 
 

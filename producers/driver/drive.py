@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 
 from headrace.settings import Settings, cache_folder, state_folder
@@ -139,7 +139,8 @@ def _started(here: LocalStack, settings: Settings, job: Job) -> Iterator[Broker]
     here.start(settings, job.spec.task)
     here.fleet.name_log(job.id)
     with _advertised(settings, job, here.url):
-        yield broker_of(here.url, settings)
+        with closing(broker_of(here.url, settings)) as broker:
+            yield broker
 
 
 def _advertised(settings: Settings, job: Job, url: str) -> AbstractContextManager[None]:

@@ -32,6 +32,10 @@ class Broker:
         """Settings of this server that may lose messages of a queue."""
         return tuple(server_warnings(self.client))
 
+    def close(self) -> None:
+        """Close the connections to Redis; a later use opens them again."""
+        self.client.close()
+
 
 def broker_of(url: str, settings: Settings) -> Broker:
     """The Redis at this URL, after it has answered.
