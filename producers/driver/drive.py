@@ -138,9 +138,8 @@ def _started(here: LocalStack, settings: Settings, job: Job) -> Iterator[Broker]
     """Redis and workers, started by now, and the connection to Redis."""
     here.start(settings, job.spec.task)
     here.fleet.name_log(job.id)
-    with _advertised(settings, job, here.url):
-        with closing(broker_of(here.url, settings)) as broker:
-            yield broker
+    with _advertised(settings, job, here.url), closing(broker_of(here.url, settings)) as broker:
+        yield broker
 
 
 def _advertised(settings: Settings, job: Job, url: str) -> AbstractContextManager[None]:
