@@ -16,7 +16,7 @@ LOG_EVENTS: dict[str, str] = {
     "device.lost": "the device accepts no more work from this process; it ends and is replaced",
     "model.loaded": "tokenizer and model are on the device",
     "budget.found": "the search found the token budget of a batch on this device (`count`)",
-    "budget.not_kept": "the token budget could not be written to the user's cache; the next start searches again",
+    "budget.not_kept": "the token budget or how layers are computed could not be kept; the next start measures again",
     "message.rejected": "a message that is not headrace's was moved to the dead-letter list",
     "message.dropped": "RabbitMQ delivered a message that had been withdrawn; it was dropped",
     "message.lost": "messages are missing in RabbitMQ; they are sent again",

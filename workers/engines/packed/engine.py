@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from headrace.settings import cache_folder
 from headrace.tasks.contract import Encodings
 from workers.devices import device
 from workers.engines.base import EngineRequest, Handle, LoadedModel
 from workers.engines.packed.int8 import SENTENCES
+from workers.engines.packed.layer_choice import for_this_cpu
 from workers.engines.packed.runner import Runner
 from workers.models.load import learned_positions, load_model
 from workers.models.tokenizer import special_token
@@ -38,6 +40,7 @@ class PackedEngine:
             device=asked.device,
             pad_id=special_token(model.config, request.tokenizer, "pad"),
             pool=request.pool,
+            choose=for_this_cpu(cache_folder() / "budgets"),
         )
         return LoadedModel(model.config, learned_positions(model))
 

@@ -1,10 +1,11 @@
-"""Matrix products of a CPU model by oneDNN, weights laid out for it once, GELU within the product.
+"""Matrix products of a CPU model by oneDNN where that is faster, weights laid out for it once.
 
 PyTorch's own fp32 product calls MKL, which uses half the vector width on AMD, and reorders the
 weights at each call. Measured with torch 2.13 on an AVX-512 EPYC, one thread, 2,048 tokens at
 MiniLM's shapes: 90-95 GFLOP/s with `addmm`, 107-113 laid out for oneDNN, 101-109 with GELU in it
 (`addmm` and then GELU: 78-94). In bfloat16, where the CPU multiplies
-it: 218-230 laid out. The same operators are what `torch.compile` uses when weights are frozen;
+it: 218-230 laid out. On AVX2 GELU is faster after the product, so that each kind of layer is timed
+(`layer_choice`). The same operators are what `torch.compile` uses when weights are frozen;
 they are not public, so that a layer is replaced only after it gave the same answer.
 
 Source: torch/_inductor/fx_passes/mkldnn_fusion.py
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from headrace.process.cpu import cpu_flags, multiplies_bf16
+from workers.engines.packed.layer_choice import Calls, Choose, Kind, Way, by_default
 
 # Weights smaller than this on a side gain nothing: the call itself is the time. Chosen.
 SMALLEST_SIDE = 32
@@ -28,11 +30,14 @@ EXPECTED_TOKENS = 2048
 FUSED = (("dense", "intermediate_act_fn"), ("lin1", "activation"))
 
 
-def prepack_weights(model: Any, flags: frozenset[str] | None = None) -> int:
+def prepack_weights(
+    model: Any, flags: frozenset[str] | None = None, choose: Choose = by_default
+) -> int:
     """Replace the linear layers of a CPU model in eval mode; returns how many were.
 
     fp32, and bfloat16 where the CPU multiplies it: elsewhere oneDNN converts at each call. `flags`
-    are the CPU's, absent: this machine's.
+    are the CPU's, absent: this machine's. `choose` says how each kind of layer is computed; a layer
+    that torch's own product is best for stays.
 
     In place, one by one, each old weight freed before the next is laid out. The model cannot be
     saved afterwards. Does nothing where torch was built without oneDNN.
@@ -47,13 +52,16 @@ def prepack_weights(model: Any, flags: frozenset[str] | None = None) -> int:
         for name, layer in list(owner.named_children()):
             if not _worth_it(layer, dtypes) or layer.weight.data_ptr() in shared:
                 continue
-            fuse = name == gelu_for[0]
-            new = _laid_out(layer, "gelu" if fuse else "none")
-            if not _agrees(new, layer, fuse):
+            gelu = name == gelu_for[0]
+            way = choose(_kind_of(layer, gelu), partial(_calls, layer, gelu))
+            if way == "torch":
+                continue
+            new = _laid_out(layer, way, gelu)
+            if not _agrees(new, layer, gelu):
                 continue
             setattr(owner, name, new)
             release_pages(layer.weight)
-            if fuse:
+            if gelu:
                 setattr(owner, gelu_for[1], identity())
             replaced += 1
     return replaced
@@ -142,14 +150,41 @@ def identity() -> Any:
     return torch.nn.Identity()
 
 
-def _laid_out(layer: Any, activation: str) -> Any:
-    """The layer with its weight in oneDNN's layout: a module, `[..., in]` to `[..., out]`."""
+def _kind_of(layer: Any, gelu: bool) -> Kind:
+    dtype = str(layer.weight.dtype).removeprefix("torch.")
+    return Kind(layer.in_features, layer.out_features, layer.bias is not None, dtype, gelu)
+
+
+def _calls(layer: Any, gelu: bool) -> Calls:
+    """The ways to compute the layer and its GELU, each on the same made-up tokens."""
+    import torch
+
+    tokens = _kind_of(layer, gelu).tokens
+    x = torch.randn(tokens, layer.in_features, generator=torch.Generator().manual_seed(0))
+    x = x.to(layer.weight.dtype)
+
+    def own() -> Any:
+        return torch.nn.functional.gelu(layer(x)) if gelu else layer(x)
+
+    ways: dict[Way, Any] = {
+        "torch": own,
+        "laid_out": partial(_laid_out(layer, "laid_out", gelu), x),
+    }
+    if gelu:
+        ways["fused"] = partial(_laid_out(layer, "fused", gelu), x)
+    return {way: torch.inference_mode()(call) for way, call in ways.items()}
+
+
+def _laid_out(layer: Any, way: Way, gelu: bool) -> Any:
+    """The layer, and its GELU, with its weight in oneDNN's layout: `[..., in]` to `[..., out]`."""
     import torch
 
     with torch.inference_mode():
         weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), EXPECTED_TOKENS)
         bias = None if layer.bias is None else layer.bias.detach()
-        return _module_class()(layer.in_features, layer.out_features, weight, bias, activation)
+        fused = gelu and way == "fused"
+        sizes = layer.in_features, layer.out_features
+        return _module_class()(*sizes, weight, bias, fused, gelu and not fused)
 
 
 @cache
@@ -158,17 +193,21 @@ def _module_class() -> Any:
     import torch
 
     run = torch.ops.mkldnn._linear_pointwise
+    gelu_in_place = torch.ops.aten.gelu_
 
     class LaidOut(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy here
         def __init__(
-            self, width_in: int, width_out: int, weight: Any, bias: Any, then: str
+            self, width_in: int, width_out: int, weight: Any, bias: Any, fused: bool, then: bool
         ) -> None:
             super().__init__()
             self.in_features, self.out_features = width_in, width_out
-            self.weight, self.bias, self.then = weight, bias, then
-            self.how = "none" if then == "gelu" else ""  # GELU by erf, not by tanh
+            self.weight, self.bias = weight, bias
+            # GELU by erf, not by tanh
+            self.inside, self.how = ("gelu", "none") if fused else ("none", "")
+            self.then = then
 
         def forward(self, x: Any) -> Any:
-            return run(x, self.weight, self.bias, self.then, [], self.how)
+            y = run(x, self.weight, self.bias, self.inside, [], self.how)
+            return gelu_in_place(y) if self.then else y
 
     return LaidOut

@@ -35,6 +35,7 @@ from workers.engines.packed.fused_layer import (
     unfuse,
 )
 from workers.engines.packed.last_layer import shorten_last_layer
+from workers.engines.packed.layer_choice import Choose, by_default
 from workers.engines.packed.linear import prepack_weights
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Runner:
         device: str,
         pad_id: int,
         pool: Callable[[Any, Rows], Any] | None = None,
+        choose: Choose = by_default,
     ) -> None:
         self.mode: Mode = "padded"
         self.width = 0
@@ -68,6 +70,7 @@ class Runner:
         self._heap = Heap(trim_of() if device == "cpu" else None)
         self._pad_id = pad_id
         self._pool = pool
+        self._choose = choose
         self._family = family_of(model.config)
         self._precision = str(model.dtype).removeprefix("torch.")
         self._first_only = False
@@ -133,7 +136,7 @@ class Runner:
         ]
         self.width = int(alone[0].shape[1])
         if self._device == "cpu":
-            prepack_weights(self._model)
+            prepack_weights(self._model, choose=self._choose)
         elif self._flash:
             fuse_layers(self._model)
         wants_first = self._family is not None and self._family.pools_first
