@@ -23,6 +23,7 @@ from benchmarks.side_by_side.job import (
     peak_mb,
     read_config,
 )
+from headrace.settings import cache_folder
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.registry import load_task
 from workers.batching.budget_cache import BudgetCache
@@ -165,9 +166,10 @@ def parquet(job: Job) -> Outcome:
 
 
 def ceiling(job: Job) -> Outcome:
-    """The matrix products of a layer, nothing else: the better of torch's own and oneDNN's."""
+    """The matrix products of a layer, nothing else: the better of torch's own and the engine's."""
     import torch
 
+    from workers.engines.packed.layer_choice import for_this_cpu
     from workers.engines.packed.linear import prepack_weights
 
     set_threads(job.device, job.threads)
@@ -179,7 +181,7 @@ def ceiling(job: Job) -> Outcome:
     flops = 2.0 * rows * sum(a * b for a, b in shapes)
     best = _product_s(layers, inputs, job.device)
     if job.device == "cpu":
-        prepack_weights(layers)
+        prepack_weights(layers, choose=for_this_cpu(cache_folder() / "budgets"))
         best = min(best, _product_s(layers, inputs, job.device))
     return Outcome(best, rows, rows, rows, flops)
 
