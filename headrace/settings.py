@@ -7,11 +7,13 @@ is the only one that reads the environment.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
 import stat
 import tempfile
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -125,20 +127,53 @@ def load_settings(**flags: Any) -> Settings:
     config = os.environ.get("HEADRACE_CONFIG")
     if config and not Path(config).is_file():
         raise ConfigError(f"HEADRACE_CONFIG names {config}, which is not a file")
+    _refuse_misspelled(os.environ)
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
     except ValueError as error:  # a headrace.toml that is not TOML
-        raise ConfigError(f"headrace.toml cannot be read: {error}") from error
+        raise ConfigError(f"{_config_file()} cannot be read: {error}") from error
 
 
 def _explain(error: ValidationError) -> str:
     lines = []
     for e in error.errors(include_url=False, include_input=False):
         name = ".".join(str(p) for p in e["loc"])
-        lines.append(f"{name.replace('_', '-')}: {e['msg']} (also HEADRACE_{name.upper()})")
+        if e["type"] == "extra_forbidden":  # flags are made from the settings: it is the file's
+            lines.append(f"{_config_file()}: {name} is no setting{_meant(name, str)}")
+        else:
+            lines.append(f"{name.replace('_', '-')}: {e['msg']} (also HEADRACE_{name.upper()})")
     return "settings: " + "; ".join(lines)
+
+
+def _config_file() -> str:
+    return os.environ.get("HEADRACE_CONFIG", "headrace.toml")
+
+
+def _meant(name: str, shown: Callable[[str], str]) -> str:
+    near = difflib.get_close_matches(name.lower(), Settings.model_fields, 1, 0.75)
+    return f"; did you mean {shown(near[0])}?" if near else ""
+
+
+_KUBERNETES = re.compile(r".*_(SERVICE_HOST|PORT|PORT_.*|SERVICE_PORT.*)")
+"""What Kubernetes sets for a service whose name begins with `headrace`."""
+
+
+def _refuse_misspelled(variables: Iterable[str]) -> None:
+    """Refuse a variable that is almost a setting's; others may be anything.
+
+    Raises:
+        ConfigError: says which setting it may mean.
+    """
+    for variable in sorted(variables):
+        name = variable.removeprefix("HEADRACE_").lower()
+        is_ours = variable.startswith("HEADRACE_") and not _KUBERNETES.fullmatch(variable)
+        if not is_ours or name in Settings.model_fields or len(name) < 6:
+            continue
+        near = difflib.get_close_matches(name, Settings.model_fields, 1, 0.85)
+        if near:
+            raise ConfigError(f"{variable} is no setting; did you mean HEADRACE_{near[0].upper()}?")
 
 
 def state_folder() -> Path:

@@ -82,5 +82,9 @@ def _normalise_s3(rest: str) -> str:
     return "/".join([f"s3://{bucket}", *parts])
 
 
-_NORMALISE: dict[str, Callable[[str], str]] = {"file": _normalise_file, "s3": _normalise_s3}
+_NORMALISE: dict[str, Callable[[str], str]] = {
+    "file": _normalise_file,
+    "s3": _normalise_s3,
+    "s3a": _normalise_s3,
+}
 """By scheme: a function from what follows `://` to the normalized URI."""

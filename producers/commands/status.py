@@ -16,7 +16,7 @@ from producers.commands.session import Session
 from producers.driver.follow import Interrupted, follow, job_end
 from producers.driver.session import Broker, broker_if_any, find_job, needed_broker
 from producers.records.job_registry import open_registry
-from producers.records.snapshot import Snapshot, take_snapshot
+from producers.records.snapshot import NO_REDIS, REDIS_DOWN, Snapshot, take_snapshot
 from producers.terminal.console import columns, command, plain
 from producers.terminal.progress import stage_shares
 from schemas.errors import ExitCode
@@ -28,7 +28,8 @@ def show_status(session: Session, where: str) -> int:
     settings = session.settings
     job, store = find_job(where, settings)
     broker = broker_if_any(settings, job)
-    now = take_snapshot(store, job, broker.client if broker else None)
+    without = NO_REDIS if settings.broker_url is None else REDIS_DOWN
+    now = take_snapshot(store, job, broker.client if broker else None, without=without)
     if broker is not None:
         broker.close()
     if session.as_json:
@@ -60,6 +61,8 @@ def lines_of(now: Snapshot, now_s: float) -> list[tuple[str, str]]:
         ("age", duration((now.finished_s or now_s) - now.submitted_s)),
         ("output", now.output),
     ]
+    if now.rows_copied:
+        lines.insert(4, ("copied", f"{now.rows_copied:,} rows, from an earlier output"))
     if now.deadline_s is not None:
         lines.insert(-1, ("deadline", _deadline(now, now.deadline_s, now_s)))
     lines += [("parked", f"chunk {p['chunk']}: {p['cause']}: {p['message']}") for p in now.parked]

@@ -62,6 +62,9 @@ class Snapshot:
     """When it should be done, seconds since the epoch."""
     deadline_at_risk: bool = False
     """It ended, or will probably end, after its deadline."""
+    rows_copied: int = 0
+    """Of `rows_done`, copied from an earlier output (`--reuse`, `retry --errors`); 0 until the end
+    where Redis is asked."""
     cause: str = ""
     """Class of the error that ended it, where all its chunks share one."""
 
@@ -73,8 +76,14 @@ class Snapshot:
         return self.state in ("finished", "failed", "cancelled")
 
 
-def take_snapshot(store: Store, job: Job, client: RedisClient | None) -> Snapshot:
-    """The current state of the job; `client` is None if there is no Redis."""
+NO_REDIS = "read from the files alone; no Redis was given"
+REDIS_DOWN = "Redis does not answer; read from the files alone"
+
+
+def take_snapshot(
+    store: Store, job: Job, client: RedisClient | None, *, without: str = NO_REDIS
+) -> Snapshot:
+    """The current state of the job; `client` is None if there is no Redis, and `without` says why."""
     data = store.read(output_layout.MANIFEST)
     if data is not None:
         return _of_manifest(job, parse_manifest(data, f"{store.uri}/{output_layout.MANIFEST}"))
@@ -83,14 +92,15 @@ def take_snapshot(store: Store, job: Job, client: RedisClient | None) -> Snapsho
             live = _of_redis(store, job, client)
             return live or _of_store(store, job, "no controller is tracking the job")
         except redis.RedisError:
-            return _of_store(store, job, "Redis does not answer; read from the files alone")
-    return _of_store(store, job, "read from the files alone; no Redis was given")
+            return _of_store(store, job, REDIS_DOWN)
+    return _of_store(store, job, without)
 
 
 def _of_manifest(job: Job, manifest: Manifest) -> Snapshot:
     t = manifest.totals
     return _snapshot(
-        job, manifest.state, manifest.reason, cause=manifest.cause, rows_done=t.rows, ok=t.ok, errors=t.errors,
+        job, manifest.state, manifest.reason, cause=manifest.cause, rows_done=t.rows, rows_copied=t.reused,
+        ok=t.ok, errors=t.errors,
         errors_by_type=t.errors_by_type, tokens=t.tokens, chunks_done=t.parts, chunks_parked=t.parked,
         finished_s=manifest.finished_s, deadline_at_risk=_is_late(job, manifest.finished_s),
         parked=tuple(p.model_dump() for p in manifest.parked),
@@ -138,7 +148,8 @@ def _of_store(store: Store, job: Job, why: str) -> Snapshot:
     parked = _parked(store)
     return _snapshot(
         job, "cancelled" if cancelled else "paused" if paused else "running", why,
-        rows_done=sum(r.rows for r in receipts), ok=sum(r.ok for r in receipts),
+        rows_done=sum(r.rows for r in receipts),
+        rows_copied=sum(r.reused for r in receipts), ok=sum(r.ok for r in receipts),
         errors=sum(r.errors for r in receipts), errors_by_type=by_type,
         tokens=sum(r.tokens for r in receipts), chunks_done=len(receipts),
         chunks_parked=len(parked), parked=tuple(parked), stages_s=stages_of(receipts),

@@ -40,11 +40,12 @@ def summary(now: Snapshot, seconds: float, report: str | None) -> list[tuple[Pie
     """The end of a job in a few lines."""
     color = _COLORS.get(now.state, "yellow")
     rate = f" ({now.rows_done / seconds:,.0f} rows/s)" if seconds > 0 and now.rows_done else ""
+    copied = f" ({now.rows_copied:,} copied)" if now.rows_copied else ""
     reason = f": {now.reason}" if now.reason else ""
     lines: list[tuple[Piece, ...]] = [
         ((now.state, f"bold {color}"), f" job {now.job}{reason}"),
         (
-            f"  rows    {now.rows_done:,} of {now.rows:,}: {now.ok:,} ok, {now.errors:,} error "
+            f"  rows    {now.rows_done:,} of {now.rows:,}: {now.ok:,} ok{copied}, {now.errors:,} error "
             f"in {duration(seconds)}{rate}",
         ),
     ]

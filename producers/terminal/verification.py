@@ -29,5 +29,6 @@ def render_verdict(result: VerifyResult) -> RenderableType:
         ("model", f"{spec.model.uri} {spec.model.revision}"),
     ):
         table.add_row(name, plain(value))
+    notes = [plain(note) for note in result.notes]
     problems = [plain((f"✗ {line}", "red")) for line in problem_lines(result)]
-    return Group(Text(result.verdict, style=f"bold {style}"), table, *problems)
+    return Group(Text(result.verdict, style=f"bold {style}"), table, *notes, *problems)

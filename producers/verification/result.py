@@ -47,6 +47,8 @@ class VerifyResult:
     problems: list[Problem] = field(default_factory=list)
     """The first 100."""
     problem_count: int = 0
+    notes: list[str] = field(default_factory=list)
+    """What was noticed and is not wrong."""
 
     @property
     def complete(self) -> bool:
@@ -116,6 +118,7 @@ class VerifyResult:
             "problems": [
                 {"kind": p.kind, "where": p.where, "message": p.message} for p in self.problems
             ],
+            "notes": list(self.notes),
             "versions": versions(),
         }
 

@@ -89,3 +89,11 @@ def test_a_job_is_watched_to_its_end_by_its_files_alone(
     assert "watching the files of the output" in told.err
     assert "40 of 40" in told.out
     assert parse_manifest(finished or b"", "there").state == "finished"
+
+
+def test_a_redis_that_was_named_and_does_not_answer_is_said_to_be_down(
+    store: LocalStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = open_session({"broker_url": "redis://127.0.0.1:1/0"}, as_json=True)
+    assert show_status(session, store.uri) == 0
+    assert json.loads(capsys.readouterr().out)["reason"].startswith("Redis does not answer")

@@ -84,7 +84,7 @@ def test_a_value_without_meaning_is_named(flags: dict[str, object], named: str) 
 
 def test_an_unknown_name_in_the_file_is_an_error_and_not_ignored(tmp_path: Path) -> None:
     (tmp_path / "headrace.toml").write_text('text_colunm = "body"\n')
-    with pytest.raises(ConfigError, match="text-colunm"):
+    with pytest.raises(ConfigError, match="text_colunm"):
         load_settings()
 
 
@@ -137,3 +137,49 @@ def test_without_a_home_that_can_be_written_there_is_a_folder_of_this_users(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert state_folder() == tmp_path / ".local/state/headrace"
     assert not is_state_temporary()
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("HEADRACE_TEXT_COLUNM", "HEADRACE_TEXT_COLUMN"),
+        ("HEADRACE_LEASES_S", "HEADRACE_LEASE_S"),
+        ("HEADRACE_BROKER_URI", "HEADRACE_BROKER_URL"),
+    ],
+)
+def test_a_variable_that_is_almost_a_settings_is_refused(
+    variable: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(ConfigError, match=f"{variable} is no setting; did you mean {meant}"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "HEADRACE_CONTROLLER_PORT",
+        "HEADRACE_CONTROLLER_SERVICE_HOST",
+        "HEADRACE_FINISHED_STATE",
+        "HEADRACE_X",
+    ],
+)
+def test_other_variables_with_our_prefix_are_left_alone(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    load_settings()
+
+
+def test_a_misspelled_name_in_the_file_is_named_with_the_file_and_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "headrace.toml").write_text("text_colunm = 'x'\n")
+    with pytest.raises(
+        ConfigError, match=r"headrace\.toml: text_colunm is no setting; did you mean text_column"
+    ):
+        load_settings()
+    (tmp_path / "night.toml").write_text("qqqq = 'x'\n")
+    monkeypatch.setenv("HEADRACE_CONFIG", "night.toml")
+    with pytest.raises(ConfigError, match=r"night\.toml: qqqq is no setting$"):
+        load_settings()

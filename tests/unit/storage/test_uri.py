@@ -26,6 +26,7 @@ from schemas.errors import ConfigError, HeadraceError, UriNotAllowed
         ("file:///data/a%20b", "/data/a b"),
         ("file://localhost/data", "/data"),
         ("/data/*.parquet", "/data/*.parquet"),
+        ("s3a://bucket/key", "s3://bucket/key"),
         ("/data/{date}/a?[0-9]", "/data/{date}/a?[0-9]"),
         ("a:b/c", f"{os.getcwd()}/a:b/c"),
         ("s3://bucket", "s3://bucket"),

@@ -19,6 +19,7 @@ from producers.driver.follow import (
     pause_s,
 )
 from producers.records.snapshot import Snapshot
+from producers.terminal.job_end import summary
 from producers.terminal.progress import (
     JobProgress,
     Rate,
@@ -188,3 +189,13 @@ def test_a_job_that_we_have_just_ended_is_not_waited_for() -> None:
     assert pause_s(has_broker=True, ended=False) == TICK_S
     assert pause_s(has_broker=False, ended=False) == FILES_S
     assert pause_s(has_broker=True, ended=True) < TICK_S / 10
+
+
+def test_rows_that_were_copied_are_told_at_the_end_and_in_the_status() -> None:
+    ended = replace(NOW, state="finished", finished_s=10.0, rows_copied=600)
+    lines = [
+        "".join(p if isinstance(p, str) else p[0] for p in it) for it in summary(ended, 9.0, None)
+    ]
+    assert "690 ok (600 copied), 10 error" in lines[1]
+    assert dict(lines_of(ended, 11.0))["copied"] == "600 rows, from an earlier output"
+    assert "copied" not in dict(lines_of(NOW, 11.0))

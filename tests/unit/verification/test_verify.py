@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -235,6 +236,17 @@ def test_input_that_changed_or_went_away_is_found(tmp_path: Path) -> None:
     write_input(tmp_path / "in/day=0/f0.parquet", TEXTS[::-1], stars=[i % 5 for i in range(270)])
     (tmp_path / "in/day=1/f1.parquet").unlink()
     assert {"input_changed", "input_missing", "text"} <= kinds(check(output))
+
+
+def test_an_input_that_was_only_touched_is_noted_and_not_wrong(tmp_path: Path) -> None:
+    output = build(tmp_path)
+    os.utime(tmp_path / "in/day=0/f0.parquet", (1, 1))
+    found = check(output)
+    assert (found.verdict, found.notes) == (
+        "verified",
+        [f"{tmp_path}/in/day=0/f0.parquet: touched, same bytes"],
+    )
+    assert found.to_json()["notes"] == found.notes
 
 
 def test_a_plan_changed_by_hand_is_refused(output: Path) -> None:
