@@ -23,6 +23,7 @@ import pytest
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 from schemas.errors import ExitCode
+from schemas.names import output_layout
 from tests.acceptance.harness.frozen import frozen, interrupt
 from tests.conftest import wait_until
 from tests.unit.tiny_models import save_model
@@ -200,6 +201,7 @@ def test_a_job_is_submitted_followed_and_finished_by_three_processes(
         assert [(j["job"], j["state"]) for j in json.loads(out)] == [(job, "finished")]
         code, out, _ = call("headrace", "status", job[:6], "--json", **broker)
         assert json.loads(out)["state"] == "finished"
+        wait_until((output / output_layout.REPORT).exists, 60)  # by the controller
 
 
 def test_a_cancelled_job_ends_and_resumes(
