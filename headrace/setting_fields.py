@@ -190,6 +190,9 @@ class SettingFields:
     s3_sse: Literal["AES256", "aws:kms"] | None = store(
         None, "server-side encryption: AES256 or aws:kms"
     )
+    s3_requester_pays: bool = store(
+        False, "pay for the requests to a bucket whose owner asks for it"
+    )
     s3_sse_kms_key_id: str | None = store(None, "key id for aws:kms")
     storage_timeout_s: float = setting(60, "maximum wait for one response of the store", gt=0)
     storage_attempts: int = setting(6, "attempts per call of the store", ge=1)

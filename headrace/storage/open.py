@@ -43,6 +43,7 @@ def _open_bucket(uri: str, settings: Settings) -> Store:
         path_style=settings.s3_path_style,
         sse=settings.s3_sse,
         sse_kms_key_id=settings.s3_sse_kms_key_id,
+        requester_pays=settings.s3_requester_pays,
         timeout_s=settings.storage_timeout_s,
         attempts=settings.storage_attempts,
     )

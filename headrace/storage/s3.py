@@ -58,6 +58,7 @@ class S3Options:
     """None: path style for any endpoint other than AWS's."""
     sse: str | None = None
     sse_kms_key_id: str | None = None
+    requester_pays: bool = False
     timeout_s: float = 60
     attempts: int = 6
     single_put_bytes: int = SINGLE_PUT_BYTES
@@ -98,7 +99,9 @@ class S3Store:
         endpoint = options.endpoint_url
         where = f"{self.uri} at {endpoint}" if endpoint else self.uri
         path_style = endpoint is not None if options.path_style is None else options.path_style
-        self._connection = S3Connection(endpoint, options.region, path_style, options.timeout_s)
+        self._connection = S3Connection(
+            endpoint, options.region, path_style, options.timeout_s, options.requester_pays
+        )
         self._calls = S3Calls(where, options.attempts, options.backoff_s, self._connection.renew)
         self._probing = threading.Lock()
         self._keeps_parts: bool | None = None

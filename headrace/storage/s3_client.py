@@ -26,6 +26,7 @@ class S3Connection:
     region: str | None
     path_style: bool
     timeout_s: float
+    requester_pays: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _made: list[Any] = field(default_factory=list)
 
@@ -70,6 +71,15 @@ class S3Connection:
         session = boto3.session.Session(region_name=self.region)
         # Without a region boto3 finds the bucket's own; other servers accept any region in a signature.
         region = session.region_name or ("us-east-1" if self.endpoint_url else None)
-        return session.client(
+        client = session.client(
             "s3", endpoint_url=self.endpoint_url, region_name=region, config=config
         )
+        if self.requester_pays:
+            client.meta.events.register("before-parameter-build.s3.*", _pay)
+        return client
+
+
+def _pay(params: dict[str, Any], model: Any, **_: Any) -> None:
+    """Add the consent to pay to every operation that takes it."""
+    if "RequestPayer" in model.input_shape.members:
+        params["RequestPayer"] = "requester"

@@ -51,14 +51,29 @@ class PassedOver:
     peeks: int = 0
     notes: list[str] = field(default_factory=list)
     """Which tables were read."""
+    odd: int = 0
+    """Keys that no URI can name."""
+    odd_names: list[str] = field(default_factory=list)
+    """The first few."""
 
     def add(self, name: str) -> None:
         self.count += 1
         if len(self.names) < SHOWN:
             self.names.append(name)
 
+    def add_odd(self, name: str) -> None:
+        self.odd += 1
+        if len(self.odd_names) < SHOWN:
+            self.odd_names.append(name)
+
     def warnings(self) -> Iterator[str]:
         yield from self.notes
+        if self.odd:
+            more = f" and {self.odd - len(self.odd_names):,} more" if self.odd > SHOWN else ""
+            yield (
+                f"{self.odd:,} keys of the input were passed over, since a part of them between two / "
+                f"is empty, . or ..: {', '.join(self.odd_names)}{more}; copy them to other keys"
+            )
         if self.count:
             more = f" and {self.count - len(self.names):,} more" if self.count > SHOWN else ""
             yield (
@@ -119,6 +134,9 @@ class _Choice:
     read_table: ReadTable | None
 
     def takes(self, store: Store, info: ObjectInfo) -> bool:
+        if not is_plain(info.name):
+            self.passed.add_odd(info.name)
+            return False
         table = table_above(info.name)
         if table is not None:
             raise InputUnreadable(
@@ -139,6 +157,11 @@ class _Choice:
             return False
         self.passed.peeks += 1
         return first_bytes(store, info.name)[:4] in (MAGIC, MAGIC_ENCRYPTED)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a URI can name it: `a//b` and `a/./b` are keys of a bucket, and would mean `a/b`."""
+    return not any(part in ("", ".", "..") for part in name.split("/"))
 
 
 def discover_planned(files: Iterable[InputFile], open_store: OpenStore) -> Iterator[Found]:
@@ -222,7 +245,9 @@ def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
         if match is None or _hidden(info.name):
             continue
         inside_a_folder = match["below"] is not None
-        if (any_suffix and not inside_a_folder) or chosen.takes(store, info):
+        if (any_suffix and not inside_a_folder and is_plain(info.name)) or chosen.takes(
+            store, info
+        ):
             yield Found(store, info, partitions_of(info.name))
 
 

@@ -36,6 +36,7 @@ NOT_REPEATED = {
     "price_per_hour": "of the workers of today",
     "on_finish": "it is a secret and in no record",
     "wait_for": "the input is there",
+    "give_up_after": "how long this command waits",
     **{
         name: "of this machine's access to the store"
         for name, it in declared_settings().items()
@@ -51,15 +52,13 @@ def repeated_settings(job: Job) -> dict[str, Any]:
     Each option of a job is here or in `NOT_REPEATED`, which a test holds.
     """
     found: dict[str, Any] = dict(_params(job)[0])
-    for name, setting in declared_settings().items():
+    for name in declared_settings():
         if name in _SPECIAL:
             found[name] = _SPECIAL[name](job)
         elif name not in NOT_REPEATED and name in Spec.model_fields:
             found[name] = getattr(job.spec, name)
         elif name not in NOT_REPEATED and name in Options.model_fields:
             found[name] = getattr(job.options, name)
-        elif setting.group is not None and name not in NOT_REPEATED:
-            raise AssertionError(f"retry does not know what to do with the option {name}")
     return found
 
 

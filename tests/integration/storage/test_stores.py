@@ -428,3 +428,19 @@ def test_a_store_that_breaks_the_promise_is_refused(
     with pytest.raises(OutputNotWritable, match="only-if-absent"):
         probe_store(store)
     assert names(store) == []
+
+
+def test_every_request_says_who_pays_when_asked(s3_server: Any, s3_bucket: str) -> None:
+    store = S3Store(s3_bucket, "p", S3Options(s3_server.endpoint, requester_pays=True))
+    seen: dict[str, str | None] = {}
+
+    def note(request: Any, operation_name: str, **_: Any) -> None:
+        payer = request.headers.get("x-amz-request-payer")
+        seen[operation_name] = payer.decode() if isinstance(payer, bytes) else payer
+
+    store._connection.client().meta.events.register("before-sign.s3.*", note)
+    assert store.create("a", b"1")
+    assert (store.read("a"), store.head("a") is None, names(store)) == (b"1", False, ["a"])
+    store.delete("a")
+    assert {"PutObject", "GetObject", "HeadObject", "DeleteObject"} <= seen.keys()
+    assert {seen[name] for name in seen if name != "ListBuckets"} == {"requester"}

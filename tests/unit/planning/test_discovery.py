@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
+from headrace.storage.store import ObjectInfo
 from producers.planning.discovery import MOST_PEEKS, PassedOver, discover, partitions_of
 from schemas.errors import InputNotFound
 from tests.unit.small_job import fake_settings, prepare_small, write_input
@@ -87,3 +90,37 @@ def test_hives_null_partition_is_null(tmp_path: Path) -> None:
     score(store, job)
     days = pq.read_table(tmp_path / "out/data")["day"].to_pylist()
     assert sorted(days, key=str) == ["1", None]
+
+
+class Bucket:
+    """A bucket's listing; nothing of it is read."""
+
+    uri = "s3://bucket/in"
+    is_local = False
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+
+    def head(self, name: str) -> None:
+        return None
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return (ObjectInfo(key, 100, "e", 0.0) for key in self.keys if key.startswith(prefix))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "odd"),
+    [
+        ("s3://bucket/in", ["a//b.parquet", "./a.parquet", "x/../a.parquet", "/c.parquet"]),
+        ("s3://bucket/in/*/*.parquet", ["./a.parquet"]),
+    ],
+)
+def test_keys_that_no_uri_can_name_are_counted_and_said(pattern: str, odd: list[str]) -> None:
+    plain = ("a.parquet", "day/b.parquet")
+    bucket: Any = Bucket(*plain, "a//b.parquet", "./a.parquet", "x/../a.parquet", "/c.parquet")
+    passed = PassedOver()
+    found = [f.info.name for f in discover([pattern], lambda uri: bucket, passed=passed)]
+    assert found == [name for name in plain if "*" not in pattern or "/" in name]
+    (warning,) = passed.warnings()
+    assert warning.startswith(f"{len(odd)} keys of the input were passed over")
+    assert f": {', '.join(odd)}; copy them" in warning
