@@ -242,7 +242,7 @@ def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
         )
     for info in store.list(_GLOB.split(rest, maxsplit=1)[0]):
         match = matches.fullmatch(info.name)
-        if match is None or _hidden(info.name):
+        if match is None or (is_plain(info.name) and _hidden(info.name)):
             continue
         inside_a_folder = match["below"] is not None
         if (any_suffix and not inside_a_folder and is_plain(info.name)) or chosen.takes(

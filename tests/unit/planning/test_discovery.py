@@ -112,7 +112,7 @@ class Bucket:
     ("pattern", "odd"),
     [
         ("s3://bucket/in", ["a//b.parquet", "./a.parquet", "x/../a.parquet", "/c.parquet"]),
-        ("s3://bucket/in/*/*.parquet", ["./a.parquet"]),
+        ("s3://bucket/in/*/*.parquet", ["./a.parquet", "/c.parquet"]),
     ],
 )
 def test_keys_that_no_uri_can_name_are_counted_and_said(pattern: str, odd: list[str]) -> None:
