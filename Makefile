@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
 .PHONY: help venv install dev demo test test-unit test-integration test-acceptance test-avx2 test-system \
-	system-packages lint bench readers chaos races fuzz audit sbom clean
+	system-packages lint bench families readers chaos races fuzz audit sbom clean
 
 help:  ## what can be made
 	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
@@ -141,6 +141,9 @@ bench: $(VENV)/.dev $(VENV)/peers/.installed  ## headrace and its peers side by 
 
 readers: $(VENV)/.dev  ## who reads the outputs: ten libraries, an environment each; writes docs/reference/readers.md
 	@$(BIN)/python -m benchmarks.readers --environments $(VENV)/readers
+
+families: $(VENV)/.dev  ## every family of transformers beside the model itself, into the docs (hours)
+	@$(BIN)/python -m benchmarks.families --write docs/reference/model-families.md
 
 chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, by seed
 	@HEADRACE_CHAOS=long $(PYTEST) tests/acceptance

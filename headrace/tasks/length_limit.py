@@ -43,9 +43,9 @@ def stated_limit(
 
     `config` is config.json, `tokenizer` is tokenizer_config.json, `sentence_transformers` is
     sentence_bert_config.json; a missing file is empty. `positions` is the number of rows of the
-    model's learned position table; if given, it is used instead of the configuration.
+    model's learned position table, which may be fewer than the configuration says (RoBERTa).
     """
-    found = list(_from_config(config)) if positions is None else []
+    found = list(_from_config(config))
     if positions is not None:
         found.append(LengthLimit(positions, "the model's position table"))
     for settings, name, file in (

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from headrace.tasks.length_limit import LengthLimit, stated_limit
-from headrace.tasks.tokenizer_files import check_tokenizer_files
+from headrace.tasks.tokenizer_files import FEWEST, check_tokenizer_files
 from producers.models.model_files import ModelFiles, read_json
 from producers.models.safetensors_header import Shapes, read_header
 from schemas.errors import ModelError
@@ -35,9 +35,8 @@ PADDING_FIRST = frozenset(
     }
 )  # fmt: skip
 """Families that count positions from behind the padding token, as fairseq did."""
-FEWEST, FEW = 0.5, 0.98
-"""Tokens of a tokenizer, as a share of the model's: under the first it is another model's; under
-the second it may be. Chosen: tables are rounded up, by 1.8 % at most in models that are in use."""
+FEW = 0.98
+"""Tokens of a tokenizer, as a share of the model's: under it, it may be another model's."""
 
 
 def check_files(files: ModelFiles, allow_pickle: bool) -> None:

@@ -18,6 +18,7 @@ from schemas.errors import (
     InputChanged,
     LeaseLost,
     ModelChanged,
+    ModelError,
     error_type_of,
 )
 from schemas.names import output_layout
@@ -62,7 +63,7 @@ def failed_attempt(chunk: int, mark: Mark, error: Exception, worker: str, now_at
         message=_words(error) if is_safe else f"{name} (see the worker's log)",
         worker=worker,
         stage=mark.stage,
-        retryable=not isinstance(error, InputChanged | ModelChanged),
+        retryable=not isinstance(error, InputChanged | ModelChanged | ModelError),
         at_s=now_at,
         seen_by=worker,
     )

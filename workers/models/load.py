@@ -6,16 +6,19 @@ Nothing here reaches for the network: the folder was resolved before (`workers.m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from headrace.tasks.contract import LoadRequest
-from schemas.errors import ModelError
+from headrace.tasks.length_limit import stated_limit
+from headrace.tasks.tokenizer_files import FEWEST, WITHOUT_VOCABULARY, check_tokenizer_files
+from schemas.errors import MissingExtra, ModelError
 
-# Tokens of a row for a model that states no limit anywhere. Chosen: what most encoders have.
-DEFAULT_MAX_LENGTH = 512
+# What a model may be given of a row; a family that needs more would be given half of it.
+PASSED_ON = frozenset({"input_ids", "token_type_ids", "attention_mask"})
 
 
 def load_config(request: LoadRequest) -> Any:
@@ -28,7 +31,18 @@ def load_config(request: LoadRequest) -> Any:
 
     if not (Path(request.model_path) / "config.json").is_file():
         raise ModelError(f"{request.model_path} holds no config.json: it is not a model's folder")
-    return _from_folder(AutoConfig, request)
+    config = _from_folder(AutoConfig, request)
+    if getattr(config, "id2label", None):
+        config.id2label = {number: str(label) for number, label in config.id2label.items()}
+    return config
+
+
+def text_config_of(config: Any) -> Any:
+    """The configuration of the part that reads text, of a model of several; else itself."""
+    try:
+        return config.get_text_config()
+    except (AttributeError, ValueError):  # not transformers' own, or two that read text
+        return config
 
 
 def check_head(config: Any, request: LoadRequest, suffix: str, task: str) -> None:
@@ -58,20 +72,70 @@ def check_labels(request: LoadRequest, config: Any, width: int) -> None:
 
 
 def load_tokenizer(request: LoadRequest) -> Any:
-    """The model's tokenizer, one that the Rust library runs.
+    """The model's tokenizer, of the Rust library or written in Python.
 
     Raises:
-        ModelError: there is none in the folder, or it is written in Python only.
+        ModelError: there is none in the folder, or it cannot be loaded.
+        MissingExtra: it needs a package that is not installed.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = _from_folder(AutoTokenizer, request)
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(
-            f"{request.model_path}: its tokenizer, {type(tokenizer).__name__}, has no "
-            "tokenizer.json, and headrace runs only those of the tokenizers library"
+    folder = Path(request.model_path)
+    names = [path.name for path in folder.iterdir()]
+    settings = read_json(folder, "tokenizer_config.json") or {}
+    config = read_json(folder, "config.json") or {}
+    check_tokenizer_files(names, config, settings, request.model_path)
+    if _is_sentencepiece_only(names) and find_spec("sentencepiece") is None:
+        raise MissingExtra(
+            f"{request.model_path} has a SentencePiece tokenizer only, and sentencepiece is not "
+            "installed: pip install 'headrace[model]'"
         )
-    return tokenizer
+    return _from_folder(AutoTokenizer, request)
+
+
+def _is_sentencepiece_only(names: Iterable[str]) -> bool:
+    return "tokenizer.json" not in names and any(n.endswith((".model", ".spm")) for n in names)
+
+
+def check_vocabulary(request: LoadRequest, tokenizer: Any, config: Any) -> None:
+    """Refuse a tokenizer that cannot be this model's: it knows hardly any of its tokens, or more.
+
+    Raises:
+        ModelError: see there.
+    """
+    rows = getattr(text_config_of(config), "vocab_size", None)
+    # tokenizers of letters and bytes count what they could read
+    if not rows or type(tokenizer).__name__.removesuffix("Fast") in WITHOUT_VOCABULARY:
+        return
+    pieces = tokenizer.vocab_size  # without what was added to it
+    # those in Python count in ways of their own
+    if (tokenizer.is_fast and pieces > rows) or len(tokenizer) < FEWEST * rows:
+        raise ModelError(
+            f"{request.model_path}: its tokenizer has {len(tokenizer):,} tokens and the model "
+            f"{rows:,} (vocab_size): it is another model's tokenizer"
+        )
+
+
+def check_inputs(request: LoadRequest, tokenizer: Any, accepts: Collection[str]) -> None:
+    """Refuse a model that reads more of a row than its tokens (boxes, shapes of letters).
+
+    Raises:
+        ModelError: the tokenizer makes what headrace does not pass on.
+    """
+    made = set(tokenizer.model_input_names)
+    if not tokenizer.is_fast:
+        try:
+            made.update(tokenizer("a"))  # RoCBert makes more than it names
+        except Exception as error:  # TAPAS wants a table, LayoutLM words and their boxes
+            raise ModelError(
+                f"{request.model_path} does not read plain text: {type(error).__name__}: {error}"
+            ) from error
+    more = sorted(made.intersection(accepts) - PASSED_ON)
+    if more:
+        raise ModelError(
+            f"{request.model_path} reads {', '.join(more)} beside the tokens of a text, which "
+            "headrace does not pass on"
+        )
 
 
 def load_model(
@@ -103,27 +167,37 @@ def load_model(
     return model.to(request.device).eval()
 
 
-def max_length_of(request: LoadRequest, tokenizer: Any, config: Any, positions: int | None) -> int:
+def max_length_of(request: LoadRequest, tokenizer: Any, positions: int | None) -> int:
     """Maximum tokens per row, special tokens included: as requested, else the model's limit.
 
     `positions` are those of its learned table, see `learned_positions`.
 
     Raises:
-        ModelError: more than the model has positions, or too few for its special tokens.
+        ModelError: more than the model has positions, too few for its special tokens, or no limit
+            stated anywhere.
     """
-    stated = [
-        getattr(tokenizer, "model_max_length", None),
-        positions or getattr(config, "max_position_embeddings", None),
-        _sentence_transformers_limit(request.model_path),
-    ]
-    # transformers writes int(1e30) for "none stated"
-    known = [n for n in stated if n is not None and 0 < n < 1e9]
-    wanted = request.max_length or (min(known) if known else DEFAULT_MAX_LENGTH)
+    limit = stated_limit(
+        read_json(request.model_path, "config.json") or {},
+        {"model_max_length": getattr(tokenizer, "model_max_length", None)},
+        read_json(request.model_path, "sentence_bert_config.json") or {},
+        positions,
+    )
+    if request.max_length is None and limit is None:
+        raise ModelError(
+            f"{request.model_path} states no limit of tokens a row, neither in config.json nor in "
+            "its tokenizer: give one with --max-length"
+        )
+    wanted = request.max_length or (limit.tokens if limit else 0)
     if positions is not None and wanted > positions:
         raise ModelError(
             f"max-length {wanted} is more than the {positions} positions of {request.model_path}"
         )
-    special = tokenizer.num_special_tokens_to_add(pair=False)
+    try:
+        special = tokenizer.num_special_tokens_to_add(pair=False)
+    except Exception as error:  # TAPAS wants a table beside the text
+        raise ModelError(
+            f"{request.model_path} does not read plain text: {type(error).__name__}: {error}"
+        ) from error
     if wanted <= special:
         raise ModelError(f"max-length {wanted} leaves no room beside {special} special tokens")
     return int(wanted)
@@ -193,9 +267,3 @@ def learned_positions(model: Any) -> int | None:
             skipped = 0 if module.padding_idx is None else module.padding_idx + 1
             return int(module.num_embeddings) - skipped
     return None
-
-
-def _sentence_transformers_limit(folder: str) -> int | None:
-    settings = read_json(folder, "sentence_bert_config.json") or {}
-    limit = settings.get("max_seq_length")
-    return int(limit) if limit else None

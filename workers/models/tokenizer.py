@@ -1,4 +1,4 @@
-"""Texts to token ids by the Rust tokenizer: all at once, on its own threads, truncated there."""
+"""Texts to token ids: by the Rust tokenizer all at once, by one in Python row by row."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate, chain, pairwise
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from headrace.tasks.contract import Encodings
 from schemas.errors import ModelError
+from workers.models.load import text_config_of
 
 # Letters given to the tokenizer at once. What it returns takes some 100 bytes per token, and as much
 # again for what truncation cuts off: 8,192 rows of 4 kB at once came to 1.7 GB. Chosen: enough to
@@ -116,6 +118,67 @@ class Encoder:
         return _flat([e.type_ids or [0] for e in encoded])
 
 
+class PythonEncoder:
+    """A tokenizer written in Python, by its own call; `__call__` is thread-safe.
+
+    It knows no character offsets. One text at a time passes through it, holding the interpreter.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, *, stand_in: int = 0) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._stand_in = stand_in
+        self._takes_types = "token_type_ids" in tokenizer.model_input_names
+        self._one_at_a_time = Lock()
+
+    def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
+        """As `Encoder`."""
+        with self._one_at_a_time:
+            rows = [self._row(text, pairs[at] if pairs else "") for at, text in enumerate(texts)]
+        return Encodings(
+            ids=_flat([ids for ids, _, _ in rows]),
+            offsets=np.array([0, *accumulate(len(ids) for ids, _, _ in rows)], dtype=np.int64),
+            truncated=np.array([cut for _, _, cut in rows], dtype=bool),
+            type_ids=_flat([types for _, types, _ in rows]) if self._takes_types else None,
+        )
+
+    def _row(self, text: str, pair: str) -> tuple[list[int], list[int], bool]:
+        texts = (text, pair) if pair else (text,)
+        found = self._tokenizer(*texts, truncation=True, max_length=self._max_length)
+        ids = list(found["input_ids"])
+        cut = len(ids) >= self._max_length and len(self._whole(texts)) > len(ids)
+        if not ids:
+            return [self._stand_in], [0], cut
+        return ids, list(found.get("token_type_ids", ())) or [0] * len(ids), cut
+
+    def _whole(self, texts: tuple[str, ...]) -> list[int]:
+        ids: list[int] = self._tokenizer(*texts)["input_ids"]
+        return ids
+
+
+def encoder_of(
+    tokenizer: Any,
+    max_length: int,
+    *,
+    stand_in: int,
+    extra: Callable[[str, Any], Any] | None,
+    ahead: bool,
+) -> Encoder | PythonEncoder:
+    """The encoder of a tokenizer; see `Encoder`.
+
+    Raises:
+        ModelError: `extra` needs character offsets, and a tokenizer in Python has none.
+    """
+    if getattr(tokenizer, "is_fast", False):
+        return Encoder(tokenizer, max_length, stand_in=stand_in, extra=extra, ahead=ahead)
+    if extra is not None:
+        raise ModelError(
+            f"its tokenizer, {type(tokenizer).__name__}, is written in Python and gives no position "
+            "of a token in its text, which the task needs"
+        )
+    return PythonEncoder(tokenizer, max_length, stand_in=stand_in)
+
+
 def _flat(rows: list[list[int]]) -> np.ndarray:
     return np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=sum(map(len, rows)))
 
@@ -147,11 +210,13 @@ def _joined(parts: list[Encodings]) -> Encodings:
 
 def special_token(config: Any, tokenizer: Any, *names: str) -> int:
     """The id of the first of the special tokens that the model or its tokenizer has, else 0."""
+    config = text_config_of(config)
+    known = getattr(config, "vocab_size", None) or len(tokenizer)
     for name in names:
         for owner in (config, tokenizer):
             value = getattr(owner, f"{name}_token_id", None)
             # some configurations list several, some tokenizers have more tokens than the model
-            if isinstance(value, int) and 0 <= value < config.vocab_size:
+            if isinstance(value, int) and 0 <= value < known:
                 return value
     return 0
 

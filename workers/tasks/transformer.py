@@ -17,11 +17,15 @@ from workers.engines.base import Engine, EngineRequest, Output
 from workers.engines.catalog import make_engine
 from workers.models.load import (
     check_head,
+    check_vocabulary,
     load_config,
     load_tokenizer,
     max_length_of,
 )
-from workers.models.tokenizer import Encoder, special_token
+from workers.models.tokenizer import encoder_of, special_token
+
+# Words of the text that a probe's rows are made of, again and again. Chosen: more than most rows.
+PROBE_WORDS = 1024
 
 
 class TransformerTask:
@@ -45,6 +49,7 @@ class TransformerTask:
         if self.architecture is not None:
             check_head(self.config, request, self.architecture, self.task)
         self.tokenizer = load_tokenizer(request)
+        check_vocabulary(request, self.tokenizer, self.config)
         self.prepare(request)
         found = self.engine.load(
             EngineRequest(
@@ -58,8 +63,8 @@ class TransformerTask:
             )
         )
         self.config = found.config
-        self.max_length = max_length_of(request, self.tokenizer, found.config, found.positions)
-        self._encoder = Encoder(
+        self.max_length = max_length_of(request, self.tokenizer, found.positions)
+        self._encoder = encoder_of(
             self.tokenizer,
             self.max_length,
             stand_in=special_token(self.config, self.tokenizer, "bos", "eos", "pad"),
@@ -126,10 +131,12 @@ class TransformerTask:
 
     def probe_batch(self, tokens: int, row_tokens: int | None) -> Encodings:
         """See `SupportsBudgetSearch.probe_batch`."""
-        row = self._encoder(["one two three four five six seven " * self.max_length])
-        kept = min(row_tokens or self.max_length, len(row.ids))
+        # a few rows' worth: a text of a million tokens would take seconds and gigabytes to make
+        longest = min(row_tokens or self.max_length, self.max_length, tokens)
+        row = self._encoder(["one two three four five six seven " * min(longest, PROBE_WORDS)])
+        kept = longest if len(row.ids) >= min(longest, PROBE_WORDS) else len(row.ids)
         # the special token that ends a row stays, some heads look for it
-        at = np.append(np.arange(kept - 1), len(row.ids) - 1)
+        at = np.append(np.resize(np.arange(max(1, len(row.ids) - 1)), kept - 1), len(row.ids) - 1)
         rows = max(1, tokens // kept)
         return Encodings(
             ids=np.tile(row.ids[at], rows),

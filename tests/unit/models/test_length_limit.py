@@ -47,7 +47,7 @@ def test_the_smallest_counts_and_names_its_source() -> None:
     assert found.said_by == "model_max_length in tokenizer_config.json"
 
 
-def test_the_position_table_counts_and_not_what_the_file_says_of_it() -> None:
+def test_a_position_table_smaller_than_the_file_says_counts() -> None:
     found = stated_limit({"max_position_embeddings": 514}, {}, {}, positions=512)
     assert found is not None
     assert found.tokens == 512

@@ -12,6 +12,7 @@ import pytest
 
 from headrace.tasks.contract import LoadRequest, Task
 from schemas.errors import ModelError
+from tests.unit.models.model_folder import write_tokenizer
 from tests.unit.tiny_models import LABELS, TEXTS, TinyModels, answers
 from workers.engines.packed.families import depends_on_batch
 from workers.tasks.text_classification import TextClassification
@@ -161,3 +162,38 @@ def test_labels_keep_the_order_of_their_ids(tiny: TinyModels) -> None:
     task = load(tiny("bert", "SequenceClassification", id2label=LABELS), params={"scores": True})
     row = answers(task, ["the"])[0]
     assert [s["label"] for s in row["scores"]] == list(LABELS.values())
+
+
+def test_labels_that_are_numbers_are_read_as_text(folder: Path) -> None:
+    edit(
+        folder, "config.json", id2label={"0": 7, "1": 8, "2": 9}, label2id={"7": 0, "8": 1, "9": 2}
+    )
+    task = load(folder)
+    batch = task.encode(["a good film"])
+    found = task.decode(batch, task.forward(batch))
+    assert found.column("predicted_label").to_pylist()[0] in ("7", "8", "9")
+
+
+def test_a_folder_without_tokenizer_files_is_refused_here_too(folder: Path) -> None:
+    for path in folder.glob("*token*"):
+        path.unlink()
+    with pytest.raises(ModelError, match="has no tokenizer files"):
+        load(folder)
+
+
+def test_a_tokenizer_of_another_model_is_refused_here_too(folder: Path) -> None:
+    write_tokenizer(folder, {"[UNK]": 0, "good": 1})
+    with pytest.raises(ModelError, match="it is another model's tokenizer"):
+        load(folder)
+
+
+def test_a_probe_of_a_million_tokens_needs_no_text_of_a_million_words(tiny: TinyModels) -> None:
+    task: Any = load(tiny("llama", "SequenceClassification"))
+    task.max_length = 1_000_000
+    lettered: list[int] = []
+    encode = task._encoder
+    task._encoder = lambda texts: lettered.append(len(texts[0])) or encode(texts)
+    batch = task.probe_batch(131_072, None)
+    assert batch.lengths.sum() <= 131_072
+    assert max(lettered) < 100_000
+    assert task.probe_batch(2048, 24).lengths.tolist() == [24] * 85

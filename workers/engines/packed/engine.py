@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 
 import numpy as np
 
@@ -12,19 +13,14 @@ from workers.devices import device
 from workers.engines.base import EngineRequest, Handle, LoadedModel
 from workers.engines.packed.int8 import SENTENCES
 from workers.engines.packed.layer_choice import for_this_cpu
+from workers.engines.packed.probes import GPU_PROBES, PROBE, long_row
 from workers.engines.packed.runner import Runner
-from workers.models.load import learned_positions, load_model
+from workers.models.load import check_inputs, learned_positions, load_model
 from workers.models.tokenizer import special_token
 
 # Tokens of a batch. CPU: beyond some 2,000 nothing was gained (measured).
 # GPU: chosen, about what fills an H200 with a base-sized model.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
-
-# Rows of very different lengths, so that a wrong packing or a wrong mask shows.
-PROBE = ["a", "The weather is fine today, is it not?", "one two three four five six seven " * 3]
-# A GPU computes rows of up to 16, 32, 64, 128 and of more tokens by a kernel of their own each; those
-# of 32 are in the probe above.
-GPU_PROBES = [["a", "one two three four five six seven " * n] for n in (1, 7, 14, 28)]
 
 
 class PackedEngine:
@@ -34,6 +30,7 @@ class PackedEngine:
         asked = request.load
         self._device, self._dtype = asked.device, asked.dtype
         model = load_model(asked, request.config, request.auto_class, request.unused_weights)
+        check_inputs(asked, request.tokenizer, signature(model.forward).parameters)
         self.runner = Runner(
             model,
             request.output,
@@ -48,7 +45,7 @@ class PackedEngine:
         if self._dtype == "int8":
             self.runner.round_weights(encode(SENTENCES))
         more = [] if self._device == device.CPU else GPU_PROBES
-        self.runner.choose_mode(*map(encode, [PROBE, *more]))
+        self.runner.choose_mode(*map(encode, [PROBE, *more]), row=long_row(encode))
 
     @property
     def padded(self) -> bool:

@@ -1,26 +1,32 @@
 """A model that turns a batch of token ids into numbers, by the fastest way that is right for it.
 
-Three ways, tried in this order when the model is loaded, each compared with the model run row by
+Four ways, tried in this order when the model is loaded, each compared with the model run row by
 row; the first that agrees is kept:
 
 - `packed`: all tokens of the batch in one row, no padding (see `attention`);
 - `padded`: rows filled up to the longest, with an attention mask;
 - `equal`: only rows of one length together. For models that take no mask, or whose positions
-  depend on the batch.
+  depend on the batch;
+- `alone`: one row at a time, for models that mix the rows of a batch in other ways.
+
+What a forward leaves behind in the model is put back before the next (see `model_state`). Rows that
+are longer than any that was tried run alone.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from headrace.tasks.contract import Encodings
-from workers.devices.device import is_lost
+from schemas.errors import ModelError
+from workers.devices.device import is_lost, is_out_of_memory
 from workers.devices.heap import Heap, trim_of
 from workers.engines.base import Output
 from workers.engines.packed import attention
@@ -37,10 +43,13 @@ from workers.engines.packed.fused_layer import (
 from workers.engines.packed.last_layer import shorten_last_layer
 from workers.engines.packed.layer_choice import Choose, by_default
 from workers.engines.packed.linear import prepack_weights
+from workers.engines.packed.model_state import ModelState
+from workers.engines.packed.probes import bounds_of, cut, lengths_to_try, within_time
+from workers.models.load import text_config_of
 
 log = logging.getLogger(__name__)
 
-Mode = Literal["packed", "padded", "equal"]
+Mode = Literal["packed", "padded", "equal", "alone"]
 # How far the logits of a right way may lie from those of one row alone, times the numbers' own size
 # (`Runner._size`). fp32: chosen, 100 times
 # what was measured with any family. Half precision differs by itself, by rounding, between shapes.
@@ -73,7 +82,13 @@ class Runner:
         self._choose = choose
         self._family = family_of(model.config)
         self._precision = str(model.dtype).removeprefix("torch.")
+        self._config = text_config_of(model.config)
         self._first_only = False
+        self._state: ModelState | None = None
+        self._proven: int | None = None
+        """Tokens of the longest row that was tried; None: as long as any need be."""
+        self._all_tried = True
+        self._complaint = "no probe"
         # the kernel for cumulative lengths: on GPUs, in half precision
         self._flash = device != "cpu" and self._precision in ("float16", "bfloat16")
         self._usual_attention = model.config._attn_implementation
@@ -95,7 +110,7 @@ class Runner:
         import torch
 
         with torch.inference_mode():
-            result = self._ways()[self.mode](batch).float()
+            result = self._run(batch).float()
             if self._device != "cpu":
                 return _fetch(result)
             numbers = np.asarray(result.numpy())
@@ -121,20 +136,62 @@ class Runner:
             log.warning("%d of %d layers stay in fp32: int8 is too far off in them",
                         done.kept, done.kept + done.replaced)  # fmt: skip
 
-    def choose_mode(self, *probes: Encodings) -> Mode:
+    def choose_mode(self, *probes: Encodings, row: Encodings | None = None) -> Mode:
         """The fastest way that gives, on the rows of each probe, what each row alone gives.
 
         What each row alone gives is asked of the model as it was loaded, before its weights are
-        laid out for this device.
+        laid out for this device. `row`, a long one, is cut into rows that reach past the blocks and
+        windows of a family that is not known (see `probes`).
 
-        Raises RuntimeError where the device is lost.
+        Raises:
+            ModelError: the model runs no probe, or gives a row other numbers each time.
+            RuntimeError: the device is lost.
         """
-        self.set_mode("equal")
-        alone = [
-            np.concatenate([self(probe.take(np.array([i]))) for i in range(len(probe))])
-            for probe in probes
-        ]
-        self.width = int(alone[0].shape[1])
+        self.set_mode("alone")
+        state = ModelState(self._model)
+        long_ones = [] if row is None or self._family is not None else self._reach(row, state)
+        tried = [self._alone(probe, state) for probe in (*probes, *long_ones)]
+        found = [(probe, numbers) for probe, numbers in tried if numbers is not None]
+        if not found:
+            raise ModelError(f"{self._model.config.model_type}: {self._complaint}")
+        self.width = int(found[0][1].shape[1])
+        self._lay_out()
+        state.forget_rest()
+        self._state = state if state else None
+        mode = self._first_right(found)
+        if not self._all_tried:  # not before: the probes themselves must run as batches
+            self._proven = max(int(probe.lengths.max()) for probe, _ in found)
+        return mode
+
+    def _reach(self, row: Encodings, state: ModelState) -> list[Encodings]:
+        """Probes of rows as long as this model needs, as far as the time goes."""
+        wanted = lengths_to_try(bounds_of(self._model.config.to_dict()), len(row.ids))
+        # of a CPU what this process got: others on the machine must not decide
+        clock = time.process_time if self._device == "cpu" else time.perf_counter
+        done = within_time(wanted, lambda n: self._alone(cut(row, [n]), state), clock)
+        self._all_tried = len(done) == len(wanted)
+        few = sorted({*done[:2], *done[-2:], done[len(done) // 2]}, reverse=True)
+        return [cut(row, few), cut(row, [done[-1]] * 2), cut(row, [done[0]] * 3)]
+
+    def _alone(self, probe: Encodings, state: ModelState) -> tuple[Encodings, np.ndarray | None]:
+        """The rows of the probe that the model takes, and what each gives in a fresh model."""
+        kept, numbers = [], []
+        for at in range(len(probe)):
+            try:
+                numbers.append(self(probe.take(np.array([at]))))
+                kept.append(at)
+            except Exception as error:
+                # a row that is too short for a model is the row's error, when it comes
+                if is_lost(self._device) or is_out_of_memory(error):
+                    raise
+                self._complaint = f"{type(error).__name__}: {error}"
+            state.settle()
+        if not kept:
+            return probe, None
+        return probe.take(np.array(kept)), np.concatenate(numbers)
+
+    def _lay_out(self) -> None:
+        """Lay the weights out for this device."""
         if self._device == "cpu":
             prepack_weights(self._model, choose=self._choose)
         elif self._flash:
@@ -142,28 +199,33 @@ class Runner:
         wants_first = self._family is not None and self._family.pools_first
         if wants_first and self._output == "sequence":
             self._first_only = shorten_last_layer(self._model)
+
+    def _first_right(self, found: Sequence[tuple[Encodings, np.ndarray]]) -> Mode:
         tolerance = TOLERANCE[self._precision]
+        name = self._model.config.model_type
         for mode in self._candidates():
             self.set_mode(mode)
             norms = fuse_norms(self._model) if mode == "packed" and self._flash else []
-            difference = max(map(self._difference, probes, alone), default=0.0)
+            difference = max(self._difference(*pair) for pair in found)
             if difference <= tolerance:
                 return mode
             unfuse(norms)
             log.warning(
-                "%s batches differ from single rows by %.2g (%s): not used",
-                mode, difference, self._model.config.model_type,
-            )  # fmt: skip
-        self.set_mode("equal")
-        return "equal"
+                "%s batches differ from single rows by %.2g (%s): not used", mode, difference, name
+            )
+        raise ModelError(
+            f"a model of type {name} gives the same row other numbers each time (by {difference:.2g})"
+            ": it draws by chance, or keeps what headrace cannot put back"
+        )
 
     def _candidates(self) -> Iterator[Mode]:
-        if depends_on_batch(self._model.config):
-            return
-        if self._family is not None:
-            yield "packed"
-        if "attention_mask" in self._accepts:
-            yield "padded"
+        if not depends_on_batch(self._config):
+            if self._family is not None:
+                yield "packed"
+            if "attention_mask" in self._accepts:
+                yield "padded"
+        yield "equal"
+        yield "alone"
 
     def _difference(self, probe: Encodings, alone: np.ndarray) -> float:
         try:
@@ -189,7 +251,28 @@ class Runner:
         return max(1.0, size)
 
     def _ways(self) -> dict[Mode, Callable[[Encodings], Any]]:
-        return {"packed": self._packed, "padded": self._padded, "equal": self._equal}
+        return {
+            "packed": self._packed,
+            "padded": self._padded,
+            "equal": self._equal,
+            "alone": self._one_by_one,
+        }
+
+    def _run(self, batch: Encodings) -> Any:
+        """The batch in the chosen way; rows that are longer than any that was tried, alone."""
+        import torch
+
+        way = self._ways()[self.mode]
+        untried = batch.lengths > (self._proven or np.inf)
+        if self.mode == "alone" or not untried.any():
+            return way(batch)
+        edges = np.flatnonzero(np.diff(untried)) + 1
+        return torch.cat(
+            [
+                (self._one_by_one if untried[rows[0]] else way)(batch.take(rows))
+                for rows in np.split(np.arange(len(batch)), edges)
+            ]
+        )
 
     # -- packed
 
@@ -257,7 +340,7 @@ class Runner:
         import torch
 
         # a decoder without a padding token refuses two rows at once, even of one length
-        alone = getattr(self._model.config, "pad_token_id", None) is None
+        alone = getattr(self._config, "pad_token_id", None) is None
         first, parts = 0, []
         for _, rows, _ in attention.runs_of(batch.offsets):
             step = 1 if alone else rows
@@ -265,6 +348,11 @@ class Runner:
                 parts.append(self._padded(batch.take(np.arange(start, start + step))))
             first += rows
         return torch.cat(parts)
+
+    def _one_by_one(self, batch: Encodings) -> Any:
+        import torch
+
+        return torch.cat([self._padded(batch.take(np.array([i]))) for i in range(len(batch))])
 
     # -- between NumPy and the device
 
@@ -286,11 +374,13 @@ class Runner:
         return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def _states(self, model: Any, inputs: dict[str, Any]) -> Any:
+        if self._state is not None:
+            self._state.put_back()
         out = model(**inputs)
         return out.logits if "logits" in out else out.last_hidden_state
 
     def _rows(self, batch: Encodings) -> Rows:
-        padding = getattr(self._model.config, "pad_token_id", None)
+        padding = getattr(self._config, "pad_token_id", None)
         last = batch.offsets[1:] - 1
         if padding is not None:
             # the last token of each row that is not padding; the first, where all are

@@ -1,0 +1,56 @@
+"""Twenty families of transformers give in any batch what each row gives alone; `make families` has all.
+
+Those with blocks, windows, chunks, memory of earlier rows, composite configurations and tokenizers
+written in Python are among them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.families.compare import TOLERANCE, compare
+from benchmarks.families.texts import WORDS
+
+TASK = "text-classification"
+# short, long, short: each row is also run after longer and after shorter ones
+ROWS = [" ".join(WORDS[i % len(WORDS)] for i in range(n)) for n in (3, 400, 1, 40, 3, 90)]
+
+FAMILIES = [
+    "bert", "roberta", "distilbert", "modernbert", "llama", "qwen2", "t5", "xlnet", "gpt2", "fnet",
+    "big_bird", "reformer", "longformer", "canine", "gemma3", "qwen3_5", "biogpt", "xlm",
+    "deberta-v2", "albert",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_has_one_answer_in_any_batch(family: str) -> None:
+    found = compare(family, TASK, ROWS)
+    assert not found.not_made
+    assert not found.refused
+    assert found.difference <= TOLERANCE, f"{found.way}: {found.difference:.2g}"
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "dynamic", "factor": 4.0, "original_max_position_embeddings": 32},
+        {
+            "rope_type": "longrope",
+            "factor": 16.0,
+            "original_max_position_embeddings": 32,
+            "short_factor": [1.0] * 4,
+            "long_factor": [8.0] * 4,
+        },
+    ],
+    ids=lambda rope: str(rope["rope_type"]),
+)
+def test_positions_that_remember_the_longest_row_are_reset(rope: dict[str, Any]) -> None:
+    found = compare("llama", TASK, ROWS, rope_parameters={"rope_theta": 1e4, **rope})
+    assert (found.not_made, found.refused, found.way) == ("", "", "equal")
+    assert found.difference <= TOLERANCE
+
+
+def test_a_family_that_reads_more_than_tokens_is_refused_with_its_inputs() -> None:
+    assert "input_pronunciation_ids" in compare("roc_bert", TASK, ROWS[:1]).refused
