@@ -21,7 +21,7 @@ from producers.driver.follow import write_report_if_able
 from producers.driver.session import job_in, needed_broker, update_registry
 from producers.records.job_registry import open_registry
 from producers.scaling.endpoint import Liveness, serve_scaling
-from schemas.errors import ExitCode, HeadraceError, error_type_of
+from schemas.errors import ExitCode, HeadraceError, StorageError, error_type_of
 from schemas.names import telemetry as names
 from schemas.records.job import Job
 from schemas.records.manifest import Manifest
@@ -107,15 +107,12 @@ def _look(
     controller: Controller, settings: Settings, client: RedisClient, unreadable: set[str]
 ) -> None:
     """Find jobs that have not ended: in the registry, and as Redis remembers them."""
-    outputs: set[str] = set()
-    try:
-        outputs |= {entry.output for entry in open_registry(settings).running()}
-        outputs |= set(announced_jobs(client).values())
-    except (HeadraceError, redis.RedisError) as error:
-        log.warning("broker.unreachable", error_type=error_type_of(error))
-    for output in sorted(outputs - unreadable):
+    for output in sorted(outputs_of_jobs(settings, client) - unreadable):
         try:
             job, store = job_in(output, settings)
+        except StorageError as error:  # it may answer the next time
+            log.warning("store.unreachable", output=output, error_type=error_type_of(error))
+            continue
         except HeadraceError as error:
             unreadable.add(output)
             log.warning(
@@ -126,3 +123,17 @@ def _look(
             )
             continue
         controller.add(job, store)
+
+
+def outputs_of_jobs(settings: Settings, client: RedisClient) -> set[str]:
+    """Outputs of jobs that have not ended; of registry and Redis, those that answer."""
+    outputs: set[str] = set()
+    try:
+        outputs |= {entry.output for entry in open_registry(settings).running()}
+    except HeadraceError as error:
+        log.warning("store.unreachable", error_type=error_type_of(error), error_message=str(error))
+    try:
+        outputs |= set(announced_jobs(client).values())
+    except redis.RedisError as error:
+        log.warning("broker.unreachable", error_type=error_type_of(error))
+    return outputs

@@ -52,6 +52,7 @@ LOG_EVENTS: dict[str, str] = {
     "broker.unreachable": "Redis does not answer; headrace retries",
     "broker.recovered": "Redis answers again",
     "broker.advice": "Redis answers, but its configuration may lose data",
+    "store.unreachable": "the store of the registry or of an output does not answer; headrace retries",
     "store.retried": "a call of the store failed and is retried",
     "trace.not_written": "the spans of an attempt did not reach `_traces/`",
     "telemetry.started": "export of spans and metrics started",
