@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def _show_accuracy(terminal: Terminal, results: Path, corpus: Path) -> None:
     say(
         f"  {python} -c \"import pyarrow.dataset as d; print(d.dataset('{results}/data').head(5).to_pylist())\""
     )
-    say(f"  {headrace} verify {results}")
+    say(f"  {shlex.quote(headrace)} verify {shlex.quote(str(results))}")
     say("Then your own:")
     say(
         f"  {headrace} run YOUR.parquet --output OUT --task text-classification"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -127,7 +128,7 @@ def _given_up(failure: HeadraceError, job: Job, limit_s: float) -> StorageError:
     kind = DiskFull if isinstance(failure, DiskFull) else StorageError
     return kind(
         f"waited {span(limit_s)} for the store (--give-up-after): {failure}; committed parts stay, "
-        f"continue with: headrace resume {job.output}"
+        f"continue with: headrace resume {shlex.quote(job.output)}"
     )
 
 

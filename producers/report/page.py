@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
@@ -74,6 +75,7 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"count": count, "rate": rate, "seconds": seconds, "when": when}
+    environment.filters["quoted"] = shlex.quote
     shown = {k: (p, Markup(p.svg)) for k, p in pictures(facts).items()}
     template = environment.from_string((Path(__file__).parent / "page.html").read_text())
     return template.render(
