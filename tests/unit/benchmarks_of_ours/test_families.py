@@ -6,6 +6,7 @@ written in Python are among them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +23,17 @@ FAMILIES = [
     "big_bird", "reformer", "longformer", "canine", "gemma3", "qwen3_5", "biogpt", "xlm",
     "deberta-v2", "albert",
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small are slower on several."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
