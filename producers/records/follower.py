@@ -100,6 +100,7 @@ def is_running(pid: int) -> bool:
 def redis_identity(client: RedisClient) -> str:
     """The same for all clients of one Redis, until it loses its memory. Raises redis-py's errors."""
     client.set(redis_keys.INSTANCE, os.urandom(8).hex(), nx=True)
+    client.expire(redis_keys.INSTANCE, redis_keys.JOB_LIFE_S)
     found = client.get(redis_keys.INSTANCE)
     return found.decode(errors="replace") if isinstance(found, bytes) else str(found)
 

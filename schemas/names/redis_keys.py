@@ -19,7 +19,7 @@ headrace:speeds              hash     30 days, renewed    queue and model → to
 headrace:loads               hash     30 days, renewed    the same → seconds to load the model
 headrace:scale:{queue}       string   1 day, renewed      the last answer to how many workers
 headrace:sent:{queue}        hash     7 days, renewed     RabbitMQ only: message → content, when sent
-headrace:instance            string   no expiry           an id of this Redis: where the lock of a job is
+headrace:instance            string   7 days, renewed     an id of this Redis: where the lock of a job is
 headrace:ended               list     1 day, 1,000 last   how jobs ended: queue, state, reason, when
 headrace:excluded            hash     1 day, renewed      host → why it gets no work, and until when
 headrace:hosts:{queue}       hash     1 day, renewed      host → slots, running, when it asked
