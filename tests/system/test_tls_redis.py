@@ -81,7 +81,7 @@ def test_a_client_without_tls_is_refused(tls_redis: TlsRedis) -> None:
 # docs/operations/security.md has the same line, and a test holds both together
 ACL = (
     "~headrace:* resetchannels -@all +@connection +@read +@write +@transaction +@scripting "
-    "-@dangerous +client|setname +config|get +info"
+    "-@dangerous +client|setname +config|get +info +time"
 )
 
 
