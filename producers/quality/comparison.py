@@ -15,12 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headrace.output.job_record import read_job
 from headrace.storage.store import Store
-from headrace.tasks.catalog import task_spec
-from producers.quality.gold import MOST_VALUES, texts_of
+from producers.quality.gold import MOST_VALUES, classification_job, texts_of
 from producers.quality.paired import Agreement, Paired, table_of
-from schemas.errors import ColumnError, ConfigError, InputUnreadable, JobNotFound
+from schemas.errors import ColumnError, ConfigError, InputUnreadable
 from schemas.names import output_layout
 from schemas.records.job import Job
 from schemas.records.part_schema import OK
@@ -84,7 +82,7 @@ def compare(
         ColumnError: a column that A does not have, or a slice with too many values.
         InputUnreadable: a part cannot be read.
     """
-    found = Compared(_job(a), _job(b))
+    found = Compared(classification_job(a), classification_job(b))
     if slices and gold is None:
         raise ConfigError("--slices compares accuracies: it needs --label-column")
     rows = _Rows(found, gold, slices, ask)
@@ -227,17 +225,6 @@ def _hashes(column: Any) -> np.ndarray:
     whole = pc.fill_null(column.combine_chunks(), b"\0" * 16)
     data = np.frombuffer(whole.buffers()[1], np.uint64, 2 * (whole.offset + len(whole)))
     return data[2 * whole.offset :: 2].copy()
-
-
-def _job(store: Store) -> Job:
-    job = read_job(store)
-    if job is None:
-        raise JobNotFound(f"{store.uri} holds no job")
-    if task_spec(job.spec.task).label_column != "predicted_label":
-        raise ConfigError(
-            f"compare knows text-classification, and the job in {store.uri} is {job.spec.task}"
-        )
-    return job
 
 
 def _parts(store: Store, job: Job, wanted: Sequence[str]) -> Iterator[pa.Table]:

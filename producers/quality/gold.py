@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from headrace.formats.base import Request, Span
 from headrace.formats.opener import InputOpener, OpenStore, scan_file
-from headrace.output.job_record import read_job
+from headrace.output.job_record import require_job
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_spec
 from producers.quality.classification import Calibration, Counts, Evaluation
@@ -25,7 +25,6 @@ from schemas.errors import (
     ConfigError,
     InputNotFound,
     InputUnreadable,
-    JobNotFound,
 )
 from schemas.names import output_layout
 from schemas.records.chunk import InputFile
@@ -74,18 +73,27 @@ def evaluate(store: Store, gold: Gold, slices: Sequence[str] = ()) -> Evaluated:
         ColumnError: a column that the output does not have, or a slice with too many values.
         InputUnreadable: a part cannot be read.
     """
-    job = read_job(store)
-    if job is None:
-        raise JobNotFound(f"{store.uri} holds no job")
-    if task_spec(job.spec.task).label_column != "predicted_label":
-        raise ConfigError(
-            f"evaluate knows text-classification, and the job in {store.uri} is {job.spec.task}"
-        )
+    job = classification_job(store)
     found = Evaluated(job, slices={name: {} for name in slices})
     for table in _parts(store, job, gold, slices):
         _count(found, table, gold)
     _check_labels(found)
     return found
+
+
+def classification_job(store: Store) -> Job:
+    """The job of an output of text classification.
+
+    Raises:
+        JobNotFound: the output holds no job.
+        ConfigError: its job is of another task.
+    """
+    job = require_job(store)
+    if task_spec(job.spec.task).label_column != "predicted_label":
+        raise ConfigError(
+            f"this needs text-classification, and the job in {store.uri} is {job.spec.task}"
+        )
+    return job
 
 
 def read_labels(
