@@ -43,6 +43,14 @@ if "HEADRACE_TEST_CPUINFO" in os.environ:
     cpu.CPUINFO = Path(os.environ["HEADRACE_TEST_CPUINFO"])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Budgets and choices that a run measured must not decide the next, nor lie in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def pytest_report_header() -> str:
     """Which tests can run hangs on these."""
     served = [name for name, why_not in cpu.number_formats().items() if not why_not]

@@ -71,7 +71,7 @@ class TransformerTask:
             extra=self.extra(),
             ahead=request.device != device.CPU,
         )
-        self.engine.prepare(self._encoder)
+        self.engine.prepare(self.encode)  # with the task's own prompt
         self.width = self.engine.width
         self.check_width(request)
 
@@ -133,7 +133,7 @@ class TransformerTask:
         """See `SupportsBudgetSearch.probe_batch`."""
         # a few rows' worth: a text of a million tokens would take seconds and gigabytes to make
         longest = min(row_tokens or self.max_length, self.max_length, tokens)
-        row = self._encoder(["one two three four five six seven " * min(longest, PROBE_WORDS)])
+        row = self.encode(["one two three four five six seven " * min(longest, PROBE_WORDS)])
         kept = longest if len(row.ids) >= min(longest, PROBE_WORDS) else len(row.ids)
         # the special token that ends a row stays, some heads look for it
         at = np.append(np.resize(np.arange(max(1, len(row.ids) - 1)), kept - 1), len(row.ids) - 1)

@@ -229,7 +229,10 @@ class Runner:
 
     def _difference(self, probe: Encodings, alone: np.ndarray) -> float:
         try:
-            apart = np.max(np.abs(self(probe) - alone), initial=0.0)
+            found = self(probe)
+            # equal infinities agree (a row whose tokens are all a prompt's has no maximum): not a NaN
+            with np.errstate(invalid="ignore"):
+                apart = np.max(np.abs(found - alone), where=found != alone, initial=0.0)
             if not np.isfinite(apart):
                 return float("inf")
             return float(apart / self._size(alone))
@@ -245,7 +248,8 @@ class Runner:
 
         Logits near 0 keep the tolerance itself; two vectors of length 1 lie near each other anyhow.
         """
-        size = float(np.sqrt(np.mean(np.square(numbers)))) if numbers.size else 0.0
+        finite = numbers[np.isfinite(numbers)]
+        size = float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
         if self._output == "hidden":
             return size or 1.0
         return max(1.0, size)
