@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from workers.engines.packed.layer_choice import (
+    KEPT_S,
     Calls,
     Kind,
     LayerChoices,
@@ -94,6 +95,13 @@ def test_another_cpu_number_of_threads_or_torch_is_timed_again(fact: str, tmp_pa
     other = Timed(AVX512)
     assert LayerChoices(tmp_path, FACTS | {fact: "other"}, other)(GELU, no_calls) == "fused"
     assert other.asked == 1
+
+
+def test_a_choice_of_long_ago_is_made_again(tmp_path: Path) -> None:
+    LayerChoices(tmp_path, FACTS, Timed(ZEN_3), now_s=lambda: 0.0)(GELU, no_calls)
+    for seconds, way in ((KEPT_S, "laid_out"), (KEPT_S + 1, "fused"), (2 * KEPT_S, "fused")):
+        choices = LayerChoices(tmp_path, FACTS, Timed(AVX512), now_s=lambda: seconds)  # noqa: B023
+        assert choices(GELU, no_calls) == way
 
 
 def test_of_two_workers_that_start_together_the_first_to_write_chooses_for_both(

@@ -2,8 +2,9 @@
 
 What wins on one CPU loses on another. GELU inside oneDNN's product is the fastest with AVX-512; on
 Zen 3 (AVX2) the same product with GELU after it is 1.1 to 1.2 times as fast (measured, see the log
-of experiments). So each kind of layer is timed once for each CPU, number of threads and version of
-torch. The first worker of a host that writes a choice makes it for all: they share the file.
+of experiments). So each kind of layer is timed for each CPU, number of threads and version of torch
+and headrace, and again after 30 days: a machine's name may stand for another CPU by then. The first
+worker of a host that writes a choice makes it for all: they share the file.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from statistics import median
 from typing import Any, Literal, get_args
 
 from headrace.process.atomic_file import write_atomically
-from headrace.process.cpu import cpu_name
+from headrace.process.cpu import cpu_flags, cpu_name
 from headrace.process.logs import get_logger
+from schemas.versions import versions
 
 log = get_logger(__name__)
 
@@ -37,6 +39,8 @@ ROUNDS = 3
 # tokens, the smallest budget that the search tries. Chosen, so that a kind takes 0.2 s at most.
 MOST_TOKENS = 2048
 MOST_OPERATIONS = 1.25e9
+KEPT_S = 30 * 86_400.0
+"""Seconds that a choice holds. Chosen, as for the token budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +101,13 @@ class LayerChoices:
         folder: Path,
         facts: Mapping[str, str],
         time_ways: Callable[[Calls], Mapping[Way, float]],
+        now_s: Callable[[], float] = time.time,
     ) -> None:
         """`facts`: what a choice depends on beside the kind of layer, see `for_this_cpu`."""
         self._folder = folder
         self._facts = dict(facts)
         self._time_ways = time_ways
+        self._now_s = now_s
         self._known: dict[Kind, Way] = {}
 
     def __call__(self, kind: Kind, calls: Callable[[], Calls]) -> Way:
@@ -114,22 +120,23 @@ class LayerChoices:
         seconds = self._time_ways(calls())
         way = fastest(seconds, kind.default)
         path, key = self._path(kind), self._key(kind)
-        text = json.dumps({"key": key, "way": way, "seconds": dict(seconds)})
+        text = json.dumps({"key": key, "at_s": self._now_s(), "way": way, "seconds": dict(seconds)})
         try:
             if _write_if_absent(path, text):
                 return way
             if theirs := self._read(kind):  # a worker beside this one was first
                 return theirs
-            write_atomically(path, text)  # what was there is damaged
+            write_atomically(path, text)  # what was there is damaged, or too old
         except OSError as error:  # a read-only home: timed again at the next start
             log.warning("budget.not_kept", error_type=type(error).__name__)
         return way
 
     def _read(self, kind: Kind) -> Way | None:
-        """What the file says; None of a file that is absent, damaged or another's."""
+        """What the file says; None of a file that is absent, damaged, too old or another's."""
         try:
             found = json.loads(self._path(kind).read_text())
-            if found["key"] == self._key(kind):
+            fresh = self._now_s() - found["at_s"] <= KEPT_S
+            if fresh and found["key"] == self._key(kind):
                 return next((way for way in get_args(Way) if way == found["way"]), None)
         except (OSError, ValueError, KeyError, TypeError):
             pass
@@ -148,7 +155,13 @@ def for_this_cpu(folder: Path) -> LayerChoices:
     import torch
 
     threads = torch.get_num_threads()
-    facts = {"cpu": cpu_name(), "threads": str(threads), "torch": str(torch.__version__)}
+    facts = {
+        "cpu": cpu_name(),  # a virtual machine may call many CPUs by one name: see their flags
+        "flags": " ".join(sorted(cpu_flags())),
+        "threads": str(threads),
+        "torch": str(torch.__version__),
+        "headrace": versions().get("headrace", ""),
+    }
     # of several threads, what all of them took: they wait for each other by spinning
     clock = time.thread_time if threads == 1 else time.process_time
     return LayerChoices(folder, facts, lambda calls: time_ways(calls, clock))
