@@ -192,7 +192,7 @@ def test_a_probe_of_a_million_tokens_needs_no_text_of_a_million_words(tiny: Tiny
     task.max_length = 1_000_000
     lettered: list[int] = []
     encode = task._encoder
-    task._encoder = lambda texts: lettered.append(len(texts[0])) or encode(texts)
+    task._encoder = lambda texts, pairs: lettered.append(len(texts[0])) or encode(texts, pairs)
     batch = task.probe_batch(131_072, None)
     assert batch.lengths.sum() <= 131_072
     assert max(lettered) < 100_000
