@@ -155,6 +155,7 @@ class SettingFields:
         "import torch when a worker starts, not at its first chunk; default: in run, resume and retry",
     )
     traces: bool = setting(True, "write the spans of each attempt to _traces/")
+    profiles: bool = setting(True, "write a profile of each chunk, which headrace drift compares")
     worker_name: str | None = setting(None, "name of the worker; set by the fleet")
     fault: str | None = setting(None, "fault injection for tests, e.g. kill:committed:3")
 

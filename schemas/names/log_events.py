@@ -23,6 +23,7 @@ LOG_EVENTS: dict[str, str] = {
     "chunk.started": "an attempt holds the lease",
     "chunk.committed": "the part was created",
     "chunk.skipped": "the chunk already has a part or another attempt's lease",
+    "profile.failed": "a chunk has no profile, or one without its tokens; its part is whole",
     "chunk.failed": "an attempt ended in an error",
     "chunk.released": "the chunk was released: drain, pause or cancel",
     "chunk.parked": "the chunk is not retried automatically",

@@ -23,6 +23,10 @@ REPORT = "_report.html"
 DATA = "data/"
 TRACES = "_traces/"
 RECEIPTS = "_headrace/receipts/"
+PROFILES = "_headrace/profiles/"
+PROFILE = "_headrace/whole.profile"
+"""Of all chunks together, kept by the first who needed it."""
+VOCABULARY = "_headrace/vocabulary.tokens"
 ATTEMPTS = "_headrace/attempts/"
 PARKED = "_headrace/parked/"
 TMP = "_headrace/tmp/"
@@ -38,6 +42,10 @@ def part(chunk: int) -> str:
 
 def receipt(chunk: int) -> str:
     return f"{RECEIPTS}{chunk:05d}.json"
+
+
+def profile(chunk: int) -> str:
+    return f"{PROFILES}{chunk:05d}.profile"
 
 
 def attempt(chunk: int, number: int) -> str:

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "headrace/coordination": {"headrace/storage", "headrace/process"},
     "headrace/formats": {"headrace/storage", "headrace/process"},
     "headrace/output": {"headrace/formats", "headrace/storage"},
+    "headrace/profiles": {"headrace/tasks", "headrace/storage"},
     "headrace/tracing": {"headrace/coordination", "headrace/process", "headrace/storage"},
     "headrace/telemetry": {"headrace/tracing", "headrace/process"},
     # control, from the plan to the person at a terminal

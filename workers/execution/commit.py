@@ -11,6 +11,8 @@ import redis
 
 from headrace.coordination.job_counters import count_committed_chunk
 from headrace.process.logs import get_logger
+from headrace.profiles.profile import Profile
+from headrace.profiles.vocabulary import Vocabulary, save_vocabulary
 from headrace.tracing.chunk_trace import ChunkTrace
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
 from schemas.errors import HeadraceError, error_type_of
@@ -41,6 +43,7 @@ class Finished:
     stats: ChunkStats
     started_at: float
     """Seconds since the epoch."""
+    profile: Profile | None = None
 
 
 def commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper) -> None:
@@ -55,6 +58,8 @@ def commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper) 
         part_schema.META_VERSIONS: json.dumps(versions()),
         part_schema.META_STATS: json.dumps(_stats(it, runtime)),
     }
+    if it.profile is not None and it.profile.texts is not None:
+        facts[part_schema.META_TEXTS] = it.profile.texts.model_dump_json()
     with it.observe("commit") as stage:
         committed = it.sink.commit(it.stats, facts, lambda: runtime.fault("uploaded"))
         stage.add(bytes=committed.bytes)
@@ -78,6 +83,7 @@ def commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper) 
     _measure(it, work, runtime, won=committed.won)
     if committed.won:
         _tell(receipt, work, runtime)
+        _keep_profile(it, work)
     else:
         log.info("chunk.skipped", job=work.job.id, chunk=number, reason="another part exists")
         runtime.telemetry.record(names.REDELIVERIES, 1, reason="late")
@@ -110,6 +116,22 @@ def keep_trace(
     if runtime.settings.traces:
         name = output_layout.trace(chunk, attempt)
         _best_effort(lambda: work.store.create(name, spans_to_parquet(spans)))
+
+
+def keep_vocabulary(work: JobContext, vocabulary: Vocabulary | None) -> None:
+    """Keep the words behind the job's token ids, once per process; best effort."""
+    if vocabulary is not None and work.note_once("vocabulary"):
+        _best_effort(lambda: save_vocabulary(work.store, vocabulary))
+
+
+def _keep_profile(it: Finished, work: JobContext) -> None:
+    """Best effort to the last: the part is committed, and a lost profile is made from it."""
+    if it.profile is None:
+        return
+    try:
+        work.store.replace(output_layout.profile(it.chunk.number), it.profile.to_bytes())
+    except Exception as error:
+        log.warning("profile.failed", error_type=error_type_of(error))
 
 
 def _stats(it: Finished, runtime: Runtime) -> dict[str, object]:

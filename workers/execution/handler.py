@@ -50,12 +50,14 @@ from workers.execution.commit import (
     Finished,
     commit,
     keep_trace,
+    keep_vocabulary,
 )
 from workers.execution.job_cache import JobContext
 from workers.execution.lease_keeper import ChunkControl, LeaseKeeper
 from workers.execution.presence import facts_of
 from workers.execution.runtime import Runtime
 from workers.pipeline.loaded_task import LoadedTask
+from workers.pipeline.profile import ChunkProfile
 from workers.pipeline.read import (
     FIRST_ROWS,
     read_windows,
@@ -325,13 +327,25 @@ class MessageHandler:
             raise
         try:
             runtime.fault("tokenized")
-            stats = run_chunk(it.started, engine, sink, trace_id=it.observe.trace_id)
+            profile = self._profile(engine)
+            stats = run_chunk(
+                it.started, engine, sink, trace_id=it.observe.trace_id, profile=profile
+            )
         except BaseException:
             sink.discard()
             raise
         runtime.fault("forwarded")
-        finished = Finished(it.chunk, it.control, it.observe, sink, stats, it.started_at)
+        made = None if profile is None else profile.finish()
+        finished = Finished(it.chunk, it.control, it.observe, sink, stats, it.started_at, made)
         return committer.submit(self._commit, finished)
+
+    def _profile(self, engine: LoadedTask) -> ChunkProfile | None:
+        """What counts the chunk's rows, unless that is turned off."""
+        if not self._runtime.settings.profiles:
+            return None
+        vocabulary = self._runtime.models.vocabulary(engine)
+        keep_vocabulary(self._context, vocabulary)
+        return ChunkProfile(task_spec(self._context.job.spec.task), vocabulary)
 
     def _commit(self, finished: Finished) -> None:
         try:

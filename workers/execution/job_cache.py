@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.output.job_record import check_plan, read_job
 from headrace.output.plan_file import PlanTable
@@ -29,8 +29,17 @@ class JobContext:
     earlier: EarlierOutput | None = None
     """The output whose rows may be copied."""
 
+    noted: set[str] = field(default_factory=set)
+    """What this process has done for the job once."""
+
     def chunk(self, number: int) -> Chunk:
         return self.plan.chunk(number)
+
+    def note_once(self, what: str) -> bool:
+        """True the first time that it is asked."""
+        is_new = what not in self.noted
+        self.noted.add(what)
+        return is_new
 
 
 class JobCache:

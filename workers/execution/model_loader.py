@@ -10,6 +10,7 @@ from pathlib import Path
 
 from headrace.process.fast_imports import gc_paused
 from headrace.process.logs import get_logger
+from headrace.profiles.vocabulary import Vocabulary
 from headrace.settings import Settings, cache_folder
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_spec
@@ -31,6 +32,7 @@ from workers.execution.presence import Identity
 from workers.models.fetch import local_model
 from workers.models.preload import Preload
 from workers.pipeline.loaded_task import LoadedTask
+from workers.pipeline.profile import vocabulary_of
 
 log = get_logger(__name__)
 
@@ -47,6 +49,7 @@ class ModelLoader:
     preload: Preload = field(default_factory=Preload)
     """The import of what a task on a transformers model needs, possibly started already."""
     _kept: tuple[str, LoadedTask, BudgetCache] | None = None
+    _vocabulary: tuple[LoadedTask, Vocabulary | None] | None = None
 
     def load(self, job: Job) -> LoadedTask:
         """The job's model on this worker's device, loaded if it is not there yet.
@@ -57,7 +60,7 @@ class ModelLoader:
         """
         wanted = engine_key(job)
         if self._kept is None or self._kept[0] != wanted:
-            self._kept = None  # free the old model before loading the new one
+            self._kept = self._vocabulary = None  # free the old model before loading the new one
             with gc_paused():
                 self._kept = (wanted, *self._load_or_say_what_is_missing(job))
         _, loaded, budgets = self._kept
@@ -73,6 +76,12 @@ class ModelLoader:
                 f"task {job.spec.task} needs {missing}, which cannot be imported on "
                 f"{socket.gethostname()} ({error}): pip install 'headrace[cpu]' or 'headrace[gpu]'"
             ) from error
+
+    def vocabulary(self, loaded: LoadedTask) -> Vocabulary | None:
+        """The tokens of the model's tokenizer, read once per model; None where it has none."""
+        if self._vocabulary is None or self._vocabulary[0] is not loaded:
+            self._vocabulary = (loaded, vocabulary_of(loaded.task))
+        return self._vocabulary[1]
 
     def name_if_loaded(self, job: Job) -> str:
         """The name of the job's model, if it is on the device; else empty."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from workers.pipeline.rows import (
+    TokenizedWindow,
     Window,
 )
 
@@ -40,3 +41,9 @@ class Sink(Protocol):
 
     def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema: ...
     def write(self, rows: pa.RecordBatch) -> None: ...
+
+
+class Profile(Protocol):
+    """Counts the rows of a chunk; raises nothing, whatever the rows are."""
+
+    def add(self, window: TokenizedWindow, rows: pa.RecordBatch) -> None: ...

@@ -19,7 +19,7 @@ from headrace.tasks.contract import Task
 from workers.pipeline.assemble import assemble_rows
 from workers.pipeline.forward import Predictions, score_windows
 from workers.pipeline.loaded_task import LoadedTask
-from workers.pipeline.ports import Control, Observe, Sink, Source
+from workers.pipeline.ports import Control, Observe, Profile, Sink, Source
 from workers.pipeline.prefetch import BackgroundWriter, Prefetcher
 from workers.pipeline.reuse import Reuse
 from workers.pipeline.rows import (
@@ -69,11 +69,16 @@ def start_chunk(
 
 
 def run_chunk(
-    chunk: StartedChunk, engine: LoadedTask, sink: Sink, *, trace_id: str | None = None
+    chunk: StartedChunk,
+    engine: LoadedTask,
+    sink: Sink,
+    *,
+    trace_id: str | None = None,
+    profile: Profile | None = None,
 ) -> ChunkStats:
     """Write every row of the chunk to the sink, once, in order, ok or error; closes the chunk.
 
-    Rows are written in the background, on a thread.
+    Rows are written in the background, on a thread, which also counts them into the profile.
 
     Raises:
         Stopped, LeaseLost: between two batches; the caller must discard the sink's rows.
@@ -87,7 +92,10 @@ def run_chunk(
         with chunk.observe("write", rows=len(item[0].window)):
             if schema is None:
                 schema = sink.schema(item[0].window.carried.schema, engine.task.columns())
-            sink.write(assemble_rows(*item, schema, trace_id, stats))
+            rows = assemble_rows(*item, schema, trace_id, stats)
+            sink.write(rows)
+        if profile is not None:
+            profile.add(item[0], rows)
 
     try:
         with BackgroundWriter(write, depth=2, name="headrace-write") as put:

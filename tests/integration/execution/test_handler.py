@@ -23,6 +23,8 @@ from headrace.coordination.leases import (
 )
 from headrace.coordination.live_workers import LiveWorker, read_workers
 from headrace.coordination.store_trouble import StoreTrouble, parse_trouble
+from headrace.profiles.profile import Profile, merge
+from headrace.profiles.store import read_job_profile, read_profile
 from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import celery_url, connect
 from headrace.queue.redis_queue import RedisQueue
@@ -105,6 +107,45 @@ def test_a_run_of_chunks_becomes_parts_receipts_and_traces(
     assert redis_client.hget(redis_keys.job(job.job.key), "done_rows") == b"300"
     assert left_in_redis(redis_client, job) == []
     assert os.listdir(Path(job.store.uri) / output_layout.TMP) == []
+
+
+def test_each_chunk_gets_a_profile_which_the_part_can_make_again(
+    job: FakeJob, runtime: Runtime
+) -> None:
+    handle(body(job, 0, 1, 2), runtime)
+    written = [read_profile(job.store, job.job, chunk) for chunk in range(3)]
+    for chunk, profile in enumerate(written):
+        assert job.store.head(output_layout.profile(chunk)) is not None
+        assert (profile.rows, profile.ok) == (100, 100)
+        assert profile.texts is not None
+        assert profile.texts.scripts == {"latin": 100}
+        assert profile.token_counts is not None
+        assert profile.token_counts.rows == 100
+        counts = profile.token_counts
+        assert sum(counts.first) + sum(counts.second) == profile.tokens
+        job.store.delete(output_layout.profile(chunk))
+    again = [read_profile(job.store, job.job, chunk) for chunk in range(3)]
+    without_tokens = [p.model_copy(update={"token_counts": None}) for p in written]
+    assert merge(again) == merge(without_tokens)
+    assert read_job_profile(job.store, job.job) == merge(again)
+
+
+def test_profiles_can_be_turned_off(job: FakeJob, runtime: Runtime) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"profiles": False})
+    handle(body(job, 0), runtime)
+    assert parts(job) == [output_layout.part(0)]
+    assert list(job.store.list(output_layout.PROFILES)) == []
+
+
+def test_a_store_that_takes_no_profile_costs_the_profile_alone(
+    job: FakeJob, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Profile) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Profile, "to_bytes", full)
+    handle(body(job, 0, 1, 2), runtime)
+    job.check()
 
 
 def test_a_worker_reports_its_chunks_before_it_starts(

@@ -1,0 +1,1 @@
+"""What the rows of a chunk look like, in counts that add up exactly: the ground of `headrace drift`."""
