@@ -29,7 +29,9 @@
     ├── LeaseLost                  another attempt holds the chunk                  (not an attempt)
     ├── WorkersEnded               the workers of a local run ended by themselves   (has their exit code)
     ├── Stopped                    drain, cancel or pause seen between batches      (not an attempt)
-    └── VerifyFailed               the output is not what was promised
+    ├── VerifyFailed               the output is not what was promised
+    └── JobFailed                  a job ended in another way than finished
+        └── JobCancelled           it was cancelled
 
 Each class says whether a retry can help (`retryable`), and which exit code the commands use.
 """
@@ -211,6 +213,14 @@ class Stopped(HeadraceError):
 
 class VerifyFailed(HeadraceError):
     exit_code = ExitCode.VERIFY_FAILED
+
+
+class JobFailed(HeadraceError):
+    exit_code = ExitCode.JOB_FAILED
+
+
+class JobCancelled(JobFailed):
+    exit_code = ExitCode.JOB_CANCELLED
 
 
 def snake_case(name: str) -> str:

@@ -1,27 +1,22 @@
-"""`cancel` and `pause`: write flags to the output and copy them to Redis for the workers."""
+"""`cancel`, `pause` and `clean`: stop a job, and tidy the output of one that has ended."""
 
 from __future__ import annotations
 
-import json
-import time
-from typing import Literal
-
-import redis
-
 from headrace.process.numbers import plural
 from producers.commands.session import Session
-from producers.driver.session import broker_if_any, find_job, job_in, update_registry
+from producers.driver.session import find_job, job_in
+from producers.driver.stop import Stop, stop_job
 from producers.terminal.console import command
 from schemas.errors import ExitCode, OutputConflict
-from schemas.names import output_layout, redis_keys
+from schemas.names import output_layout
 
 
 def cancel_job(session: Session, where: str) -> int:
-    return _flag(session, where, output_layout.CANCELLED, "cancelled")
+    return _stop(session, where, "cancelled")
 
 
 def pause_job(session: Session, where: str) -> int:
-    return _flag(session, where, output_layout.PAUSED, "paused")
+    return _stop(session, where, "paused")
 
 
 def clean_output(session: Session, output: str, *, force: bool) -> int:
@@ -43,21 +38,13 @@ def clean_output(session: Session, output: str, *, force: bool) -> int:
     return ExitCode.OK
 
 
-def _flag(session: Session, where: str, name: str, state: Literal["cancelled", "paused"]) -> int:
+def _stop(session: Session, where: str, state: Stop) -> int:
     settings, terminal = session.settings, session.terminal
     job, store = find_job(where, settings)
-    if store.head(output_layout.MANIFEST) is not None:
+    stopped = stop_job(job, store, settings, state)
+    if stopped.had_ended:
         terminal.say(f"job {job.id} has ended already; nothing to do")
         return ExitCode.OK
-    store.create(name, json.dumps({"reason": f"{state} by request", "at_s": time.time()}).encode())
-    broker = broker_if_any(settings, job)
-    if broker is not None:
-        try:
-            broker.client.hset(redis_keys.job(job.key), state, "1")
-        except redis.RedisError:
-            pass  # the controller copies it from the store within seconds
-    warning = update_registry(settings, job, state)
-    if warning is not None:
-        terminal.warn(warning)
+    terminal.warn(*stopped.warnings)
     terminal.say(f"{state} job {job.id}; continue with: {command('resume', job.output)}")
     return ExitCode.OK

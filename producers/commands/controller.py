@@ -56,6 +56,7 @@ def run_controller(session: Session) -> int:
     controller = Controller(
         broker.client,
         broker.sender,
+        takes_all_jobs=True,
         emitter=telemetry,
         keep_traces=settings.traces,
         open_store=partial(open_store, settings=settings),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
-from headrace.coordination.announced_jobs import announce_job
-from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.output.plan_file import PlanTable
 from headrace.process.numbers import plural
 from headrace.settings import load_settings
@@ -17,19 +14,14 @@ from producers.commands.run import run_job
 from producers.commands.session import Session, with_dates
 from producers.commands.submit import submit_job
 from producers.driver.drive import clear_stop_flags, is_finished
-from producers.driver.job_setup import (
-    index_reused,
-    register,
-)
+from producers.driver.restart import prepare_again, release_parked, send_again
 from producers.driver.session import job_in, needed_broker
 from producers.driver.traced import job_trace
 from producers.submission.repeat import repeated_settings
 from producers.submission.unchanged import verify_inputs_unchanged
 from producers.terminal.console import command
 from schemas.errors import ConfigError, ExitCode
-from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
-from schemas.records.manifest import Attempt
 
 
 def resume_job(session: Session, output: str, *, wait: bool) -> int:
@@ -67,49 +59,25 @@ def retry_parked(session: Session, output: str, *, parked: bool, wait: bool) -> 
     if not parked:
         raise ConfigError("say what to retry: --parked, or --errors with --output NEW")
     job, store = job_in(output, session.settings)
-    verify_inputs_unchanged(job, store, session.settings)
-    count = 0
-    for info in list(store.list(output_layout.PARKED)):
-        chunk = output_layout.chunk_of_record(info.name)
-        if chunk is None:
-            continue
-        if store.head(output_layout.part(chunk)) is None:
-            _allow_retry(store, chunk)
-            count += 1
-        store.delete(info.name)
+    count = release_parked(job, store, session.settings)
     session.terminal.note(f"tried again: {plural(count, 'parked chunk')}")
     if count == 0:
         return ExitCode.OK
-    clear_stop_flags(store)
     return _go_on(session, job, store, wait=wait)
 
 
 def _go_on(session: Session, job: Job, store: Store, *, wait: bool) -> int:
     """Drive the job on the fleet of a named broker, else on this machine."""
     settings = session.settings
-    index_reused(job, store, settings)
-    register(job, store, settings)
+    prepare_again(job, store, settings)
     with job_trace(settings) as (trace, telemetry):
         trace.adopt(job, store)
         if settings.broker_url is None:
             return drive_and_show(session, job, store, None, trace, telemetry)
         broker = needed_broker(settings)
         session.terminal.warn(*broker.warnings())
-        broker.client.hdel(redis_keys.job(job.key), "cancelled", "paused", "epoch")
-        announce_job(broker.client, job.key, job.output)
-        if wait or not broker.client.exists(redis_keys.CONTROLLER):
+        has_controller = send_again(job, broker)
+        if wait or not has_controller:
             return drive_and_show(session, job, store, broker, trace, telemetry)
     session.terminal.note(f"handed to the controller: {command('watch', job.id)}")
     return ExitCode.OK
-
-
-def _allow_retry(store: Store, chunk: int) -> None:
-    """Write a record that allows a parked chunk to be retried and keeps what is known of its rows."""
-    number = len(read_attempts(store, chunk)) + 1
-    record_attempt(
-        store,
-        Attempt(
-            chunk=chunk, number=number, attempt=f"retry-{number}", cause="retry", rows=(),
-            message="retried by hand", at_s=time.time(), seen_by="headrace retry",
-        ),
-    )  # fmt: skip

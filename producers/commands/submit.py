@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
-from headrace.coordination.announced_jobs import announce_job
-from headrace.coordination.live_workers import read_workers
-from headrace.coordination.redis_clock import redis_now
-from headrace.tracing.job_trace import JobTrace
-from producers.capacity.device_hint import guess_device, hint_of
-from producers.capacity.speed_history import fleet_speed
 from producers.commands.following import (
     drive_and_show,
     note_lost_parts,
@@ -18,20 +11,14 @@ from producers.commands.following import (
     show_if_over,
 )
 from producers.commands.session import Session
-from producers.driver.job_setup import (
-    StoredJob,
-    local_workers,
-    prepare_job,
-    store_job,
-    wait_for_input,
-)
-from producers.driver.patience import patiently
-from producers.driver.session import Broker, needed_broker, update_registry
+from producers.driver.job_setup import StoredJob
+from producers.driver.session import needed_broker, update_registry
+from producers.driver.submission import NO_CONTROLLER, announce, store_for_fleet
 from producers.driver.traced import job_trace
 from producers.records.snapshot import take_snapshot
 from producers.terminal.console import command
 from schemas.errors import ConfigError, ExitCode
-from schemas.names import output_layout, redis_keys
+from schemas.names import output_layout
 from schemas.records.chunk import InputFile
 from schemas.records.job import Job
 from schemas.records.manifest import JobState
@@ -63,58 +50,23 @@ def submit_job(
         with refusals_reported(session, output):
             broker = needed_broker(settings)
             terminal.warn(*broker.warnings())
-            stored = _set_up(session, inputs, output, planned, broker, trace)
+            stored = store_for_fleet(
+                settings, inputs, output, broker, trace, terminal.note, terminal.warn, planned
+            )
         job = stored.job
         if not stored.is_new:
             note_lost_parts(session, stored.store)
             ended = _show_if_stopped(session, stored)
             if ended is not None:
                 return ended
-        announce_job(broker.client, job.key, job.output)
+        has_controller = announce(stored, broker)
         if not (wait and session.as_json):  # then the end of the job is the one object
             _show(session, job, stored.is_new)
         if wait:
             return drive_and_show(session, job, stored.store, broker, trace, telemetry)
-        if not broker.client.exists(redis_keys.CONTROLLER):
-            terminal.warn(
-                "no controller is running at this broker, so nothing is published yet: "
-                "start `headrace controller`, or submit with --wait"
-            )
+        if not has_controller:
+            terminal.warn(f"{NO_CONTROLLER}: start `headrace controller`, or submit with --wait")
     return ExitCode.OK
-
-
-def _set_up(
-    session: Session,
-    inputs: Sequence[str],
-    output: str,
-    planned: Sequence[InputFile] | None,
-    broker: Broker,
-    trace: JobTrace,
-) -> StoredJob:
-    """The job in its output."""
-    settings, terminal = session.settings, session.terminal
-    wait_for_input(settings, threading.Event().wait, terminal.note)
-    with trace("plan"):
-        seen = [
-            worker
-            for worker in read_workers(broker.client, redis_now(broker.client))
-            if worker.queue == settings.queue
-        ]
-        workers = len(seen) or local_workers(settings, guess_device("cpu"))
-        prepared = patiently(
-            lambda: prepare_job(
-                settings, inputs, output, workers, hint_of(seen), planned=planned
-            ),
-            settings, terminal.note,
-        )  # fmt: skip
-        terminal.warn(*prepared.warnings)
-        speed = fleet_speed(broker.client, settings.queue, prepared.spec)
-        stored = patiently(
-            lambda: store_job(settings, prepared, trace, workers, speed, terminal.note),
-            settings, terminal.note,
-        )  # fmt: skip
-        terminal.warn(*stored.warnings)
-    return stored
 
 
 def _show_if_stopped(session: Session, stored: StoredJob) -> int | None:

@@ -58,6 +58,8 @@ class Controller:
     name: str = field(default_factory=lambda: f"controller-{uuid.uuid4().hex[:8]}")
     on_end: Callable[[Job, Manifest], None] = lambda job, manifest: None
     least_workers: int = 1
+    takes_all_jobs: bool = False
+    """Whether it reconciles every job that is submitted, and says so in Redis; else its own."""
     on_finish: str | None = None
     """A command or URL of this process's own that is run or called at each end."""
     emitter: Emitter | None = None
@@ -142,7 +144,9 @@ class Controller:
     # -- one round
 
     def _tick(self) -> None:
-        self.client.set(redis_keys.CONTROLLER, self.name, ex=redis_keys.CONTROLLER_LIFE_S)
+        if self.takes_all_jobs:
+            life_s = redis_keys.CONTROLLER_LIFE_S
+            self.client.set(redis_keys.CONTROLLER, self.name, ex=life_s)
         for job, store in list(self._known.values()):
             if job.key in self.tracked or self._rests(job.key) or not self.locks.take(job.key):
                 continue

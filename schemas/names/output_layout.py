@@ -30,6 +30,8 @@ VOCABULARY = "_headrace/vocabulary.tokens"
 ATTEMPTS = "_headrace/attempts/"
 PARKED = "_headrace/parked/"
 TMP = "_headrace/tmp/"
+TABLES = "_headrace/input/"
+"""Inputs that were tables in a program's memory."""
 
 _PART = re.compile(r"^data/part-(\d{5,})\.parquet$")
 _ATTEMPT = re.compile(r"^_headrace/attempts/(\d{5,})-(\d+)\.json$")
@@ -59,6 +61,11 @@ def attempts_of(chunk: int) -> str:
 
 def parked(chunk: int) -> str:
     return f"{PARKED}{chunk:05d}.json"
+
+
+def table(digest: str) -> str:
+    """An input that was a table in memory; the digest is of its file."""
+    return f"{TABLES}{digest}.table"
 
 
 def trace(chunk: int, attempt_id: str) -> str:

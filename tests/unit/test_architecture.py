@@ -52,6 +52,9 @@ MAY_IMPORT = {
                            "producers/inspection"},
     "producers/driver": {"producers/submission", "producers/control", "producers/capacity",
                          "producers/records", "producers/local", "producers/report"},
+    "producers/api": {"producers/driver", "producers/submission", "producers/records",
+                      "producers/verification", "producers/inspection", "producers/capacity",
+                      "producers/local", "producers/terminal"},
     "producers/demo": set(),
     "producers/commands": {"producers/*"},
     "producers": {"producers/commands"},
@@ -74,6 +77,11 @@ MAY_IMPORT = {
 }  # fmt: skip
 """Which room may import which; rooms of producers and workers may import all of headrace too."""
 
+FACE = "headrace/__init__.py"
+BEHIND_THE_FACE = {"producers/api", "producers/records", "producers/verification"}
+"""What `import headrace` offers is made in producers; a name of it is imported when it is used
+(docs/about/decisions/0011-python-api.md). No other file of headrace looks there."""
+
 MOST_FILES = 14
 TESTS = {"tests", "benchmarks", "deploy"}
 
@@ -95,6 +103,7 @@ MAY_PRINT = (
     "producers/commands/",
     "producers/terminal/",
     "producers/task_options.py",
+    "producers/api/progress.py",  # the bar of a program that asked for it
     "workers/cli.py",
     "headrace/process/entrypoint.py",
     "headrace/process/version_option.py",
@@ -183,6 +192,8 @@ def backward(found: Import) -> bool:
     target = found.module.split(".")[0]
     if target in TESTS:
         return True
+    if found.file == FACE and room_of(found.module) in BEHIND_THE_FACE:
+        return False
     room = room_of(found.file.removesuffix(".py").replace("/", "."))
     return target in PACKAGES and room_of(found.module) not in allowed(room)
 

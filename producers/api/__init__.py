@@ -1,0 +1,1 @@
+"""What `import headrace` offers: run and submit jobs, and read their results, from Python."""
