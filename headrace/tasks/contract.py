@@ -131,6 +131,15 @@ class SupportsRowCosts(Protocol):
 
 
 @runtime_checkable
+class SupportsTokenizerName(Protocol):
+    """Optional property of a task that may tokenize by another library than the usual one."""
+
+    @property
+    def tokenizer_library(self) -> str:
+        """Name and version, for the record; empty where it is the usual one."""
+
+
+@runtime_checkable
 class SupportsRowChecks(Protocol):
     """Optional method of a task whose `decode` does not return all of the model's numbers.
 

@@ -52,6 +52,7 @@ def build_manifest(
         dtype=job.spec.dtype,
         precision=job.precision,
         versions=versions,
+        tokenizers=dict(Counter(r.tokenizer for r in ordered if r.tokenizer)),
         submitted_s=job.submitted_s,
         started_s=min((r.started_s for r in ordered if r.started_s), default=None),
         finished_s=finished_s,

@@ -42,6 +42,8 @@ class Receipt(_Record):
     seconds: float = 0.0
     """From the lease to the commit."""
     stages_s: dict[str, float] = Field(default_factory=dict)
+    tokenizer: str = ""
+    """Library and version that tokenized, where it is not `tokenizers`."""
 
 
 class Attempt(_Record):
@@ -146,6 +148,8 @@ class Manifest(_Record):
     precision: PrecisionCheck | None = None
     """How near the answers are to float32's, as it was found at the submission."""
     versions: dict[str, str] = Field(default_factory=dict)
+    tokenizers: dict[str, int] = Field(default_factory=dict)
+    """Chunks by the faster library that tokenized them; all others were tokenized by `tokenizers`."""
     submitted_s: float
     started_s: float | None = None
     finished_s: float

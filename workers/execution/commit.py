@@ -143,6 +143,7 @@ def _stats(it: Finished, runtime: Runtime) -> dict[str, object]:
         "device": runtime.identity.device, "started_s": it.started_at,
         "seconds": time.time() - it.started_at,
         "stages_s": {k: round(v, 4) for k, v in it.observe.stages_s().items()},
+        **({"tokenizer": s.tokenizer} if s.tokenizer else {}),
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from headrace.tasks.contract import Encodings
 from schemas.errors import ModelError
+from workers.models.flat_tokenizer import FlatEncoder, flat_encoder
 from workers.models.load import text_config_of
 
 # Letters given to the tokenizer at once. What it returns takes some 100 bytes per token, and as much
@@ -60,6 +61,11 @@ class Encoder:
         self._types_all_zero = not any(self._rust.encode("a").type_ids)
         self._stand_in = stand_in
         self._ahead = ahead
+
+    @property
+    def gives_types(self) -> bool:
+        """Whether single texts get token types, as few models want them."""
+        return self._takes_types and not self._types_all_zero
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """Token ids of the texts. A text that gives no token gets the stand-in.
@@ -113,7 +119,7 @@ class Encoder:
 
     def _types(self, encoded: Sequence[Any], paired: bool) -> np.ndarray | None:
         """None where the model takes none, or where they are zeros, which models assume."""
-        if not self._takes_types or (self._types_all_zero and not paired):
+        if not (self.gives_types or (self._takes_types and paired)):
             return None
         return _flat([e.type_ids or [0] for e in encoded])
 
@@ -163,14 +169,16 @@ def encoder_of(
     stand_in: int,
     extra: Callable[[str, Any], Any] | None,
     ahead: bool,
-) -> Encoder | PythonEncoder:
-    """The encoder of a tokenizer; see `Encoder`.
+) -> Encoder | FlatEncoder | PythonEncoder:
+    """The encoder of a tokenizer; see `Encoder`. A faster one where one is installed and agrees.
 
     Raises:
         ModelError: `extra` needs character offsets, and a tokenizer in Python has none.
     """
     if getattr(tokenizer, "is_fast", False):
-        return Encoder(tokenizer, max_length, stand_in=stand_in, extra=extra, ahead=ahead)
+        usual = Encoder(tokenizer, max_length, stand_in=stand_in, extra=extra, ahead=ahead)
+        fits = extra is None and not usual.gives_types
+        return (fits and flat_encoder(tokenizer, usual, max_length, stand_in)) or usual
     if extra is not None:
         raise ModelError(
             f"its tokenizer, {type(tokenizer).__name__}, is written in Python and gives no position "

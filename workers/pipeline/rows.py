@@ -88,6 +88,8 @@ class ChunkStats:
     budget_tokens: int = 0
     """Sum of the token budgets of the batches: the tokens that they could have held."""
     oom_halvings: int = 0
+    tokenizer: str = ""
+    """Name and version of a tokenizer library that is not the usual one."""
     errors_by_type: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -84,6 +84,11 @@ class TransformerTask:
         """See `Task.encode`."""
         return self._encoder(texts, pairs)
 
+    @property
+    def tokenizer_library(self) -> str:
+        """See `SupportsTokenizerName.tokenizer_library`."""
+        return getattr(self._encoder, "library", "")
+
     def costs(self, rows: Encodings) -> np.ndarray:
         """See `SupportsRowCosts.costs`."""
         return self.engine.costs(rows)

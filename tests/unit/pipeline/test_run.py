@@ -72,6 +72,12 @@ def test_a_text_is_computed_once_for_all_its_copies_in_a_window() -> None:
     assert stats.computed == 2
 
 
+def test_a_chunk_says_which_tokenizer_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(["a"])[1].tokenizer == ""
+    monkeypatch.setattr(FakeTask, "tokenizer_library", "nanotoken 0.1.0", raising=False)
+    assert run(["a"])[1].tokenizer == "nanotoken 0.1.0"
+
+
 def test_empty_and_blank_texts_are_scored() -> None:
     rows, _ = run(["", " ", "\t\n", "\x00"])
     check(rows, ["", " ", "\t\n", "\x00"], {})

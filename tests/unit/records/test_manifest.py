@@ -56,6 +56,12 @@ def test_all_parts_make_a_finished_job_in_the_order_of_its_chunks(job: Job) -> N
     assert totals.errors_by_type == {"null_text": 1}
 
 
+def test_chunks_of_a_faster_tokenizer_are_counted(job: Job) -> None:
+    faster = [receipt(c, tokenizer="nanotoken 0.1.0") for c in (0, 2)]
+    assert end(job, [*faster, receipt(1)]).tokenizers == {"nanotoken 0.1.0": 2}
+    assert end(job, [receipt(c) for c in range(3)]).tokenizers == {}
+
+
 def test_parked_chunks_fail_the_job_and_say_why(job: Job) -> None:
     manifest = end(job, [receipt(0)], parked(1), parked(2))
     assert (manifest.state, manifest.reason) == ("failed", "2 chunks parked: 2 × storage_error")
