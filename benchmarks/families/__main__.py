@@ -41,7 +41,8 @@ def main() -> None:
                 file.flush()
                 print(_as_text(outcome), flush=True)
     if args.write is not None:
-        args.write.write_text(page(read(args.results)))
+        before = args.write.read_text() if args.write.is_file() else ""
+        args.write.write_text(page(read(args.results), before))
 
 
 def families_of(task: str) -> list[str]:

@@ -19,6 +19,7 @@ from headrace.tasks.contract import Encodings, LoadRequest
 from headrace.tasks.registry import load_task
 from schemas.errors import HeadraceError
 from workers.batching.packing import pack
+from workers.tasks.feature_extraction import ENCODERS
 
 # Chosen: 100 times what rounding came to with any family, and far under what a wrong mask gives.
 TOLERANCE = 1e-3
@@ -140,7 +141,9 @@ def _alone(name: str, folder: Path, task: Any, text: str, ours: Encodings) -> An
     key = f"{name} {folder}"
     if key not in _MODELS:
         _MODELS.clear()
-        auto = getattr(transformers, AUTO[name])
+        kind = transformers.AutoConfig.from_pretrained(folder).model_type
+        encoder = ENCODERS.get(kind) if name == "feature-extraction" else None
+        auto = getattr(transformers, encoder or AUTO[name])
         _MODELS[key] = (
             auto.from_pretrained(folder).eval(),
             transformers.AutoTokenizer.from_pretrained(folder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from benchmarks.families.compare import TOLERANCE, Outcome
@@ -26,15 +27,22 @@ twenty of the families with each change.
 """
 
 
-def page(outcomes: Iterable[Outcome]) -> str:
-    """The page, with one table for each task."""
+def page(outcomes: Iterable[Outcome], before: str = "") -> str:
+    """The page, with one table for each task; `before` has those of tasks that were not run now."""
     import transformers
 
     found = list(outcomes)
-    parts = [INTRODUCTION.format(version=transformers.__version__, tolerance=TOLERANCE)]
+    tables = _tables_in(before)
     for task in dict.fromkeys(o.task for o in found):
-        parts += _table(task, [o for o in found if o.task == task])
-    return "\n".join(parts) + "\n"
+        tables[task] = "\n".join(_table(task, [o for o in found if o.task == task]))
+    introduction = INTRODUCTION.format(version=transformers.__version__, tolerance=TOLERANCE)
+    return "\n".join([introduction, *tables.values()]) + "\n"
+
+
+def _tables_in(text: str) -> dict[str, str]:
+    """The table of each task on a page, with its heading."""
+    parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]
+    return {part.split("\n", 1)[0].removeprefix("## "): part.removesuffix("\n") for part in parts}
 
 
 def _table(task: str, outcomes: list[Outcome]) -> Iterator[str]:

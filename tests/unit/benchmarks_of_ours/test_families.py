@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.families.compare import TOLERANCE, compare
+from benchmarks.families.compare import TOLERANCE, Outcome, compare
+from benchmarks.families.page import page
 from benchmarks.families.texts import WORDS
 
 TASK = "text-classification"
@@ -66,3 +67,12 @@ def test_positions_that_remember_the_longest_row_are_reset(rope: dict[str, Any])
 
 def test_a_family_that_reads_more_than_tokens_is_refused_with_its_inputs() -> None:
     assert "input_pronunciation_ids" in compare("roc_bert", TASK, ROWS[:1]).refused
+
+
+def test_a_run_of_one_task_keeps_the_tables_of_the_others() -> None:
+    both = [Outcome("bert", "a", way="packed"), Outcome("bert", "b", way="padded")]
+    before = page(both)
+    assert page(both[:1], before) == before
+    worse = page([Outcome("bert", "b", refused="no")], before)
+    assert "| bert | stand-in | packed" in worse
+    assert "| bert | stand-in |  |  | no |" in worse
