@@ -62,6 +62,9 @@ def compare(family: str, task: str, rows: Sequence[str] | None = None, **changes
             facts |= _both(task, model.folder, texts() if rows is None else list(rows))
         except HeadraceError as error:
             facts["refused"] = str(error).replace(scratch, "FOLDER")
+            # what transformers cannot run either is no model of text, or was made wrongly here
+            if "does not run on text alone" in facts["refused"] and not _runs(task, model.folder):
+                facts["not_made"] = facts.pop("refused")
         except NotMade as why:
             facts["not_made"] = str(why)
         return Outcome(family, task, seconds=round(time.monotonic() - started, 1), **facts)
@@ -127,7 +130,7 @@ def _difference(
     return worst
 
 
-_MODELS: dict[str, Any] = {}
+_MODELS: dict[str, tuple[Any, Any]] = {}
 
 
 def _alone(name: str, folder: Path, task: Any, text: str, ours: Encodings) -> Any:
@@ -136,19 +139,8 @@ def _alone(name: str, folder: Path, task: Any, text: str, ours: Encodings) -> An
     The words of its error, where it takes no such row.
     """
     import torch
-    import transformers
 
-    key = f"{name} {folder}"
-    if key not in _MODELS:
-        _MODELS.clear()
-        kind = transformers.AutoConfig.from_pretrained(folder).model_type
-        encoder = ENCODERS.get(kind) if name == "feature-extraction" else None
-        auto = getattr(transformers, encoder or AUTO[name])
-        _MODELS[key] = (
-            auto.from_pretrained(folder).eval(),
-            transformers.AutoTokenizer.from_pretrained(folder),
-        )
-    model, tokenizer = _MODELS[key]
+    model, tokenizer = _reference(name, folder)
     inputs = tokenizer(text, truncation=True, max_length=task.max_length, return_tensors="pt")
     if inputs["input_ids"].numel() == 0:  # no model takes a row of nothing: what ours puts there
         inputs = {"input_ids": torch.from_numpy(ours.ids[None].astype(np.int64))}
@@ -161,6 +153,36 @@ def _alone(name: str, folder: Path, task: Any, text: str, ours: Encodings) -> An
     if "logits" in out:
         return np.asarray(out.logits[0].float().numpy())
     return np.asarray(out.last_hidden_state[0].float().mean(0).numpy())
+
+
+def _reference(name: str, folder: Path) -> tuple[Any, Any]:
+    """transformers' own model and tokenizer of the folder."""
+    import transformers
+
+    key = f"{name} {folder}"
+    if key not in _MODELS:
+        _MODELS.clear()
+        kind = transformers.AutoConfig.from_pretrained(folder).model_type
+        encoder = ENCODERS.get(kind) if name == "feature-extraction" else None
+        auto = getattr(transformers, encoder or AUTO[name])
+        _MODELS[key] = (
+            auto.from_pretrained(folder).eval(),
+            transformers.AutoTokenizer.from_pretrained(folder),
+        )
+    return _MODELS[key]
+
+
+def _runs(name: str, folder: Path) -> bool:
+    """Whether transformers itself runs the model on a text."""
+    import torch
+
+    model, tokenizer = _reference(name, folder)
+    try:
+        with torch.inference_mode():
+            model(**tokenizer("the weather is fine today, is it not", return_tensors="pt"))
+    except Exception:
+        return False
+    return True
 
 
 def as_line(outcome: Outcome) -> dict[str, Any]:

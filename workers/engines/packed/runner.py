@@ -153,7 +153,10 @@ class Runner:
         tried = [self._alone(probe, state) for probe in (*probes, *long_ones)]
         found = [(probe, numbers) for probe, numbers in tried if numbers is not None]
         if not found:
-            raise ModelError(f"{self._model.config.model_type}: {self._complaint}")
+            raise ModelError(
+                f"a model of type {self._model.config.model_type} does not run on text alone: "
+                f"{self._complaint}"
+            )
         self.width = int(found[0][1].shape[1])
         self._lay_out()
         state.forget_rest()
