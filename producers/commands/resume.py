@@ -18,7 +18,7 @@ from producers.driver.restart import prepare_again, release_parked, send_again
 from producers.driver.session import job_in, needed_broker
 from producers.driver.traced import job_trace
 from producers.submission.repeat import repeated_settings
-from producers.submission.unchanged import verify_inputs_unchanged
+from producers.submission.unchanged import verify_answers_unchanged, verify_inputs_unchanged
 from producers.terminal.console import command
 from schemas.errors import ConfigError, ExitCode
 from schemas.records.job import Job
@@ -27,11 +27,12 @@ from schemas.records.job import Job
 def resume_job(session: Session, output: str, *, wait: bool) -> int:
     """Continue the job of an output."""
     job, store = job_in(output, session.settings)
-    verify_inputs_unchanged(job, store, session.settings)
+    model = verify_inputs_unchanged(job, store, session.settings)
     note_lost_parts(session, store)
     over = show_if_over(session, job, store) if is_finished(store) else None
     if over is not None:
         return over
+    verify_answers_unchanged(job, model)
     clear_stop_flags(store)
     return _go_on(session, job, store, wait=wait)
 

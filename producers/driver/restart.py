@@ -11,7 +11,7 @@ from headrace.storage.store import Store
 from producers.driver.drive import clear_stop_flags
 from producers.driver.job_setup import index_reused, register
 from producers.driver.session import Broker
-from producers.submission.unchanged import verify_inputs_unchanged
+from producers.submission.unchanged import verify_answers_unchanged, verify_inputs_unchanged
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import Attempt
@@ -21,9 +21,9 @@ def release_parked(job: Job, store: Store, settings: Settings) -> int:
     """Let the parked chunks of a job be tried again; returns how many. The job is not sent yet.
 
     Raises:
-        InputChanged: an input is not the one that was planned.
+        InputChanged, ModelChanged: input, model or answers are not those that were planned.
     """
-    verify_inputs_unchanged(job, store, settings)
+    verify_answers_unchanged(job, verify_inputs_unchanged(job, store, settings))
     count = 0
     for info in list(store.list(output_layout.PARKED)):
         chunk = output_layout.chunk_of_record(info.name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.tasks.length_limit import LengthLimit
+from headrace.tasks.sentence_files import ReadJson
 from schemas.errors import ModelError
 from schemas.records.job import ModelRef
 
@@ -31,6 +32,8 @@ class ModelInfo:
     """Of the parameters, those in tables that are looked up: they cost no time."""
     limit: LengthLimit | None = None
     """Tokens that a row may have; None: its files state none."""
+    read: ReadJson | None = None
+    """Reads its JSON files; None: they are not on this machine, or it needs none."""
     warnings: tuple[str, ...] = ()
 
     @property

@@ -136,8 +136,9 @@ def _from_files(files: ModelFiles, folder: Path | None, asked: _Asked) -> ModelI
     spec = task_spec(asked.task)
     if spec.head:
         check_labels(shapes, config, asked.task, files.where)
+    read = partial(read_any_json, files)
     if spec.check_files is not None and asked.params is not None:
-        spec.check_files(partial(read_any_json, files), asked.params, files.where)
+        spec.check_files(read, asked.params, files.where)
     if spec.engine:  # what a task of another package makes of the files is not known here
         check_max_length(asked.max_length, limit, positions, files.where)
         warnings = tuple(check_tokenizer(files, config))
@@ -151,6 +152,7 @@ def _from_files(files: ModelFiles, folder: Path | None, asked: _Asked) -> ModelI
         weights.parameters if weights else None,
         weights.embeddings if weights else 0,
         limit=limit,
+        read=read,
         warnings=warnings,
     )
 

@@ -14,7 +14,10 @@ from schemas.records.job import (
 def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
     """Each field that decides the output and differs, as `text_column: text → body`."""
     # the default engine is not in the record
-    before, after = (s.model_dump(mode="json") | {"engine": s.engine} for s in (stored.spec, spec))
+    before, after = (
+        s.model_dump(mode="json") | {"engine": s.engine, "answers_version": s.answers_version}
+        for s in (stored.spec, spec)
+    )
     told: list[str] = []
     for name in Spec.model_fields:
         if before[name] == after[name]:
@@ -23,6 +26,8 @@ def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
             told.append(_inputs(stored.inputs, inputs))
         elif name == "model":
             told += _fields("model", before[name], after[name])
+        elif name == "answers_version":
+            told.append("headrace: an earlier version, whose answers are others")
         elif name == "params":
             told += _fields("", before[name], after[name])
         else:

@@ -23,6 +23,7 @@ SAME: tuple[tuple[str, Callable[[Spec], Any]], ...] = (
     ("model", lambda spec: spec.model.revision),
     ("dtype", lambda spec: spec.dtype),
     ("max-length", lambda spec: spec.max_length),
+    ("version of its answers", lambda spec: spec.answers_version),
     ("text pairs", lambda spec: spec.text_pair_column is not None),
 )
 """What must be the same, so that the same text has the same answer."""

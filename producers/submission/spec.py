@@ -8,6 +8,7 @@ from typing import Any, cast, get_args
 
 from headrace.process.cpu import INT8_NEEDS
 from headrace.settings import Settings
+from headrace.tasks.answers import LATEST, AskedModel, Change, changes_of, version_of
 from headrace.tasks.catalog import BUILT_IN, task_spec
 from producers.capacity.device_hint import DeviceHint
 from producers.models.info import ModelInfo
@@ -73,6 +74,7 @@ def spec_of(
     extra: Mapping[str, Any],
 ) -> Spec:
     task = task_spec(settings.task)
+    params = task_params(settings, extra)
     return Spec(
         inputs_digest=corpus.digest,
         text_column=settings.text_column,
@@ -80,13 +82,31 @@ def spec_of(
         id_column=settings.id_column,
         columns=settings.columns,
         task=settings.task,
-        params=task_params(settings, extra),
+        params=params,
         model=model.ref,
         dtype=resolve_dtype(settings.dtype, hint) if task.needs_model else "float32",
         max_length=settings.max_length,
         limit=settings.limit,
         engine=task.engine or PACKED,
+        answers_version=_answers_version(settings.task, params, settings.max_length, model),
     )
+
+
+def answers_changed(
+    task: str, params: Mapping[str, Any], max_length: int | None, model: ModelInfo
+) -> list[Change]:
+    """What changed in how headrace answers such a job; empty if the files cannot be read here."""
+    if model.read is None:
+        return []
+    return changes_of(AskedModel(task, params, max_length, model.config, model.read, model.ref.uri))
+
+
+def _answers_version(
+    task: str, params: Mapping[str, Any], max_length: int | None, model: ModelInfo
+) -> int:
+    if model.read is None and task_spec(task).engine is not None:
+        return LATEST  # a worker that has the files finds no later one
+    return version_of(answers_changed(task, params, max_length, model))
 
 
 def options_of(settings: Settings) -> Options:

@@ -73,12 +73,17 @@ class Spec(_Record):
     """sha256 of the manifest whose results are reused."""
     engine: str = Field(PACKED, max_length=64)
     """What runs the model; absent in a record where it is `packed`, as before there were others."""
+    answers_version: int = Field(1, ge=1)
+    """Since when headrace answers this job as it does, see `headrace.tasks.answers`; absent where
+    it is 1."""
 
     @model_serializer(mode="wrap")
-    def _without_usual_engine(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_usual(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         record: dict[str, Any] = serialize(self)
         if self.engine == PACKED:
             del record["engine"]  # the record is the job's id: the same job keeps it
+        if self.answers_version == 1:
+            del record["answers_version"]
         return record
 
 

@@ -23,6 +23,7 @@ def engine_key(job: Job) -> str:
     spec = job.spec
     model = spec.model.model_dump()
     wanted = [spec.task, spec.params, model, spec.dtype, spec.max_length, spec.engine]
+    wanted.append(spec.answers_version)  # a job of an earlier one is refused when it is loaded
     return json.dumps(wanted, sort_keys=True)
 
 

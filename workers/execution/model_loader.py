@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from headrace.process.fast_imports import gc_paused
@@ -13,6 +14,7 @@ from headrace.process.logs import get_logger
 from headrace.profiles.vocabulary import Vocabulary
 from headrace.settings import Settings, cache_folder
 from headrace.storage.store import Store
+from headrace.tasks.answers import AskedModel, changes_of, check_version
 from headrace.tasks.catalog import task_spec
 from headrace.tasks.contract import LoadRequest, Task
 from headrace.tasks.registry import check_columns, load_task
@@ -30,6 +32,7 @@ from workers.devices.device import (
 )
 from workers.execution.presence import Identity
 from workers.models.fetch import local_model
+from workers.models.load import read_json
 from workers.models.preload import Preload
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.profile import vocabulary_of
@@ -97,6 +100,8 @@ class ModelLoader:
         task = load_task(job.spec.task)
         # the weights are hashed while torch is still being imported
         path = str(self._path(job)) if spec.needs_model else ""
+        if path:
+            _require_same_answers(job, path)
         ahead_s = self.preload.wait(started) if spec.engine else 0.0
         if path:
             set_threads(device, self.identity.threads)
@@ -142,3 +147,16 @@ class ModelLoader:
             allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,
             trust_remote_code=job.options.trust_remote_code and self.settings.trust_remote_code,
         )
+
+
+def _require_same_answers(job: Job, folder: str) -> None:
+    """Check that this worker answers the job as the headrace that submitted it meant.
+
+    Raises:
+        ModelChanged: its rows would be others than those of the parts that may be there.
+    """
+    read = partial(read_json, folder)
+    config = read("config.json") or {}
+    spec, by = job.spec, job.versions.get("headrace")
+    asked = AskedModel(spec.task, spec.params, spec.max_length, config, read, folder)
+    check_version(spec.answers_version, changes_of(asked), f" ({by})" if by else "")
