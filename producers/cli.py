@@ -26,7 +26,7 @@ from producers.cli_options import (
     Workers,
     with_job_options,
 )
-from producers.cli_quality import compare, evaluate
+from producers.cli_quality import compare, drift, evaluate
 from producers.task_options import JobCommand
 
 app = typer.Typer(
@@ -244,6 +244,7 @@ def verify(output: OutputAt, json: Json = False) -> None:
 
 app.command()(evaluate)
 app.command()(compare)
+app.command()(drift)
 
 
 @app.command()

@@ -43,6 +43,20 @@ def register(
         str, typer.Option("--task", help="what the model is for")
     ] = "text-classification",
     note: Annotated[str, typer.Option("--note", help="what to remember", show_default=False)] = "",
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            help="output of this model that headrace drift compares later nights with",
+            show_default=False,
+        ),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(
+            "--label-column", help="column of that output with the gold label", show_default=False
+        ),
+    ] = None,
     model_registry: ModelRegistry = None,
     json: Json = False,
 ) -> None:
@@ -50,7 +64,10 @@ def register(
     from producers.commands.models import register_model
 
     raise typer.Exit(
-        register_model(_session(model_registry, json), name, model, task=task, note=note)
+        register_model(
+            _session(model_registry, json), name, model, task=task, note=note,
+            reference=reference, label_column=label_column,
+        )
     )  # fmt: skip
 
 

@@ -56,6 +56,7 @@ AnyJob = Annotated[str | None, _given("job id or output; default: list all jobs"
 Broker = setting_option("broker_url", "--broker")
 Registry = setting_option("registry")
 ModelRegistry = setting_option("model_registry")
+Date = setting_option("date")
 Workers = setting_option("workers")
 Listen = setting_option("listen")
 MaxWorkers = setting_option("max_workers")

@@ -1,4 +1,4 @@
-"""The commands `evaluate` and `compare`. Each imports what it needs: `--help` answers at once."""
+"""The commands `evaluate`, `compare` and `drift`. Each imports what it needs: `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from producers.cli_options import Json, OutputAt
+from producers.cli_options import Broker, Date, Json, ModelRegistry, OutputAt
 
 
 def evaluate(
@@ -45,7 +45,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Compare predicted labels with gold labels: accuracy, F1, confusion, calibration, slices."""
-    from producers.commands.quality import evaluate_output
+    from producers.commands.quality.evaluate import evaluate_output
     from producers.commands.session import open_session
 
     raise typer.Exit(
@@ -95,7 +95,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare two outputs of the same rows: flips, label flow, accuracy, slices, a gate."""
-    from producers.commands.quality import compare_outputs
+    from producers.commands.quality.compare import compare_outputs
     from producers.commands.session import open_session
 
     raise typer.Exit(
@@ -103,5 +103,60 @@ def compare(
             open_session({}, as_json=json), a, b,
             label_column=label_column, slices=slices.split(",") if slices else (),
             gate=gate, ask=ask, ask_to=ask_to,
+        )
+    )  # fmt: skip
+
+
+def drift(
+    output: OutputAt,
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against",
+            help="an earlier output, or models:/NAME@ALIAS: what nights are compared with",
+            show_default=False,
+        ),
+    ],
+    nights: Annotated[
+        str | None,
+        typer.Option(
+            "--nights",
+            help="outputs of the last 14 days, e.g. 'scored/{date}': what is usual raises the limits",
+            show_default=False,
+        ),
+    ] = None,
+    floor: Annotated[
+        str | None,
+        typer.Option(
+            "--floor",
+            help="smallest distance that is drift, 0 to 1, e.g. 0.1,tokens=0.2; default: 0.1,tokens=0.05",
+            show_default=False,
+        ),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(
+            "--label-column",
+            help="column of the reference with the gold label: corrects the scores",
+            show_default=False,
+        ),
+    ] = None,
+    with_texts: Annotated[
+        bool, typer.Option("--with-texts", help="show texts with the words that became frequent")
+    ] = False,
+    date: Date = None,
+    broker: Broker = None,
+    model_registry: ModelRegistry = None,
+    json: Json = False,
+) -> None:
+    """Compare a night with a reference: labels, scores, lengths, words. Exit code 28: it drifted."""
+    from producers.commands.quality.drift import drift_of_output
+    from producers.commands.session import open_session
+
+    flags = {"date": date, "broker_url": broker, "model_registry": model_registry}
+    raise typer.Exit(
+        drift_of_output(
+            open_session(flags, as_json=json), output, against, nights=nights, floor=floor,
+            label_column=label_column, with_texts=with_texts,
         )
     )  # fmt: skip

@@ -69,6 +69,7 @@ class ExitCode(IntEnum):
     PRECISION = 25
     MODEL_REGISTRY = 26
     GATE = 27
+    DRIFT = 28
     CRASH_LOOP = 31
     INTERRUPTED = 130
 

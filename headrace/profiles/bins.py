@@ -44,6 +44,15 @@ def value_bins(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.sign(values).astype(np.int64) * np.where(values == 0, 0, size))
 
 
+def value_of_bin(at: int) -> float:
+    """The middle of a bin of `value_bins`."""
+    if at == 0:
+        return 0.0
+    exponent, within = divmod(abs(at) - _ZERO, PER_OCTAVE)
+    size = 2.0 ** (exponent - 1 + (within + 0.5) / PER_OCTAVE)
+    return math.copysign(size, at)
+
+
 def counted(bins: np.ndarray, weights: np.ndarray | None = None) -> dict[int, int]:
     """Rows by bin, in order of bin; each row counts as its weight, an integer."""
     if not len(bins):

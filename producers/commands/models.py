@@ -17,6 +17,7 @@ from producers.models.registry import (
     open_model_registry,
     parse_address,
 )
+from producers.quality.reference import profile_of_output
 from producers.terminal.console import columns, plain
 from schemas.errors import ExitCode
 from schemas.records.model_version import AliasMove, ModelVersion
@@ -78,16 +79,34 @@ def show_model(session: Session, name: str) -> int:
     return ExitCode.OK
 
 
-def register_model(session: Session, name: str, model: str, *, task: str, note: str) -> int:
-    """A new version of a model, pinned by its digest; its files are checked, not copied."""
+def register_model(
+    session: Session,
+    name: str,
+    model: str,
+    *,
+    task: str,
+    note: str,
+    reference: str | None = None,
+    label_column: str | None = None,
+) -> int:
+    """A new version of a model, pinned by its digest; its files are checked, not copied.
+
+    With the output `reference`, also what that output's rows look like, for `headrace drift`.
+    """
     settings = session.settings
     info = resolve_model(
         model, settings.revision, task, partial(open_store, settings=settings),
         allow_pickle=settings.allow_pickle, trust_remote_code=settings.trust_remote_code,
     )  # fmt: skip
-    version = open_model_registry(settings).register(
+    profile = None
+    if reference is not None:
+        profile = profile_of_output(reference, settings, label_column)
+    registry = open_model_registry(settings)
+    version = registry.register(
         name, info.ref, task=task, labels=info.labels, by=_user(), note=note
     )
+    if profile is not None:
+        registry.keep_profile(version, profile.to_bytes())
     _print(session, version.model_dump(mode="json"), _version_line(version))
     return ExitCode.OK
 

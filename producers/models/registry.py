@@ -1,6 +1,7 @@
 """Versions of models and the aliases that point to them, in a folder or a bucket; no server.
 
     NAME/versions/000007.json            created only if absent, never changed
+    NAME/profiles/000007.profile         what rows looked like when it was made; may be replaced
     NAME/aliases/champion/000012.json    the twelfth move of the alias, created only if absent
 
 The last move says where an alias points. Each move has a number, and of two writers of one
@@ -159,6 +160,14 @@ class ModelRegistry:
             for key, data in self._read_all(f"{_name(name)}/aliases/{_name(alias)}/")
         ]
 
+    def keep_profile(self, version: ModelVersion, profile: bytes) -> None:
+        """Keep what the version's rows looked like when it was made; again replaces it."""
+        self._store.replace(_profile_key(version.name, version.version), profile)
+
+    def profile(self, version: ModelVersion) -> bytes | None:
+        """What `keep_profile` kept; None: nothing was."""
+        return self._store.read(_profile_key(version.name, version.version))
+
     def promote(
         self,
         name: str,
@@ -244,6 +253,10 @@ def _name(name: str) -> str:
 
 def _version_key(name: str, version: int) -> str:
     return f"{_name(name)}/versions/{version:06d}.json"
+
+
+def _profile_key(name: str, version: int) -> str:
+    return f"{_name(name)}/profiles/{version:06d}.profile"
 
 
 def _move_key(name: str, alias: str, number: int) -> str:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from headrace.formats.base import Request, Span
 from headrace.formats.opener import InputOpener, OpenStore, scan_file
 from headrace.output.job_record import require_job
+from headrace.profiles.bins import add_counts, counted, score_bins
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_spec
 from producers.quality.classification import Calibration, Counts, Evaluation
@@ -55,6 +56,10 @@ class Evaluated:
     calibration: Calibration = field(default_factory=Calibration)
     slices: dict[str, dict[str, Counts]] = field(default_factory=dict)
     """Column → value → counts."""
+    judged: dict[int, int] = field(default_factory=dict)
+    """Bin of the score, as profiles have them → rows that have a gold label."""
+    right: dict[int, int] = field(default_factory=dict)
+    """Those of them whose label was right."""
     without_gold: int = 0
     without_prediction: int = 0
     """Error rows that have a gold label; they are in no other number."""
@@ -177,6 +182,9 @@ def _count(found: Evaluated, table: pa.Table, gold: Gold) -> None:
     scores = table["score"].to_numpy()[used].astype(float)
     inside = (scores >= 0) & (scores <= 1)  # a regression's values are no confidence
     found.calibration.add(scores[inside], right[inside])
+    bins = score_bins(scores[inside])
+    add_counts(found.judged, counted(bins))
+    add_counts(found.right, counted(bins[right[inside]]))
     for name, by_value in found.slices.items():
         values = texts_of(table[name])
         for i in rows:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from headrace.assumptions import CHUNK_S
 from headrace.coordination.announced_jobs import announced_jobs
+from headrace.coordination.drift_verdicts import DriftVerdict, read_drift
 from headrace.coordination.ended_jobs import EndedJob, read_ended
 from headrace.coordination.excluded_hosts import ExcludedHost, host_of, read_excluded
 from headrace.coordination.live_workers import LiveWorker, read_workers
@@ -85,6 +86,8 @@ class ScalingInputs:
     ended: tuple[EndedJob, ...] = ()
     """Jobs that ended in the last hour."""
     excluded: tuple[ExcludedHost, ...] = ()
+    drift: tuple[DriftVerdict, ...] = ()
+    """The last verdicts of `headrace drift`."""
 
     def demands(self, queue: str) -> list[Demand]:
         return [j.demand for j in self.jobs if j.queue == queue]
@@ -110,7 +113,10 @@ def read_facts(client: RedisClient, now_at: float) -> ScalingInputs:
     excluded = read_excluded(client)
     workers = (w for w in read_workers(client, now_at).workers if host_of(w.name) not in excluded)
     ended = tuple(read_ended(client))
-    return ScalingInputs(tuple(jobs.values()), tuple(workers), ended, tuple(excluded.values()))
+    drift = tuple(read_drift(client))
+    return ScalingInputs(
+        tuple(jobs.values()), tuple(workers), ended, tuple(excluded.values()), drift
+    )
 
 
 def read_jobs(client: RedisClient, now_at: float, within_s: float) -> dict[str, JobFacts]:

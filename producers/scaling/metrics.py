@@ -43,6 +43,7 @@ def gauges(
         *_of_queues(facts, wanted, now_at),
         *_of_ends(facts, now_at),
         *_of_hosts(facts),
+        *_of_drift(facts),
     ]
 
 
@@ -136,3 +137,20 @@ def _of_ends(facts: ScalingInputs, now_at: float) -> Iterator[Sample]:
 def _of_hosts(facts: ScalingInputs) -> Iterator[Sample]:
     for cause, count in sorted(Counter(e.cause for e in facts.excluded).items()):
         yield "headrace.hosts.excluded", (cause,), count
+
+
+def _of_drift(facts: ScalingInputs) -> Iterator[Sample]:
+    """The worst of each feature, where several jobs of a queue are compared."""
+    worst: dict[tuple[str, str], float] = {}
+    expected: dict[str, float] = {}
+    for verdict in facts.drift:
+        for feature, part in verdict.features.items():
+            at = (verdict.queue, feature)
+            worst[at] = max(worst.get(at, 0.0), part)
+        if verdict.expected_accuracy is not None:
+            lowest = expected.get(verdict.queue, 1.0)
+            expected[verdict.queue] = min(lowest, verdict.expected_accuracy)
+    for at, part in sorted(worst.items()):
+        yield "headrace.drift", at, part
+    for queue, accuracy in sorted(expected.items()):
+        yield "headrace.accuracy.expected", (queue,), accuracy

@@ -22,6 +22,7 @@ headrace:sent:{queue}        hash     7 days, renewed     RabbitMQ only: message
 headrace:instance            string   7 days, renewed     an id of this Redis: where the lock of a job is
 headrace:ended               list     1 day, 1,000 last   how jobs ended: queue, state, reason, when
 headrace:excluded            hash     1 day, renewed      host → why it gets no work, and until when
+headrace:drift               hash     2 days, renewed     queue and reference → the last verdict
 headrace:hosts:{queue}       hash     1 day, renewed      host → slots, running, when it asked
 """
 
@@ -39,6 +40,7 @@ CONTROLLER_LIFE_S = 10
 SPEEDS_LIFE_S = 30 * 86_400
 ENDED_LIFE_S = 86_400
 EXCLUDED_LIFE_S = 86_400
+DRIFT_LIFE_S = 2 * 86_400
 SCALE_LIFE_S = 86_400
 SCALE_FRESH_S = 60.0
 """Chosen: a fleet asks every two seconds, KEDA every ten; an older answer is about another night."""
@@ -48,6 +50,7 @@ WORKERS = f"{PREFIX}workers"
 INSTANCE = f"{PREFIX}instance"
 ENDED = f"{PREFIX}ended"
 EXCLUDED = f"{PREFIX}excluded"
+DRIFT = f"{PREFIX}drift"
 REJECTED = f"{PREFIX}rejected"
 CONTROLLER = f"{PREFIX}controller"
 SPEEDS = f"{PREFIX}speeds"

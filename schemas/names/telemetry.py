@@ -236,6 +236,15 @@ METRICS: dict[str, Metric] = {
         "gauge", "{host}", ("cause",),
         "hosts that get no work, since they failed where others did not", "controller",
     ),
+    "headrace.drift": Metric(
+        "gauge", "1", ("queue", "feature"),
+        "distance of the last night from its reference, as a part of its limit: above 1 is drift",
+        "controller",
+    ),
+    "headrace.accuracy.expected": Metric(
+        "gauge", "1", ("queue",), "accuracy that the scores of the last night promise",
+        "controller",
+    ),
     "headrace.job.chunks": Metric(
         "gauge", "{chunk}", ("queue", "state"), "chunks: new, sent, done or parked", "controller"
     ),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.storage.local import LocalStore
-from producers.commands.quality import read_gate
+from producers.commands.quality.compare import read_gate
 from producers.quality.comparison import compare
 from producers.quality.paired import Gate
 from producers.terminal.comparison import as_json

@@ -1,0 +1,1 @@
+"""The commands that say how good an output is: evaluate, compare, drift."""
