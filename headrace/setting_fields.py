@@ -180,6 +180,17 @@ class SettingFields:
         None, "maximum cost per hour of a queue's workers", ge=0
     )
 
+    # -- gateway
+    gateway_store: str | None = setting(
+        None,
+        "folder or URI with the gateway's keys, files and batches; default: in the state folder",
+    )
+    gateway_listen: str = setting("127.0.0.1:8300", "HOST:PORT where the gateway listens")
+    gateway_models: CommaList = setting(
+        (), "models that requests may name, NAME=ADDRESS; others are names of the registry"
+    )
+    gateway_file_bytes: int = setting(209_715_200, "largest upload to the gateway, in bytes", ge=1)
+
     # -- object store
     s3_endpoint_url: str | None = store(None, "S3 endpoint, if it is not AWS")
     s3_region: str | None = store(None, "S3 region")

@@ -91,7 +91,9 @@ class Settings(_Fields):
             raise ValueError("a queue's name is letters, digits, '.', '_' and '-', at most 63")
         return names
 
-    @field_validator("columns", "allowed_prefixes", "label_jobs", "queues", mode="before")
+    @field_validator(
+        "columns", "allowed_prefixes", "label_jobs", "queues", "gateway_models", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return (

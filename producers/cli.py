@@ -8,6 +8,7 @@ import typer
 
 from headrace.process.entrypoint import run_cli
 from headrace.process.version_option import Version
+from producers.cli_gateway import keys_app, serve
 from producers.cli_models import app as models_app
 from producers.cli_options import (
     AnyJob,
@@ -45,6 +46,7 @@ def options(version: Version = False) -> None:
 
 
 app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")
 
 
 @app.command(cls=JobCommand)
@@ -307,6 +309,9 @@ def controller(
     flags = {"broker_url": broker, "registry": registry, "listen": listen}
     session = open_session({**flags, "max_workers": max_workers}, is_service=True)
     raise typer.Exit(run_controller(session))
+
+
+app.command()(serve)
 
 
 @app.command()

@@ -160,6 +160,16 @@ class S3Store:
             raise FileNotFoundError(f"{name} is not in {self.uri}")
         return open_ranged(found["ContentLength"], partial(self._fetch, name, found["ETag"]))
 
+    def link(self, name: str, seconds: int) -> str:
+        """A URL by which anyone can read the object for so long; signed with our credentials."""
+        return str(
+            self._connection.client().generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self._bucket, "Key": self._key(name)},
+                ExpiresIn=seconds,
+            )
+        )
+
     def scratch(self) -> Path:
         """See `Store`; the caller removes the folder."""
         return Path(tempfile.mkdtemp(prefix="headrace-"))

@@ -51,6 +51,14 @@ LOG_EVENTS: dict[str, str] = {
     "scaling.moved": "a worker moved to another queue",
     "scaling.deadline_at_risk": "the deadline may be missed even with the maximum number of workers",
     "scaling.unreachable": "the controller does not answer; the fleet stays as it is",
+    "gateway.started": "the gateway listens",
+    "gateway.stopped": "the gateway serves no more",
+    "gateway.batch_checked": "the lines of a batch of requests were checked (`count`: errors)",
+    "gateway.batch_submitted": "the job of a batch of requests was submitted",
+    "gateway.batch_ended": "a batch of requests ended, and its answers are written",
+    "gateway.batch_retried": "a step of a batch of requests failed and is tried again",
+    "gateway.note": "what a submission through the gateway waits for, or warns of",
+    "gateway.failed": "a request to the gateway met an error that is none of headrace's",
     "http.failed": "a request for health, scale or metrics could not be answered",
     "broker.unreachable": "Redis does not answer; headrace retries",
     "broker.recovered": "Redis answers again",
@@ -67,6 +75,7 @@ LOG_EVENTS: dict[str, str] = {
 
 LOG_FIELDS: dict[str, str] = {
     "job": "id of the job",
+    "batch_id": "id of a batch of requests to the gateway",
     "chunk": "number of the chunk",
     "chunks": "how many chunks, or their numbers",
     "attempt_number": "number of the attempt's record",

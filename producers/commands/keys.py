@@ -1,0 +1,64 @@
+"""`headrace keys`: API keys of the gateway."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from producers.commands.session import Session
+from producers.gateway.keys import create_key, delete_key, list_keys
+from producers.gateway.records import KeyRecord
+from producers.gateway.root import open_root
+from producers.terminal.console import columns, plain
+from schemas.errors import ExitCode
+
+
+def make_key(
+    session: Session,
+    name: str,
+    scopes: Sequence[str],
+    prefixes: Sequence[str],
+    quota_tokens: int | None,
+) -> int:
+    """A new key on standard output; it is shown this once."""
+    key, record = create_key(open_root(session.settings), name, scopes, prefixes, quota_tokens)
+    if session.as_json:
+        session.terminal.print_json({"key": key, **_shown(record)})
+        return ExitCode.OK
+    session.terminal.say(key)
+    session.terminal.note(
+        f"key {record.name} ({', '.join(record.scopes)}): only its SHA-256 is kept, so copy it now"
+    )
+    return ExitCode.OK
+
+
+def show_keys(session: Session) -> int:
+    """What each key may do."""
+    records = [record for _, record in list_keys(open_root(session.settings))]
+    if session.as_json:
+        session.terminal.print_json([_shown(record) for record in records])
+        return ExitCode.OK
+    if not records:
+        session.terminal.say("no key is there: the gateway serves this machine only")
+        return ExitCode.OK
+    table = columns("name", "scopes", "prefixes", "quota", "created")
+    for record in sorted(records, key=lambda r: r.name):
+        quota = "–" if record.quota_tokens is None else f"{record.quota_tokens:,} tokens"
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created_s))
+        prefixes = ", ".join(record.prefixes) or "–"
+        cells = (record.name, ", ".join(record.scopes), prefixes, quota, created)
+        table.add_row(*map(plain, cells))
+    session.terminal.show(table)
+    return ExitCode.OK
+
+
+def remove_key(session: Session, name: str) -> int:
+    """Take a key's rights away."""
+    record = delete_key(open_root(session.settings), name)
+    session.terminal.say(f"deleted key {record.name}; gateways refuse it within seconds")
+    return ExitCode.OK
+
+
+def _shown(record: KeyRecord) -> dict[str, Any]:
+    return record.model_dump(mode="json")

@@ -1,0 +1,1 @@
+"""One batch: its lines checked, its job submitted and followed, its answers written."""

@@ -1,0 +1,173 @@
+"""Reads a batch file line by line and writes its texts as Parquet, in constant memory.
+
+A line may have several texts. Each is a row with the number of its line, so that the answers can be
+put together again: `custom_id`, `line` (from 1), `text`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from producers.gateway.batches.requests import BadLine, Line, parse_line
+from producers.gateway.records import Checked, Endpoint, LineError
+
+KEPT_ERRORS = 100
+GROUP_ROWS = 8_192
+"""Rows per row group. Chosen: small enough to stay in constant memory with long texts."""
+GROUP_BYTES = 32_000_000
+BLOCK_BYTES = 1 << 20
+MOST_LINE_BYTES = 16_000_000
+TOO_LONG = b"\0"
+"""In place of a line above that; it is no JSON."""
+
+
+def check_lines(file: Any, endpoint: Endpoint, path: Path) -> Checked:
+    """What the lines are, written to `path`; `file` is read from its beginning to its end.
+
+    Blank lines are passed over. If any line is wrong, what was written has no meaning.
+    """
+    found = _Found()
+    with _Rows(path) as rows:
+        for number, data in lines_of(file):
+            found.lines += 1
+            try:
+                line = parse_line(data, endpoint)
+                found.note(line, number)
+            except BadLine as error:
+                found.refuse(error.at(number))
+                continue
+            rows.add(number, line)
+    for repeated in found.repeated():
+        found.refuse(repeated)
+    if not found.lines:
+        found.refuse(LineError(code="empty_file", line=None, message="The file has no lines"))
+    model, form, width = found.same or (None, "float", None)
+    errors = sorted(found.errors, key=lambda error: error.line or 0)
+    return Checked(
+        at_s=time.time(), lines=found.lines, rows=rows.count, model=model, encoding_format=form,
+        dimensions=width, errors=tuple(errors), error_count=found.error_count,
+    )  # fmt: skip
+
+
+def lines_of(file: Any) -> Iterator[tuple[int, bytes]]:
+    """Numbers, from 1, and bytes of the lines that are not blank; `TOO_LONG` for one that is."""
+    rest, number, is_too_long = b"", 0, False
+    while block := file.read(BLOCK_BYTES):
+        *ends, tail = block.split(b"\n")
+        for end in ends:
+            number += 1
+            line = TOO_LONG if is_too_long else rest + end
+            rest, is_too_long = b"", False
+            if line.strip():
+                yield number, line
+        rest += tail
+        if len(rest) > MOST_LINE_BYTES:
+            rest, is_too_long = b"", True
+    line = TOO_LONG if is_too_long else rest
+    if line.strip():
+        yield number + 1, line
+
+
+class _Found:
+    """What holds for all lines together."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.same: tuple[str, str, int | None] | None = None
+        self.errors: list[LineError] = []
+        self.error_count = 0
+        self._digests = array("Q")
+        self._numbers = array("Q")
+
+    def refuse(self, error: LineError) -> None:
+        self.error_count += 1
+        if len(self.errors) < KEPT_ERRORS:
+            self.errors.append(error)
+
+    def note(self, line: Line, number: int) -> None:
+        """Remember its id, and compare what must be the same on all lines.
+
+        Raises:
+            BadLine: model, encoding format or dimensions are not those of the first line.
+        """
+        digest = hashlib.blake2b(line.custom_id.encode(), digest_size=8).digest()
+        self._digests.append(int.from_bytes(digest, "little"))
+        self._numbers.append(number)
+        self.same = self.same or line.same
+        names = ("model", "encoding_format", "dimensions")
+        for name, here, first in zip(names, line.same, self.same, strict=True):
+            if here != first:
+                raise BadLine(
+                    f"mismatched_{name}",
+                    f"{name} {here!r} is not that of the first line, {first!r}",
+                    f"body.{name}",
+                )
+
+    def repeated(self) -> Iterator[LineError]:
+        """An error for each line whose id an earlier line has.
+
+        By 64 bits of a digest: among a million ids, two that differ look alike once in 10^7 files.
+        """
+        digests = np.frombuffer(self._digests, np.uint64) if self._digests else np.zeros(0)
+        order = np.argsort(digests, kind="stable")
+        again = np.flatnonzero(digests[order][1:] == digests[order][:-1]) + 1
+        for at in np.sort(order[again]):
+            yield LineError(
+                code="duplicate_custom_id", line=self._numbers[int(at)], param="custom_id",
+                message="The custom_id of this line is that of an earlier line",
+            )  # fmt: skip
+
+
+class _Rows:
+    """Rows on their way into a Parquet file."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+
+        self._path = path
+        self.count = 0
+        self._schema = pa.schema(
+            [("custom_id", pa.string()), ("line", pa.int64()), ("text", pa.string())]
+        )
+        self._clear()
+
+    def __enter__(self) -> _Rows:
+        import pyarrow.parquet as pq
+
+        self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def add(self, number: int, line: Line) -> None:
+        for text in line.texts:
+            self._ids.append(line.custom_id)
+            self._lines.append(number)
+            self._texts.append(text)
+            self._bytes += len(text)
+        self.count += len(line.texts)
+        if len(self._lines) >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._lines:
+            columns = [self._ids, self._lines, self._texts]
+            self._writer.write_table(pa.table(columns, schema=self._schema))
+        self._clear()
+
+    def _clear(self) -> None:
+        self._ids: list[str] = []
+        self._lines: list[int] = []
+        self._texts: list[str] = []
+        self._bytes = 0

@@ -1,0 +1,151 @@
+"""What holds for every request, as layers of ASGI: sizes, slow bodies, other sites, headers.
+
+They wrap the application and see bytes before any route does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from producers.gateway.problems import Problem
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+SMALL_BYTES = 1_000_000
+"""Largest body of a request that is no upload. Chosen: a submission has some hundred bytes."""
+SLOW_S = 30.0
+"""Longest wait for the next piece of a body. Chosen: a client on a train sends more often."""
+UPLOAD = "/v1/files"
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Limits:
+    """Bodies of at most so many bytes, piece by piece within `SLOW_S`; headers on each answer."""
+
+    def __init__(self, app: App, upload_bytes: int, slow_s: float = SLOW_S) -> None:
+        self._app = app
+        self._upload_bytes = upload_bytes
+        self._slow_s = slow_s
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_upload = scope["path"].rstrip("/") == UPLOAD
+        # an upload's form needs a little more than its file
+        most = self._upload_bytes + SMALL_BYTES if is_upload else SMALL_BYTES
+        started = False
+
+        async def send_more(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                known = {name.lower() for name, _ in message["headers"]}
+                extra = [pair for pair in _HEADERS if pair[0] not in known]
+                message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        try:
+            _refuse_large(scope, most)
+            _refuse_other_sites(scope)
+            await self._app(scope, self._counted(receive, most), send_more)
+        except Problem as problem:
+            if started:
+                raise
+            await answer(problem, send_more)
+
+    def _counted(self, receive: Receive, most: int) -> Receive:
+        seen = 0
+
+        async def receive_some() -> Message:
+            nonlocal seen
+            try:
+                message = await asyncio.wait_for(receive(), self._slow_s if seen >= 0 else None)
+            except TimeoutError:
+                raise Problem(
+                    408, f"the body stopped coming for {self._slow_s:g} s", code="slow_body"
+                ) from None
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > most:
+                    raise _too_large(most)
+                if not message.get("more_body"):
+                    seen = -1  # what comes now is the end of the connection, which may take long
+            return message
+
+        return receive_some
+
+
+async def answer(problem: Problem, send: Send) -> None:
+    """Send the problem and close the connection: the rest of the body is not read."""
+    body = json.dumps(problem.body()).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+        *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
+    ]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _refuse_large(scope: MutableMapping[str, Any], most: int) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > most:
+            raise _too_large(most)
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"the body is larger than {most:,} bytes", code="too_large")
+
+
+def _refuse_other_sites(scope: MutableMapping[str, Any]) -> None:
+    """A page of another site may not let a browser change anything here.
+
+    Source: https://owasp.org/www-community/attacks/csrf; `Sec-Fetch-Site` is sent by every browser.
+    """
+    if scope["method"] in _SAFE:
+        return
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    site = headers.get(b"sec-fetch-site", "none")
+    origin = headers.get(b"origin")
+    host = headers.get(b"host", "")
+    if site not in ("none", "same-origin") or (
+        origin is not None and urlsplit(origin).netloc != host
+    ):
+        raise Problem(403, "a request from another site changes nothing here", code="other_site")
+
+
+class LoopbackHosts:
+    """Without keys only loopback's own names are answered, so that no foreign name resolves here."""
+
+    NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+            name = host if host.endswith("]") else host.rpartition(":")[0] or host
+            if name not in self.NAMES:
+                problem = Problem(
+                    403, "without keys only localhost is answered; see headrace keys", code="host"
+                )
+                await answer(problem, send)
+                return
+        await self._app(scope, receive, send)

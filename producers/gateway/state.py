@@ -1,0 +1,106 @@
+"""What the routes work with. Nothing in it is lost with the process."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from headrace.settings import Settings
+from producers.driver.session import Broker, needed_broker
+from producers.gateway.keys import Keyring
+from producers.gateway.quota import Quota
+from producers.gateway.root import Root, open_root
+from producers.models.registry import SCHEME
+from schemas.errors import BrokerError, ConfigError
+
+DEFAULT_ALIAS = "champion"
+"""The alias that a model's bare name means."""
+
+
+@dataclass(slots=True)
+class Gateway:
+    """Settings, the store, keys, quota, and one connection to the broker for all requests."""
+
+    settings: Settings
+    root: Root
+    needs_keys: bool
+    keyring: Keyring
+    quota: Quota
+    models: dict[str, str]
+    """Addresses of models by the names that requests use."""
+    _broker: Broker | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def broker(self) -> Broker:
+        """The broker, connected at first use; redis-py's pool serves all threads.
+
+        Raises:
+            ConfigError: none was named. BrokerError: it does not answer.
+        """
+        with self._lock:
+            if self._broker is None:
+                self._broker = needed_broker(self.settings)
+            return self._broker
+
+    @contextlib.contextmanager
+    def broker_if_there(self) -> Iterator[Broker | None]:
+        """The broker, or None while it does not answer."""
+        try:
+            found = self.broker()
+        except (BrokerError, ConfigError):
+            yield None
+            return
+        yield found
+
+    def address_of(self, model: str) -> str:
+        """The address of a model by the name in a request; a name of the registry's is looked up.
+
+        Raises:
+            ModelRegistryError: the registry has no such name.
+        """
+        if model in self.models:
+            return self.models[model]
+        return model if model.startswith(SCHEME) else f"{SCHEME}{model}@{DEFAULT_ALIAS}"
+
+    def settings_of_store(self) -> Settings:
+        """The settings for jobs in the gateway's own store, which no prefix limits."""
+        return self.settings.model_copy(update={"allowed_prefixes": ()})
+
+    def close(self) -> None:
+        if self._broker is not None:
+            self._broker.close()
+
+
+def open_gateway(settings: Settings, *, needs_keys: bool | None = None) -> Gateway:
+    """The gateway of these settings; keys are needed where there are any.
+
+    Raises:
+        ConfigError: an entry of `gateway_models` is not NAME=ADDRESS.
+    """
+    root = open_root(settings)
+    keyring = Keyring(root)
+    return Gateway(
+        settings=settings,
+        root=root,
+        needs_keys=keyring.has_keys() if needs_keys is None else needs_keys,
+        keyring=keyring,
+        quota=Quota(root.store),
+        models=dict(map(_named, settings.gateway_models)),
+    )
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The gateway that serves the request."""
+    found: Gateway = request.app.state.gateway
+    return found
+
+
+def _named(entry: str) -> tuple[str, str]:
+    name, equals, address = entry.partition("=")
+    if not equals or not name or not address:
+        raise ConfigError(f"gateway-models: {entry!r} is not NAME=ADDRESS")
+    return name, address

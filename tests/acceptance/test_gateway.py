@@ -1,0 +1,179 @@
+"""The client of OpenAI, unmodified, against a real gateway, controller and worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
+
+from headrace.queue.embedded_redis import EmbeddedRedis
+from tests.conftest import free_port, wait_until
+from tests.unit.tiny_models import TinyModels
+
+pytestmark = pytest.mark.timeout(300)
+
+BIN = Path(sys.executable).parent
+LINES = 400
+
+
+@dataclass
+class House:
+    """Real processes, and what they are started with."""
+
+    folder: Path
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, name: str, *command: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [str(BIN / command[0]), *command[1:]], env=self.environment, cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            [str(BIN / command[0]), *command[1:]], env=self.environment, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    def serve(self, port: int) -> OpenAI:
+        """A gateway at the port, and a client of a key that is new."""
+        name = f"gateway-{port}-{len(self.processes)}"
+        key = self.run("headrace", "keys", "create", "--name", name)
+        self.start(name, "headrace", "serve", "--listen", f"127.0.0.1:{port}")
+        return OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=5)
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("gateway")
+    model = TinyModels(folder / "models")("bert", "")
+    with EmbeddedRedis(folder / "redis") as server:
+        names = {
+            "BROKER_URL": server.url, "GATEWAY_STORE": str(folder / "store"),
+            "GATEWAY_MODELS": f"tiny={model}", "REGISTRY": str(folder / "registry"),
+            "GRACE_S": "2",
+        }  # fmt: skip
+        environment = {**os.environ, **{f"HEADRACE_{k}": v for k, v in names.items()}}
+        environment |= {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
+        found = House(folder, environment)
+        found.start("controller", "headrace", "controller")
+        found.start("worker", "headrace-worker", "start", "--workers", "1")
+        yield found
+        found.end()
+
+
+def write_lines(path: Path, lines: int = LINES) -> Path:
+    rows = [
+        {"custom_id": f"row-{i}", "method": "POST", "url": "/v1/embeddings",
+         "body": {"model": "tiny", "input": f"text number {i}"}}
+        for i in range(lines)
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def answering(client: OpenAI) -> OpenAI:
+    """The client, once its gateway answers."""
+
+    def asks() -> bool:
+        try:
+            client.with_options(max_retries=0).files.list()
+        except Exception:
+            return False
+        return True
+
+    wait_until(asks, 30, "the gateway")
+    return client
+
+
+def test_the_client_uploads_creates_polls_downloads_and_cancels(
+    house: House, tmp_path: Path
+) -> None:
+    client = answering(house.serve(free_port()))
+    with write_lines(tmp_path / "in.jsonl").open("rb") as file:
+        uploaded = client.files.create(file=file, purpose="batch")
+    assert client.files.content(uploaded.id).read() == (tmp_path / "in.jsonl").read_bytes()
+    batch = client.batches.create(
+        input_file_id=uploaded.id, endpoint="/v1/embeddings", completion_window="24h",
+        metadata={"night": "1"},
+    )  # fmt: skip
+    done = wait_until(
+        lambda: (b := client.batches.retrieve(batch.id)).status == "completed" and b,
+        90,
+        "the batch",
+    )
+    assert done.request_counts.completed == LINES
+    answers = [
+        json.loads(line) for line in client.files.content(done.output_file_id).text.splitlines()
+    ]
+    assert [a["custom_id"] for a in answers] == [f"row-{i}" for i in range(LINES)]
+    assert len(answers[0]["response"]["body"]["data"][0]["embedding"]) == 32
+    second = client.batches.create(
+        input_file_id=uploaded.id, endpoint="/v1/embeddings", completion_window="24h"
+    )
+    client.batches.cancel(second.id)
+    ended = wait_until(
+        lambda: (b := client.batches.retrieve(second.id)).status == "cancelled" and b,
+        60,
+        "the cancel",
+    )
+    assert ended.cancelling_at is not None
+    assert [b.id for b in client.batches.list(limit=1)] == [second.id, batch.id]
+    assert client.files.delete(uploaded.id).deleted
+
+
+def test_the_client_sees_errors_as_those_of_openai(house: House, tmp_path: Path) -> None:
+    client = answering(house.serve(free_port()))
+    with pytest.raises(NotFoundError, match="there is no batch"):
+        client.batches.retrieve("batch_000000000000")
+    with pytest.raises(AuthenticationError, match="give a key"):
+        OpenAI(base_url=client.base_url, api_key="wrong", max_retries=0).files.list()
+    with pytest.raises(BadRequestError, match="purpose must be batch"):
+        client.files.create(file=b"x", purpose="fine-tune")
+
+
+def test_a_gateway_that_is_killed_loses_no_batch(house: House, tmp_path: Path) -> None:
+    port = free_port()
+    client = answering(house.serve(port))
+    with write_lines(tmp_path / "in.jsonl").open("rb") as file:
+        uploaded = client.files.create(file=file, purpose="batch")
+    batches = [
+        client.batches.create(
+            input_file_id=uploaded.id, endpoint="/v1/embeddings", completion_window="24h"
+        ).id
+        for _ in range(3)
+    ]
+    first = list(house.processes)[-1]
+    killed = house.processes.pop(first)
+    killed.kill()
+    killed.wait()
+    house.start("again", "headrace", "serve", "--listen", f"127.0.0.1:{port}")
+    answering(client)
+    for id in batches:
+        done: Any = wait_until(
+            lambda id=id: (b := client.batches.retrieve(id)).status == "completed" and b, 90, "it"
+        )
+        lines = client.files.content(done.output_file_id).text.splitlines()
+        ids = [json.loads(line)["custom_id"] for line in lines]
+        assert ids == [f"row-{i}" for i in range(LINES)], "none lost, no line twice"
