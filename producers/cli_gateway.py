@@ -30,7 +30,7 @@ def serve(
     model_registry: ModelRegistry = None,
 ) -> None:
     """Serve batches of requests as OpenAI has them, jobs and the console over HTTP, until SIGTERM."""
-    from producers.commands.serve import run_gateway
+    from producers.commands.gateway import run_gateway
     from producers.commands.session import open_session
 
     flags = {
@@ -58,7 +58,7 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a key and print it once."""
-    from producers.commands.keys import make_key
+    from producers.commands.gateway import make_key
     from producers.commands.session import open_session
 
     session = open_session({"gateway_store": store}, as_json=json)
@@ -68,7 +68,7 @@ def create(
 @keys_app.command("list")
 def list_(store: GatewayStore = None, json: Json = False) -> None:
     """List keys and what each may do."""
-    from producers.commands.keys import show_keys
+    from producers.commands.gateway import show_keys
     from producers.commands.session import open_session
 
     raise typer.Exit(show_keys(open_session({"gateway_store": store}, as_json=json)))
@@ -80,7 +80,7 @@ def delete(
     store: GatewayStore = None,
 ) -> None:
     """Take a key's rights away. Its jobs and files stay."""
-    from producers.commands.keys import remove_key
+    from producers.commands.gateway import remove_key
     from producers.commands.session import open_session
 
     raise typer.Exit(remove_key(open_session({"gateway_store": store}), name))

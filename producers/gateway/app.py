@@ -13,9 +13,10 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from headrace.process.logs import get_logger
-from producers.gateway import batches_api, files_api, jobs_api
+from producers.gateway import batches_api, jobs_api
+from producers.gateway.access.limits import Limits, LoopbackHosts
 from producers.gateway.batches.keeper import Keeper
-from producers.gateway.limits import Limits, LoopbackHosts
+from producers.gateway.files import files_api
 from producers.gateway.problems import Problem, problem_of
 from producers.gateway.state import Gateway
 from schemas.errors import HeadraceError

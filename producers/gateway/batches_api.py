@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from headrace.output.job_record import read_job
 from headrace.storage.open import open_store
+from producers.gateway.access.callers import Caller, Reader, State, Submitter
+from producers.gateway.access.quota import OverQuota
 from producers.gateway.batches.advance import cancel_requested_s, request_cancel
 from producers.gateway.batches.places import batch_place, job_uri, open_mark
-from producers.gateway.callers import Caller, Reader, State, Submitter
-from producers.gateway.files_api import owned_file
+from producers.gateway.files.files_api import owned_file
 from producers.gateway.paging import page_of
 from producers.gateway.problems import Problem, not_found
-from producers.gateway.quota import OverQuota
 from producers.gateway.records import BatchRecord, Checked, Ended, Endpoint, LineError, new_id
 from producers.gateway.state import Gateway
 from producers.records.snapshot import Snapshot, take_snapshot

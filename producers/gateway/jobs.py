@@ -17,7 +17,7 @@ from producers.driver.session import job_in
 from producers.driver.stop import Stop, stop_job
 from producers.driver.submission import announce, store_for_fleet
 from producers.driver.traced import job_trace
-from producers.gateway.callers import Caller, is_address
+from producers.gateway.access.callers import Caller, is_address
 from producers.gateway.problems import Problem, not_found
 from producers.gateway.state import Gateway
 from producers.models.registry import SCHEME, open_model_registry, parse_address

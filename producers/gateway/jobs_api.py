@@ -13,8 +13,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from producers.gateway import jobs
-from producers.gateway.callers import Caller, Reader, State, Submitter
-from producers.gateway.files_api import download
+from producers.gateway.access.callers import Caller, Reader, State, Submitter
+from producers.gateway.files.files_api import download
 from producers.gateway.job_options import NewJob, options_in
 from producers.gateway.paging import page_of
 from producers.gateway.problems import not_found

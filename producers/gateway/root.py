@@ -5,7 +5,7 @@ files/ID.json, files/ID.jsonl             a file and its content
 batches/ID/batch.json, checked.json, ended.json, cancel, lines.rows, job/…
 owners/KEY/files/ID, owners/KEY/batches/ID, owners/KEY/jobs/ID    lists of each key
 open/ID                                   batches that have not ended
-quota/KEY/NUMBER.json                     what is reserved, see `producers.gateway.quota`
+quota/KEY/NUMBER.json                     what is reserved, see `producers.gateway.access.quota`
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from fastapi import Request
 
 from headrace.settings import Settings
 from producers.driver.session import Broker, needed_broker
-from producers.gateway.keys import Keyring
-from producers.gateway.quota import Quota
+from producers.gateway.access.keys import Keyring
+from producers.gateway.access.quota import Quota
 from producers.gateway.root import Root, open_root
 from producers.models.registry import SCHEME
 from schemas.errors import BrokerError, ConfigError

@@ -15,8 +15,8 @@ from headrace.output.job_record import read_job
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.tasks.contract import LoadRequest, Task
+from producers.gateway.access.keys import create_key
 from producers.gateway.app import create_app
-from producers.gateway.keys import create_key
 from producers.gateway.state import Gateway, open_gateway
 from tests.conftest import wait_until
 from tests.unit.small_job import finish, score

@@ -13,10 +13,10 @@ import pytest
 
 from headrace.output.job_record import require_job
 from headrace.storage.local import LocalStore
+from producers.gateway.access.keys import list_keys
 from producers.gateway.batches.advance import advance
 from producers.gateway.batches.keeper import UNMADE_S, Keeper
 from producers.gateway.batches.places import open_mark
-from producers.gateway.keys import list_keys
 from producers.gateway.records import BatchRecord
 from producers.records.manifest import build_manifest
 from producers.records.receipts import parts_of, receipt_of_part

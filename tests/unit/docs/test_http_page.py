@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from producers.gateway import batches_api, files_api, jobs_api
+from producers.gateway import batches_api, jobs_api
+from producers.gateway.files import files_api
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "http.md"
 

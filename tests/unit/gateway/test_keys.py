@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.storage.local import LocalStore
-from producers.gateway.keys import KEPT_S, Keyring, create_key, delete_key, list_keys
+from producers.gateway.access.keys import KEPT_S, Keyring, create_key, delete_key, list_keys
 from producers.gateway.root import Root
 from schemas.errors import ConfigError, JobNotFound
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from producers.gateway.limits import SMALL_BYTES, Limits, LoopbackHosts
+from producers.gateway.access.limits import SMALL_BYTES, Limits, LoopbackHosts
 
 
 async def _echo(scope: Any, receive: Any, send: Any) -> None:

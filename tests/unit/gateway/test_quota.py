@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace.storage.local import LocalStore
-from producers.gateway.quota import OverQuota, Quota
+from producers.gateway.access.quota import OverQuota, Quota
 
 
 def test_a_hundred_creations_at_once_never_pass_it(tmp_path: Path) -> None:

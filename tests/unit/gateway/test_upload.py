@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from producers.gateway.files.upload import Upload
 from producers.gateway.problems import Problem
-from producers.gateway.upload import Upload
 
 B = b"xyz"
 

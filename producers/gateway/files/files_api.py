@@ -12,13 +12,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from headrace.storage.store import Store
+from producers.gateway.access.callers import Caller, Reader, State, Submitter
 from producers.gateway.batches.places import file_content, file_record
-from producers.gateway.callers import Caller, Reader, State, Submitter
+from producers.gateway.files.upload import Upload, receive_upload
 from producers.gateway.paging import page_of
 from producers.gateway.problems import Problem, not_found
 from producers.gateway.records import FileRecord, new_id
 from producers.gateway.state import Gateway
-from producers.gateway.upload import Upload, receive_upload
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
