@@ -42,9 +42,17 @@ def evaluate(
             "--map", help="names for gold labels, e.g. 0=negative,1=positive", show_default=False
         ),
     ] = None,
+    tokens_column: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens-column",
+            help="entities: column with the tokens that the gold tags (B-PER) belong to",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Compare predicted labels with gold labels: accuracy, F1, confusion, calibration, slices."""
+    """Compare predicted labels or entities with gold ones: accuracy, F1, confusion, slices."""
     from producers.commands.quality.evaluate import evaluate_output
     from producers.commands.session import open_session
 
@@ -57,6 +65,7 @@ def evaluate(
             id_column=id_column,
             slices=slices.split(",") if slices else (),
             renamed=renamed,
+            tokens_column=tokens_column,
         )
     )
 
@@ -66,7 +75,25 @@ def compare(
     b: Annotated[str, typer.Argument(help="output of the new model", show_default=False)],
     label_column: Annotated[
         str | None,
-        typer.Option("--label-column", help="column of A with the gold label", show_default=False),
+        typer.Option(
+            "--label-column",
+            help="column with the gold label: of A, or of the file of --labels",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="file with ids and gold labels", show_default=False),
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option("--id-column", help="column with the ids in that file", show_default=False),
+    ] = None,
+    renamed: Annotated[
+        str | None,
+        typer.Option(
+            "--map", help="names for gold labels, e.g. 0=negative,1=positive", show_default=False
+        ),
     ] = None,
     slices: Annotated[
         str | None,
@@ -102,7 +129,7 @@ def compare(
         compare_outputs(
             open_session({}, as_json=json), a, b,
             label_column=label_column, slices=slices.split(",") if slices else (),
-            gate=gate, ask=ask, ask_to=ask_to,
+            gate=gate, ask=ask, ask_to=ask_to, labels=labels, id_column=id_column, renamed=renamed,
         )
     )  # fmt: skip
 

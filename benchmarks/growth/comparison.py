@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from headrace.storage.local import LocalStore
 from producers.quality.comparison import compare
+from producers.quality.gold import Gold
 from schemas.names import output_layout
 from schemas.records.job import Inputs, Job, ModelRef, Options, Spec, job_id
 
@@ -70,7 +71,7 @@ def main() -> None:
         b = write_output(Path(folder) / "b", rows, 2, 0.12)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         began, cpu = time.monotonic(), time.process_time()
-        found = compare(a, b, gold="gold")
+        found = compare(a, b, gold=Gold("gold"))
         print(json.dumps({
             "rows": rows,
             "seconds": round(time.monotonic() - began, 1),

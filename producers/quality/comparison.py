@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headrace.storage.store import Store
-from producers.quality.gold import MOST_VALUES, classification_job, texts_of
+from producers.quality.cost import Cost
+from producers.quality.gold import MOST_VALUES, Gold, classification_job, texts_of
 from producers.quality.paired import Agreement, Paired, table_of
 from schemas.errors import ColumnError, ConfigError, InputUnreadable
 from schemas.names import output_layout
@@ -47,6 +48,7 @@ class Compared:
     a: Job
     b: Job
     rows: int = 0
+    costs: tuple[Cost | None, Cost | None] = (None, None)
     only_a_ok: int = 0
     only_b_ok: int = 0
     agreement: Agreement = field(default_factory=lambda: Agreement((), np.zeros((0, 0), np.int64)))
@@ -70,9 +72,9 @@ class Compared:
 
 
 def compare(
-    a: Store, b: Store, *, gold: str | None = None, slices: Sequence[str] = (), ask: int = 0
+    a: Store, b: Store, *, gold: Gold | None = None, slices: Sequence[str] = (), ask: int = 0
 ) -> Compared:
-    """Every row of both outputs, once; `gold` and `slices` are carried columns of A.
+    """Every row of both outputs, once; `slices`, and `gold` unless it is by id, are columns of A.
 
     `ask` texts whose label changed are drawn.
 
@@ -84,9 +86,9 @@ def compare(
     """
     found = Compared(classification_job(a), classification_job(b))
     if slices and gold is None:
-        raise ConfigError("--slices compares accuracies: it needs --label-column")
+        raise ConfigError("--slices compares accuracies: it needs --label-column or --labels")
     rows = _Rows(found, gold, slices, ask)
-    wanted = [*([gold] if gold else []), *slices]
+    wanted = [*([gold.column] if gold and gold.by_id is None else []), *slices]
     for one, two in _side_by_side(_parts(a, found.a, wanted), _parts(b, found.b, ())):
         rows.add(one, two)
     rows.finish()
@@ -96,7 +98,7 @@ def compare(
 class _Rows:
     """What is kept of each row until equal texts are known."""
 
-    def __init__(self, found: Compared, gold: str | None, slices: Sequence[str], ask: int) -> None:
+    def __init__(self, found: Compared, gold: Gold | None, slices: Sequence[str], ask: int) -> None:
         self._found, self._gold, self._slices, self._ask = found, gold, slices, ask
         self._labels: dict[str, int] = {}
         self._values: dict[str, dict[str, int]] = {name: {} for name in slices}
@@ -116,7 +118,7 @@ class _Rows:
             [
                 self._coded(a["predicted_label"]),
                 self._coded(b["predicted_label"]),
-                np.full(a.num_rows, -1) if self._gold is None else self._coded(a[self._gold]),
+                np.full(a.num_rows, -1) if self._gold is None else self._gold_codes(a),
             ]
         ).astype(np.int32)[:, both]
         texts = _hashes(a["text_hash"])[both]
@@ -177,6 +179,13 @@ class _Rows:
             lambda f: -min(f.score_a, f.score_b),
         )
         found.drawn = _best([*found.drawn, *flips(first)], self._ask, lambda f: f.text)
+
+    def _gold_codes(self, a: pa.Table) -> np.ndarray:
+        assert self._gold is not None
+        gold = self._gold
+        if gold.by_id is None and not gold.renamed:
+            return self._coded(a[gold.column])
+        return self._coded(pa.array(gold.labels(a), pa.string()))
 
     def _coded(self, column: Any) -> np.ndarray:
         return _codes_of(column, self._labels)

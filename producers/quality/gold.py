@@ -46,6 +46,18 @@ class Gold:
     renamed: Mapping[str, str] = field(default_factory=dict)
     """A gold value → the model's name of that label."""
 
+    def labels(self, rows: pa.Table, column: str | None = None) -> list[str | None]:
+        """The gold label of each row of an output; None where there is none.
+
+        With labels by id, the first column has the ids. `column` is where they are, if not there.
+        """
+        known = self.by_id
+        name = column or (self.column if known is None else rows.column_names[0])
+        labels = texts_of(rows[name])
+        if known is not None:
+            labels = [None if key is None else known.get(key) for key in labels]
+        return [None if label is None else self.renamed.get(label, label) for label in labels]
+
 
 @dataclass(slots=True)
 class Evaluated:
@@ -111,31 +123,44 @@ def read_labels(
         InputUnreadable: no format that is read here.
         ColumnError: a column is missing, or one id has two labels.
     """
+    found: dict[str, str] = {}
+    for batch in labelled_rows(uri, [id_column, label_column], open_store):
+        pairs = zip(texts_of(batch[id_column]), texts_of(batch[label_column]), strict=True)
+        for key, label in pairs:
+            if key is None or label is None:
+                continue
+            if found.setdefault(key, label) != label:
+                raise ColumnError(f"{uri} gives id {key} both {found[key]} and {label}")
+    return found
+
+
+def labelled_rows(
+    uri: str, columns: Sequence[str], open_store: OpenStore
+) -> Iterator[pa.RecordBatch]:
+    """These columns of one file of labels, in any input format.
+
+    Raises:
+        InputNotFound: there is no such file.
+        InputUnreadable: no format that is read here.
+        ColumnError: a column is missing.
+    """
     opener = InputOpener(open_store)
     store, name = opener.place(uri)
     info = store.head(name)
     if info is None:
         raise InputNotFound(f"{uri}: there is no such file of labels")
-    scanned = scan_file(store, info, Request(uri, (), (id_column, label_column)))
-    for column in (id_column, label_column):
+    scanned = scan_file(store, info, Request(uri, (), tuple(columns)))
+    for column in columns:
         if column not in scanned.scan.schema.names:
             raise ColumnError(
                 f"{uri} has no column {column}: it has {', '.join(scanned.scan.schema.names)}"
             )
-    found: dict[str, str] = {}
     file = InputFile(uri=uri, size=scanned.size, etag=scanned.etag, format=scanned.scan.format)
     row = 0
     for unit in scanned.scan.units:
         span = Span.of_unit(unit, row)
         row += unit.rows
-        for batch in opener(file).read(span, [id_column, label_column], scanned.scan.schema):
-            pairs = zip(texts_of(batch[id_column]), texts_of(batch[label_column]), strict=True)
-            for key, label in pairs:
-                if key is None or label is None:
-                    continue
-                if found.setdefault(key, label) != label:
-                    raise ColumnError(f"{uri} gives id {key} both {found[key]} and {label}")
-    return found
+        yield from opener(file).read(span, list(columns), scanned.scan.schema)
 
 
 def _parts(store: Store, job: Job, gold: Gold, slices: Sequence[str]) -> Iterator[pa.Table]:
@@ -165,10 +190,7 @@ _GOLD = "\0gold"
 
 
 def _count(found: Evaluated, table: pa.Table, gold: Gold) -> None:
-    labels: list[str | None] = texts_of(table[_GOLD])
-    if gold.by_id is not None:
-        labels = [None if key is None else gold.by_id.get(key) for key in labels]
-    labels = [None if label is None else gold.renamed.get(label, label) for label in labels]
+    labels = gold.labels(table, _GOLD)
     ok = pc.equal(table["status"].cast(pa.string()), OK).to_numpy()
     known = np.array([label is not None for label in labels], dtype=bool)
     found.without_gold += int((~known).sum())

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from producers.quality.comparison import Compared
+from producers.quality.cost import Cost
 from producers.quality.intervals import Interval
 from producers.quality.paired import Paired, holm
 from producers.terminal.console import columns, grid, plain
+from schemas.records.job import Job
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,16 +22,8 @@ def as_json(found: Compared, refused: list[str] | None) -> dict[str, Any]:
     """The object of `--json`."""
     agreement = found.agreement
     result: dict[str, Any] = {
-        "a": {
-            "job": found.a.id,
-            "output": found.a.output,
-            "model": found.a.spec.model.model_dump(),
-        },
-        "b": {
-            "job": found.b.id,
-            "output": found.b.output,
-            "model": found.b.spec.model.model_dump(),
-        },
+        "a": _side(found.a, found.costs[0]),
+        "b": _side(found.b, found.costs[1]),
         "rows": found.rows,
         "texts": agreement.rows,
         "only_a_ok": found.only_a_ok,
@@ -50,10 +44,7 @@ def as_json(found: Compared, refused: list[str] | None) -> dict[str, Any]:
             for f in found.confident_flips
         ],
         "gold": None if found.paired is None else _paired(found.paired),
-        "slices": {
-            name: {value: _paired(paired) for value, paired in by_value.items()}
-            for name, by_value in found.slices.items()
-        },
+        "slices": {name: _slices(by_value) for name, by_value in found.slices.items()},
     }
     if refused is not None:
         result["gate"] = {"passed": not refused, "refused": refused}
@@ -79,6 +70,10 @@ def render_comparison(found: Compared, refused: list[str] | None) -> RenderableT
             ("accuracy", f"A {a.value:.4f}, B {b.value:.4f}, on {found.paired.rows:,} texts"),
             ("B less A", f"{_share(found.paired.delta, '+')}, p = {found.paired.p_value:.3g}"),
         ]
+    if any(found.costs):
+        rows.append(
+            ("cost", " · ".join(_cost(n, c) for n, c in zip("AB", found.costs, strict=True)))
+        )
     parts: list[Any] = [grid(rows)]
     if agreement.flows:
         table = columns("from", "to", "texts")
@@ -110,6 +105,31 @@ def _slice_table(name: str, by_value: dict[str, Paired]) -> Any:
             _share(paired.delta, "+"), f"{corrected[value]:.3g}",
         )  # fmt: skip
     return table
+
+
+def _cost(name: str, cost: Cost | None) -> str:
+    if cost is None:
+        return f"{name} not known"
+    price = "" if cost.price is None else f" ({cost.price:.2f})"
+    return f"{name} {cost.worker_hours:.2f} worker-hours{price} for a million rows"
+
+
+def _side(job: Job, cost: Cost | None) -> dict[str, Any]:
+    return {
+        "job": job.id,
+        "output": job.output,
+        "model": job.spec.model.model_dump(),
+        "worker_hours_per_million_rows": None if cost is None else cost.worker_hours,
+        "price_per_million_rows": None if cost is None else cost.price,
+    }
+
+
+def _slices(by_value: dict[str, Paired]) -> dict[str, Any]:
+    corrected = holm({value: paired.p_value for value, paired in by_value.items()})
+    return {
+        value: {**_paired(paired), "p_corrected": corrected[value]}
+        for value, paired in by_value.items()
+    }
 
 
 def _paired(paired: Paired) -> dict[str, Any]:

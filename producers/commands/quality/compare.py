@@ -11,8 +11,10 @@ from typing import Any
 
 from headrace.process.atomic_file import write_atomically
 from headrace.storage.open import open_store
+from producers.commands.quality.evaluate import gold_of
 from producers.commands.session import Session
 from producers.quality.comparison import Compared, Flip, compare
+from producers.quality.cost import cost_of
 from producers.quality.paired import Gate, refusals
 from producers.terminal.comparison import as_json, render_comparison
 from schemas.errors import ConfigError, ExitCode
@@ -28,14 +30,20 @@ def compare_outputs(
     gate: Path | None,
     ask: int | None,
     ask_to: Path,
+    labels: str | None = None,
+    id_column: str | None = None,
+    renamed: str | None = None,
 ) -> int:
     """Show what changed from A to B; with a gate, its verdict as the exit code."""
     asked = None if gate is None else read_gate(gate)
     opened = partial(open_store, settings=session.settings)
     names = [*slices, *((asked.slices if asked else None) or {})]
+    gold = gold_of(label_column, labels, id_column, renamed, opened)
     found = compare(
-        opened(a), opened(b), gold=label_column, slices=list(dict.fromkeys(names)), ask=ask or 0
+        opened(a), opened(b), gold=gold, slices=list(dict.fromkeys(names)), ask=ask or 0
     )
+    price = session.settings.price_per_hour
+    found.costs = (cost_of(opened(a), found.a, price), cost_of(opened(b), found.b, price))
     refused = None
     if asked is not None:
         refused = refusals(asked, found.agreement, found.paired, found.slices)

@@ -1,15 +1,25 @@
-"""`headrace evaluate`: predicted labels against gold labels."""
+"""`headrace evaluate`: predicted labels or entities against gold ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from headrace.formats.opener import OpenStore
+from headrace.output.job_record import require_job
 from headrace.storage.open import open_store
+from headrace.tasks.catalog import task_spec
 from producers.commands.session import Session
 from producers.quality.gold import Gold, evaluate, read_labels
+from producers.quality.gold_entities import EntityGold, evaluate_entities, read_entities
+from producers.terminal.entities import as_json as entities_as_json
+from producers.terminal.entities import render_entities
 from producers.terminal.evaluation import as_json, render_evaluation
 from schemas.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 def evaluate_output(
@@ -21,23 +31,58 @@ def evaluate_output(
     id_column: str | None,
     slices: Sequence[str],
     renamed: str | None,
+    tokens_column: str | None = None,
 ) -> int:
     """Count the parts of an output against its gold labels, and show what comes out."""
     opened = partial(open_store, settings=session.settings)
+    if labels is not None and id_column is None:
+        raise ConfigError("--labels FILE needs --id-column: its column with the rows' ids")
+    store = opened(output)
+    if task_spec(require_job(store).spec.task).label_column == "entities.label":
+        columns = [label_column, *([tokens_column] if tokens_column else [])]
+        spans = read_entities(labels, id_column or "", columns, opened) if labels else None
+        entity_gold = EntityGold(label_column, tokens_column, spans)
+        entities = evaluate_entities(store, entity_gold, slices)
+        return _show(session, entities_as_json(entities), render_entities(entities))
+    gold = gold_of(label_column, labels, id_column, renamed, opened)
+    assert gold is not None
+    found = evaluate(store, gold, slices)
+    return _show(session, as_json(found), render_evaluation(found))
+
+
+def gold_of(
+    label_column: str | None,
+    labels: str | None,
+    id_column: str | None,
+    renamed: str | None,
+    opened: OpenStore,
+) -> Gold | None:
+    """Where gold labels come from, as the options say; None where no option says it.
+
+    Raises:
+        ConfigError: options that need one another; see also `read_labels`.
+    """
+    if label_column is None:
+        if labels is not None:
+            raise ConfigError("--labels FILE needs --label-column: its column with the gold label")
+        return None
     by_id = None
     if labels is not None:
         if id_column is None:
             raise ConfigError("--labels FILE needs --id-column: its column with the rows' ids")
         by_id = read_labels(labels, id_column, label_column, opened)
-    found = evaluate(opened(output), Gold(label_column, by_id, _map(renamed)), slices)
+    return Gold(label_column, by_id, read_map(renamed))
+
+
+def _show(session: Session, record: dict[str, Any], table: RenderableType) -> int:
     if session.as_json:
-        session.terminal.print_json(as_json(found))
+        session.terminal.print_json(record)
     else:
-        session.terminal.show(render_evaluation(found))
+        session.terminal.show(table)
     return ExitCode.OK
 
 
-def _map(text: str | None) -> dict[str, str]:
+def read_map(text: str | None) -> dict[str, str]:
     """`0=negative,1=positive` as gold value → label."""
     if not text:
         return {}

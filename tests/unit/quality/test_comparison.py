@@ -11,13 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.output.job_record import require_job
 from headrace.storage.local import LocalStore
 from producers.commands.quality.compare import read_gate
 from producers.quality.comparison import compare
+from producers.quality.cost import cost_of
+from producers.quality.gold import Gold
 from producers.quality.paired import Gate
 from producers.terminal.comparison import as_json
 from schemas.errors import ColumnError, ConfigError
 from schemas.names import output_layout
+from tests.unit.fake_output import write_fake_output
 from tests.unit.quality.test_gold import output
 
 ROWS: dict[str, list[Any]] = {
@@ -55,7 +59,7 @@ def scored(folder: Path, labels: list[str | None], cuts: list[int]) -> LocalStor
 @pytest.mark.parametrize("cuts", [([3], [3]), ([1, 4], [2]), ([5], [1, 2, 3])])
 def test_rows_meet_whatever_the_parts(tmp_path: Path, cuts: tuple[list[int], list[int]]) -> None:
     a, b = scored(tmp_path / "a", A, cuts[0]), scored(tmp_path / "b", B, cuts[1])
-    found = compare(a, b, gold="gold", slices=["stars"])
+    found = compare(a, b, gold=Gold("gold"), slices=["stars"])
     assert (found.rows, found.only_a_ok, found.only_b_ok) == (6, 0, 1)
     # r2 has r1's text and counts no more; r5 failed in A
     assert found.agreement.rows == 4
@@ -69,6 +73,32 @@ def test_rows_meet_whatever_the_parts(tmp_path: Path, cuts: tuple[list[int], lis
     assert {f.id for f in found.confident_flips} in ({"r1", "r4"}, {"r2", "r4"})  # the surer one
     shown = json.loads(json.dumps(as_json(found, ["no"])))
     assert (shown["texts"], shown["gate"]["passed"]) == (4, False)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_gold_labels_of_a_file_are_those_of_a_column(tmp_path: Path, renamed: bool) -> None:
+    a, b = scored(tmp_path / "a", A, [3]), scored(tmp_path / "b", B, [2])
+    by_id = {k: g for k, g in zip(ROWS["id"], ROWS["gold"], strict=True) if g is not None}
+    gold = Gold("gold", by_id)
+    if renamed:
+        gold = Gold(
+            "gold", {k: {"x": "0", "y": "1"}[g] for k, g in by_id.items()}, {"0": "x", "1": "y"}
+        )
+    ours = compare(a, b, gold=gold, slices=["stars"])
+    column = compare(a, b, gold=Gold("gold"), slices=["stars"])
+    assert (ours.paired, ours.slices) == (column.paired, column.slices)
+    record = as_json(ours, None)
+    assert set(record["slices"]["stars"]["1"]) >= {"p_value", "p_corrected"}
+    assert record["a"]["price_per_million_rows"] is None
+
+
+def test_a_finished_output_says_what_it_cost(tmp_path: Path) -> None:
+    store = write_fake_output(tmp_path / "out", chunks=2, rows=100)
+    job = require_job(store)
+    cost = cost_of(store, job, price_per_hour=3.0)
+    assert cost is not None
+    assert cost.price == pytest.approx(3 * cost.worker_hours)
+    assert cost_of(scored(tmp_path / "a", A, [3]), job) is None
 
 
 def test_an_output_against_itself_has_no_flip(tmp_path: Path) -> None:
@@ -100,7 +130,7 @@ def test_an_output_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
 def test_columns_that_are_missing_are_said(tmp_path: Path) -> None:
     a = scored(tmp_path / "a", A, [3])
     with pytest.raises(ColumnError, match="has no column truth"):
-        compare(a, a, gold="truth")
+        compare(a, a, gold=Gold("truth"))
     with pytest.raises(ConfigError, match="needs --label-column"):
         compare(a, a, slices=["stars"])
 
