@@ -60,6 +60,7 @@ from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.profile import ChunkProfile
 from workers.pipeline.read import (
     FIRST_ROWS,
+    WINDOW_BYTES_GPU,
     read_windows,
 )
 from workers.pipeline.reuse import Reuse
@@ -286,8 +287,9 @@ class MessageHandler:
         self, reader: RowReader, chunk: Chunk, observe: ChunkTrace, engine: LoadedTask
     ) -> Iterator[Window]:
         spec, types = self._context.job.spec, self._context.plan.types
-        first = FIRST_ROWS if engine.in_flight > 1 else None
-        return read_windows(reader, chunk, spec, observe, first_rows=first, types=types)
+        of_gpu = {"first_rows": FIRST_ROWS, "most_bytes": WINDOW_BYTES_GPU}
+        sizes = of_gpu if engine.in_flight > 1 else {}
+        return read_windows(reader, chunk, spec, observe, types=types, **sizes)
 
     def _trace(self, chunk: Chunk, control: ChunkControl, number: int) -> ChunkTrace:
         job, identity = self._context.job, self._runtime.identity

@@ -21,10 +21,13 @@ from workers.pipeline.rows import (
     Window,
 )
 
-# Chosen: enough rows to sort well by length, few enough that two windows and an unfinished part
-# stay far under the 400 MB that a worker may use beyond its model.
+# Chosen: enough rows to sort well by length.
 WINDOW_ROWS = 8_192
-WINDOW_BYTES = 16 << 20
+# Some five windows are held at once, each several times over: as columns, texts, ids and objects of
+# the tokenizer. With 16 MiB a worker grew by 530 MB over rows of 1 kB, with 4 MiB by 300 MB
+# (measured); that is still some 500 batches of a CPU. A GPU's batches are larger.
+WINDOW_BYTES = 4 << 20
+WINDOW_BYTES_GPU = 16 << 20
 # A device as fast as the tokenizer would wait for the first window: 0.2 s on an H200 (measured).
 # There the first window is small, and each has twice the rows of the previous one.
 FIRST_ROWS = 1_024
@@ -38,18 +41,20 @@ def read_windows(
     rows: int = WINDOW_ROWS,
     first_rows: int | None = None,
     types: pa.Schema | None = None,
+    most_bytes: int = WINDOW_BYTES,
 ) -> Iterator[Window]:
     """The chunk's rows from an open input file, window by window.
 
-    A window has at most `rows` rows. With `first_rows` the first window has at most that many, and
-    each later one at most twice as many as the previous. `types` are the column types of the plan.
+    A window has at most `rows` rows, and about `most_bytes` where rows are large. With `first_rows`
+    the first window has at most that many, and each later one at most twice as many as the previous.
+    `types` are the column types of the plan.
 
     Raises:
         InputUnreadable: the file differs from the planned one, or ends early.
         InputChanged: it has fewer rows than planned.
     """
     try:
-        batches = chunk_rows(reader, chunk, spec, types, _batch_rows(chunk, rows))
+        batches = chunk_rows(reader, chunk, spec, types, _batch_rows(chunk, rows, most_bytes))
         pieces = cut(batches, min(first_rows or rows, rows), rows)
         yield from _windows(pieces, chunk, spec, observe)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -60,10 +65,10 @@ def read_windows(
         ) from error
 
 
-def _batch_rows(chunk: Chunk, rows: int) -> int:
+def _batch_rows(chunk: Chunk, rows: int, most_bytes: int) -> int:
     """Rows per window: fewer where the rows are large."""
     mean = max(1, chunk.bytes // max(1, chunk.rows))
-    return max(1, min(rows, WINDOW_BYTES // mean))
+    return max(1, min(rows, most_bytes // mean))
 
 
 def _windows(
