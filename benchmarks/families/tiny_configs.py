@@ -6,6 +6,7 @@ family needs beside that (parts that must divide one another) stands in `OWN`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,6 +80,10 @@ FAIRSEQ = {"max_position_embeddings": POSITIONS + 2, "pad_token_id": 1, "bos_tok
 # queries and keys of low rank, rotary and plain parts side by side
 LATENT = {"qk_rope_head_dim": 8, "head_dim": 8, "num_key_value_heads": HEADS}
 LINEAR = ["linear_attention", "full_attention"]
+THREE_AXES = re.compile(
+    r"_vl|glm4v|glm_image|glm_ocr|omni|cosmos3|cohere_compass|neomme|qwen3_5|qwen4"
+)
+"""Types whose positions have three axes, which share a head between them (mrope_section)."""
 BLOCKS = {"block_size": 8, "num_random_blocks": 2}
 
 OWN: dict[str, dict[str, Any]] = {
@@ -127,6 +132,9 @@ def sizes_of(config: Any, common: Mapping[str, Any]) -> dict[str, Any]:
         if name in own or name in getattr(config, "attribute_map", {})
         if own.get(name, "") is not None or name not in LEFT_UNSET
     }
+    rope = own.get("rope_parameters")
+    if isinstance(rope, Mapping) and THREE_AXES.search(config.model_type):  # of half a head
+        found["rope_parameters"] = {**rope, "mrope_section": [2, 1, 1]}
     for name in SUB:
         inner = getattr(config, name, None)
         if hasattr(inner, "to_dict"):

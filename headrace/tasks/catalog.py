@@ -10,7 +10,13 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from headrace.tasks.sentence_files import POOLINGS, check_adapter, recipe_of, scoring_of
+from headrace.tasks.sentence_files import (
+    POOLINGS,
+    check_adapter,
+    recipe_of,
+    scoring_of,
+    transformer_folder,
+)
 from headrace.tasks.spec import Param, TaskSpec
 from schemas.errors import ConfigError
 from schemas.records.engine import PACKED
@@ -86,6 +92,7 @@ FEATURE_EXTRACTION = TaskSpec(
         Param("truncate_dim", int, "numbers of a vector that are kept; default: as the model says"),
     ),
     check_files=recipe_of,
+    model_folder=transformer_folder,
     engine=PACKED,
 )
 

@@ -106,6 +106,15 @@ def recipe_of(read: ReadJson, params: Mapping[str, Any], where: str) -> Recipe:
     return recipe if asked == "auto" else replace(recipe, pooling=(asked,))
 
 
+def transformer_folder(read: ReadJson) -> str:
+    """The folder of the transformer inside a model's folder, `0_Transformer`; empty: itself."""
+    modules = read(table.MODULES)
+    first = modules[0] if isinstance(modules, list) and modules else None
+    if not isinstance(first, Mapping) or _kind(first) != "Transformer":
+        return ""
+    return str(first.get("path") or "")
+
+
 def check_adapter(read: ReadJson, where: str) -> None:
     """Check that the folder holds no adapter that has yet to be applied.
 

@@ -63,6 +63,10 @@ CheckFiles = Callable[[Callable[[str], Any], Mapping[str, Any], str], object]
 reader of JSON files by name (None where there is none), the task's parameters, and the folder."""
 
 
+def _whole_folder(read: Callable[[str], Any]) -> str:
+    return ""
+
+
 def _one(params: Mapping[str, Any]) -> float:
     return 1.0
 
@@ -87,6 +91,8 @@ class TaskSpec:
     """The engine for its model, see `workers.engines.catalog`; None: the task brings its own."""
     check_files: CheckFiles | None = None
     """What its worker would refuse of the model's files, found at submission."""
+    model_folder: Callable[[Callable[[str], Any]], str] = _whole_folder
+    """Where in the model's folder its config.json and weights are, given a reader as above."""
     items_per_row: Callable[[Mapping[str, Any]], float] = _one
     """Sequences that the model computes per row, from the task's parameters; for estimates."""
     label_column: str | None = None

@@ -6,7 +6,7 @@ unknown, and the model's predictions are as good as chance.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -31,6 +31,12 @@ FEWEST = 0.5
 are rounded up, by 1.8 % at most in models that are in use (ByT5's, of bytes, by a third)."""
 
 
+def has_vocabulary(names: Iterable[str]) -> bool:
+    """Whether one of these files, beside config.json, holds a tokenizer's vocabulary."""
+    paths = [PurePosixPath(name) for name in names if "/" not in name]
+    return any(p.name in VOCABULARY_NAMES or p.suffix in VOCABULARY_SUFFIXES for p in paths)
+
+
 def check_tokenizer_files(
     names: Collection[str], config: Mapping[str, Any], settings: Mapping[str, Any], where: str
 ) -> None:
@@ -41,8 +47,7 @@ def check_tokenizer_files(
     Raises:
         ModelError: a vocabulary is needed and no file holds one.
     """
-    paths = [PurePosixPath(name) for name in names]
-    if any(p.name in VOCABULARY_NAMES or p.suffix in VOCABULARY_SUFFIXES for p in paths):
+    if has_vocabulary(names):
         return
     kind = str(settings.get("tokenizer_class") or config.get("tokenizer_class") or "")
     if kind in WITHOUT_VOCABULARY or (not kind and config.get("model_type") in LETTER_MODELS):

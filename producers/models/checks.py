@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from headrace.tasks.length_limit import LengthLimit, stated_limit
+from headrace.tasks.sentence_files import Recipe
 from headrace.tasks.tokenizer_files import FEWEST, check_tokenizer_files
+from headrace.tasks.weight_files import missing_shards
 from producers.models.model_files import ModelFiles, read_json
 from producers.models.safetensors_header import Shapes, read_header
 from schemas.errors import ModelError
@@ -43,16 +45,9 @@ def check_files(files: ModelFiles, allow_pickle: bool) -> None:
     """Check that the folder has all weights, in files that may be loaded.
 
     Raises:
-        ModelError: none, only pickled ones, a shard that is missing, a git-lfs pointer.
+        ModelError: none, only pickled ones, a shard that is missing.
     """
-    sizes = files.sizes()
-    for name, size in sizes.items():
-        if size <= POINTER_BYTES and _is_pointer(files, name):
-            raise ModelError(
-                f"model {files.where}: {name} is a git-lfs pointer, not the file itself; fetch it "
-                "with git lfs pull"
-            )
-    top = [name for name in sizes if "/" not in name]
+    top = [name for name in files.sizes() if "/" not in name]
     if any(name.endswith(".safetensors") for name in top):
         _check_shards(files, top, "model.safetensors.index.json")
     elif not any(name.endswith(".bin") for name in top):
@@ -66,6 +61,38 @@ def check_files(files: ModelFiles, allow_pickle: bool) -> None:
         _check_shards(files, top, "pytorch_model.bin.index.json")
 
 
+def check_pointers(files: ModelFiles) -> None:
+    """Check that git-lfs has fetched all files.
+
+    Raises:
+        ModelError: one of them is a pointer.
+    """
+    for name, size in files.sizes().items():
+        if size <= POINTER_BYTES and _is_pointer(files, name):
+            raise ModelError(
+                f"model {files.where}: {name} is a git-lfs pointer, not the file itself; fetch it "
+                "with git lfs pull"
+            )
+
+
+def check_modules(files: ModelFiles, found: object, allow_pickle: bool) -> None:
+    """Check that each module after the pooling has its weights, where `found` is a `Recipe`.
+
+    Raises:
+        ModelError: one has none that may be loaded.
+    """
+    for module in found.after if isinstance(found, Recipe) else ():
+        kinds = ("model.safetensors", *(["pytorch_model.bin"] if allow_pickle else []))
+        if module.kind != "Normalize" and not any(
+            f"{module.path}/{kind}" in files.sizes() for kind in kinds
+        ):
+            pickled = f"{module.path}/pytorch_model.bin" in files.sizes()
+            raise ModelError(
+                f"model {files.where}: {module.path}, a {module.kind} module, has no model.safetensors"
+                + (", and its pickle needs --allow-pickle" if pickled else "")
+            )
+
+
 def _is_pointer(files: ModelFiles, name: str) -> bool:
     with files.open(name) as file:
         return bytes(file.read(len(POINTER))) == POINTER
@@ -74,11 +101,12 @@ def _is_pointer(files: ModelFiles, name: str) -> bool:
 def _check_shards(files: ModelFiles, names: list[str], index: str) -> None:
     if index not in names or index.removesuffix(".index.json") in names:
         return  # one whole file, which transformers takes first
-    wanted = {str(v) for v in (read_json(files, index).get("weight_map") or {}).values()}
-    missing = sorted(wanted.difference(names))
+    found = read_json(files, index)
+    missing = missing_shards(found, names)
     if missing:
+        wanted = len(missing_shards(found, ()))
         raise ModelError(
-            f"model {files.where} lacks {len(missing)} of {len(wanted)} files of weights that "
+            f"model {files.where} lacks {len(missing)} of {wanted} files of weights that "
             f"{index} names: {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}"
         )
 

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from producers.models.checks import limit_of, position_rows, read_shapes
-from producers.models.info import ModelInfo, parse_config
-from producers.models.model_files import FolderFiles
-from producers.models.safetensors_header import count
+from headrace.tasks.weight_files import is_whole
+from producers.models.checks import read_shapes
+from producers.models.info import parse_config
+from producers.models.model_files import FolderFiles, ModelFiles, is_deciding
+from producers.models.safetensors_header import Shapes
 from schemas.errors import MissingExtra, ModelError
-from schemas.records.job import ModelRef
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TIMEOUT_S = 10.0
 """Chosen: a person waits for `submit`; a hub that does not answer by then is not reachable."""
 
 
-def from_hub(name: str, revision: str | None) -> ModelInfo:
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model of the hub at its commit, and what of it can be read without its weights."""
+
+    commit: str
+    config: Mapping[str, Any]
+    folder: Path | None
+    """Its files on this machine, where all of them are in the cache."""
+    files: ModelFiles | None
+    """None: neither the cache nor the hub has more than config.json for us."""
+    shapes: Shapes
+
+
+def from_hub(name: str, revision: str | None) -> HubModel:
     """The model at its commit.
 
     A commit is taken as it is; a branch or tag (`main` where none is given) becomes the commit
@@ -41,18 +55,68 @@ def from_hub(name: str, revision: str | None) -> ModelInfo:
     commit = commit or cached_commit(cache, revision or "main") or _ask(name, revision)
     snapshot = cache / "snapshots" / commit
     config = _config(name, commit, snapshot)
-    folder = snapshot if any(snapshot.glob("*.safetensors")) else None
-    files = FolderFiles(snapshot)
-    shapes = read_shapes(files) if folder else {}
-    weights = count(shapes)
-    return ModelInfo(
-        ModelRef(uri=name, revision=commit),
-        config,
-        folder,
-        weights.parameters if weights else None,
-        weights.embeddings if weights else 0,
-        limit=limit_of(files, config, position_rows(shapes, config)) if folder else None,
-    )
+    if snapshot.is_dir() and is_whole(
+        {p.relative_to(snapshot).as_posix(): p for p in snapshot.rglob("*")}
+    ):
+        cached = FolderFiles(snapshot, name)
+        return HubModel(commit, config, snapshot, cached, read_shapes(cached))
+    files = _listed(name, commit)
+    if files is None:  # as it is with config.json alone in the cache, and no network
+        return HubModel(commit, config, None, None, {})
+    return HubModel(commit, config, None, files, files.shapes())
+
+
+class HubFiles:
+    """`ModelFiles` of a commit on the hub; a file that is opened is fetched to the cache."""
+
+    def __init__(self, name: str, commit: str, sizes: Mapping[str, int]) -> None:
+        self.where = name
+        self._commit = commit
+        self._sizes = dict(sorted(sizes.items()))
+
+    def sizes(self) -> dict[str, int]:
+        return self._sizes
+
+    def open(self, name: str) -> Any:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            return Path(hf_hub_download(self.where, name, revision=self._commit)).open("rb")
+        except Exception as error:  # as in `_ask`
+            raise ModelError(_unreachable(self.where, error)) from error
+
+    def digest(self) -> str:
+        return self._commit
+
+    def shapes(self) -> Shapes:
+        """From the first bytes of the weights; empty where they are pickled or cannot be had."""
+        from huggingface_hub import HfApi
+
+        found: dict[str, tuple[int, ...]] = {}
+        for name in self._sizes:
+            if name.endswith(".safetensors") and "/" not in name:
+                try:
+                    header = HfApi().parse_safetensors_file_metadata(
+                        self.where, name, revision=self._commit
+                    )
+                except Exception:  # a worker has the file itself
+                    return {}
+                found |= {n: tuple(tensor.shape) for n, tensor in header.tensors.items()}
+        return found
+
+
+def _listed(name: str, commit: str) -> HubFiles | None:
+    """The files that the hub lists; None where it cannot be asked, or does not say how large."""
+    from huggingface_hub import model_info
+
+    try:
+        listed = model_info(name, revision=commit, timeout=TIMEOUT_S, files_metadata=True).siblings
+    except Exception:  # a worker that can reach it checks the same
+        return None
+    sizes = {file.rfilename: file.size for file in listed or () if is_deciding(file.rfilename)}
+    if "config.json" not in sizes or not all(isinstance(size, int) for size in sizes.values()):
+        return None
+    return HubFiles(name, commit, {n: size for n, size in sizes.items() if size is not None})
 
 
 def cached_commit(cache: Path, revision: str) -> str | None:

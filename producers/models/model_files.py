@@ -41,8 +41,8 @@ class ModelFiles(Protocol):
 class FolderFiles:
     """`ModelFiles` of a folder on a disk."""
 
-    def __init__(self, folder: Path) -> None:
-        self.where = str(folder)
+    def __init__(self, folder: Path, where: str | None = None) -> None:
+        self.where = where or str(folder)
         self._folder = folder
 
     def sizes(self) -> dict[str, int]:
@@ -69,16 +69,41 @@ class StoreFiles:
     def __init__(self, store: Store) -> None:
         self.where = store.uri
         self._store = store
+        self._sizes: dict[str, int] | None = None
 
     def sizes(self) -> dict[str, int]:
-        found = {info.name: info.size for info in self._store.list() if is_deciding(info.name)}
-        return dict(sorted(found.items()))
+        if self._sizes is None:
+            listed = {i.name: i.size for i in self._store.list() if is_deciding(i.name)}
+            self._sizes = dict(sorted(listed.items()))
+        return self._sizes
 
     def open(self, name: str) -> Any:
         return self._store.open(name)
 
     def digest(self) -> str:
         return store_digest(self._store, list(self.sizes()))
+
+
+class InnerFiles:
+    """`ModelFiles` of a folder inside a model's folder; the digest is that of the whole."""
+
+    def __init__(self, files: ModelFiles, folder: str) -> None:
+        self.where = f"{files.where}/{folder}"
+        self._files = files
+        self._before = f"{folder.strip('/')}/"
+
+    def sizes(self) -> dict[str, int]:
+        return {
+            name.removeprefix(self._before): size
+            for name, size in self._files.sizes().items()
+            if name.startswith(self._before)
+        }
+
+    def open(self, name: str) -> Any:
+        return self._files.open(self._before + name)
+
+    def digest(self) -> str:
+        return self._files.digest()
 
 
 def read_json(files: ModelFiles, name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from producers.models.checks import (
     check_files,
     check_labels,
     check_max_length,
+    check_modules,
+    check_pointers,
     check_remote_code,
     check_tokenizer,
     limit_of,
@@ -32,8 +34,14 @@ from producers.models.checks import (
     read_shapes,
 )
 from producers.models.info import NO_MODEL, ModelInfo, parse_config
-from producers.models.model_files import FolderFiles, ModelFiles, StoreFiles, read_any_json
-from producers.models.safetensors_header import count
+from producers.models.model_files import (
+    FolderFiles,
+    InnerFiles,
+    ModelFiles,
+    StoreFiles,
+    read_any_json,
+)
+from producers.models.safetensors_header import Shapes, count
 from schemas.errors import ModelError
 from schemas.records.job import ModelRef
 
@@ -67,7 +75,7 @@ def resolve_model(
 
     With the task's `params`, also that the task does what the files ask for.
 
-    What the hub keeps is not checked here: a worker checks what it fetches.
+    Of a hub model as much is checked as the cache or the hub gives without the weights.
 
     Raises:
         ModelError: it cannot be found, is not pinned, or its files show that it cannot do the
@@ -88,11 +96,7 @@ def resolve_model(
     looks_local = path.is_absolute() or model.startswith((".", "~", "file://"))
     if looks_local or not HUB_ID.fullmatch(model):
         raise ModelError(f"model {model}: there is no such folder")
-    from producers.models.hub import from_hub
-
-    info = from_hub(model, revision)
-    check_head(info.config, task, model)
-    return info
+    return _from_hub(model, asked)
 
 
 def check_head(config: Mapping[str, Any], task: str, model: str) -> None:
@@ -111,44 +115,77 @@ def check_head(config: Mapping[str, Any], task: str, model: str) -> None:
 
 
 def _from_folder(folder: Path, asked: _Asked) -> ModelInfo:
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"model {folder} is a folder without config.json: not a model")
-    return _from_files(FolderFiles(folder), folder, asked)
+    found = _from_files(FolderFiles(folder), asked, "is a folder without config.json: not a model")
+    return replace(found, folder=folder)
 
 
 def _from_store(store: Store, asked: _Asked) -> ModelInfo:
-    files = StoreFiles(store)
-    if "config.json" not in files.sizes():
-        raise ModelError(f"model {store.uri}: no config.json at that place")
-    return _from_files(files, None, asked)
+    return _from_files(StoreFiles(store), asked, "has no config.json at that place")
 
 
-def _from_files(files: ModelFiles, folder: Path | None, asked: _Asked) -> ModelInfo:
-    with files.open("config.json") as file:
-        config = parse_config(bytes(file.read()), files.where)
+def _from_hub(name: str, asked: _Asked) -> ModelInfo:
+    from producers.models.hub import from_hub
+
+    found = from_hub(name, asked.revision)
+    ref = ModelRef(uri=name, revision=found.commit)
+    check_head(found.config, asked.task, name)
+    if found.files is None:
+        return ModelInfo(ref, found.config)
+    check_files(_inner(found.files, asked.task), asked.allow_pickle)
+    checked = _checked(found.files, found.config, found.shapes, asked)
+    return replace(checked, ref=ref, folder=found.folder)
+
+
+def _from_files(files: ModelFiles, asked: _Asked, words: str) -> ModelInfo:
+    """`words` say what it is without config.json."""
+    inner = _inner(files, asked.task)
+    if "config.json" not in inner.sizes():
+        raise ModelError(f"model {inner.where} {words}")
+    with inner.open("config.json") as file:
+        config = parse_config(bytes(file.read()), inner.where)
     check_head(config, asked.task, files.where)
-    check_files(files, asked.allow_pickle)
+    check_pointers(files)
+    check_files(inner, asked.allow_pickle)
+    shapes = read_shapes(inner)
+    found = _checked(files, config, shapes, asked)
+    digest = files.digest()
+    _check_revision(asked.revision, digest, files.where)
+    return replace(found, ref=ModelRef(uri=files.where, revision=digest))
+
+
+def _inner(files: ModelFiles, task: str) -> ModelFiles:
+    """The files of the transformer itself, where sentence-transformers keeps it in a folder."""
+    folder = task_spec(task).model_folder(partial(read_any_json, files))
+    return InnerFiles(files, folder) if folder else files
+
+
+def _checked(
+    files: ModelFiles,
+    config: Mapping[str, Any],
+    shapes: Shapes,
+    asked: _Asked,
+) -> ModelInfo:
+    """What the files say of the model, wherever they are."""
     check_remote_code(config, asked.trust_remote_code, files.where)
-    shapes = read_shapes(files)
     positions = position_rows(shapes, config)
-    limit = limit_of(files, config, positions)
+    inner = _inner(files, asked.task)
+    limit = limit_of(inner, config, positions)
     warnings: tuple[str, ...] = ()
     spec = task_spec(asked.task)
     if spec.head:
         check_labels(shapes, config, asked.task, files.where)
     read = partial(read_any_json, files)
     if spec.check_files is not None and asked.params is not None:
-        spec.check_files(read, asked.params, files.where)
+        asks = spec.check_files(read, asked.params, files.where)
+        check_modules(files, asks, asked.allow_pickle)
     if spec.engine:  # what a task of another package makes of the files is not known here
         check_max_length(asked.max_length, limit, positions, files.where)
-        warnings = tuple(check_tokenizer(files, config))
-    digest = files.digest()
-    _check_revision(asked.revision, digest, files.where)
+        warnings = tuple(check_tokenizer(inner, config))
     weights = count(shapes)
     return ModelInfo(
-        ModelRef(uri=files.where, revision=digest),
+        NO_MODEL,  # the caller knows how it is pinned
         config,
-        folder,
+        None,
         weights.parameters if weights else None,
         weights.embeddings if weights else 0,
         limit=limit,

@@ -1,0 +1,44 @@
+"""Whether a folder has all of a model's files: weights with all their shards, and a tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from headrace.tasks.tokenizer_files import has_vocabulary
+
+INDEXES = {
+    "model.safetensors.index.json": "model.safetensors",
+    "pytorch_model.bin.index.json": "pytorch_model.bin",
+}
+"""The index of sharded weights → the file that is taken in its place where it is there."""
+WEIGHTS = (".safetensors", ".bin")
+
+
+def missing_shards(index: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """The files that an index of weights names and that are not there."""
+    weights = index.get("weight_map")
+    wanted = weights.values() if isinstance(weights, Mapping) else ()
+    return sorted({str(name) for name in wanted}.difference(names))
+
+
+def is_whole(files: Mapping[str, Path]) -> bool:
+    """Whether these files, by their names in the folder, are a model with its tokenizer.
+
+    A cache may hold some files only: another program needed no more.
+    """
+    if "config.json" not in files or not has_vocabulary(files):
+        return False
+    if not any(PurePosixPath(name).suffix in WEIGHTS for name in files):
+        return False
+    for index, whole in INDEXES.items():
+        if index in files and whole not in files:
+            try:
+                found = json.loads(files[index].read_bytes())
+            except (OSError, ValueError):
+                return False
+            if missing_shards(found if isinstance(found, Mapping) else {}, files):
+                return False
+    return True
