@@ -96,6 +96,7 @@ def recipe_of(read: ReadJson, params: Mapping[str, Any], where: str) -> Recipe:
     recipe, sentence = Recipe(), None
     if read(table.MODULES) is not None:  # without it sentence-transformers reads none of the others
         recipe = _modules(read, where, is_auto=asked == "auto")
+        check_adapter(read, where, recipe.transformer)
         recipe = replace(recipe, lower_case=lower_case_of(read, recipe.transformer, where))
         sentence = read(table.SENTENCE)
     recipe = _sentence_settings(sentence, recipe, params, where)
@@ -115,15 +116,16 @@ def transformer_folder(read: ReadJson) -> str:
     return str(first.get("path") or "")
 
 
-def check_adapter(read: ReadJson, where: str) -> None:
-    """Check that the folder holds no adapter that has yet to be applied.
+def check_adapter(read: ReadJson, where: str, folder: str = "") -> None:
+    """Check that the folder, or that folder in it, holds no adapter that has yet to be applied.
 
     Raises:
         ModelError: it does; with peft installed transformers would apply it, else not.
     """
-    if read("adapter_config.json") is not None:
+    name = _join(folder, "adapter_config.json")
+    if read(name) is not None:
         raise ModelError(
-            f"model {where} holds an adapter (adapter_config.json) that is not merged: merge it "
+            f"model {where} holds an adapter ({name}) that is not merged: merge it "
             "with peft (merge_and_unload, save_pretrained), or remove its files"
         )
 

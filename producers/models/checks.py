@@ -189,6 +189,42 @@ def check_max_length(
         )
 
 
+def check_room(max_length: int | None, tokenizer: Mapping[str, Any]) -> None:
+    """Check that a row of that many tokens has room for more than its special tokens.
+
+    `tokenizer` is tokenizer.json; what one written in Python adds is a worker's to find out.
+
+    Raises:
+        ModelError: it has not.
+    """
+    special = special_tokens(tokenizer.get("post_processor"))
+    if max_length is not None and max_length <= special:
+        raise ModelError(
+            f"--max-length {max_length} leaves no room beside {special} special tokens"
+        )
+
+
+def special_tokens(processor: Any) -> int:
+    """Tokens that a post-processor of a tokenizer.json adds to a single row.
+
+    Source: https://huggingface.co/docs/tokenizers/api/post-processors
+    """
+    if not isinstance(processor, Mapping):
+        return 0
+    kind = processor.get("type")
+    if kind in ("BertProcessing", "RobertaProcessing"):
+        return 2
+    if kind == "Sequence":
+        return sum(special_tokens(inner) for inner in processor.get("processors") or ())
+    known = processor.get("special_tokens") or {}
+    names = [
+        piece["SpecialToken"].get("id")
+        for piece in processor.get("single") or ()
+        if isinstance(piece, Mapping) and isinstance(piece.get("SpecialToken"), Mapping)
+    ]
+    return sum(len((known.get(name) or {}).get("ids") or (0,)) for name in names)
+
+
 def limit_of(
     files: ModelFiles, config: Mapping[str, Any], positions: int | None
 ) -> LengthLimit | None:

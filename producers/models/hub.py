@@ -55,15 +55,17 @@ def from_hub(name: str, revision: str | None) -> HubModel:
     commit = commit or cached_commit(cache, revision or "main") or _ask(name, revision)
     snapshot = cache / "snapshots" / commit
     config = _config(name, commit, snapshot)
-    if snapshot.is_dir() and is_whole(
-        {p.relative_to(snapshot).as_posix(): p for p in snapshot.rglob("*")}
-    ):
+    if snapshot.is_dir() and is_whole(_files_in(snapshot)):
         cached = FolderFiles(snapshot, name)
         return HubModel(commit, config, snapshot, cached, read_shapes(cached))
     files = _listed(name, commit)
     if files is None:  # as it is with config.json alone in the cache, and no network
         return HubModel(commit, config, None, None, {})
     return HubModel(commit, config, None, files, files.shapes())
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
+    return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
 
 
 class HubFiles:

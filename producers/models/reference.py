@@ -28,6 +28,7 @@ from producers.models.checks import (
     check_modules,
     check_pointers,
     check_remote_code,
+    check_room,
     check_tokenizer,
     limit_of,
     position_rows,
@@ -40,6 +41,7 @@ from producers.models.model_files import (
     ModelFiles,
     StoreFiles,
     read_any_json,
+    read_json,
 )
 from producers.models.safetensors_header import Shapes, count
 from schemas.errors import ModelError
@@ -180,6 +182,7 @@ def _checked(
         check_modules(files, asks, asked.allow_pickle)
     if spec.engine:  # what a task of another package makes of the files is not known here
         check_max_length(asked.max_length, limit, positions, files.where)
+        check_room(asked.max_length, read_json(inner, "tokenizer.json"))
         warnings = tuple(check_tokenizer(inner, config))
     weights = count(shapes)
     return ModelInfo(

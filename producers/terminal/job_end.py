@@ -5,15 +5,17 @@ from __future__ import annotations
 from headrace.process.numbers import duration
 from producers.records.snapshot import Snapshot
 from producers.terminal.console import Piece, Terminal, command
-from schemas.errors import ExitCode
+from schemas.errors import ExitCode, MissingExtra, ModelChanged, ModelError, error_type_of
 
 _CODES = {
     "finished": ExitCode.OK,
     "failed": ExitCode.JOB_FAILED,
     "cancelled": ExitCode.JOB_CANCELLED,
 }
-_CAUSES = {"missing_extra": ExitCode.MISSING_EXTRA}
-"""Errors that a failed job passes on: what is to be done is done on the hosts, not to the job."""
+_CAUSES = {
+    error_type_of(kind()): kind.exit_code for kind in (MissingExtra, ModelError, ModelChanged)
+}
+"""Errors that all chunks share and that a failed job passes on, as if found at submission."""
 _COLORS = {"finished": "green", "failed": "red"}
 
 

@@ -18,11 +18,13 @@ from headrace.settings import Settings, cache_folder
 from headrace.storage.store import Store
 from headrace.storage.uri import is_local_uri
 from headrace.tasks.model_digest import folder_digest
+from headrace.tasks.weight_files import is_whole
 from schemas.errors import MissingExtra, ModelChanged, ModelError
 
 StoreOf = Callable[[str], Store]
 """Opens the store at a URI, e.g. `s3://bucket/models/minilm`."""
 
+TIMEOUT_S = 10.0  # chosen: as `submit` waits for the hub
 DIGEST_PREFIX = "sha256:"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -127,7 +129,10 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     try:
         # a commit never changes: what the cache has needs no network
         cached = snapshot(offline=True)
-        if _has_weights(cached):
+        if is_whole(files_in(cached)):
+            return cached
+        # another program kept fewer files: they may be enough where no more can be had
+        if _has_weights(cached) and not _answers(name, revision):
             return cached
     except LocalEntryNotFoundError:
         pass
@@ -145,6 +150,22 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
             "on this machine nor on the hub; pickled ones need --allow-pickle"
         )
     return fetched
+
+
+def _answers(name: str, revision: str) -> bool:
+    """Whether the hub can be asked for the model; a download would try for 20 s to find out."""
+    from huggingface_hub import model_info
+
+    try:
+        model_info(name, revision=revision, timeout=TIMEOUT_S)
+    except Exception:  # its own errors, its transport's and the operating system's
+        return False
+    return True
+
+
+def files_in(folder: Path) -> dict[str, Path]:
+    """All files below the folder, by their names in it."""
+    return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
 
 
 def _has_weights(folder: Path) -> bool:

@@ -76,3 +76,9 @@ def test_a_run_of_one_task_keeps_the_tables_of_the_others() -> None:
     worse = page([Outcome("bert", "b", refused="no")], before)
     assert "| bert | stand-in | packed" in worse
     assert "| bert | stand-in |  |  | no |" in worse
+
+
+def test_a_model_that_draws_by_chance_is_refused() -> None:
+    """Reformer hashes its tokens into buckets, without a seed of its own by another draw each time."""
+    words = compare("reformer", TASK, ROWS, hash_seed=None).refused
+    assert "gives the same row other numbers each time" in words

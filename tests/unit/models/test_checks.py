@@ -111,6 +111,36 @@ def test_more_tokens_than_positions_are_refused(tmp_path: Path) -> None:
     assert resolve(folder, max_length=128).limit.said_by == "the model's position table"
 
 
+@pytest.mark.parametrize(
+    ("kind", "special"),
+    [("none", 0), ("bert", 2), ("roberta", 2), ("template", 2), ("sequence", 2), ("bytes", 0)],
+)
+def test_a_row_must_have_room_beside_its_special_tokens(
+    tmp_path: Path, kind: str, special: int
+) -> None:
+    from tokenizers import Tokenizer, processors
+
+    folder = write_model(tmp_path / "m")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ends = ("[UNK]", 0), ("film", 2)
+    template = processors.TemplateProcessing(
+        single="[UNK] $A film", pair="[UNK] $A $B film", special_tokens=list(ends)
+    )
+    tokenizer.post_processor = {
+        "bert": processors.BertProcessing(*ends),
+        "roberta": processors.RobertaProcessing(*ends),
+        "template": template,
+        "sequence": processors.Sequence([processors.ByteLevel(), template]),
+        "bytes": processors.ByteLevel(),
+    }.get(kind)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert tokenizer.num_special_tokens_to_add(False) == special
+    assert resolve(folder, max_length=special + 1).parameters == 1000
+    if special:
+        words = f"--max-length {special} leaves no room beside {special} special tokens"
+        assert refusal(folder, max_length=special) == words
+
+
 def test_families_that_count_from_behind_the_padding_have_fewer_positions(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", shapes=POSITIONS, model_type="roberta", pad_token_id=1)
     assert resolve(folder).limit.tokens == 126

@@ -13,6 +13,8 @@ import pytest
 from headrace.storage.store import ObjectInfo
 from headrace.tasks.model_digest import folder_digest
 from schemas.errors import ModelChanged, ModelError, StorageError
+from tests.unit.models.local_hub import local_hub, use
+from tests.unit.models.model_folder import write_model
 from workers.models.fetch import resolve_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -136,6 +138,27 @@ def test_a_hub_model_comes_from_the_cache_without_a_network(
     (snapshot / "model.safetensors").unlink()  # only the configuration was read
     with pytest.raises(ModelError, match="no weights"):
         resolve("org/name", COMMIT, tmp_path)
+
+
+def test_a_cache_with_some_of_a_models_files_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_model(tmp_path / "model")
+    snapshot = tmp_path / "hf/models--org--name/snapshots" / COMMIT
+    write_model(snapshot, vocabulary=None)  # another program read no tokenizer
+    with local_hub(folder) as endpoint:
+        use(endpoint, tmp_path / "hf", monkeypatch)
+        assert resolve("org/name", COMMIT, tmp_path) == snapshot
+    assert (snapshot / "tokenizer.json").is_file()
+
+
+def test_some_of_a_models_files_are_taken_where_there_is_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use("http://127.0.0.1:9", tmp_path / "hf", monkeypatch)
+    snapshot = tmp_path / "hf/models--org--name/snapshots" / COMMIT
+    write_model(snapshot, vocabulary=None)
+    assert resolve("org/name", COMMIT, tmp_path) == snapshot
 
 
 def test_a_model_in_an_object_store_is_fetched_once(folder: Path, tmp_path: Path) -> None:
