@@ -115,6 +115,7 @@ class SettingFields:
     pattern: str | None = job(
         None, "read only these files of an input folder, e.g. **/*.c000; by name alone"
     )
+    allow_empty: bool = job(False, "an input without rows is a job that ends well at once")
     limit: int | None = job(None, "use only the first N rows", ge=1)
     reuse: str | None = job(None, "an earlier output; rows with the same text are copied from it")
     task_params: dict[str, Any] = job({}, "more options for the task, as JSON")

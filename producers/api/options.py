@@ -42,6 +42,7 @@ class JobOptions(TypedDict, total=False):
     date: str
     literal: bool
     pattern: str
+    allow_empty: bool
     limit: int
     reuse: str
     task_params: Mapping[str, Any]

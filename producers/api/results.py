@@ -53,7 +53,7 @@ class Output:
             JobNotFound: there is no part yet, so the columns are not known.
         """
         names = [output_layout.part(chunk) for chunk in sorted(parts_of(self._store))]
-        return self._dataset(names, "no part is committed yet")
+        return self._dataset(names, "no part is committed yet, or the input has no rows")
 
     def to_polars(self) -> polars.LazyFrame:
         """The rows as a lazy frame of polars; `.collect()` reads them.

@@ -40,13 +40,13 @@ def check_before_job(
 ) -> tuple[PrecisionCheck | None, str | None]:
     """The check that a job's precision needs, and a warning if it was accepted below the floor.
 
-    None for float32, and for a job that exists already.
+    None for float32, for a job without rows, and for one that exists already.
 
     Raises:
         PrecisionRefused: it is below the floor or could not be checked, and that was not accepted.
         InputUnreadable, StorageError: the sample cannot be read.
     """
-    if prepared.spec.dtype not in GATED:
+    if prepared.spec.dtype not in GATED or not prepared.corpus.rows:
         return None, None
     if read_job(open_store(prepared.output, settings)) is not None:
         return (

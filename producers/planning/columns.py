@@ -212,6 +212,20 @@ class TypesOfFiles:
         )
 
 
+def types_of_nothing(wanted: ColumnRequest, schema: Any = None) -> ColumnTypes:
+    """The types of a corpus without rows: those of an empty file's `schema`, else strings."""
+
+    def named(name: str) -> str:
+        at = -1 if schema is None else schema.get_field_index(name)
+        return type_text(schema.field(at) if at >= 0 else None)
+
+    return ColumnTypes(
+        text=named(wanted.text),
+        id=named(wanted.id) if wanted.id else "int64",
+        carried=tuple(Column(name=name, type=named(name)) for name in wanted.carried),
+    )
+
+
 def check_columns(
     scan: Scan, partitions: dict[str, str | None], wanted: ColumnRequest, where: str
 ) -> None:

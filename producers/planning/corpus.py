@@ -16,8 +16,15 @@ from typing import IO, Any
 
 from headrace.formats.base import Unit
 from headrace.formats.input_identity import add_to_digest
+from headrace.process.numbers import plural
 from producers.planning.chunking import FileRows, cut
-from producers.planning.columns import ColumnRequest, ColumnTypes, TypesOfFiles, check_names
+from producers.planning.columns import (
+    ColumnRequest,
+    ColumnTypes,
+    TypesOfFiles,
+    check_names,
+    types_of_nothing,
+)
 from producers.planning.discovery import Found
 from producers.planning.scan import scan
 from schemas.errors import InputNotFound
@@ -79,22 +86,28 @@ def read_corpus(
     wanted: ColumnRequest,
     limit: int | None = None,
     progress: Progress | None = None,
+    *,
+    allow_empty: bool = False,
 ) -> Corpus:
     """The corpus of these files; with a limit, only as many files as it takes are scanned.
+
+    With `allow_empty` there may be no row: types are then those of an empty file that has them.
 
     Raises:
         ColumnError: a wanted column is missing, not text, or collides with one of ours.
         SchemaMismatch: two files disagree about a wanted column.
         InputUnreadable: a file has no format that is read, is cut short, or encrypted.
-        InputNotFound: nothing matches, or no file has a row.
+        InputNotFound: no file has a row, and that is not allowed.
     """
     check_names(wanted)
     totals = _Totals(limit)
     spool = Spool()
     types = TypesOfFiles(wanted)
+    schema = None
     for file in scan(_until(found, lambda: totals.full), wanted):
         if any(unit.rows for unit in file.rows.units):  # writers give an empty column any type
             types.add(file.scan, file.partitions, file.uri)
+        schema = schema or file.scan.schema
         if totals.add(file.rows):
             spool.add(file.rows)
         if progress:
@@ -103,7 +116,9 @@ def read_corpus(
             break
     columns = types.result()
     if columns is None or not totals.rows:
-        raise InputNotFound(f"no rows in {', '.join(patterns)}: {totals.empty} files, all empty")
+        if not allow_empty:
+            raise InputNotFound(_no_rows(patterns, totals.empty))
+        columns = types_of_nothing(wanted, schema)
     return Corpus(
         patterns=patterns,
         types=columns,
@@ -115,6 +130,13 @@ def read_corpus(
         digest=totals.digest.hexdigest(),
         empty_files=totals.empty,
         formats=tuple(sorted(totals.formats)),
+    )
+
+
+def _no_rows(patterns: tuple[str, ...], files: int) -> str:
+    return (
+        f"no rows in {', '.join(patterns)}: {plural(files, 'file')}, all empty; if a night may be "
+        "empty, use --allow-empty"
     )
 
 

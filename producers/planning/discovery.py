@@ -88,6 +88,7 @@ def discover(
     *,
     only: str | None = None,
     literal: bool = False,
+    allow_empty: bool = False,
     passed: PassedOver | None = None,
     read_table: ReadTable | None = None,
 ) -> Iterator[Found]:
@@ -100,6 +101,7 @@ def discover(
     In a folder a file counts whose name says its format, or which begins as Parquet; others are
     counted in `passed`. With `only`, a glob for names below a folder, exactly these count. A folder
     that is a Delta Lake or Iceberg table means the files of its present snapshot (`read_table`).
+    With `allow_empty` a glob, a prefix of a bucket or a folder that is there may hold nothing.
 
     Raises:
         InputNotFound: a pattern that matches nothing.
@@ -121,7 +123,7 @@ def discover(
                     continue
                 seen.add(place)
             yield found
-        if empty:
+        if empty and not (allow_empty and _may_be_empty(pattern, literal)):
             raise InputNotFound(_nothing(pattern, only, literal))
 
 
@@ -297,6 +299,14 @@ def _hidden(name: str) -> bool:
     if file.startswith(("_", ".")):
         return True
     return any(f.startswith(".") or (f.startswith("_") and "=" not in f) for f in folders)
+
+
+def _may_be_empty(pattern: str, literal: bool) -> bool:
+    """Not a file by its name, and not a folder that is missing: those are mistakes on any night."""
+    uri = normalise_uri(pattern)
+    if not literal and _GLOB.search(uri) and not os.path.exists(uri):
+        return True
+    return os.path.isdir(uri) if is_local_uri(uri) else by_name(uri) is None
 
 
 def _nothing(pattern: str, only: str | None, literal: bool) -> str:

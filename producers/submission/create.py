@@ -146,7 +146,8 @@ def _fits(stored: PlanTable, prepared: PreparedJob) -> bool:
     if stored.inputs_digest() != prepared.spec.inputs_digest:
         return False
     # the same files found from another root have other partitions
-    ours = dict(next(iter(prepared.corpus.files)).file.partitions)
+    first = next(iter(prepared.corpus.files), None)
+    ours = {} if first is None else dict(first.file.partitions)
     needed = {column.name for column in prepared.carried if column.name in ours}
     named = all(needed <= dict(file.partitions).keys() for file in stored.files)
     return named and stored.total_rows == prepared.corpus.rows

@@ -129,13 +129,16 @@ def prepare(
             opened,
             only=settings.pattern,
             literal=settings.literal,
+            allow_empty=settings.allow_empty,
             passed=passed,
             read_table=table_reader(settings),
         )
         if planned is None
         else discover_planned(planned, opened)
     )
-    corpus = read_corpus(tuple(inputs), found, wanted, settings.limit, progress)
+    corpus = read_corpus(
+        tuple(inputs), found, wanted, settings.limit, progress, allow_empty=settings.allow_empty
+    )
     speed = tokens_per_s(
         model.parameters, model.embeddings, device_hint, task_spec(settings.task).needs_model
     )
@@ -211,7 +214,9 @@ def _check(settings: Settings, inputs: Sequence[str], output: str) -> None:
 def _warnings(
     settings: Settings, corpus: Corpus, open_store: Callable[[str], Store]
 ) -> Iterator[str]:
-    if corpus.empty_files:
+    if not corpus.rows:
+        yield "no rows in the input: the job ends at once (--allow-empty)"
+    elif corpus.empty_files:
         yield f"{corpus.empty_files:,} input files have no rows"
     if len(corpus.formats) > 1:
         yield f"the input is mixed, {' and '.join(corpus.formats)}: is every row in it once?"

@@ -27,6 +27,7 @@ NOT_REPEATED = {
     "pattern": "the files are those of the plan",
     "date": "the files are those of the plan",
     "literal": "the files are those of the plan",
+    "allow_empty": "the files are those of the plan",
     "chunk_rows": "the rows left are fewer",
     "chunk_bytes": "the rows left are fewer",
     "precision_rows": "the check is kept with the precision",

@@ -58,7 +58,8 @@ def summary(now: Snapshot, seconds: float, report: str | None) -> list[tuple[Pie
         lines.append((f"  errors  {kinds}",))
     for chunk in now.parked[:5]:
         lines.append((f"  parked  chunk {chunk['chunk']}: {chunk['cause']}: {chunk['message']}",))
-    lines.append((f"  output  {now.output}/data",))
+    nothing = "" if now.rows else ": no parts, as the input has no rows"
+    lines.append((f"  output  {now.output}/data{nothing}",))
     # a job with a cause would fail again: what its reason names is to be changed first
     if now.state == "failed" and now.chunks_parked and not now.cause:
         lines.append((f"  next    {command('retry', '--parked', now.output)}",))

@@ -266,6 +266,18 @@ def test_the_hook_gets_how_the_job_ended(call: Any, corpus: Path, tmp_path: Path
     assert (facts["state"], facts["rows"], facts["errors"]) == ("finished", 600, 1)
 
 
+def test_a_night_without_rows_ends_well_where_that_is_allowed(call: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    command = ("headrace", "run", *fake(tmp_path / "in", tmp_path / "out"))
+    assert call(*command)[0] == ExitCode.INPUT_NOT_FOUND
+    code, out, err = call(*command, "--allow-empty", "--json")
+    assert code == ExitCode.OK, err
+    assert (json.loads(out)["state"], json.loads(out)["rows"]) == ("finished", 0)
+    for name in (output_layout.MANIFEST, output_layout.SUCCESS, output_layout.REPORT):
+        assert (tmp_path / "out" / name).is_file()
+    assert call("headrace", "verify", str(tmp_path / "out"))[0] == ExitCode.OK
+
+
 def test_passwords_and_hooks_stand_in_no_file_no_log_and_no_list_of_processes(
     start: Any, corpus: Path, tmp_path: Path, home: Path
 ) -> None:
