@@ -190,6 +190,9 @@ class SettingFields:
     gateway_models: CommaList = setting(
         (), "models that requests may name, NAME=ADDRESS; others are names of the registry"
     )
+    serve_listen: str = setting(
+        "127.0.0.1:8310", "HOST:PORT where headrace-worker serve answers requests"
+    )
     gateway_file_bytes: int = setting(209_715_200, "largest upload to the gateway, in bytes", ge=1)
 
     # -- object store

@@ -66,6 +66,23 @@ def fleet(
     raise typer.Exit(start_fleet({**flags, **more}, follows=True))
 
 
+_JOB = ("task", "model", "revision", "dtype", "max_length", "batch_tokens")
+
+
+@app.command()
+@with_settings(
+    parameters_of(
+        (*_JOB, "device", "threads", "serve_listen", "log_format", "log_level"),
+        {"serve_listen": "--listen"},
+    )
+)
+def serve(*, flags: dict[str, Any]) -> None:
+    """Serve one model over HTTP: /v1/classify, /v1/embeddings or /v1/ner. No queue, no Redis."""
+    from workers.online.serve import become_the_server
+
+    become_the_server(flags)
+
+
 @app.command("check-precision")
 @with_settings(parameters_of(("device", "threads", "log_level")))
 def check_precision(*, flags: dict[str, Any]) -> None:

@@ -73,6 +73,8 @@ MAY_IMPORT = {
     "workers/fleet": {"workers/devices"},
     "workers/precision": {"workers/fleet", "workers/models", "workers/batching",
                           "workers/devices"},
+    "workers/online": {"workers/pipeline", "workers/batching", "workers/models", "workers/devices",
+                       "workers/fleet"},
     "workers/training": {"workers/batching", "workers/models"},
     "workers/consumer": {"workers/execution", "workers/models", "workers/engines",
                          "workers/devices"},

@@ -50,7 +50,7 @@ def serve(app: Any, listen: str) -> None:
     _allow_many_connections()
     with listening(listen) as open_socket:
         host, port = open_socket.getsockname()[:2]
-        log.info("gateway.started", endpoint=f"{host}:{port}")
+        log.info("http.started", endpoint=f"{host}:{port}")
         config = uvicorn.Config(
             app, http=PatientProtocol, log_config=None, access_log=False, server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=GRACE_S, backlog=2048,
@@ -58,7 +58,7 @@ def serve(app: Any, listen: str) -> None:
         )  # fmt: skip
         server = uvicorn.Server(config)
         asyncio.run(server.serve(sockets=[open_socket]))
-    log.info("gateway.stopped")
+    log.info("http.stopped")
 
 
 def listening(listen: str) -> socket.socket:

@@ -1,0 +1,1 @@
+"""`headrace-worker serve`: one model over HTTP, with the engine and the pipeline of a job."""
