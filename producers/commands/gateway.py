@@ -23,7 +23,7 @@ def run_gateway(session: Session) -> int:
             while there are no keys.
     """
     try:
-        from headrace.process.asgi_server import is_loopback, serve
+        from headrace.http.asgi_server import is_loopback, serve
         from producers.gateway.app import create_app
         from producers.gateway.state import open_gateway
     except ImportError as error:

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "headrace/tasks": {"schemas", "schemas/names", "schemas/records"},
     "headrace": {"headrace/tasks"},
     "headrace/process": set(),
+    "headrace/http": {"headrace/process"},
     "headrace/storage": {"headrace/process"},
     "headrace/queue": {"headrace/process"},
     "headrace/coordination": {"headrace/storage", "headrace/process"},

@@ -42,7 +42,7 @@ def main() -> None:
     configure_logging(settings, sys.stderr)
     Preload().wait()
     try:
-        from headrace.process.asgi_server import serve
+        from headrace.http.asgi_server import serve
         from workers.online.app import create_app
         from workers.online.batcher import Batcher
         from workers.online.metrics import OnlineMetrics

@@ -1,0 +1,1 @@
+"""HTTP servers of applications: the gateway and the synchronous worker."""
