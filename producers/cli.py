@@ -72,18 +72,41 @@ def submit(
     output: Output,
     broker: Broker = None,
     wait: Wait = False,
+    challenger: Annotated[
+        str | None,
+        typer.Option(
+            "--challenger",
+            help="another model, e.g. models:/reviews@candidate, on a share of the rows",
+            show_default=False,
+        ),
+    ] = None,
+    share: Annotated[str, typer.Option("--share", help="share of the texts it gets")] = "5%",
+    challenger_output: Annotated[
+        str | None,
+        typer.Option(
+            "--challenger-output",
+            help="where the challenger writes; default: OUTPUT-challenger",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
     *,
     flags: dict[str, Any],
 ) -> None:
     """Queue a corpus for a fleet and print the job id. Needs a running controller, or --wait."""
+    from producers.commands.quality.challenger import read_challenge
     from producers.commands.session import open_session, with_dates
     from producers.commands.submit import submit_job
 
     session = open_session({**flags, "broker_url": broker}, as_json=json)
-    session, inputs, (output,) = with_dates(session, inputs, [output])
-    hook = "on_finish" in flags
-    raise typer.Exit(submit_job(session, inputs, output, wait=wait, on_finish=hook))
+    other = f"{output.rstrip('/')}-challenger" if challenger_output is None else challenger_output
+    session, inputs, (output, other) = with_dates(session, inputs, [output, other])
+    challenge = None if challenger is None else read_challenge(challenger, share, other)
+    raise typer.Exit(
+        submit_job(
+            session, inputs, output, wait=wait, on_finish="on_finish" in flags, challenge=challenge
+        )
+    )
 
 
 @app.command(cls=JobCommand)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from producers.commands.following import (
     drive_and_show,
     note_lost_parts,
     refusals_reported,
     show_if_over,
+)
+from producers.commands.quality.challenger import (
+    Challenge,
+    compare_with_challenger,
+    store_challenger,
 )
 from producers.commands.session import Session
 from producers.driver.job_setup import StoredJob
@@ -32,8 +38,11 @@ def submit_job(
     wait: bool,
     on_finish: bool,
     planned: Sequence[InputFile] | None = None,
+    challenge: Challenge | None = None,
 ) -> int:
     """Queue a job; returns the exit code. Prints the job's id on standard output.
+
+    With `challenge` also a job of another model on a share of the rows.
 
     Paths have their dates filled in. `planned` are the files of an earlier plan.
 
@@ -41,6 +50,8 @@ def submit_job(
         ConfigError: no broker was named, or `--on-finish` was (`on_finish`) without `--wait`.
     """
     settings, terminal = session.settings, session.terminal
+    if challenge is not None and wait and session.as_json:
+        raise ConfigError("--challenger with --wait prints tables: leave --json or --wait out")
     if on_finish and not wait:
         raise ConfigError(
             "--on-finish belongs to the process that ends the job: add --wait, or give it to the "
@@ -54,6 +65,10 @@ def submit_job(
                 settings, inputs, output, broker, trace, terminal.note, terminal.warn, planned
             )
         job = stored.job
+        other = None
+        if challenge is not None:
+            other = store_challenger(session, stored, challenge, broker, trace)
+            announce(other, broker)
         if not stored.is_new:
             note_lost_parts(session, stored.store)
             ended = _show_if_stopped(session, stored)
@@ -61,9 +76,13 @@ def submit_job(
                 return ended
         has_controller = announce(stored, broker)
         if not (wait and session.as_json):  # then the end of the job is the one object
-            _show(session, job, stored.is_new)
+            _show(session, stored, other)
         if wait:
-            return drive_and_show(session, job, stored.store, broker, trace, telemetry)
+            code = drive_and_show(session, job, stored.store, broker, trace, telemetry)
+            if other is None or code != ExitCode.OK:
+                return code
+            code = drive_and_show(session, other.job, other.store, broker, trace, telemetry)
+            return code or compare_with_challenger(session, job, other.job)
         if not has_controller:
             terminal.warn(f"{NO_CONTROLLER}: start `headrace controller`, or submit with --wait")
     return ExitCode.OK
@@ -91,11 +110,28 @@ def _show_if_stopped(session: Session, stored: StoredJob) -> int | None:
     return code
 
 
-def _show(session: Session, job: Job, is_new: bool) -> None:
+def _show(session: Session, stored: StoredJob, challenger: StoredJob | None) -> None:
+    job = stored.job
     if session.as_json:
-        found = {"job": job.id, "output": job.output, "rows": job.rows, "chunks": job.chunks}
-        session.terminal.print_json({**found, "new": is_new})
+        found = {**_record(job), "new": stored.is_new}
+        if challenger is not None:
+            found["challenger"] = {**_record(challenger.job), "new": challenger.is_new}
+        session.terminal.print_json(found)
         return
     session.terminal.say(job.id)
-    what = "submitted" if is_new else "the same job is there already; adopted"
+    _note(session, stored)
+    if challenger is not None:
+        _note(session, challenger)
+        session.terminal.note(
+            f"compare them when both are done: {command('compare', job.output, challenger.job.output)}"
+        )
+
+
+def _record(job: Job) -> dict[str, Any]:
+    return {"job": job.id, "output": job.output, "rows": job.rows, "chunks": job.chunks}
+
+
+def _note(session: Session, stored: StoredJob) -> None:
+    job = stored.job
+    what = "submitted" if stored.is_new else "the same job is there already; adopted"
     session.terminal.note(f"{what}: {job.rows:,} rows in {job.chunks:,} chunks → {job.output}")

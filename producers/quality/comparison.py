@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headrace.output.challenger_record import Challenger, read_challenger
 from headrace.storage.store import Store
 from producers.quality.cost import Cost
 from producers.quality.gold import MOST_VALUES, Gold, classification_job, texts_of
@@ -23,6 +24,7 @@ from schemas.errors import ColumnError, ConfigError, InputUnreadable
 from schemas.names import output_layout
 from schemas.records.job import Job
 from schemas.records.part_schema import OK
+from schemas.records.text_hash import share_limit
 
 CONFIDENT = 20
 """Chosen: flips that both models were surest of, shown by id."""
@@ -89,7 +91,12 @@ def compare(
         raise ConfigError("--slices compares accuracies: it needs --label-column or --labels")
     rows = _Rows(found, gold, slices, ask)
     wanted = [*([gold.column] if gold and gold.by_id is None else []), *slices]
-    for one, two in _side_by_side(_parts(a, found.a, wanted), _parts(b, found.b, ())):
+    sample = read_challenger(b)
+    rows_of_a = _parts(a, found.a, wanted)
+    if sample is not None:
+        _check_sample(sample, found.a, a)
+        rows_of_a = (_drawn(table, sample.share) for table in rows_of_a)
+    for one, two in _side_by_side(rows_of_a, _parts(b, found.b, ())):
         rows.add(one, two)
     rows.finish()
     return found
@@ -229,11 +236,28 @@ def _is_ok(table: pa.Table) -> np.ndarray:
     return ok
 
 
-def _hashes(column: Any) -> np.ndarray:
-    """uint64 `[rows]`: the first eight bytes of each hash; 0 where there is none."""
+def _hashes(column: Any, *, last: bool = False) -> np.ndarray:
+    """uint64 `[rows]`: the first (or last) eight bytes of each hash; 0 where there is none."""
     whole = pc.fill_null(column.combine_chunks(), b"\0" * 16)
     data = np.frombuffer(whole.buffers()[1], np.uint64, 2 * (whole.offset + len(whole)))
-    return data[2 * whole.offset :: 2].copy()
+    return data[2 * whole.offset + last :: 2].copy()
+
+
+def _check_sample(sample: Challenger, job: Job, store: Store) -> None:
+    if sample.job != job.id:
+        raise ConfigError(
+            f"B is a challenger on rows of job {sample.job} in {sample.output}, and {store.uri} "
+            f"holds job {job.id}"
+        )
+
+
+def _drawn(table: pa.Table, share: float) -> pa.Table:
+    """The rows that a challenger got: see `schemas.records.text_hash.share_limit`."""
+    limit = share_limit(share)
+    has_hash = table["text_hash"].is_valid().to_numpy()
+    if limit < 1 << 64:
+        has_hash &= _hashes(table["text_hash"], last=True) < np.uint64(limit)
+    return table.filter(pa.array(has_hash))
 
 
 def _parts(store: Store, job: Job, wanted: Sequence[str]) -> Iterator[pa.Table]:
@@ -262,6 +286,7 @@ def _side_by_side(
     a: Iterator[pa.Table], b: Iterator[pa.Table]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """The same rows of both, however each was cut into parts."""
+    a, b = (iter(t for t in side if t.num_rows) for side in (a, b))
     one, two = next(a, None), next(b, None)
     row = 0
     while one is not None and two is not None:

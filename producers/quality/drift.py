@@ -22,7 +22,14 @@ from producers.quality.distance import (
     joined_bins,
 )
 from producers.quality.expected_accuracy import expected_accuracy
-from producers.quality.features import SHARES, TABLES, Table, tokens_comparable
+from producers.quality.features import (
+    SHARES,
+    TABLES,
+    TOKENIZED,
+    Table,
+    of_other_vocabularies,
+    tokens_comparable,
+)
 
 FLOOR = 0.1
 """Chosen: labels that go from 50:50 to 36:64 are so far apart, or from 90:10 to 80:20."""
@@ -109,7 +116,10 @@ def drift(
         limit = _limit([n[name].value for n in usual if name in n], floors.get(name, floor))
         found.append(Feature(name, apart, limit, before, after, moved))
     if not tokens_comparable(reference, now):
-        notes.append("tokens: not both have counts of one vocabulary, so words are not compared")
+        left_out = "tokens"
+        if of_other_vocabularies(reference, now):
+            left_out = f"{', '.join(sorted(TOKENIZED))} and tokens"
+        notes.append(f"not both have counts of one vocabulary: {left_out} are not compared")
     return Drift(
         reference, now, tuple(found), len(nights), tuple(notes),
         _expected(reference, now), bool(reference.judged),
@@ -128,11 +138,16 @@ _Measured = tuple[Distance, float | None, float | None, tuple[Moved, ...]]
 
 def _measured(reference: Profile, now: Profile) -> dict[str, _Measured]:
     found: dict[str, _Measured] = {}
+    other = TOKENIZED if of_other_vocabularies(reference, now) else frozenset()
     for table in TABLES:
+        if table.name in other:
+            continue
         before, after = table.counts(reference), table.counts(now)
         if before and after:
             found[table.name] = _of_table(table, before, after)
     for share in SHARES:
+        if share.name in other:
+            continue
         shares = share.cells(reference), share.cells(now)
         if all(sum(cells) for cells in shares):
             found[share.name] = _of_share(*shares)

@@ -84,6 +84,9 @@ SHARES = (
     Share("unknown", "tokens that the tokenizer does not know", _unknown),
 )
 
+TOKENIZED = frozenset({"lengths", "bytes per token", "unknown"})
+"""Features that depend on the tokenizer, beside the tokens themselves."""
+
 FEATURES: dict[str, str] = {
     **{t.name: t.text for t in TABLES},
     **{s.name: s.text for s in SHARES},
@@ -98,3 +101,9 @@ def tokens_comparable(reference: Profile, now: Profile) -> bool:
     """Whether both have counts of tokens of one known vocabulary."""
     one, two = reference.token_counts, now.token_counts
     return one is not None and two is not None and "" != one.vocabulary == two.vocabulary
+
+
+def of_other_vocabularies(reference: Profile, now: Profile) -> bool:
+    """Whether two tokenizers made them, so that nothing about tokens can be compared."""
+    known = [p.token_counts.vocabulary for p in (reference, now) if p.token_counts is not None]
+    return len(known) == 2 and "" not in known and known[0] != known[1]

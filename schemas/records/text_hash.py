@@ -22,3 +22,13 @@ def text_hash(text: bytes, pair: bytes | None = None) -> bytes:
     digest.update(text)
     digest.update(pair)
     return digest.digest()
+
+
+def share_limit(share: float) -> int:
+    """Texts whose `share_number` is below it are this share of all texts, drawn by their hash alone."""
+    return min(1 << 64, round(share * (1 << 64)))
+
+
+def share_number(digest: bytes) -> int:
+    """The last eight bytes of a text's hash: the first eight decide other draws."""
+    return int.from_bytes(digest[8:], "little")

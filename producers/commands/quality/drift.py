@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 
@@ -23,6 +24,7 @@ from producers.quality.word_texts import texts_with
 from producers.submission.dates import fill_dates, logical_date
 from producers.terminal.drift import Shown, as_json, render_drift
 from schemas.errors import ConfigError, ExitCode, JobNotFound
+from schemas.records.job import Job
 
 NIGHTS = 14
 """Chosen: two weeks, so that each day of the week is in it twice."""
@@ -51,6 +53,7 @@ def drift_of_output(
     reference = reference_profile(against, settings, label_column)
     earlier = {} if nights is None else last_nights(nights, day, {output, against}, settings)
     found = drift(reference, now, tuple(earlier.values()), floors, general)
+    found = _with_note_of_model(found, job, against, settings)
     vocabulary = read_vocabulary(store)
     words = {
         m.token: vocabulary.word(m.token)
@@ -142,6 +145,19 @@ def read_floors(text: str | None) -> tuple[dict[str, float], float]:
     if general is None:
         return {**FLOORS, **floors}, FLOOR
     return floors, general
+
+
+def _with_note_of_model(found: Drift, job: Job, against: str, settings: Settings) -> Drift:
+    """The same, with a note where another model scored the reference."""
+    if against.startswith(SCHEME):
+        version = open_model_registry(settings).find(parse_address(against))
+        other = version.model
+    else:
+        other = require_job(open_store(against, settings)).spec.model
+    if other == job.spec.model:
+        return found
+    note = f"another model, {other.uri}, scored the reference: labels and scores differ by that too"
+    return replace(found, notes=(*found.notes, note))
 
 
 def _risen(found: Drift) -> list[int]:

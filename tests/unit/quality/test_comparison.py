@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.output.challenger_record import Challenger
 from headrace.output.job_record import require_job
 from headrace.storage.local import LocalStore
 from producers.commands.quality.compare import read_gate
@@ -21,6 +22,7 @@ from producers.quality.paired import Gate
 from producers.terminal.comparison import as_json
 from schemas.errors import ColumnError, ConfigError
 from schemas.names import output_layout
+from schemas.records.text_hash import share_limit, share_number, text_hash
 from tests.unit.fake_output import write_fake_output
 from tests.unit.quality.test_gold import output
 
@@ -161,3 +163,31 @@ def test_a_gate_is_read_from_toml(tmp_path: Path) -> None:
             read_gate(path)
     with pytest.raises(ConfigError, match="No such file"):
         read_gate(tmp_path / "none.toml")
+
+
+def rows_of(store: LocalStore, table: pa.Table) -> None:
+    """Make this the only part of the output."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    store.replace(output_layout.part(0), buffer.getvalue())
+
+
+def test_a_challenger_is_compared_on_the_rows_that_it_got(tmp_path: Path) -> None:
+    a, b = scored(tmp_path / "a", B, []), scored(tmp_path / "b", B, [])
+    hashes = [text_hash(text.encode()) for text in ROWS["text"]]
+    whole = pq.read_table(tmp_path / "a" / "data").drop_columns("text_hash")
+    whole = whole.append_column("text_hash", pa.array(hashes, pa.binary(16)))
+    rows_of(a, whole)
+    share = sorted(map(share_number, hashes))[3] / (1 << 64)
+    drawn = [i for i, digest in enumerate(hashes) if share_number(digest) < share_limit(share)]
+    assert 0 < len(drawn) < 6
+    rows_of(b, whole.take(pa.array(drawn)))
+    with pytest.raises(ConfigError, match="not of the same rows"):
+        compare(a, b)
+    record = Challenger(job=require_job(a).id, output=a.uri, share=share, rows=len(drawn))
+    b.create(output_layout.CHALLENGER, record.model_dump_json().encode())
+    assert compare(a, b).rows == len(drawn)
+    other = record.model_copy(update={"job": "0" * 16})
+    b.replace(output_layout.CHALLENGER, other.model_dump_json().encode())
+    with pytest.raises(ConfigError, match="challenger on rows of job 0000"):
+        compare(a, b)
