@@ -1,40 +1,27 @@
-"""A model that turns a batch of token ids into numbers, by the fastest way that is right for it.
+"""Runs a model on a device: a batch of token ids becomes an array of numbers.
 
-Four ways, tried in this order when the model is loaded, each compared with the model run row by
-row; the first that agrees is kept:
-
-- `packed`: all tokens of the batch in one row, no padding (see `attention`);
-- `padded`: rows filled up to the longest, with an attention mask;
-- `equal`: only rows of one length together. For models that take no mask, or whose positions
-  depend on the batch;
-- `alone`: one row at a time, for models that mix the rows of a batch in other ways.
-
-What a forward leaves behind in the model is put back before the next (see `model_state`). Rows that
-are longer than any that was tried run alone.
+Four ways, `packed`, `padded`, `equal` and `alone`; `mode_choice` describes them and decides which is
+right for a model. What a forward leaves behind in the model is put back before the next (see
+`model_state`). Rows that are longer than any that was tried run alone.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from headrace.tasks.contract import Encodings
 from schemas.errors import ModelError
-from workers.devices.device import is_lost, is_out_of_memory
+from workers.devices.device import is_lost
 from workers.devices.heap import Heap, trim_of
 from workers.engines.base import Output
 from workers.engines.packed import attention
-from workers.engines.packed.families import (
-    Rows,
-    depends_on_batch,
-    family_of,
-)
+from workers.engines.packed.families import Rows, family_of
 from workers.engines.packed.fused_layer import (
     fuse_layers,
     fuse_norms,
@@ -43,18 +30,17 @@ from workers.engines.packed.fused_layer import (
 from workers.engines.packed.last_layer import shorten_last_layer
 from workers.engines.packed.layer_choice import Choose, by_default
 from workers.engines.packed.linear import prepack_weights
+from workers.engines.packed.mode_choice import (
+    TOLERANCE,
+    Mode,
+    SingleRows,
+    difference,
+    modes_to_try,
+)
 from workers.engines.packed.model_state import ModelState
-from workers.engines.packed.probes import bounds_of, cut, lengths_to_try, within_time
 from workers.models.load import text_config_of
 
 log = logging.getLogger(__name__)
-
-Mode = Literal["packed", "padded", "equal", "alone"]
-# How far the logits of a right way may lie from those of one row alone, times the numbers' own size
-# (`Runner._size`). fp32: chosen, 100 times
-# what was measured with any family. Half precision differs by itself, by rounding, between shapes.
-# int8 rounds to other neighbours where fp32 differs in its last digit.
-TOLERANCE = {"float32": 1e-3, "int8": 1e-1, "float16": 3e-2, "bfloat16": 2e-1}
 
 
 class Runner:
@@ -87,8 +73,6 @@ class Runner:
         self._state: ModelState | None = None
         self._proven: int | None = None
         """Tokens of the longest row that was tried; None: as long as any need be."""
-        self._all_tried = True
-        self._complaint = "no probe"
         # the kernel for cumulative lengths: on GPUs, in half precision
         self._flash = device != "cpu" and self._precision in ("float16", "bfloat16")
         self._usual_attention = model.config._attn_implementation
@@ -149,49 +133,26 @@ class Runner:
         """
         self.set_mode("alone")
         state = ModelState(self._model)
-        long_ones = [] if row is None or self._family is not None else self._reach(row, state)
-        tried = [self._alone(probe, state) for probe in (*probes, *long_ones)]
+        single = SingleRows(self, state, self._device)
+        long_ones: list[Encodings] = []
+        all_tried = True
+        if row is not None and self._family is None:
+            long_ones, all_tried = single.long_probes(row, self._model.config)
+        tried = [single.numbers(probe) for probe in (*probes, *long_ones)]
         found = [(probe, numbers) for probe, numbers in tried if numbers is not None]
         if not found:
             raise ModelError(
                 f"a model of type {self._model.config.model_type} does not run on text alone: "
-                f"{self._complaint}"
+                f"{single.complaint}"
             )
         self.width = int(found[0][1].shape[1])
         self._lay_out()
         state.forget_rest()
         self._state = state if state else None
         mode = self._first_right(found)
-        if not self._all_tried:  # not before: the probes themselves must run as batches
+        if not all_tried:  # not before: the probes themselves must run as batches
             self._proven = max(int(probe.lengths.max()) for probe, _ in found)
         return mode
-
-    def _reach(self, row: Encodings, state: ModelState) -> list[Encodings]:
-        """Probes of rows as long as this model needs, as far as the time goes."""
-        wanted = lengths_to_try(bounds_of(self._model.config.to_dict()), len(row.ids))
-        # of a CPU what this process got: others on the machine must not decide
-        clock = time.process_time if self._device == "cpu" else time.perf_counter
-        done = within_time(wanted, lambda n: self._alone(cut(row, [n]), state), clock)
-        self._all_tried = len(done) == len(wanted)
-        few = sorted({*done[:2], *done[-2:], done[len(done) // 2]}, reverse=True)
-        return [cut(row, few), cut(row, [done[-1]] * 2), cut(row, [done[0]] * 3)]
-
-    def _alone(self, probe: Encodings, state: ModelState) -> tuple[Encodings, np.ndarray | None]:
-        """The rows of the probe that the model takes, and what each gives in a fresh model."""
-        kept, numbers = [], []
-        for at in range(len(probe)):
-            try:
-                numbers.append(self(probe.take(np.array([at]))))
-                kept.append(at)
-            except Exception as error:
-                # a row that is too short for a model is the row's error, when it comes
-                if is_lost(self._device) or is_out_of_memory(error):
-                    raise
-                self._complaint = f"{type(error).__name__}: {error}"
-            state.settle()
-        if not kept:
-            return probe, None
-        return probe.take(np.array(kept)), np.concatenate(numbers)
 
     def _lay_out(self) -> None:
         """Lay the weights out for this device."""
@@ -206,56 +167,31 @@ class Runner:
     def _first_right(self, found: Sequence[tuple[Encodings, np.ndarray]]) -> Mode:
         tolerance = TOLERANCE[self._precision]
         name = self._model.config.model_type
-        for mode in self._candidates():
+        for mode in modes_to_try(self._config, self._accepts, is_known=self._family is not None):
             self.set_mode(mode)
             norms = fuse_norms(self._model) if mode == "packed" and self._flash else []
-            difference = max(self._difference(*pair) for pair in found)
-            if difference <= tolerance:
+            apart = max(self._difference(*pair) for pair in found)
+            if apart <= tolerance:
                 return mode
             unfuse(norms)
             log.warning(
-                "%s batches differ from single rows by %.2g (%s): not used", mode, difference, name
+                "%s batches differ from single rows by %.2g (%s): not used", mode, apart, name
             )
         raise ModelError(
-            f"a model of type {name} gives the same row other numbers each time (by {difference:.2g})"
+            f"a model of type {name} gives the same row other numbers each time (by {apart:.2g})"
             ": it draws by chance, or keeps what headrace cannot put back"
         )
 
-    def _candidates(self) -> Iterator[Mode]:
-        if not depends_on_batch(self._config):
-            if self._family is not None:
-                yield "packed"
-            if "attention_mask" in self._accepts:
-                yield "padded"
-        yield "equal"
-        yield "alone"
-
     def _difference(self, probe: Encodings, alone: np.ndarray) -> float:
+        """How far a batch in the present mode is from single rows; infinity if it cannot run."""
         try:
-            found = self(probe)
-            # equal infinities agree (a row whose tokens are all a prompt's has no maximum): not a NaN
-            with np.errstate(invalid="ignore"):
-                apart = np.max(np.abs(found - alone), where=found != alone, initial=0.0)
-            if not np.isfinite(apart):
-                return float("inf")
-            return float(apart / self._size(alone))
+            return difference(self(probe), alone, self._output)
         except Exception as error:
             if is_lost(self._device):
                 raise
-            # a model whose code does not allow this way says so in as many ways as there are models
+            # a model whose code does not allow a way raises errors of any class
             log.warning("%s: %s", type(error).__name__, error)
             return float("inf")
-
-    def _size(self, numbers: np.ndarray) -> float:
-        """What a difference is measured by: rounding grows with the numbers (root mean square).
-
-        Logits near 0 keep the tolerance itself; two vectors of length 1 lie near each other anyhow.
-        """
-        finite = numbers[np.isfinite(numbers)]
-        size = float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
-        if self._output == "hidden":
-            return size or 1.0
-        return max(1.0, size)
 
     def _ways(self) -> dict[Mode, Callable[[Encodings], Any]]:
         return {
