@@ -44,7 +44,8 @@ class RedisQueue:
         waiting, unacked, fresh = pipe.execute()
         taken = [envelope_of_unacked(unacked[tag]) for tag in fresh if tag in unacked]
         found = messages_in([*waiting, *taken])
-        return QueueView(len(waiting), frozenset((m.key, c) for m in found for c in m.chunks))
+        keyed = ((m.key, m.chunks) for m in found)
+        return QueueView(len(waiting), frozenset((key, c) for key, cs in keyed for c in cs))
 
     def withdraw(self, queue: str, jobs: AbstractSet[str]) -> list[ScoreChunk]:
         key = kombu_layout.waiting(queue)

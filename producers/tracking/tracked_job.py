@@ -163,7 +163,8 @@ class TrackedJob:
             return
         committed = self.book.take(sent)
         self.chunks.done(committed)
-        queued = (chunk for key, chunk in queue.chunks if key == self.job.key)
+        own = self.job.key
+        queued = (chunk for key, chunk in queue.chunks if key == own)
         left = [chunk for chunk in sent if chunk not in committed]
         for chunk in self.chunks.lost(left, {*alive, *queued}, time.monotonic()):
             self._resolve(chunk)

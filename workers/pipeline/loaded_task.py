@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from headrace.tasks.contract import Encodings, SupportsRowChecks, SupportsRowCosts, Task
+from headrace.tasks.contract import (
+    Encodings,
+    SupportsRowChecks,
+    SupportsRowCosts,
+    SupportsTokenizerName,
+    Task,
+)
 from workers.batching.packing import Budget
 from workers.pipeline.finite import rows_not_finite
 
@@ -27,14 +33,30 @@ class LoadedTask:
     in_flight: int = 1
     """Batches started before the output of the first is collected; 1: none ahead."""
 
+    _row_costs: SupportsRowCosts | None = field(init=False, repr=False)
+    _row_checks: SupportsRowChecks | None = field(init=False, repr=False)
+    _tokenizer_name: SupportsTokenizerName | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # asked once: Python 3.11 takes 10 microseconds for each question to a protocol
+        task = self.task
+        self._row_costs = task if isinstance(task, SupportsRowCosts) else None
+        self._row_checks = task if isinstance(task, SupportsRowChecks) else None
+        self._tokenizer_name = task if isinstance(task, SupportsTokenizerName) else None
+
+    @property
+    def tokenizer_library(self) -> str:
+        """Name and version of a tokenizer library that is not the usual one; else empty."""
+        return "" if self._tokenizer_name is None else self._tokenizer_name.tokenizer_library
+
     def costs(self, rows: Encodings) -> np.ndarray:
         """Tokens of the budget per row, int64 `[rows]`."""
-        return self.task.costs(rows) if isinstance(self.task, SupportsRowCosts) else rows.lengths
+        return rows.lengths if self._row_costs is None else self._row_costs.costs(rows)
 
     def not_finite(self, batch: Encodings, output: Any, values: pa.RecordBatch) -> np.ndarray:
         """True for each row with NaN or infinity, bool `[rows]`; `values` are the decoded columns."""
-        if isinstance(self.task, SupportsRowChecks):
-            return self.task.not_finite(batch, output)
+        if self._row_checks is not None:
+            return self._row_checks.not_finite(batch, output)
         return rows_not_finite(values)
 
     def is_lost(self, error: BaseException) -> bool:

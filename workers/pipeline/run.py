@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from headrace.coordination.attempts import SuspectRows
-from headrace.tasks.contract import SupportsTokenizerName, Task
+from headrace.tasks.contract import Task
 from workers.pipeline.assemble import assemble_rows
 from workers.pipeline.forward import Predictions, score_windows
 from workers.pipeline.loaded_task import LoadedTask
@@ -103,8 +103,7 @@ def run_chunk(
                 put(item)
     finally:
         chunk.close()
-    if isinstance(engine.task, SupportsTokenizerName):
-        stats.tokenizer = engine.task.tokenizer_library
+    stats.tokenizer = engine.tokenizer_library
     return stats
 
 
