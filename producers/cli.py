@@ -28,6 +28,7 @@ from producers.cli_options import (
     with_job_options,
 )
 from producers.cli_quality import compare, drift, evaluate
+from producers.cli_training import train
 from producers.task_options import JobCommand
 
 app = typer.Typer(
@@ -267,6 +268,7 @@ def verify(output: OutputAt, json: Json = False) -> None:
     raise typer.Exit(verify_output(open_session({}, as_json=json), output))
 
 
+app.command()(train)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(drift)

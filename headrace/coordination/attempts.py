@@ -99,13 +99,14 @@ def retry_decision(
 ) -> Decision:
     """Whether a chunk with these failed attempts is tried again; `jitter` is between 0 and 1.
 
-    A crash that narrows the search is progress. After `max_attempts` failures in a row without
-    progress the chunk is parked. Errors wait 1, 2, 4 … 60 seconds, at most halved by the jitter.
-    Crashes do not wait, since they only need another worker.
+    A crash that narrows the search is progress, and so is an attempt that committed a checkpoint.
+    After `max_attempts` failures in a row without progress the chunk is parked. Errors wait 1, 2,
+    4 … 60 seconds, at most halved by the jitter. Crashes do not wait, since they only need another
+    worker.
     """
     known: set[frozenset[int]] = set()
     lone: dict[int, int] = {}
-    stuck = 0
+    stuck = reached = 0
     hopeless: Attempt | None = None
     for attempt in attempts:
         if attempt.cause == RETRY:
@@ -113,7 +114,9 @@ def retry_decision(
             continue
         if not attempt.retryable:
             hopeless = attempt
-        stuck = 0 if _narrows(attempt, rows, known, lone) else stuck + 1
+        progress = attempt.advanced > reached or _narrows(attempt, rows, known, lone)
+        reached = max(reached, attempt.advanced)
+        stuck = 0 if progress else stuck + 1
     if hopeless is not None:
         return Decision(parked=hopeless.cause, message=hopeless.message)
     if stuck >= max_attempts:
@@ -165,6 +168,7 @@ def attempt_of_death(
         message=f"the input did not answer for {mark.limit_s:.0f} s" if hangs else "",
         worker=mark.worker,
         stage=mark.stage,
+        advanced=mark.advanced,
         at_s=now_s,
         seen_by=seen_by,
     )

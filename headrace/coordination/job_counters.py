@@ -20,6 +20,7 @@ from schemas.names import redis_keys
 from schemas.records.manifest import Receipt
 
 _MOST_ROWS = 10**9  # per chunk: a larger number is invalid
+_MOST_NOTE = 200  # letters: a longer one is not ours
 _AT_ONCE = 500  # chosen: some 300 kB in one go
 
 # KEYS: job, done, errors, counted. ARGV: chunk, receipt or '', life, number of counters, then names
@@ -83,6 +84,12 @@ def count_in(client: RedisClient, job: str, receipts: Iterable[Receipt]) -> int:
 def rows_in_progress(values: Iterable[bytes | str]) -> int:
     """Rows scored in chunks that are not committed yet: the sum over the values of `live`."""
     return sum(_rows(as_record(value)) for value in values)
+
+
+def note_in_progress(values: Iterable[bytes | str]) -> str:
+    """Progress in words, from the values of `live`; empty where no worker sends any."""
+    notes = [as_record(value).get("note") for value in values]
+    return next((n[:_MOST_NOTE] for n in reversed(notes) if isinstance(n, str)), "")
 
 
 def _rows(record: Mapping[str, Any]) -> int:

@@ -84,6 +84,8 @@ class Mark:
     """When the attempt started; 0: it has not."""
     trace_id: str = ""
     """The attempt's trace, for the process that records its crash."""
+    advanced: int = 0
+    """Step of the last checkpoint that a training has committed in this attempt."""
 
     def dumps(self) -> str:
         # not `asdict`, which copies each row number: 6 ms for 11,000 rows, this takes 0.1 ms (measured)

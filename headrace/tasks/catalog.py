@@ -20,6 +20,7 @@ from headrace.tasks.sentence_files import (
 from headrace.tasks.spec import Param, TaskSpec
 from schemas.errors import ConfigError
 from schemas.records.engine import PACKED
+from schemas.records.training import TRAINING
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -100,6 +101,17 @@ FAKE = TaskSpec(
     name="fake", columns=("length", "digest"), any_params=True, pairs=True, needs_model=False
 )
 
+TRAINING_SPEC = TaskSpec(
+    name=TRAINING,
+    columns=("predicted_label", "score"),
+    any_params=True,
+    pairs=True,
+    needs_model=False,  # nothing is scored with one: `--base` is its own matter
+    label_column="predicted_label",
+    score_column="score",
+)
+"""A job that trains: what `headrace train` submits. No `--task` of `run`, `submit` or `plan`."""
+
 BUILT_IN: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION, FEATURE_EXTRACTION, FAKE)
@@ -121,6 +133,8 @@ def task_spec(name: str, points: Iterable[EntryPoint] | None = None) -> TaskSpec
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
+    if name == TRAINING:
+        return TRAINING_SPEC
     return _installed(name) if points is None else _described(name, points)
 
 

@@ -6,9 +6,14 @@ from importlib.util import find_spec
 
 from headrace.tasks.catalog import task_spec
 from schemas.errors import MissingExtra
+from schemas.records.training import TRAINING
 
 PACKAGES = ("torch", "transformers", "safetensors")
 """What every engine of headrace's own imports."""
+
+
+TRAINING_PACKAGES = (*PACKAGES, "accelerate", "tensorboardX")
+"""What a training imports."""
 
 
 def require_worker_packages(task: str, packages: tuple[str, ...] = PACKAGES) -> None:
@@ -19,11 +24,20 @@ def require_worker_packages(task: str, packages: tuple[str, ...] = PACKAGES) -> 
     Raises:
         MissingExtra: one is not installed; names it and the extras that bring it.
     """
-    if not task_spec(task).engine:
-        return
+    if task == TRAINING:
+        require_packages(task, TRAINING_PACKAGES, "headrace[cpu,train]")
+    elif task_spec(task).engine:
+        require_packages(f"task {task}", packages, "headrace[cpu]' or 'headrace[gpu]")
+
+
+def require_packages(what: str, packages: tuple[str, ...], extras: str) -> None:
+    """Check that this machine has the packages; `extras` are what brings them.
+
+    Raises:
+        MissingExtra: one is not installed.
+    """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise MissingExtra(
-            f"task {task} needs {', '.join(missing)} on this machine: "
-            "pip install 'headrace[cpu]' or 'headrace[gpu]'"
+            f"{what} needs {', '.join(missing)} on this machine: pip install '{extras}'"
         )

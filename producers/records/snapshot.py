@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from headrace.coordination.job_counters import rows_in_progress
+from headrace.coordination.job_counters import note_in_progress, rows_in_progress
 from headrace.coordination.live_workers import add_live_count
 from headrace.coordination.redis_clock import redis_now
 from headrace.coordination.redis_values import as_count, as_record
@@ -67,6 +67,8 @@ class Snapshot:
     where Redis is asked."""
     cause: str = ""
     """Class of the error that ended it, where all its chunks share one."""
+    note: str = ""
+    """How far a training is, in words; empty for other jobs."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -132,7 +134,7 @@ def _of_redis(store: Store, job: Job, client: RedisClient) -> Snapshot | None:
         rows_done=number("done_rows"), ok=number("ok_rows"), errors=number("error_rows"),
         errors_by_type={as_text(k): as_count(v) for k, v in errors.items()}, tokens=number("tokens"),
         chunks_done=number("done_chunks"), chunks_parked=len(parked), chunks_leased=int(leased),
-        rows_live=rows_in_progress(live), workers=int(workers), parked=tuple(parked),
+        rows_live=rows_in_progress(live), note=note_in_progress(live), workers=int(workers), parked=tuple(parked),
         stages_s=_stages(facts), deadline_at_risk=_at_risk(job, answer, time.time()),
     )  # fmt: skip
 

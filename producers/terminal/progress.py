@@ -148,9 +148,11 @@ def progress_line(now: Snapshot, rate: Rate) -> str:
 def pace(now: Snapshot, rate: Rate) -> str:
     """Rows, rate and time left."""
     seen = min(now.rows, now.rows_done + now.rows_live)
-    parts = [f"{seen:,}/{now.rows:,} rows"]
+    parts = [now.note] if now.note else []
+    parts.append(f"{seen / max(1, now.rows):.0%}" if now.note else f"{seen:,}/{now.rows:,} rows")
     if rate.rows_per_s > 0:
-        parts.append(f"{rate.rows_per_s:,.0f} rows/s")
+        if not now.note:  # a training passes over its rows several times, and says its own rate
+            parts.append(f"{rate.rows_per_s:,.0f} rows/s")
         if seen < now.rows:
             parts.append(f"{duration((now.rows - seen) / rate.rows_per_s)} left")
     return " · ".join(parts)

@@ -36,8 +36,17 @@ TMP = "_headrace/tmp/"
 TABLES = "_headrace/input/"
 """Inputs that were tables in a program's memory."""
 
+CHECKPOINTS = "checkpoints/"
+MODEL = "model/"
+"""The model of a training, once it is whole."""
+MODEL_FILES = "_headrace/model.json"
+"""Which attempt's files are the model."""
+TRAINING_RESULT = "model/training.json"
+TENSORBOARD = "tensorboard/"
+
 _PART = re.compile(r"^data/part-(\d{5,})\.parquet$")
 _ATTEMPT = re.compile(r"^_headrace/attempts/(\d{5,})-(\d+)\.json$")
+_CHECKPOINT = re.compile(r"^checkpoints/(\d{6,})\.json$")
 _NUMBERED = re.compile(r"/(\d{5,})\.json$")
 
 
@@ -69,6 +78,27 @@ def parked(chunk: int) -> str:
 def table(digest: str) -> str:
     """An input that was a table in memory; the digest is of its file."""
     return f"{TABLES}{digest}.table"
+
+
+def checkpoint(step: int) -> str:
+    """The commit of a training's state after so many steps."""
+    return f"{CHECKPOINTS}{step:06d}.json"
+
+
+def checkpoint_folder(attempt_id: str, step: int) -> str:
+    """The prefix of its files, which the attempt writes before the commit."""
+    return f"{CHECKPOINTS}{attempt_id}/{step:06d}/"
+
+
+def model_folder(attempt_id: str) -> str:
+    """The prefix of the files of the model that this attempt has trained."""
+    return f"_headrace/models/{attempt_id}/"
+
+
+def step_of_checkpoint(name: str) -> int | None:
+    """The step whose commit this is; None for any other name."""
+    match = _CHECKPOINT.match(name)
+    return int(match[1]) if match else None
 
 
 def trace(chunk: int, attempt_id: str) -> str:

@@ -61,6 +61,8 @@ class Attempt(_Record):
     message: str = ""
     worker: str = ""
     stage: str = ""
+    advanced: int = 0
+    """Step of the last checkpoint that the attempt committed: the next one goes on from there."""
     retryable: bool = True
     at_s: float = 0.0
     seen_by: str = ""

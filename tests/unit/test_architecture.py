@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "producers/control": {"producers/tracking", "producers/scaling", "producers/capacity",
                           "producers/records", "producers/report"},
     "producers/terminal": {"producers/submission", "producers/verification", "producers/quality", "producers/records",
-                           "producers/inspection"},
+                           "producers/inspection", "producers/training"},
     "producers/driver": {"producers/submission", "producers/control", "producers/capacity",
                          "producers/records", "producers/local", "producers/report"},
     "producers/api": {"producers/driver", "producers/submission", "producers/records",
@@ -59,6 +59,8 @@ MAY_IMPORT = {
     "producers/gateway": {"producers/driver", "producers/submission", "producers/records",
                           "producers/inspection", "producers/models", "producers/quality",
                           "producers/capacity"},
+    "producers/training": {"producers/capacity", "producers/models", "producers/planning",
+                           "producers/quality", "producers/submission"},
     "producers/demo": set(),
     "producers/commands": {"producers/*"},
     "producers": {"producers/commands"},
@@ -76,9 +78,10 @@ MAY_IMPORT = {
                           "workers/devices"},
     "workers/online": {"workers/pipeline", "workers/batching", "workers/models", "workers/devices",
                        "workers/fleet"},
-    "workers/training": {"workers/batching", "workers/models"},
-    "workers/consumer": {"workers/execution", "workers/models", "workers/engines",
-                         "workers/devices"},
+    "workers/training": {"workers/execution", "workers/pipeline", "workers/batching",
+                         "workers/models", "workers/devices"},
+    "workers/consumer": {"workers/execution", "workers/training", "workers/models",
+                         "workers/engines", "workers/devices"},
     "workers": {"workers/*"},
 }  # fmt: skip
 """Which room may import which; rooms of producers and workers may import all of headrace too."""
@@ -98,6 +101,8 @@ MAY_IMPORT_HEAVY_AT_TOP = {
     ("workers/consumer/celery_consumer.py", "celery"),
     ("workers/consumer/celery_pool.py", "celery"),
     ("workers/consumer/celery_loader.py", "celery"),
+    ("workers/training/token_trainer.py", "torch"),  # itself imported where a training runs
+    ("workers/training/token_trainer.py", "transformers"),
 }
 
 READS_ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}

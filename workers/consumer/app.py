@@ -27,6 +27,7 @@ from headrace.queue.redis_connection import connect
 from headrace.settings import Settings
 from schemas.errors import ConfigError
 from schemas.records.message import SCORE_CHUNK
+from schemas.records.training import TRAINING
 from workers.consumer.admission import Admission
 from workers.consumer.celery_loader import Loader
 from workers.consumer.process_settings import process_settings
@@ -88,11 +89,19 @@ def _runtime(app: Celery) -> Any:
         identity = Identity(name, device, settings.threads or 1)
         start_counters(telemetry, device)
         _Process.runtime = Runtime(
-            settings, identity, connect_redis(settings), telemetry, app, fault_hook(settings.fault)
-        )
+            settings, identity, connect_redis(settings), telemetry, app, fault_hook(settings.fault),
+            handlers={TRAINING: _training_handler},
+        )  # fmt: skip
         if _Process.preload is not None:
             _Process.runtime.models.preload = _Process.preload
     return _Process.runtime
+
+
+def _training_handler(*given: Any) -> Any:
+    """The handler of a training; what it imports is for those who train."""
+    from workers.training.handler import TrainingHandler
+
+    return TrainingHandler(*given)
 
 
 def _device(settings: Settings) -> str:

@@ -41,7 +41,8 @@ class ChunkInProgress:
     chunk: Chunk
     control: ChunkControl
     observe: ChunkTrace
-    started: StartedChunk
+    started: StartedChunk | None
+    """None where nothing is read ahead: a training."""
     started_at: float
     """Seconds since the epoch."""
 
@@ -63,6 +64,7 @@ def failed_attempt(chunk: int, mark: Mark, error: Exception, worker: str, now_at
         message=_words(error) if is_safe else f"{name} (see the worker's log)",
         worker=worker,
         stage=mark.stage,
+        advanced=mark.advanced,
         retryable=not isinstance(error, InputChanged | ModelChanged | ModelError),
         at_s=now_at,
         seen_by=worker,
@@ -159,7 +161,8 @@ class AttemptEnds:
     ) -> None:
         """Release all chunks held; after a drain they are published again."""
         for it in begun:
-            it.started.close()
+            if it.started is not None:
+                it.started.close()
             self.trace_ended(it, "stopped", stop_reason=reason)
         numbers = [it.chunk.number for it in begun] + [chunk.number for chunk in waiting]
         self._release(numbers, publish=reason == "drain")

@@ -25,6 +25,10 @@ STEPS = (
     "committed",
     "dropped",
     "released",
+    "checkpoint_files",
+    "checkpoint",
+    "model",
+    "model_published",
 )
 
 

@@ -105,7 +105,8 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     )
     with leases:
         try:
-            MessageHandler(message, context, runtime, leases, received_ns, message_id).run()
+            make = runtime.handlers.get(context.job.spec.task, MessageHandler)
+            make(message, context, runtime, leases, received_ns, message_id).run()
         except HeadraceError as error:  # the store is away: it is sent again
             _failed(message, runtime, error)
 
@@ -172,9 +173,7 @@ class MessageHandler:
 
     def run(self) -> None:
         """Process the chunks. Raises StorageError; then the caller must release the leases."""
-        if flags_in(
-            self._context.store
-        ):  # cancelled or paused, possibly while this worker was down
+        if self._is_stopped():
             return
         self._waiting = list(self._lease())
         if not self._waiting:
@@ -186,6 +185,10 @@ class MessageHandler:
             self._each(engine, committer)
 
     # -- before the first chunk
+
+    def _is_stopped(self) -> bool:
+        """Whether the job was cancelled or paused, possibly while this worker was down."""
+        return bool(flags_in(self._context.store))
 
     def _lease(self) -> Iterator[tuple[Chunk, ChunkControl]]:
         """The chunks of the message that are free, each with its lease."""
@@ -322,6 +325,7 @@ class MessageHandler:
     ) -> Future[None]:
         """Compute the chunk on the device; its commit runs in the background."""
         runtime, context = self._runtime, self._context
+        assert it.started is not None
         try:
             sink = PartSink(context.store, context.job, it.chunk, it.control.mark.attempt)
         except BaseException:

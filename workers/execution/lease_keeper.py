@@ -52,6 +52,8 @@ class ChunkControl:
         self.lost = False
         self._ended = False
         self.rows_done = 0
+        self.note = ""
+        """Progress in words, for a person."""
         self._in_hand: frozenset[int] = frozenset()
         self._disk_since_monotonic: float | None = None
 
@@ -101,6 +103,15 @@ class ChunkControl:
         if self._started_at is None:
             self._started_at = time.time()
         self._say(FORWARD if len(rows) else WRITING, rows=tuple(rows))
+
+    def progressed(self, rows: int, note: str) -> None:
+        """How far a piece of work without batches of rows is, in rows and in words."""
+        self.rows_done, self.note = rows, note
+        self._held.progressed()
+
+    def advanced(self, to: int) -> None:
+        """The attempt has committed something that the next one goes on from; `to` only grows."""
+        self._say(FORWARD, advanced=to)
 
     def encoding(self, start: int, stop: int) -> None:
         self._say(ENCODING, encoding=(start, stop) if stop > start else None)
@@ -297,8 +308,7 @@ class LeaseKeeper:
     def _sign(self, last: bool = False) -> None:
         """Report the progress, and read whether the job was cancelled or paused."""
         live: dict[Any, Any] = {
-            c.mark.attempt: json.dumps({"chunk": n, "rows": c.rows_done, "stage": c.mark.stage})
-            for n, c in list(self._controls.items())
+            c.mark.attempt: json.dumps(_live(n, c)) for n, c in list(self._controls.items())
         }
         holding = {n: c.mark.attempt for n, c in list(self._controls.items())}
         hand = WorkInHand(self._job, holding).dumps()
@@ -327,3 +337,9 @@ class LeaseKeeper:
             self._flags = self._flags_in_store()
         except HeadraceError:  # the store is unreachable as well: keep the last known state
             pass
+
+
+def _live(chunk: int, control: ChunkControl) -> dict[str, Any]:
+    """What is reported of a chunk that is held."""
+    found = {"chunk": chunk, "rows": control.rows_done, "stage": control.mark.stage}
+    return found | {"note": control.note} if control.note else found

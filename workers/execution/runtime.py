@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -51,6 +51,8 @@ class Runtime:
     """Ends this computing process; its parent starts another."""
     end_worker: Callable[[], None] = _stop_parent
     """Ends the parent too, after its current work; the fleet restarts it, with a growing delay."""
+    handlers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """By task: what makes the handler of a message, where it is not `MessageHandler`."""
     drain: Drain = field(default_factory=Drain)
     device_use: DeviceUtilization = field(default_factory=DeviceUtilization)
     queue: MessageQueue = field(init=False)

@@ -1,0 +1,1 @@
+"""Labelled rows: checked, split, and made a job that trains."""

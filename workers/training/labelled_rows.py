@@ -1,0 +1,154 @@
+"""The labelled rows of a training: read once from the job's chunk, tokenized, kept in flat arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.errors import ModelError
+from schemas.records.training import TRAIN, VALIDATION, TrainingSpec
+from workers.pipeline.rows import RowError, Window
+
+Check = Callable[[], None]
+"""Called between two windows; raises to stop."""
+
+
+@dataclass(slots=True)
+class LabelledRows:
+    """All rows of the job, in its order: `[rows]` each, tokens flat as in `Encodings`."""
+
+    ids: np.ndarray
+    """int32 `[tokens]`."""
+    type_ids: np.ndarray | None
+    offsets: np.ndarray
+    """int64 `[rows + 1]`; a row without a text has no tokens."""
+    truncated: np.ndarray
+    targets: np.ndarray
+    """int64 `[rows]` class numbers (-1: none), float32 `[rows, labels]`, or float32 `[rows]`."""
+    train: np.ndarray
+    """Row numbers, int64."""
+    validation: np.ndarray
+    windows: list[Window] = field(default_factory=list)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per row, int64 `[rows]`."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+def read_rows(
+    windows: Iterable[Window], tokenizer: Any, spec: TrainingSpec, split_column: str, check: Check
+) -> LabelledRows:
+    """Every row, tokenized as the job's tasks are: special tokens added, cut at the length limit.
+
+    Raises:
+        ModelError: the rows hold a label that the job does not know.
+    """
+    kept: list[Window] = []
+    ids: list[np.ndarray] = []
+    types: list[np.ndarray] = []
+    lengths: list[int] = []
+    cut: list[bool] = []
+    limit = spec.max_length or min(int(tokenizer.model_max_length), 512)
+    for window in windows:
+        check()
+        found = _encode(tokenizer, window, limit)
+        ids += [np.asarray(row, np.int32) for row in found["input_ids"]]
+        types += [np.asarray(row, np.int8) for row in found.get("token_type_ids", [])]
+        lengths += [len(row) for row in found["input_ids"]]
+        cut += found["cut"]
+        kept.append(window)
+    carried = pa.Table.from_batches([window.carried for window in kept])
+    has_text = np.array(lengths) > 0
+    split = carried[split_column].combine_chunks().to_numpy(zero_copy_only=False)
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    return LabelledRows(
+        ids=np.concatenate(ids),
+        type_ids=np.concatenate(types) if types else None,
+        offsets=offsets,
+        truncated=np.array(cut, dtype=bool),
+        targets=targets_of(carried[spec.label_column], spec),
+        train=np.flatnonzero((split == TRAIN) & has_text),
+        validation=np.flatnonzero((split == VALIDATION) & has_text),
+        windows=kept,
+    )
+
+
+def _encode(tokenizer: Any, window: Window, limit: int) -> dict[str, Any]:
+    """Token ids of a window's rows; nothing for a row without a text."""
+    good = [i for i, text in enumerate(window.texts) if not isinstance(text, RowError)]
+    texts = [window.texts[i] for i in good]
+    pairs = None if window.pairs is None else [window.pairs[i] for i in good]
+    given = (texts,) if pairs is None else (texts, pairs)
+    found = tokenizer(*given, truncation=True, max_length=limit) if good else {"input_ids": []}
+    names = [name for name in ("input_ids", "token_type_ids") if name in found]
+    rows: dict[str, Any] = {name: [[] for _ in window.texts] for name in names}
+    for name in names:
+        for at, values in zip(good, found[name], strict=True):
+            rows[name][at] = values
+    return rows | {"cut": [len(row) >= limit for row in rows["input_ids"]]}
+
+
+def targets_of(column: pa.ChunkedArray, spec: TrainingSpec) -> np.ndarray:
+    """The labels of the rows as the loss takes them; see `LabelledRows.targets`."""
+    values = column.to_pylist()
+    if spec.problem == "regression":
+        return np.array([np.nan if v is None else v for v in values], dtype=np.float32)
+    number = {label: i for i, label in enumerate(spec.labels)}
+    try:
+        if spec.problem == "single_label":
+            return np.array([-1 if v is None else number[v] for v in values], dtype=np.int64)
+        found = np.zeros((len(values), len(spec.labels)), dtype=np.float32)
+        for row, labels in enumerate(values):
+            for label in labels or ():
+                found[row, number[label]] = 1.0
+    except KeyError as error:
+        raise ModelError(f"the rows hold the label {error}, which the job does not know") from error
+    return found
+
+
+class Rows:
+    """The rows as a data set for `torch.utils.data`: an item is a row's number."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, row: int) -> int:
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Makes the tensors of a batch from row numbers: padded to its longest row."""
+
+    rows: LabelledRows
+    pad: int
+    pad_type: int = 0
+
+    def __call__(self, batch: Sequence[int]) -> dict[str, Any]:
+        import torch
+
+        numbers = np.asarray(batch, dtype=np.int64)
+        lengths = self.rows.lengths[numbers]
+        width = int(lengths.max())
+        at = np.arange(width)
+        mask = at < lengths[:, None]
+        where = np.where(mask, self.rows.offsets[numbers][:, None] + at, 0)
+        tensors = {
+            "input_ids": np.where(mask, self.rows.ids[where], self.pad),
+            "attention_mask": mask,
+        }
+        if self.rows.type_ids is not None:
+            tensors["token_type_ids"] = np.where(mask, self.rows.type_ids[where], self.pad_type)
+        found = {name: torch.from_numpy(array.astype(np.int64)) for name, array in tensors.items()}
+        return {**found, "labels": torch.from_numpy(self.rows.targets[numbers])}

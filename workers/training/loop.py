@@ -1,0 +1,157 @@
+"""The training itself: transformers' Trainer over our batches, with committed checkpoints.
+
+The Trainer sees one long epoch, the batches of all epochs in turn, so that a step is a place in one
+sequence and a resume is exact.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas.records.training import TrainingSpec
+from workers.training.labelled_rows import Collator, LabelledRows, Rows
+from workers.training.loop_watch import Host, Watch
+from workers.training.token_batches import TokenBatches, default_budget
+
+LOGS = 200
+"""Chosen: points of the loss curve."""
+
+
+@dataclass(slots=True)
+class Trained:
+    """A training that came to its end; the model holds the weights of the best checkpoint."""
+
+    steps: int
+    best_step: int
+    epochs: float
+    stopped_early: bool
+    seconds: float
+    rows_per_s: float
+    tokens: int
+    padding: int
+    resumed_from: int
+    logits: np.ndarray
+    """Of the validation rows, `[rows, labels]`."""
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    model: Any, rows: LabelledRows, pad: tuple[int, int], spec: TrainingSpec, host: Host
+) -> Trained:
+    """Train the model on the rows, going on from the newest checkpoint; blocks until the end.
+
+    `pad` is the id of the padding token and its type. The same rows, spec and model give the same
+    weights on a CPU with as many threads, whatever kills it on the way.
+
+    Raises:
+        Stopped: a stop was asked for; what was reached is committed if the grace time allowed.
+    """
+    resume = host.folder / "resume"
+    found = host.book.newest(resume)
+    lengths = rows.lengths[rows.train]
+    budget = max(spec.batch_tokens or default_budget(lengths, spec.epochs), int(lengths.max()))
+    batches = TokenBatches(rows.train, lengths, budget, spec.epochs, spec.seed)
+    watch = Watch(spec, host, batches, rows, found)
+    trainer = _trainer(model, rows, pad, spec, host, batches, watch)
+    started = time.monotonic()
+    if found is None or not watch.is_over:
+        trainer.train(resume_from_checkpoint=str(resume) if found else None)
+        steps = trainer.state.global_step
+    else:  # it was killed after the last commit
+        steps = found.step
+        _load_weights(model, resume)
+    seconds = time.monotonic() - started - watch.paused_s
+    best = _take_best(model, host, steps, watch.best_step or steps)
+    shutil.rmtree(resume, ignore_errors=True)
+    return Trained(
+        steps=steps, best_step=best, epochs=round(batches.epoch_at(steps), 4),
+        stopped_early=steps < len(batches), seconds=round(seconds, 3),
+        rows_per_s=round(watch.rows_seen / max(seconds, 1e-9), 1),
+        tokens=watch.tokens, padding=watch.padding, resumed_from=watch.first_step,
+        logits=trainer.logits_of(rows.validation), history=watch.history,
+    )  # fmt: skip
+
+
+def logits_of(
+    model: Any, rows: LabelledRows, pad: tuple[int, int], spec: TrainingSpec, host: Host
+) -> np.ndarray:
+    """The model's numbers for the validation rows, float32 `[rows, labels]`; nothing is trained."""
+    lengths = rows.lengths[rows.train]
+    batches = TokenBatches(rows.train, lengths, int(lengths.sum()) + 1, 1, spec.seed)
+    watch = Watch(spec, host, batches, rows, None)
+    trainer = _trainer(model, rows, pad, spec, host, batches, watch)
+    found: np.ndarray = trainer.logits_of(rows.validation)
+    return found
+
+
+def _take_best(model: Any, host: Host, steps: int, best: int) -> int:
+    """Load the best checkpoint's weights, unless they are the last; returns whose they are."""
+    if best == steps:
+        return best
+    folder = host.folder / "best"
+    is_whole = host.book.best(best, folder)
+    if is_whole:
+        _load_weights(model, folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return best if is_whole else steps
+
+
+def _load_weights(model: Any, folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+
+
+def _trainer(
+    model: Any,
+    rows: LabelledRows,
+    pad: tuple[int, int],
+    spec: TrainingSpec,
+    host: Host,
+    batches: TokenBatches,
+    watch: Watch,
+) -> Any:
+    """A Trainer over the batches, which evaluates and saves where `watch` says."""
+    from transformers import PrinterCallback, TrainingArguments
+
+    from workers.training.token_trainer import TokenTrainer
+
+    arguments = TrainingArguments(
+        output_dir=str(host.folder / "trainer"),
+        max_steps=len(batches),
+        learning_rate=spec.learning_rate,
+        warmup_steps=int(spec.warmup * len(batches)),
+        weight_decay=spec.weight_decay,
+        lr_scheduler_type="linear",
+        logging_strategy="steps",
+        logging_steps=max(1, len(batches) // LOGS),
+        eval_strategy="no",  # and "no" saving: `Watch` asks for both
+        save_strategy="no",
+        seed=spec.seed,
+        use_cpu=host.device == "cpu",
+        bf16=host.bf16,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=host.device != "cpu",
+        restore_callback_states_from_checkpoint=False,
+    )
+    trainer = TokenTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Rows(len(rows)),
+        eval_dataset=Rows(len(rows.validation)),
+        data_collator=Collator(rows, *pad),
+        batches=batches,
+        rows=rows,
+        class_weights=spec.class_weights,
+        watch=watch,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer

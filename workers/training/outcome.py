@@ -1,0 +1,227 @@
+"""From a trained model to what stays: its record, its card, its files, and a row for each row."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.storage.store import Store
+from schemas.names import output_layout
+from schemas.records import part_schema
+from schemas.records.job import Job
+from schemas.records.training import (
+    ModelFiles,
+    TrainingResult,
+    TrainingSpec,
+)
+from schemas.versions import versions
+from workers.pipeline.rows import ChunkStats, RowError, Window
+from workers.training.card import model_card
+from workers.training.checkpoints import get_files, put_files
+from workers.training.labelled_rows import LabelledRows
+from workers.training.loop import Trained
+from workers.training.models import load_base, save_model, scale_last_layer
+from workers.training.scores import fit_temperature, score
+
+COLUMNS = [pa.field("predicted_label", pa.string()), pa.field("score", pa.float32())]
+FEWEST = 20
+"""Chosen: on fewer validation rows a temperature would be chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the record says of the attempt that ended the training."""
+
+    id: str
+    number: int
+    device: str
+
+
+def calibrate(model: Any, trained: Trained, rows: LabelledRows, spec: TrainingSpec) -> float:
+    """Fit the temperature, put it into the model's last layer and the logits; 1 where there is none."""
+    if spec.problem != "single_label" or len(rows.validation) < FEWEST:
+        return 1.0
+    temperature = fit_temperature(trained.logits, rows.targets[rows.validation])
+    if not scale_last_layer(model, temperature):
+        return 1.0
+    trained.logits = trained.logits / temperature
+    return temperature
+
+
+def result_of(
+    model: Any, trained: Trained, rows: LabelledRows, temperature: float, job: Job,
+    spec: TrainingSpec, attempt: Attempt, sides: dict[str, int],
+) -> TrainingResult:  # fmt: skip
+    """The record of the training; `sides` are the rows by their side of the split."""
+    has_rows = len(rows.validation) > 0
+    found = (
+        score(spec.problem, trained.logits, rows.targets[rows.validation], spec.labels)
+        if has_rows
+        else None
+    )
+    return TrainingResult(
+        base=job.spec.model.uri, base_revision=job.spec.model.revision, spec=spec,
+        data_digest=job.inputs.digest, rows=sides, label_rows=label_rows(rows, spec),
+        steps=trained.steps, best_step=trained.best_step, epochs=trained.epochs,
+        stopped_early=trained.stopped_early,
+        scores={k: round(v, 6) for k, v in found.numbers.items()} if found else {},
+        classes=found.classes if found else (), temperature=temperature,
+        parameters=sum(p.numel() for p in model.parameters()), tokens=trained.tokens,
+        padding=trained.padding, seconds=trained.seconds, rows_per_s=trained.rows_per_s,
+        attempts=attempt.number, resumed_from=trained.resumed_from, device=attempt.device,
+        versions=versions(), history=tuple(trained.history),
+    )  # fmt: skip
+
+
+def label_rows(rows: LabelledRows, spec: TrainingSpec) -> dict[str, int]:
+    """Training rows by label; empty for a regression."""
+    targets = rows.targets[rows.train]
+    if spec.problem == "regression":
+        return {}
+    if spec.problem == "multi_label":
+        counts = (targets > 0.5).sum(0)
+    else:
+        counts = np.bincount(targets, minlength=len(spec.labels))
+    return dict(zip(spec.labels, (int(n) for n in counts), strict=True))
+
+
+def write_model(
+    model: Any, tokenizer: Any, result: TrainingResult, job: Job, licence: str | None, folder: Path
+) -> None:
+    """The model's folder: weights, configuration, tokenizer, card and record."""
+    save_model(model, tokenizer, folder)
+    inputs = job.inputs.patterns
+    (folder / "README.md").write_text(
+        model_card(result, job=job.id, licence=licence, inputs=inputs)
+    )
+    name = Path(output_layout.TRAINING_RESULT).name
+    (folder / name).write_text(result.model_dump_json(indent=1) + "\n")
+
+
+def publish_model(store: Store, attempt: str, folder: Path) -> None:
+    """Make the folder's files the run's model, unless another attempt has done so.
+
+    Raises:
+        StorageError: the store failed.
+    """
+    prefix = output_layout.model_folder(attempt)
+    files = put_files(store, prefix, folder)
+    record = ModelFiles(attempt=attempt, folder=prefix, files=files)
+    store.create(output_layout.MODEL_FILES, record.model_dump_json(indent=1).encode())
+
+
+def take_published(store: Store, folder: Path) -> TrainingResult | None:
+    """Put the published files under `model/`; returns the record, None while nothing is published.
+
+    Safe at any time and twice: the same files are put there again.
+
+    Raises:
+        StorageError: the store failed, or a published file was damaged.
+    """
+    data = store.read(output_layout.MODEL_FILES)
+    if data is None:
+        return None
+    record = ModelFiles.model_validate_json(data)
+    named = Path(output_layout.TRAINING_RESULT).name
+    missing = [f for f in record.files if store.head(f"{output_layout.MODEL}{f.name}") is None]
+    if missing and get_files(store, record.folder, record.files, folder):
+        # the configuration comes last: without it the folder is no model
+        for file in sorted(record.files, key=lambda f: f.name == "config.json"):
+            store.create_from_file(f"{output_layout.MODEL}{file.name}", folder / file.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    kept = store.read(f"{output_layout.MODEL}{named}")
+    return None if kept is None else TrainingResult.model_validate_json(kept)
+
+
+def load_published(store: Store, folder: Path, spec: TrainingSpec) -> Any:
+    """The run's model, with the weights under `model/`.
+
+    Raises:
+        ModelError: they were damaged.
+    """
+    target = folder / "published"
+    target.mkdir(parents=True, exist_ok=True)
+    for info in store.list(output_layout.MODEL):
+        data = store.read(info.name)
+        (target / Path(info.name).name).write_bytes(data or b"")
+    return load_base(target, spec)[0]
+
+
+def forget_published(store: Store) -> None:
+    """Delete the attempts' own copies, once the model is under `model/`."""
+    for info in list(store.list("_headrace/models/")):
+        store.delete(info.name)
+
+
+def part_rows(
+    window: Window, first: int, rows: LabelledRows, logits: np.ndarray, spec: TrainingSpec,
+    stats: ChunkStats, schema: pa.Schema, trace_id: str,
+) -> pa.RecordBatch:  # fmt: skip
+    """A window's rows as the part holds them; `first` is the number of its first row.
+
+    Validation rows have the model's prediction, `logits` being those of `rows.validation`.
+    """
+    count = len(window)
+    faults = [t if isinstance(t, RowError) else None for t in window.texts]
+    at = {int(row): i for i, row in enumerate(rows.validation)}
+    places = [at.get(first + i) for i in range(count)]
+    told = [None if p is None else _told(logits[p], spec) for p in places]
+    ok = [fault is None for fault in faults]
+    lengths = rows.lengths[first : first + count]
+    cut = rows.truncated[first : first + count]
+    bad = ~np.array(ok, dtype=bool)
+    columns = {
+        **dict(zip(window.carried.schema.names, window.carried.columns, strict=True)),
+        "predicted_label": pa.array([None if t is None else t[0] for t in told], pa.string()),
+        "score": pa.array([None if t is None else t[1] for t in told], pa.float32()),
+        "n_tokens": pa.array(lengths.astype(np.int32), mask=bad),
+        "truncated": pa.array(cut, mask=bad),
+        "status": _status(bad),
+        "error_type": _texts(faults, "error_type").dictionary_encode(),
+        "error_message": _texts(faults, "message"),
+        "trace_id": pa.array([trace_id if b else None for b in bad], pa.string()),
+        "text_hash": pa.array(list(window.hashes), pa.binary(16)),
+    }
+    _count(stats, faults, lengths, cut)
+    arrays = [columns[f.name].cast(f.type) for f in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.remove_metadata())
+
+
+def _told(logits: np.ndarray, spec: TrainingSpec) -> tuple[str, float]:
+    if spec.problem == "regression":
+        return spec.labels[0], float(logits[0])
+    best = int(logits.argmax())
+    if spec.problem == "multi_label":
+        return spec.labels[best], float(1 / (1 + np.exp(-logits[best])))
+    odds = np.exp(logits - logits.max())
+    return spec.labels[best], float(odds[best] / odds.sum())
+
+
+def _status(bad: np.ndarray) -> pa.Array:
+    names = pa.array([part_schema.OK, part_schema.ERROR])
+    return pa.DictionaryArray.from_arrays(pa.array(bad.astype(np.int8)), names)
+
+
+def _texts(faults: Sequence[RowError | None], name: str) -> pa.Array:
+    return pa.array([None if f is None else getattr(f, name) for f in faults], pa.string())
+
+
+def _count(
+    stats: ChunkStats, faults: Sequence[RowError | None], lengths: np.ndarray, cut: np.ndarray
+) -> None:
+    good = np.array([fault is None for fault in faults], dtype=bool)
+    stats.rows += len(faults)
+    stats.ok += int(good.sum())
+    stats.computed += int(good.sum())
+    stats.tokens += int(lengths[good].sum())
+    stats.truncated += int(cut[good].sum())
+    for fault in faults:
+        if fault is not None:
+            kinds = stats.errors_by_type
+            kinds[fault.error_type] = kinds.get(fault.error_type, 0) + 1

@@ -1,0 +1,120 @@
+"""transformers' Trainer, given our batches: what must subclass its classes, and no more.
+
+Imported only where a training runs: transformers' Trainer imports torch and accelerate.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+
+from workers.training.labelled_rows import LabelledRows
+from workers.training.loop_watch import Watch
+from workers.training.token_batches import TokenBatches
+
+EVALUATED_TOKENS = 8_192
+"""Tokens of a batch without gradients. Chosen: as quick as larger ones on two cores."""
+
+
+class TokenTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer whose batches are ours, and whose evaluation is ours too."""
+
+    def __init__(
+        self,
+        *,
+        batches: TokenBatches,
+        rows: LabelledRows,
+        class_weights: tuple[float, ...] | None,
+        watch: Watch,
+        **given: Any,
+    ) -> None:
+        super().__init__(**given)
+        self._batches, self._rows, self._watch = batches, rows, watch
+        self._class_weights = class_weights
+        self.add_callback(_Callback(watch))
+
+    def get_train_dataloader(self) -> Any:
+        """The batches of all epochs as one pass."""
+        own = torch.Generator()  # else each pass would draw from the one that dropout draws from
+        loader = DataLoader(
+            self.train_dataset, batch_sampler=self._batches, collate_fn=self._collate,
+            generator=own, pin_memory=self.args.dataloader_pin_memory,
+        )  # fmt: skip
+        return self.accelerator.prepare(loader)
+
+    def _collate(self, batch: list[int]) -> Any:
+        self._watch.saw(self._rows.lengths[batch])
+        return self.data_collator(batch)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The model's own loss; with class weights, cross-entropy weighted by them."""
+        if self._class_weights is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        logits = outputs.logits.float()
+        weights = torch.tensor(self._class_weights, device=logits.device)
+        loss = torch.nn.functional.cross_entropy(logits, labels, weight=weights)
+        return (loss, outputs) if return_outputs else loss
+
+    def _evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """What the Trainer calls in mid-training; the scores are kept by `Watch`."""
+        began = time.monotonic()
+        logits = self.logits_of(self._rows.validation)
+        self._watch.evaluated(self.state.global_step, logits, self.control)
+        self.control.should_evaluate = False
+        self._watch.paused_s += time.monotonic() - began
+        return {}
+
+    def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:
+        return False
+
+    def logits_of(self, rows: np.ndarray) -> np.ndarray:
+        """The model's numbers for these rows, float32 `[rows, labels]`, in their order."""
+        model, collate = self.model, self.data_collator
+        lengths = self._rows.lengths[rows]
+        order = np.argsort(-lengths, kind="stable")
+        found: list[Any] = []
+        was_training = model.training
+        model.eval()
+        start = 0
+        with torch.inference_mode(), self.compute_loss_context_manager():
+            while start < len(order):
+                count = max(1, EVALUATED_TOKENS // int(lengths[order[start]]))
+                batch = self._prepare_inputs(collate(rows[order[start : start + count]]))
+                del batch["labels"]
+                found.append(model(**batch).logits.float().cpu().numpy())
+                start += count
+        model.train(was_training)
+        width = self.model.config.num_labels
+        logits = np.zeros((len(rows), width), dtype=np.float32)
+        if found:
+            logits[order] = np.concatenate(found)
+        return logits
+
+
+class _Callback(TrainerCallback):  # type: ignore[misc]
+    """Passes the Trainer's events on to a `Watch`."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._watch.stepped(state.global_step, control)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self._watch.logged(state.global_step, logs or {})
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        began = time.monotonic()
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self._watch.saved(state.global_step, folder)
+        self._watch.paused_s += time.monotonic() - began
