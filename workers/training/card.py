@@ -25,7 +25,7 @@ def model_card(
         _table("Base", [
             ("model", result.base or "none: trained from scratch"),
             ("revision", result.base_revision or "–"),
-            ("licence", licence or "not stated by the base: find out before you pass the model on"),
+            ("licence", _licence(result, licence)),
         ]),
         _table("Data", [
             *((f"file {i}", uri) for i, uri in enumerate(inputs, 1)),
@@ -49,6 +49,12 @@ def model_card(
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits(result)),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _licence(result: TrainingResult, stated: str | None) -> str:
+    if not result.base:
+        return "yours: no weights of others are in it"
+    return stated or "not stated by the base: find out before you pass the model on"
 
 
 def limits(result: TrainingResult) -> list[str]:

@@ -192,7 +192,9 @@ class TrainingHandler(MessageHandler):
             trained = train(model, rows, pad, spec, host)
             stage.add(tokens=trained.tokens, padding_tokens=trained.padding)
         temperature = calibrate(model, trained, rows, spec)
-        attempt = Attempt(it.control.mark.attempt, number, identity.device)
+        attempt = Attempt(
+            it.control.mark.attempt, number, identity.device, data_digest_of(it.chunk)
+        )
         result = result_of(
             model, trained, rows, temperature, self._context.job, spec, attempt, sides_of(rows)
         )
@@ -257,6 +259,11 @@ class TrainingHandler(MessageHandler):
             sink.discard()
             raise
         self._commit(Finished(it.chunk, it.control, it.observe, sink, stats, it.started_at))
+
+
+def data_digest_of(chunk: Chunk) -> str:
+    """The digest by which the rows were named when they were stored."""
+    return Path(chunk.file.uri).stem
 
 
 def training_of(params: Mapping[str, Any]) -> TrainingSpec:

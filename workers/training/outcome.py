@@ -41,6 +41,8 @@ class Attempt:
     id: str
     number: int
     device: str
+    data_digest: str
+    """Of the labelled rows: the name of their file in the output."""
 
 
 def calibrate(model: Any, trained: Trained, rows: LabelledRows, spec: TrainingSpec) -> float:
@@ -66,8 +68,9 @@ def result_of(
         else None
     )
     return TrainingResult(
-        base=job.spec.model.uri, base_revision=job.spec.model.revision, spec=spec,
-        data_digest=job.inputs.digest, rows=sides, label_rows=label_rows(rows, spec),
+        base="" if spec.size else job.spec.model.uri,
+        base_revision="" if spec.size else job.spec.model.revision, spec=spec,
+        data_digest=attempt.data_digest, rows=sides, label_rows=label_rows(rows, spec),
         steps=trained.steps, best_step=trained.best_step, epochs=trained.epochs,
         stopped_early=trained.stopped_early,
         scores={k: round(v, 6) for k, v in found.numbers.items()} if found else {},
