@@ -16,6 +16,8 @@ from headrace.process.logs import get_logger
 from producers.gateway import batches_api, jobs_api
 from producers.gateway.access.limits import Limits, LoopbackHosts
 from producers.gateway.batches.keeper import Keeper
+from producers.gateway.console import routes as console
+from producers.gateway.console.pages import PREFIX, error_page
 from producers.gateway.files import files_api
 from producers.gateway.problems import Problem, problem_of
 from producers.gateway.state import Gateway
@@ -79,6 +81,7 @@ def create_app(gateway: Gateway) -> Any:
     app.state.keeper = Keeper(gateway)
     for api in (files_api, batches_api, jobs_api):
         app.include_router(api.router)
+    app.include_router(console.router)
     app.add_api_route("/healthz", healthz, methods=["GET"], tags=["health"])
     _answer_errors(app)
     _describe_problems(app)
@@ -93,7 +96,9 @@ def healthz() -> dict[str, str]:
 
 def _answer_errors(app: FastAPI) -> None:
     async def problem(request: Request, error: Exception) -> Response:
-        return _response(as_problem(error))
+        found = as_problem(error)
+        is_page = request.url.path.startswith(PREFIX)
+        return error_page(request, found) if is_page else _response(found)
 
     for kind in (Problem, HeadraceError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, problem)

@@ -21,7 +21,7 @@ from producers.gateway.access.callers import Caller, is_address
 from producers.gateway.problems import Problem, not_found
 from producers.gateway.state import Gateway
 from producers.models.registry import SCHEME, open_model_registry, parse_address
-from producers.records.job_registry import Entry, open_registry
+from producers.records.job_registry import Entry
 from producers.records.lost_parts import reopen_if_incomplete
 from producers.records.snapshot import Snapshot, take_snapshot
 from producers.submission.dates import fill_dates, logical_date
@@ -111,7 +111,7 @@ def outputs_of(gateway: Gateway, caller: Caller) -> Iterator[str]:
 
 def entries(gateway: Gateway, caller: Caller) -> list[Entry]:
     """What the registry knows of the caller's jobs, the latest first."""
-    known = open_registry(gateway.settings).list()
+    known = gateway.registry.list()
     if caller.sees_all:
         return known
     own = set(outputs_of(gateway, caller))
@@ -144,7 +144,7 @@ def _output_of(gateway: Gateway, caller: Caller, key: str) -> str:
         raise not_found("job", key)
     output = gateway.root.content_of(caller.owner, "jobs", key)
     if output is None and caller.sees_all:
-        known = open_registry(gateway.settings).list()
+        known = gateway.registry.list()
         output = next((e.output for e in known if key_of(e) == key), None)
     if output is None:
         raise not_found("job", key)

@@ -15,6 +15,7 @@ from producers.gateway.access.keys import Keyring
 from producers.gateway.access.quota import Quota
 from producers.gateway.root import Root, open_root
 from producers.models.registry import SCHEME
+from producers.records.job_registry import Registry, open_registry
 from schemas.errors import BrokerError, ConfigError
 
 DEFAULT_ALIAS = "champion"
@@ -30,6 +31,7 @@ class Gateway:
     needs_keys: bool
     keyring: Keyring
     quota: Quota
+    registry: Registry
     models: dict[str, str]
     """Addresses of models by the names that requests use."""
     _broker: Broker | None = None
@@ -89,6 +91,7 @@ def open_gateway(settings: Settings, *, needs_keys: bool | None = None) -> Gatew
         needs_keys=keyring.has_keys() if needs_keys is None else needs_keys,
         keyring=keyring,
         quota=Quota(root.store),
+        registry=open_registry(settings),
         models=dict(map(_named, settings.gateway_models)),
     )
 

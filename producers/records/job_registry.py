@@ -13,7 +13,7 @@ import re
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headrace.settings import Settings, state_folder
-from headrace.storage.store import Store
+from headrace.storage.store import ObjectInfo, Store
 from schemas.errors import JobNotFound
 from schemas.records.job import Job
 from schemas.records.manifest import JobState
@@ -56,6 +56,8 @@ class Registry:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._kept: dict[str, tuple[str, Entry | None]] = {}
+        """By name: the entry that was read, and its etag then."""
 
     def add(self, job: Job) -> Entry:
         """Remember a job; safe to call again, which makes it `running` once more."""
@@ -88,8 +90,8 @@ class Registry:
         self._store.delete(_name(output))
 
     def list(self) -> list[Entry]:
-        """Every entry that can be read, the latest first."""
-        found = [self._read(info.name) for info in self._store.list(_PREFIX)]
+        """Every entry that can be read, the latest first; what did not change is read once."""
+        found = [self._read_listed(info) for info in self._store.list(_PREFIX)]
         entries = [entry for entry in found if entry is not None]
         return sorted(entries, key=lambda e: (-e.submitted_s, e.output))
 
@@ -115,6 +117,13 @@ class Registry:
 
     def _write(self, entry: Entry) -> None:
         self._store.replace(_name(entry.output), entry.model_dump_json().encode())
+
+    def _read_listed(self, info: ObjectInfo) -> Entry | None:
+        etag, entry = self._kept.get(info.name, ("", None))
+        if etag != info.etag:
+            entry = self._read(info.name)
+            self._kept[info.name] = (info.etag, entry)
+        return entry
 
     def _read(self, name: str) -> Entry | None:
         data = self._store.read(name)

@@ -1,0 +1,1 @@
+"""Six pages for people, rendered on the server; they work without JavaScript."""

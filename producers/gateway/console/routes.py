@@ -1,0 +1,28 @@
+"""The console as one router: its pages, its style, and the way from `/` to the jobs."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import RedirectResponse, Response
+
+from producers.gateway.console import fleet_pages, job_pages
+from producers.gateway.console.pages import HERE, PREFIX
+
+router = APIRouter(include_in_schema=False)
+router.include_router(job_pages.router, prefix=PREFIX)
+router.include_router(fleet_pages.router, prefix=PREFIX)
+
+STYLE_S = 3_600
+
+
+@router.get("/")
+def first_page() -> Response:
+    """To the jobs."""
+    return RedirectResponse(f"{PREFIX}/jobs")
+
+
+@router.get(f"{PREFIX}/style.css")
+def style() -> Response:
+    """The style of all pages, as the report's."""
+    headers = {"Cache-Control": f"max-age={STYLE_S}"}
+    return Response((HERE / "style.css").read_bytes(), media_type="text/css", headers=headers)
