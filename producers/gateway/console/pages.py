@@ -1,4 +1,4 @@
-"""Renders the pages: everything is escaped, and the browser is told to load and run nothing else."""
+"""Renders the pages: everything is escaped, and a browser loads and runs nothing else."""
 
 from __future__ import annotations
 
