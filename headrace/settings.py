@@ -50,7 +50,9 @@ def _task_options() -> dict[str, Any]:
         for it in task.params:
             kind: Any = Literal[it.choices] if it.choices else it.type
             kind = kind | None if it.default is None else kind
-            fields[it.name] = (kind, Field(it.default, description=f"{task.name}: {it.help}"))
+            fields.setdefault(
+                it.name, (kind, Field(it.default, description=f"{task.name}: {it.help}"))
+            )
     return fields
 
 

@@ -24,6 +24,7 @@
     │   └── OutOfReach             a job whose output this worker cannot see        (never retried)
     ├── OutOfMemory                the device has no memory for one single row      (row error)
     ├── NotFinite                  a model's numbers for a row hold NaN or infinity (row error)
+    ├── InvalidRow                 labels or a question of a row that cannot be used (row error)
     ├── OutputMismatch             a task's output has not one line for each row    (row error)
     ├── DeviceLost                 the device accepts no more work of this process  (like a crash)
     ├── LeaseLost                  another attempt holds the chunk                  (not an attempt)
@@ -180,6 +181,10 @@ class OutOfMemory(HeadraceError):
 
 
 class NotFinite(HeadraceError):
+    pass
+
+
+class InvalidRow(HeadraceError):
     pass
 
 

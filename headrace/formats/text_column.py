@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 MARK = {b"headrace.text": b"1"}
@@ -14,10 +15,12 @@ def is_marked_text(field: Any) -> bool:
 
 
 def as_bytes(column: Any) -> list[bytes | None]:
-    """A text column's values as they are in the file, valid UTF-8 or not."""
+    """A text column's values as they are in the file, valid UTF-8 or not; lists of texts as JSON."""
     import pyarrow as pa
 
     column = plain(column)
+    if is_texts(column.type):
+        return [_as_json(value) for value in column]
     if column.type == pa.string_view():
         column = column.cast(pa.binary_view())
     elif column.type in (pa.string(), pa.large_string()):
@@ -26,6 +29,27 @@ def as_bytes(column: Any) -> list[bytes | None]:
         return [None] * len(column)
     values: list[bytes | None] = column.to_pylist()
     return values
+
+
+def is_texts(arrow_type: Any) -> bool:
+    """A list of strings."""
+    import pyarrow as pa
+
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(is_list(arrow_type) for is_list in lists):
+        return False
+    inner = arrow_type.value_type
+    inner = inner.value_type if pa.types.is_dictionary(inner) else inner
+    return inner in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def _as_json(value: Any) -> bytes | None:
+    """A list of texts as a JSON array; a byte that is no text where one of them is not UTF-8."""
+    try:
+        found = value.as_py()
+    except UnicodeDecodeError:
+        return b"\xff"
+    return None if found is None else json.dumps(found, ensure_ascii=False).encode()
 
 
 def plain_column(batch: Any, name: str) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from headrace.tasks import candidate_labels
 from headrace.tasks.sentence_files import (
     POOLINGS,
     check_adapter,
@@ -28,18 +29,20 @@ if TYPE_CHECKING:
 TASKS = "headrace.tasks"
 SPECS = "headrace.task_specs"
 
+MULTI_LABEL = Param(
+    "multi_label",
+    bool,
+    "labels are independent; default: as the model says; zero-shot: they are not",
+    off="--single-label",
+    always=True,
+)
+
 TEXT_CLASSIFICATION = TaskSpec(
     name="text-classification",
     columns=("predicted_label", "score", "scores"),
     params=(
         Param("scores", bool, "also write the score of every label", False, always=True),
-        Param(
-            "multi_label",
-            bool,
-            "labels are independent; default: as the model says",
-            off="--single-label",
-            always=True,
-        ),
+        MULTI_LABEL,
     ),
     head="ForSequenceClassification",
     check_files=lambda read, params, where: scoring_of(read, read("config.json") or {}, where),
@@ -97,6 +100,33 @@ FEATURE_EXTRACTION = TaskSpec(
     engine=PACKED,
 )
 
+ZERO_SHOT_CLASSIFICATION = TaskSpec(
+    name="zero-shot-classification",
+    columns=("predicted_label", "score", "scores"),
+    params=(
+        Param("candidate_labels", str, "labels a,b,c, or a file with one a line"),
+        Param("labels_column", str, "column with the labels of each row"),
+        Param(
+            "hypothesis_template",
+            str,
+            "what is asked of each label, which stands for {}",
+            candidate_labels.DEFAULT_TEMPLATE,
+            always=True,
+        ),
+        MULTI_LABEL,
+        Param("threshold", float, "lowest score of a label that is written"),
+    ),
+    head="ForSequenceClassification",
+    check_files=candidate_labels.check_entailment,
+    engine=PACKED,
+    items_per_row=candidate_labels.items_of,
+    item_bytes=candidate_labels.hypothesis_bytes,
+    pair_option="labels_column",
+    settle=candidate_labels.settle,
+    label_column="predicted_label",
+    score_column="score",
+)
+
 FAKE = TaskSpec(
     name="fake", columns=("length", "digest"), any_params=True, pairs=True, needs_model=False
 )
@@ -114,7 +144,13 @@ TRAINING_SPEC = TaskSpec(
 
 BUILT_IN: dict[str, TaskSpec] = {
     spec.name: spec
-    for spec in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION, FEATURE_EXTRACTION, FAKE)
+    for spec in (
+        TEXT_CLASSIFICATION,
+        TOKEN_CLASSIFICATION,
+        FEATURE_EXTRACTION,
+        ZERO_SHOT_CLASSIFICATION,
+        FAKE,
+    )
 }
 
 

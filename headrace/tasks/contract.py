@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from headrace.tasks.fan_out import FanOut
 from schemas.records.engine import PACKED
 
 
@@ -43,6 +44,9 @@ class Encodings:
 
     `ids` and `type_ids` are int32 `[tokens]`, `offsets` int64 `[rows + 1]`, `truncated` bool
     `[rows]`. `extra` holds one item per row that `decode` needs (text, character offsets).
+
+    Where a row becomes several items (`SupportsFanOut`), all of these are of items, and `fan` says
+    which items each row has. A batch is of items, and has no `fan`.
     """
 
     ids: np.ndarray
@@ -50,6 +54,7 @@ class Encodings:
     truncated: np.ndarray
     type_ids: np.ndarray | None = None
     extra: Sequence[Any] | None = None
+    fan: FanOut | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -59,8 +64,18 @@ class Encodings:
         """Tokens per row, int64 `[rows]`."""
         return np.diff(self.offsets)
 
+    @property
+    def row_tokens(self) -> np.ndarray:
+        """Tokens of each row, all its items together, int64 `[rows]`."""
+        return self.lengths if self.fan is None else self.fan.sums(self.lengths)
+
+    @property
+    def row_truncated(self) -> np.ndarray:
+        """True for each row of which any item was cut, bool `[rows]`."""
+        return self.truncated if self.fan is None else self.fan.sums(self.truncated) > 0
+
     def take(self, rows: np.ndarray) -> Encodings:
-        """The rows at these positions (int64 `[k]`), in that order."""
+        """The rows (or items) at these positions (int64 `[k]`), in that order."""
         lengths = self.lengths[rows]
         offsets = np.concatenate(([0], np.cumsum(lengths)))
         # one gather for the whole batch: positions in the flat array, row by row
@@ -128,6 +143,27 @@ class SupportsRowCosts(Protocol):
 
     def costs(self, rows: Encodings) -> np.ndarray:
         """Tokens of the batch's budget that each row takes, int64 `[rows]`."""
+
+
+@runtime_checkable
+class SupportsFanOut(Protocol):
+    """Optional methods of a task of which a row becomes several items, each with its own forward.
+
+    `encode` then returns items with their `fan`, `forward` and `decode` see items, and `join` makes
+    the rows. A row with a failed item is an error; `join` does not see it.
+    """
+
+    reads_whole_text: bool
+    """True: `encode` uses all of a long text, and not a prefix of `max_length` tokens."""
+
+    def count_items(self, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
+        """About how many items each row becomes, int64 `[rows]`; cheap, before it is tokenized."""
+
+    def item_columns(self) -> list[pa.Field]:
+        """What `decode` returns for each item; `columns` is what `join` returns for each row."""
+
+    def join(self, fan: FanOut, items: pa.RecordBatch) -> pa.RecordBatch:
+        """The columns that `columns` names, one value per row of `fan`, from all decoded items."""
 
 
 @runtime_checkable

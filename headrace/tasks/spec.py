@@ -71,6 +71,14 @@ def _one(params: Mapping[str, Any]) -> float:
     return 1.0
 
 
+def _none(params: Mapping[str, Any]) -> float:
+    return 0.0
+
+
+def _as_given(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    return params
+
+
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
     """One row of the catalogue."""
@@ -95,6 +103,14 @@ class TaskSpec:
     """Where in the model's folder its config.json and weights are, given a reader as above."""
     items_per_row: Callable[[Mapping[str, Any]], float] = _one
     """Sequences that the model computes per row, from the task's parameters; for estimates."""
+    item_bytes: Callable[[Mapping[str, Any]], float] = _none
+    """Text that each of them has beside the row's own; for estimates."""
+    pair_option: str | None = None
+    """The option that names the column with a row's second text, where it has a name of its own;
+    that column may hold lists of texts, which the task gets as JSON."""
+    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _as_given
+    """Checks the parameters together, and makes them what the record holds: a file's content in
+    place of its name. Called again with its own result, it changes nothing. Raises ConfigError."""
     label_column: str | None = None
     """Column of labels that the report counts; `entities.label`: a field in a list of structs."""
     score_column: str | None = None
@@ -116,5 +132,6 @@ class TaskSpec:
                 f"{self.name} has no option {unknown[0].replace('_', '-')}; its options: {listed}"
             )
         found = {p.name: p.check(given.get(p.name, p.default)) for p in self.params}
+        found = dict(self.settle(found))
         kept = {n: v for n, v in found.items() if known[n].always or v != known[n].default}
         return kept | {name: given[name] for name in unknown}

@@ -71,6 +71,10 @@ class JobOptions(TypedDict, total=False):
     normalize: bool
     prompt_name: str
     truncate_dim: int
+    candidate_labels: str
+    labels_column: str
+    hypothesis_template: str
+    threshold: float
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:

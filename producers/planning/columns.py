@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.formats.base import Scan
 from headrace.formats.json_types import settled
-from headrace.formats.text_column import MARK, field_at
+from headrace.formats.text_column import MARK, field_at, is_texts
 from headrace.formats.unify import unify
 from headrace.tasks.catalog import task_spec
 from schemas.errors import ColumnError, SchemaMismatch
@@ -30,6 +30,8 @@ class ColumnRequest:
     pair: str | None = None
     id: str | None = None
     carried: tuple[str, ...] = ()
+    pair_is_list: bool = False
+    """The second text may be a list of texts."""
 
     @property
     def in_files(self) -> tuple[str, ...]:
@@ -151,7 +153,7 @@ class TypesOfFiles:
         for name, field in self._fields.items():
             if field is None or (self._only_read(name) and not self._any_loose):
                 continue
-            if name in texts and self._any_loose:
+            if name in texts and self._any_loose and not is_texts(field.type):
                 planned.append(pa.field(name, pa.string(), metadata=MARK))
             else:
                 planned.append(pa.field(name, field.type))
@@ -247,9 +249,11 @@ def check_columns(
             raise ColumnError(_missing(name, schema, partitions, wanted, where))
     for text in (wanted.text, wanted.pair):
         field = field_at(schema, text) if text else None
+        may_be_list = text == wanted.pair and wanted.pair_is_list
         if (
             field is not None
             and not is_text(field.type)
+            and not (may_be_list and is_texts(field.type))
             and not (scan.is_loose and _is_null(field))
         ):
             raise ColumnError(

@@ -130,8 +130,10 @@ def estimate(
         summarise(counted.lengths, counted.exact, max_length), unknown_share=counted.unknown_share
     )
     chunks, largest = _chunks(prepared)
-    items = task_spec(spec.task).items_per_row(spec.params)
-    total = round(tokens.mean_scored * corpus.rows * items)
+    task = task_spec(spec.task)
+    beside = task.item_bytes(spec.params) / BYTES_PER_TOKEN
+    item = min(max_length, tokens.mean_scored + beside) if beside else tokens.mean_scored
+    total = round(item * corpus.rows * task.items_per_row(spec.params))
     speed = measured_tokens_per_s or prepared.tokens_per_s
     seconds = total / (speed * max(1, min(workers, chunks)))
     hours = total / speed / 3600

@@ -110,7 +110,8 @@ def prepare(
     opened: Callable[[str], Store] = partial(open_store, settings=settings)
     output_uri = opened(output).uri
     _check(settings, inputs, output_uri)
-    wanted = columns_wanted(settings)
+    params = task_params(settings, extra_params or {})
+    wanted = columns_wanted(settings, params)
     named = version_of(settings)
     model = resolve_model(
         settings.model if named is None else named.model.uri,
@@ -120,7 +121,7 @@ def prepare(
         max_length=settings.max_length,
         allow_pickle=settings.allow_pickle,
         trust_remote_code=settings.trust_remote_code,
-        params=task_params(settings, extra_params or {}),
+        params=params,
     )
     passed = PassedOver()
     found = (
@@ -142,7 +143,7 @@ def prepare(
     speed = tokens_per_s(
         model.parameters, model.embeddings, device_hint, task_spec(settings.task).needs_model
     )
-    spec = spec_of(settings, corpus, model, device_hint, extra_params or {})
+    spec = spec_of(settings, corpus, model, device_hint, params)
     options = options_of(settings)
     if settings.reuse is not None:
         earlier, digest = reusable(settings.reuse, spec, opened)
@@ -165,7 +166,7 @@ def prepare(
             corpus.rows,
             corpus.text_bytes,
             workers=workers_hint,
-            tokens_per_s=speed,
+            tokens_per_s=speed / task_spec(settings.task).items_per_row(params),
             chunk_rows=settings.chunk_rows,
             chunk_bytes=settings.chunk_bytes,
         ),
@@ -201,8 +202,6 @@ def _check(settings: Settings, inputs: Sequence[str], output: str) -> None:
     known = task_names()
     if known and settings.task not in known:
         raise ConfigError(f"--task {settings.task} is not known; tasks: {', '.join(known)}")
-    if settings.text_pair_column and not task_spec(settings.task).pairs:
-        raise ConfigError(f"--text-pair-column has no meaning for {settings.task}")
     for pattern in inputs:
         if covers(pattern, f"{output}/data/part-00000.parquet", literal=settings.literal):
             raise ConfigError(

@@ -56,13 +56,33 @@ def task_params(settings: Settings, extra: Mapping[str, Any]) -> dict[str, Any]:
     return task.resolve(own | dict(extra))
 
 
-def columns_wanted(settings: Settings) -> ColumnRequest:
+def pair_column(settings: Settings, params: Mapping[str, Any]) -> str | None:
+    """The column with the second text of a row, whatever option names it.
+
+    Raises:
+        ConfigError: `--text-pair-column` for a task that takes no second text, or not by that name.
+    """
+    task = task_spec(settings.task)
+    given = settings.text_pair_column
+    if task.pair_option is None:
+        if given and not task.pairs:
+            raise ConfigError(f"--text-pair-column has no meaning for {settings.task}")
+        return given
+    named: str | None = params.get(task.pair_option)
+    if given not in (None, named):
+        option = task.pair_option.replace("_", "-")
+        raise ConfigError(f"--text-pair-column has no meaning for {settings.task}: use --{option}")
+    return named
+
+
+def columns_wanted(settings: Settings, params: Mapping[str, Any]) -> ColumnRequest:
     return ColumnRequest(
         task=settings.task,
         text=settings.text_column,
-        pair=settings.text_pair_column,
+        pair=pair_column(settings, params),
         id=settings.id_column,
         carried=settings.columns,
+        pair_is_list=task_spec(settings.task).pair_option is not None,
     )
 
 
@@ -71,18 +91,18 @@ def spec_of(
     corpus: Corpus,
     model: ModelInfo,
     hint: DeviceHint,
-    extra: Mapping[str, Any],
+    params: Mapping[str, Any],
 ) -> Spec:
+    """The spec; `params` are what `task_params` gives."""
     task = task_spec(settings.task)
-    params = task_params(settings, extra)
     return Spec(
         inputs_digest=corpus.digest,
         text_column=settings.text_column,
-        text_pair_column=settings.text_pair_column,
+        text_pair_column=pair_column(settings, params),
         id_column=settings.id_column,
         columns=settings.columns,
         task=settings.task,
-        params=params,
+        params=dict(params),
         model=model.ref,
         dtype=resolve_dtype(settings.dtype, hint) if task.needs_model else "float32",
         max_length=settings.max_length,

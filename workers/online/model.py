@@ -25,6 +25,7 @@ from workers.batching.packing import Budget
 from workers.devices.device import device_inside, in_flight_of, resolve_dtype
 from workers.models.fetch import local_model
 from workers.online.joining import joined
+from workers.pipeline.assemble import token_counts
 from workers.pipeline.forward import score
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.rows import ChunkStats, RowError, Window
@@ -86,22 +87,22 @@ class OnlineModel:
         """
         pieces = [r.encodings for r in requests if r.encodings is not None]
         encodings = joined(pieces) if pieces else None
-        rows = np.arange(0 if encodings is None else len(encodings))
+        n_tokens, truncated = token_counts(encodings)
+        rows = np.arange(len(n_tokens))
         found = score(encodings, rows, self._loaded, _Free(), _Untimed(), ChunkStats())
         values = found.values.to_pylist()
         answers: list[list[Answer]] = []
         at = 0
         for request in requests:
-            count = 0 if request.encodings is None else len(request.encodings)
+            count = len(request.rows)
             own: dict[int, Answer] = {
                 i: Answer({}, fault=fault) for i, fault in request.faults.items()
             }
             for row, place in zip(request.rows.tolist(), range(at, at + count), strict=True):
-                assert encodings is not None
                 own[row] = Answer(
                     values[place],
-                    int(encodings.lengths[place]),
-                    bool(encodings.truncated[place]),
+                    int(n_tokens[place]),
+                    bool(truncated[place]),
                     found.faults.get(place),
                 )
             at += count

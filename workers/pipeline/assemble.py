@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from headrace.tasks.contract import Encodings
 from schemas.records import part_schema
-from workers.pipeline.forward import Predictions
 from workers.pipeline.rows import (
     ChunkStats,
     HeldBackResult,
+    Predictions,
     RowError,
     TokenizedWindow,
 )
@@ -68,7 +68,7 @@ def _values(
 ) -> tuple[pa.RecordBatch, np.ndarray, np.ndarray, np.ndarray]:
     """Values `[k]`, each row's index into them `[rows]`, token counts `[k]`, truncated `[k]`."""
     where = prepared.copy_of.copy()
-    n_tokens, truncated = _token_counts(prepared.encodings)
+    n_tokens, truncated = token_counts(prepared.encodings)
     held = {row: late[d] for row, d in prepared.held_back.items() if late[d].value is not None}
     if not held:
         return predictions.values, where, n_tokens, truncated
@@ -82,10 +82,11 @@ def _values(
     return table.to_batches()[0], where, n_tokens, truncated
 
 
-def _token_counts(encodings: Encodings | None) -> tuple[np.ndarray, np.ndarray]:
+def token_counts(encodings: Encodings | None) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens int64 `[rows]` and truncation bool `[rows]` of each row, its items together."""
     if encodings is None:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
-    return encodings.lengths, encodings.truncated
+    return encodings.row_tokens, encodings.row_truncated
 
 
 def _tail(

@@ -36,23 +36,14 @@ from workers.batching.packing import (
     halves,
     pack,
 )
+from workers.pipeline.join import join_items
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.ports import Control, Observe
-from workers.pipeline.rows import NOT_FINITE, ChunkStats, RowError
-
-
-@dataclass(slots=True)
-class Predictions:
-    """Predictions for the rows of the encodings, in order: a value or an error per row."""
-
-    values: pa.RecordBatch
-    computed: np.ndarray
-    faults: dict[int, RowError] = field(default_factory=dict)
-
+from workers.pipeline.rows import NOT_FINITE, ChunkStats, Predictions, RowError
 
 T = TypeVar("T")
 WindowInput = tuple[T, Encodings | None, np.ndarray]
-"""A window, its encodings, and their row numbers in the chunk."""
+"""A window, its encodings, and the numbers of their rows in the chunk."""
 
 
 def score(
@@ -95,7 +86,7 @@ class _OpenWindow(Generic[T]):
     what: T
     encodings: Encodings | None
     numbers: np.ndarray
-    """Row numbers of the encodings in the chunk."""
+    """Numbers of the rows in the chunk."""
     costs: np.ndarray
     """Tokens of the budget that each row takes."""
     todo: list[np.ndarray]
@@ -127,12 +118,20 @@ class _OpenWindow(Generic[T]):
             self.todo += halves(rows)[::-1]
             return None
         self.away += 1
-        return _InFlightBatch(self, rows, self.numbers[rows], self.encodings.take(rows), cost)
+        fan = self.encodings.fan
+        of = rows if fan is None else fan.rows_with(rows, len(self.encodings))
+        return _InFlightBatch(self, rows, self.numbers[of], self.encodings.take(rows), cost)
 
-    def predictions(self, schema: pa.Schema) -> Predictions:
-        if self.encodings is None or len(self.encodings) == 0:
-            return Predictions(_none(schema), np.zeros(0, dtype=bool))
-        return _in_order(self.pieces, self.order, len(self.encodings), schema, self.faults)
+    def predictions(self, schema: pa.Schema, engine: LoadedTask, stats: ChunkStats) -> Predictions:
+        """Of its rows; `schema` is what `decode` gives."""
+        if self.encodings is None:
+            return Predictions(_none(pa.schema(engine.task.columns())), np.zeros(0, dtype=bool))
+        found = _in_order(self.pieces, self.order, len(self.encodings), schema, self.faults)
+        if self.encodings.fan is None:
+            return found
+        joined = join_items(found, self.encodings.fan, engine.task)
+        stats.computed += int(joined.computed.sum())
+        return joined
 
 
 @dataclass(slots=True)
@@ -230,7 +229,8 @@ class _InFlightBatch:
     def count(self, stats: ChunkStats, budget: Budget) -> None:
         stats.batches += 1
         stats.budget_tokens += budget.tokens
-        stats.computed += len(self.batch)
+        if self.window.encodings is None or self.window.encodings.fan is None:
+            stats.computed += len(self.batch)  # rows of items count when they are joined
         stats.tokens += self.tokens
         stats.padding_tokens += self.padding
 
@@ -252,10 +252,11 @@ class _Batches(Generic[T]):
     """Whether the source may have another window."""
 
     def run(self) -> Iterator[tuple[T, Predictions]]:
-        schema = pa.schema(self.engine.task.columns())
+        schema = self.engine.decoded()
         while self.more or self.open:
             while self.open and self.open[0].is_done():
-                yield self.open[0].what, self.open.popleft().predictions(schema)
+                window = self.open.popleft()
+                yield window.what, window.predictions(schema, self.engine, self.stats)
             self._step()
 
     def _step(self) -> None:

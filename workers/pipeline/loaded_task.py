@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from headrace.tasks.contract import (
     Encodings,
+    SupportsFanOut,
     SupportsRowChecks,
     SupportsRowCosts,
     SupportsTokenizerName,
@@ -33,6 +34,8 @@ class LoadedTask:
     in_flight: int = 1
     """Batches started before the output of the first is collected; 1: none ahead."""
 
+    fan_out: SupportsFanOut | None = field(init=False, repr=False)
+    """The task, if its rows become items."""
     _row_costs: SupportsRowCosts | None = field(init=False, repr=False)
     _row_checks: SupportsRowChecks | None = field(init=False, repr=False)
     _tokenizer_name: SupportsTokenizerName | None = field(init=False, repr=False)
@@ -40,6 +43,7 @@ class LoadedTask:
     def __post_init__(self) -> None:
         # asked once: Python 3.11 takes 10 microseconds for each question to a protocol
         task = self.task
+        self.fan_out = task if isinstance(task, SupportsFanOut) else None
         self._row_costs = task if isinstance(task, SupportsRowCosts) else None
         self._row_checks = task if isinstance(task, SupportsRowChecks) else None
         self._tokenizer_name = task if isinstance(task, SupportsTokenizerName) else None
@@ -52,6 +56,12 @@ class LoadedTask:
     def costs(self, rows: Encodings) -> np.ndarray:
         """Tokens of the budget per row, int64 `[rows]`."""
         return rows.lengths if self._row_costs is None else self._row_costs.costs(rows)
+
+    def decoded(self) -> pa.Schema:
+        """The columns that `decode` gives: of rows, or of the items that rows became."""
+        if self.fan_out is not None:
+            return pa.schema(self.fan_out.item_columns())
+        return pa.schema(self.task.columns())
 
     def not_finite(self, batch: Encodings, output: Any, values: pa.RecordBatch) -> np.ndarray:
         """True for each row with NaN or infinity, bool `[rows]`; `values` are the decoded columns."""

@@ -11,6 +11,7 @@ from headrace.process.logs import get_logger
 from headrace.profiles.measure import ProfileBuilder
 from headrace.profiles.profile import Profile
 from headrace.profiles.vocabulary import Vocabulary
+from headrace.tasks.fan_out import FanOut
 from headrace.tasks.spec import TaskSpec
 from schemas.errors import error_type_of
 from workers.pipeline.rows import TokenizedWindow
@@ -73,6 +74,20 @@ def _add_tokens(builder: ProfileBuilder, window: TokenizedWindow) -> None:
     encodings, hashes = window.encodings, window.window.hashes
     if encodings is None:
         return
-    copies = np.bincount(window.copy_of[window.copy_of >= 0], minlength=len(encodings))
-    halves = [(hashes[row] or b"\0")[0] & 1 for row in window.unique.tolist()]
-    builder.add_tokens(encodings.ids, encodings.lengths, copies, np.array(halves, dtype=np.int64))
+    copies = np.bincount(window.copy_of[window.copy_of >= 0], minlength=len(window.unique))
+    halves = np.array(
+        [(hashes[row] or b"\0")[0] & 1 for row in window.unique.tolist()], dtype=np.int64
+    )
+    if encodings.fan is not None:
+        copies, halves = _of_items(encodings.fan, len(encodings), copies, halves)
+    builder.add_tokens(encodings.ids, encodings.lengths, copies, halves)
+
+
+def _of_items(
+    fan: FanOut, items: int, copies: np.ndarray, halves: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many rows have each item, and the half of one of them."""
+    row_of = fan.row_of
+    half = np.zeros(items, dtype=np.int64)
+    half[fan.item_of] = halves[row_of]
+    return np.bincount(fan.item_of, weights=copies[row_of], minlength=items).astype(int), half

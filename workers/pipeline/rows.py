@@ -42,6 +42,16 @@ class Window:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def slice(self, first: int, stop: int) -> Window:
+        """The rows from `first` to before `stop`, as a window of their own."""
+        return Window(
+            self.start + first,
+            self.carried.slice(first, stop - first),
+            self.texts[first:stop],
+            self.hashes[first:stop],
+            None if self.pairs is None else self.pairs[first:stop],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class HeldBackResult:
@@ -51,6 +61,15 @@ class HeldBackResult:
     n_tokens: int = 0
     truncated: bool = False
     fault: RowError | None = None
+
+
+@dataclass(slots=True)
+class Predictions:
+    """Predictions for the rows of the encodings (or their items), in order: a value or an error."""
+
+    values: pa.RecordBatch
+    computed: np.ndarray
+    faults: dict[int, RowError] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

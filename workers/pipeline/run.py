@@ -17,7 +17,7 @@ import pyarrow as pa
 from headrace.coordination.attempts import SuspectRows
 from headrace.tasks.contract import Task
 from workers.pipeline.assemble import assemble_rows
-from workers.pipeline.forward import Predictions, score_windows
+from workers.pipeline.forward import score_windows
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.ports import Control, Observe, Profile, Sink, Source
 from workers.pipeline.prefetch import BackgroundWriter, Prefetcher
@@ -25,11 +25,12 @@ from workers.pipeline.reuse import Reuse
 from workers.pipeline.rows import (
     ChunkStats,
     HeldBackResult,
+    Predictions,
     TokenizedWindow,
     Window,
 )
 from workers.pipeline.suspects import SuspectTexts, find_suspects, score_suspects
-from workers.pipeline.tokenize import tokenize_window
+from workers.pipeline.tokenize import cut_by_items, tokenize_window
 
 
 @dataclass(slots=True)
@@ -116,7 +117,7 @@ def _tokenized(
     windows: dict[int, Window],
     reuse: Reuse | None,
 ) -> Iterator[TokenizedWindow]:
-    for window in source():
+    for window in (part for read in source() for part in cut_by_items(read, task)):
         control.encoding(window.start, window.start + len(window))
         with observe("tokenize", rows=len(window)) as stage:
             prepared = tokenize_window(

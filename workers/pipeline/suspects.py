@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from headrace.coordination.attempts import SuspectRows
+from workers.pipeline.assemble import token_counts
 from workers.pipeline.forward import score
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.ports import Control, Observe, Source
@@ -70,15 +71,13 @@ def _score_group(
     late = {group[i][0]: HeldBackResult(None, fault=fault) for i, fault in bad.items()}
     kept = [i for i in range(len(rows)) if i not in bad]
     found = score(encodings, np.array(rows)[kept], engine, control, observe, stats)
+    n_tokens, truncated = token_counts(encodings)
     for place, i in enumerate(kept):
         if place in found.faults:
             late[group[i][0]] = HeldBackResult(None, fault=found.faults[place])
         else:
-            assert encodings is not None
             late[group[i][0]] = HeldBackResult(
-                found.values.slice(place, 1),
-                int(encodings.lengths[place]),
-                bool(encodings.truncated[place]),
+                found.values.slice(place, 1), int(n_tokens[place]), bool(truncated[place])
             )
     return late
 

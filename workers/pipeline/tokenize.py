@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from headrace.tasks.contract import Encodings, Task
+from headrace.tasks.contract import Encodings, SupportsFanOut, Task
 from schemas.errors import error_type_of
 from workers.pipeline.reuse import Reuse
 from workers.pipeline.rows import (
@@ -18,6 +18,29 @@ from workers.pipeline.rows import (
 # Chosen: this much text fills max-length with every tokenizer here, except for runs of white space
 # and words of over 100 letters; then the prefix grows until it does.
 LONG_TEXT = 100_000
+# Chosen: as many items as a window has rows at most, so that they take as much memory.
+WINDOW_ITEMS = 8_192
+
+
+def cut_by_items(window: Window, task: Task) -> Iterator[Window]:
+    """The window in pieces of about `WINDOW_ITEMS` items; one row is never cut.
+
+    Without fan-out it is one piece.
+    """
+    if not isinstance(task, SupportsFanOut):
+        yield window
+        return
+    good = [row for row, text in enumerate(window.texts) if isinstance(text, str)]
+    texts = [str(window.texts[row]) for row in good]
+    pairs = None if window.pairs is None else [window.pairs[row] for row in good]
+    counts = np.ones(len(window), dtype=np.int64)
+    counts[good] = np.maximum(task.count_items(texts, pairs), 1)
+    total = np.cumsum(counts)
+    first = spent = 0
+    while first < len(window):
+        stop = max(first + 1, int(np.searchsorted(total, spent + WINDOW_ITEMS, side="right")))
+        yield window.slice(first, stop)
+        first, spent = stop, int(total[stop - 1])
 
 
 def tokenize_window(
@@ -80,7 +103,8 @@ def encode_rows(
     pairs = [window.pairs[r] for r in rows] if window.pairs is not None else None
     if not texts:
         return None, {}
-    if pairs is None and any(len(t) > LONG_TEXT for t in texts):
+    whole = pairs is not None or (isinstance(task, SupportsFanOut) and task.reads_whole_text)
+    if not whole and any(len(t) > LONG_TEXT for t in texts):
         texts = [t if len(t) <= LONG_TEXT else _enough_of(t, task) for t in texts]
     try:
         return task.encode(texts, pairs), {}

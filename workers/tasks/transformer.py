@@ -71,7 +71,7 @@ class TransformerTask:
             extra=self.extra(),
             ahead=request.device != device.CPU,
         )
-        self.engine.prepare(self.encode)  # with the task's own prompt
+        self.engine.prepare(self.plain)
         self.width = self.engine.width
         self.check_width(request)
 
@@ -83,6 +83,10 @@ class TransformerTask:
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """See `Task.encode`."""
         return self._encoder(texts, pairs)
+
+    def plain(self, texts: Sequence[str]) -> Encodings:
+        """Texts as the model reads them one by one, with the task's own prompt; for probes."""
+        return self.encode(texts)
 
     @property
     def tokenizer_library(self) -> str:
@@ -138,7 +142,7 @@ class TransformerTask:
         """See `SupportsBudgetSearch.probe_batch`."""
         # a few rows' worth: a text of a million tokens would take seconds and gigabytes to make
         longest = min(row_tokens or self.max_length, self.max_length, tokens)
-        row = self.encode(["one two three four five six seven " * min(longest, PROBE_WORDS)])
+        row = self.plain(["one two three four five six seven " * min(longest, PROBE_WORDS)])
         kept = longest if len(row.ids) >= min(longest, PROBE_WORDS) else len(row.ids)
         # the special token that ends a row stays, some heads look for it
         at = np.append(np.resize(np.arange(max(1, len(row.ids) - 1)), kept - 1), len(row.ids) - 1)
