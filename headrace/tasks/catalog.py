@@ -109,7 +109,7 @@ ZERO_SHOT_CLASSIFICATION = TaskSpec(
         Param(
             "hypothesis_template",
             str,
-            "what is asked of each label, which stands for {}",
+            "hypothesis about a label, with {} for the label",
             candidate_labels.DEFAULT_TEMPLATE,
             always=True,
         ),

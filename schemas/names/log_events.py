@@ -17,6 +17,7 @@ LOG_EVENTS: dict[str, str] = {
     "model.loaded": "tokenizer and model are on the device",
     "tokenizer.given_up": "a faster tokenizer gave other ids; the process goes on with `tokenizers`",
     "tokenizer.not_used": "a faster tokenizer is installed and cannot read this model's",
+    "tokenizer.pairs_differ": "pairs cannot be joined from tokens; each goes through the tokenizer",
     "budget.found": "the search found the token budget of a batch on this device (`count`)",
     "budget.not_kept": "the token budget or how layers are computed could not be kept; the next start measures again",
     "message.rejected": "a message that is not headrace's was moved to the dead-letter list",

@@ -17,8 +17,8 @@ from headrace.tasks.contract import (
     SupportsTokenizerName,
     Task,
 )
+from headrace.tasks.finite import rows_not_finite
 from workers.batching.packing import Budget
-from workers.pipeline.finite import rows_not_finite
 
 
 @dataclass(slots=True)

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from headrace.tasks.contract import LoadRequest, Task
+from headrace.tasks.finite import rows_not_finite
 from headrace.tasks.registry import load_task
 from tests.unit.tiny_models import TinyModels
 from workers.batching.packing import Budget
-from workers.pipeline.finite import rows_not_finite
 from workers.pipeline.forward import score
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.rows import NOT_FINITE, ChunkStats
