@@ -3,7 +3,7 @@
 A poison row crashes its process, so it cannot be caught, only found. Each crash leaves a record of
 the rows that were in the model. The next attempt computes all other rows first, then the suspects
 in quarters; the quarter that crashes becomes the next, smaller record. A row that has crashed twice
-alone is condemned. Healthy rows are never condemned for each other, since each group runs alone.
+alone is a poison row. Healthy rows are never taken for one, since each group runs alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from schemas.names import output_layout
 from schemas.records.manifest import Attempt, parse_attempt
 
 DEATHS = frozenset({"worker_lost", "timeout"})
-KILLS_TO_CONDEMN = 2
+CRASHES_OF_POISON = 2
+"""Chosen: one crash of a row alone may have another cause, such as a full memory."""
 PIECES = 4
 """Chosen: a crash costs a new process and a load of the model, one more small batch hardly anything.
 One row of 1,000 takes 7 crashes in quarters, 12 in halves (tests/unit/coordination/test_attempts.py)."""
@@ -32,7 +33,7 @@ class SuspectRows:
 
     groups: tuple[tuple[int, ...], ...] = ()
     """Computed after all other rows, each group alone, in this order."""
-    condemned: dict[int, str] = field(default_factory=dict)
+    poison: dict[int, str] = field(default_factory=dict)
     """Rows that crashed alone, with the cause; they are not computed again."""
 
     @property
@@ -60,10 +61,10 @@ def suspect_rows(attempts: Sequence[Attempt], rows: int) -> SuspectRows:
             sets.add(found)
             if len(found) == 1:
                 kills.setdefault(next(iter(found)), []).append(attempt.cause)
-    condemned = {
-        row: causes[-1] for row, causes in kills.items() if len(causes) >= KILLS_TO_CONDEMN
+    poison = {
+        row: causes[-1] for row, causes in kills.items() if len(causes) >= CRASHES_OF_POISON
     }
-    return SuspectRows(_groups(sets, condemned.keys()), condemned)
+    return SuspectRows(_groups(sets, poison.keys()), poison)
 
 
 def _sets_of(attempt: Attempt, rows: int) -> list[frozenset[int]]:
@@ -77,10 +78,10 @@ def _sets_of(attempt: Attempt, rows: int) -> list[frozenset[int]]:
 
 
 def _groups(
-    sets: Collection[frozenset[int]], condemned: Collection[int]
+    sets: Collection[frozenset[int]], poison: Collection[int]
 ) -> tuple[tuple[int, ...], ...]:
     """Disjoint groups: what is left of the wide sets as it is, the narrowest sets in quarters."""
-    seen: set[int] = set(condemned)
+    seen: set[int] = set(poison)
     wide: list[tuple[int, ...]] = []
     narrow: list[tuple[int, ...]] = []
     for rows in sorted(sets, key=lambda s: (len(s), sorted(s))):
@@ -138,7 +139,7 @@ def _narrows(attempt: Attempt, rows: int, known: set[frozenset[int]], lone: dict
         if len(found) == 1:
             row = next(iter(found))
             lone[row] = lone.get(row, 0) + 1
-            new |= lone[row] <= KILLS_TO_CONDEMN
+            new |= lone[row] <= CRASHES_OF_POISON
         else:
             new |= not any(found >= earlier for earlier in known)
         known.add(found)

@@ -52,7 +52,7 @@ def _refuse(raw: bytes | str, why: str) -> None:
     shown = raw[:_SHOWN_BYTES]
     text = shown.decode(errors="replace") if isinstance(shown, bytes) else shown
     try:
-        with connect(settings.broker_url.get_secret_value(), name="headrace-door") as client:
+        with connect(settings.broker_url.get_secret_value(), name="headrace-transport") as client:
             dead_letter(client, text, why)
     except redis.RedisError as error:
         log.warning("broker.unreachable", error_type=type(error).__name__)

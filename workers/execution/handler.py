@@ -375,5 +375,5 @@ class MessageHandler:
         job = self._context.job.id
         with self._runtime.telemetry.in_trace(observe.trace_id, observe.span_id):
             log.info("chunk.started", job=job, chunk=chunk.number, attempt_number=number)
-            for row, cause in suspects.condemned.items():
-                log.warning("row.condemned", job=job, chunk=chunk.number, row=row, cause=cause)
+            for row, cause in suspects.poison.items():
+                log.warning("row.poison", job=job, chunk=chunk.number, row=row, cause=cause)

@@ -54,7 +54,7 @@ class ScalingClient:
         )
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="headrace-answers", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="headrace-scaling", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

@@ -123,7 +123,7 @@ def _tokenized(
             prepared = tokenize_window(
                 window,
                 task,
-                condemned=suspects.condemned,
+                poison=suspects.poison,
                 suspects=suspects.suspects,
                 reuse=reuse,
             )

@@ -24,7 +24,7 @@ from workers.pipeline.tokenize import encode_rows
 class SuspectTexts:
     """What earlier crashes showed, as text hashes, so that copies of a text are treated alike."""
 
-    condemned: dict[bytes, RowError] = field(default_factory=dict)
+    poison: dict[bytes, RowError] = field(default_factory=dict)
     groups: tuple[tuple[int, ...], ...] = ()
     suspects: frozenset[bytes] = frozenset()
 
@@ -95,9 +95,9 @@ def _sub_window(picked: list[tuple[Window, int]]) -> Window:
 
 def find_suspects(source: Source, suspicion: SuspectRows) -> SuspectTexts:
     """Row numbers to text hashes; reads the chunk again, only if there are suspects."""
-    if not suspicion.groups and not suspicion.condemned:
+    if not suspicion.groups and not suspicion.poison:
         return SuspectTexts()
-    condemned: dict[bytes, RowError] = {}
+    poison: dict[bytes, RowError] = {}
     suspects: set[bytes] = set()
     wanted = suspicion.suspects
     for window in source():
@@ -105,11 +105,11 @@ def find_suspects(source: Source, suspicion: SuspectRows) -> SuspectTexts:
             row = window.start + i
             if digest is None:
                 continue
-            if row in suspicion.condemned:
-                condemned[digest] = _verdict(suspicion.condemned[row])
+            if row in suspicion.poison:
+                poison[digest] = _verdict(suspicion.poison[row])
             elif row in wanted:
                 suspects.add(digest)
-    return SuspectTexts(condemned, suspicion.groups, frozenset(suspects - condemned.keys()))
+    return SuspectTexts(poison, suspicion.groups, frozenset(suspects - poison.keys()))
 
 
 def _verdict(cause: str) -> RowError:

@@ -47,13 +47,13 @@ def tokenize_window(
     window: Window,
     task: Task,
     *,
-    condemned: Mapping[bytes, RowError],
+    poison: Mapping[bytes, RowError],
     suspects: Collection[bytes] = (),
     reuse: Reuse | None = None,
 ) -> TokenizedWindow:
     """The window's distinct texts as token ids.
 
-    `condemned` and `suspects` are text hashes. A condemned text is an error in every row; a suspect
+    `poison` and `suspects` are text hashes. A poison text is an error in every row; a suspect
     text is held back for later, so that copies of a poison text do not crash the process again. A
     text for which `reuse` has a prediction is not encoded.
     """
@@ -66,8 +66,8 @@ def tokenize_window(
     for row, (text, digest) in enumerate(zip(window.texts, window.hashes, strict=True)):
         if isinstance(text, RowError) or digest is None:
             faults[row] = text if isinstance(text, RowError) else RowError("null_text", "no text")
-        elif digest in condemned:
-            faults[row] = condemned[digest]
+        elif digest in poison:
+            faults[row] = poison[digest]
         elif digest in suspects or digest in known:
             held_back[row] = digest
         else:

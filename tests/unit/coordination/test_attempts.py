@@ -65,15 +65,15 @@ def test_a_storage_failure_says_nothing_about_rows() -> None:
     assert suspect_rows([failure(rows=(3,))], 10).suspects == frozenset()
 
 
-def test_one_lone_kill_suspects_and_the_second_condemns_with_its_own_cause() -> None:
+def test_one_lone_kill_suspects_and_the_second_shows_poison_with_its_own_cause() -> None:
     once = suspect_rows([death(4)], 10)
-    assert (once.groups, once.condemned) == (((4,),), {})
+    assert (once.groups, once.poison) == (((4,),), {})
     twice = suspect_rows([death(4), death(4, cause="timeout")], 10)
-    assert (twice.groups, twice.condemned) == ((), {4: "timeout"})
+    assert (twice.groups, twice.poison) == ((), {4: "timeout"})
 
 
-def test_two_rows_that_killed_together_are_not_condemned_for_one_another() -> None:
-    assert suspect_rows([death(4, 5), death(4, 5), death(4, 5)], 10).condemned == {}
+def test_two_rows_that_killed_together_are_not_poison_for_one_another() -> None:
+    assert suspect_rows([death(4, 5), death(4, 5), death(4, 5)], 10).poison == {}
 
 
 def test_what_is_left_of_a_wide_set_runs_before_the_narrow_one() -> None:
@@ -95,11 +95,11 @@ def try_once(
 ) -> Attempt | None:
     """One attempt on a chunk: its death, or None when every row that is left was computed."""
     s = suspect_rows(records, rows)
-    apart = s.suspects | s.condemned.keys()
+    apart = s.suspects | s.poison.keys()
     calm = [r for r in range(rows) if r not in apart]
     work = [*batches(calm, size), *(b for g in s.groups for b in batches(g, size))]
     for batch in work:
-        if poison & set(batch) - s.condemned.keys() or dies(len(batch)):
+        if poison & set(batch) - s.poison.keys() or dies(len(batch)):
             return death(*batch)
     return None
 
@@ -112,7 +112,7 @@ def search(
         records.append(found)
         assert retry_decision(records, rows, 4, 0.0).parked is None
         assert len(records) < 12 * len(poison) + 40
-    return records, set(suspect_rows(records, rows).condemned)
+    return records, set(suspect_rows(records, rows).poison)
 
 
 def never(rows: int) -> bool:
@@ -122,8 +122,8 @@ def never(rows: int) -> bool:
 @pytest.mark.parametrize("size", [1, 7, 64, 256, 1_000])
 @pytest.mark.parametrize("row", [0, 1, 499, 500, 998, 999])
 def test_one_deadly_row_of_a_thousand_takes_at_most_twelve_attempts(row: int, size: int) -> None:
-    records, condemned = search(1_000, {row}, size, never)
-    assert condemned == {row}
+    records, found = search(1_000, {row}, size, never)
+    assert found == {row}
     assert len(records) + 1 <= 12  # the last one makes the part
 
 
@@ -138,18 +138,18 @@ def test_each_further_deadly_row_adds_at_most_twelve(
     rows: int, size: int, seed: int, count: int
 ) -> None:
     poison = set(random.Random(seed).sample(range(rows), min(count, rows)))
-    records, condemned = search(rows, poison, size, never)
-    assert condemned == poison
+    records, found = search(rows, poison, size, never)
+    assert found == poison
     assert len(records) <= 12 * len(poison)
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(20, 300), count=st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
-def test_random_kills_condemn_no_healthy_row(seed: int, size: int, count: int) -> None:
+def test_random_kills_make_no_healthy_row_poison(seed: int, size: int, count: int) -> None:
     rng = random.Random(seed)
     poison = set(rng.sample(range(1_000), count))
-    _, condemned = search(1_000, poison, size, a_bad_night(rng, kills=15))
-    assert condemned == poison
+    _, found = search(1_000, poison, size, a_bad_night(rng, kills=15))
+    assert found == poison
 
 
 def a_bad_night(rng: random.Random, kills: int) -> Callable[[int], bool]:

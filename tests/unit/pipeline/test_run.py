@@ -272,8 +272,8 @@ def test_suspects_run_after_all_others_and_each_group_by_itself() -> None:
     assert not {10, 11, 60} & {r for b in control.batches[:-4] for r in b}
 
 
-def test_a_condemned_row_is_not_computed_again() -> None:
+def test_a_poison_row_is_not_computed_again() -> None:
     texts = ["die __kill__", "fine"]
-    rows, _ = run(texts, suspicion=SuspectRows(condemned={0: "timeout"}))
+    rows, _ = run(texts, suspicion=SuspectRows(poison={0: "timeout"}))
     check(rows, texts, {0: "timeout"})
     assert "time limit" in rows[0]["error_message"]

@@ -33,12 +33,12 @@ def window(*texts: str | RowError, pairs: list[str] | None = None) -> Window:
     return Window(0, carried, texts, hashes, pairs)
 
 
-def prepare(*texts: str | RowError, condemned: str = "", suspect: str = "") -> TokenizedWindow:
+def prepare(*texts: str | RowError, poison: str = "", suspect: str = "") -> TokenizedWindow:
     return tokenize_window(
         window(*texts),
         fake(),
-        condemned={text_hash(condemned.encode()): RowError("worker_lost", "x")}
-        if condemned
+        poison={text_hash(poison.encode()): RowError("worker_lost", "x")}
+        if poison
         else {},
         suspects={text_hash(suspect.encode())} if suspect else (),
     )
@@ -69,8 +69,8 @@ def test_a_window_where_nothing_encodes_has_no_encodings() -> None:
     assert found.copy_of.tolist() == [-1, -1]
 
 
-def test_a_condemned_text_is_an_error_in_every_row() -> None:
-    found = prepare("a", "deadly", "b", "deadly", condemned="deadly")
+def test_a_poison_text_is_an_error_in_every_row() -> None:
+    found = prepare("a", "deadly", "b", "deadly", poison="deadly")
     assert set(found.faults) == {1, 3}
     assert found.unique.tolist() == [0, 2]
 
