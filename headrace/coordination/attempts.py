@@ -61,9 +61,7 @@ def suspect_rows(attempts: Sequence[Attempt], rows: int) -> SuspectRows:
             sets.add(found)
             if len(found) == 1:
                 kills.setdefault(next(iter(found)), []).append(attempt.cause)
-    poison = {
-        row: causes[-1] for row, causes in kills.items() if len(causes) >= CRASHES_OF_POISON
-    }
+    poison = {row: causes[-1] for row, causes in kills.items() if len(causes) >= CRASHES_OF_POISON}
     return SuspectRows(_groups(sets, poison.keys()), poison)
 
 

@@ -6,17 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from headrace.process.numbers import (
+    compact_number,
+    compact_rate,
+    exact_duration,
+    money,
+    worker_hours,
+)
 from headrace.tasks.catalog import task_spec
 from producers.report.facts import Facts
-from producers.report.plot_canvas import (
-    count,
-    rate,
-    seconds,
-)
 from schemas.records.manifest import Receipt
-
-LEAST = 0.001
-"""Smaller hours and amounts are shown as less than this: exact ones do not help planning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +40,13 @@ def _rows(facts: Facts) -> Iterator[Compared]:
     assert told is not None
     took_s = manifest.finished_s - (manifest.started_s or manifest.submitted_s)
     hours = worker_seconds(facts.receipts) / 3600
-    yield _row("Tokens", told.tokens, totals.tokens, count)
+    yield _row("Tokens", told.tokens, totals.tokens, compact_number)
     speed = totals.tokens / max(1e-9, hours * 3600)
-    yield _row("Tokens/s of a worker", told.tokens_per_s, speed, rate)
+    yield _row("Tokens/s of a worker", told.tokens_per_s, speed, compact_rate)
     workers = len({r.worker for r in facts.receipts})
-    yield Compared("Workers", count(told.workers), count(workers), "")
-    yield _row("Time of work", told.seconds, took_s, seconds)
-    yield _row("Worker hours", told.worker_hours, hours, _hours)
+    yield Compared("Workers", compact_number(told.workers), compact_number(workers), "")
+    yield _row("Time of work", told.seconds, took_s, exact_duration)
+    yield _row("Worker hours", told.worker_hours, hours, worker_hours)
     if told.cost is not None and told.price_per_hour is not None:
         yield _row("Cost", told.cost, hours * told.price_per_hour, money)
 
@@ -71,19 +70,6 @@ def worker_seconds(receipts: Iterable[Receipt]) -> float:
     for it in receipts:
         spans[it.worker].append((it.started_s, it.started_s + it.seconds))
     return sum(max(e for _, e in own) - min(s for s, _ in own) for own in spans.values())
-
-
-def money(value: float) -> str:
-    """An amount without its currency, which headrace does not know."""
-    if 0 < value < LEAST:
-        return f"< {LEAST:g}"
-    return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.2g}"
-
-
-def _hours(value: float) -> str:
-    if 0 < value < LEAST:
-        return f"< {LEAST:g}"
-    return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _row(name: str, expected: float, actual: float, show: object) -> Compared:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import shlex
 import time
 from collections import defaultdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from headrace.process.numbers import (
+    compact_number,
+    compact_plural,
+    compact_rate,
+    exact_duration,
+    percent_of,
+    short_size,
+    utc_time,
+)
 from headrace.process.redact import redact
 from headrace.settings import Settings
 from headrace.storage.store import Store
@@ -16,15 +24,7 @@ from headrace.tasks.catalog import task_spec
 from producers.report import plots_of_rows, plots_of_time
 from producers.report.estimate_vs_actual import compare, how_predicted
 from producers.report.facts import Facts, read_facts
-from producers.report.plot_canvas import (
-    Picture,
-    count,
-    percent,
-    plural,
-    rate,
-    seconds,
-    size,
-)
+from producers.report.plot_canvas import Picture
 from producers.report.texts import TextReader
 from schemas.errors import MissingExtra
 
@@ -74,7 +74,12 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"count": count, "rate": rate, "seconds": seconds, "when": when}
+    environment.filters |= {
+        "count": compact_number,
+        "rate": compact_rate,
+        "seconds": exact_duration,
+        "when": utc_time,
+    }
     environment.filters["quoted"] = shlex.quote
     shown = {k: (p, Markup(p.svg)) for k, p in pictures(facts).items()}
     template = environment.from_string((Path(__file__).parent / "page.html").read_text())
@@ -100,8 +105,8 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         about=about(facts),
         versions=sorted(facts.manifest.versions.items()),
         command=redact(short_command(facts.job.command)),
-        percent=percent,
-        plural=plural,
+        percent=percent_of,
+        plural=compact_plural,
         has_texts=any(e.text is not None for it in facts.errors for e in it.examples),
         jaeger=jaeger.rstrip("/") if jaeger else None,
     )
@@ -132,27 +137,27 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
     scored = sum(r.rows for r in facts.receipts)
     work_s = max(work_s, 1e-9)
     return [
-        (count(totals.rows), "rows", f"of {count(facts.job.rows)} planned"),
-        (count(totals.errors), "error rows", percent(totals.errors, totals.rows)),
+        (compact_number(totals.rows), "rows", f"of {compact_number(facts.job.rows)} planned"),
+        (compact_number(totals.errors), "error rows", percent_of(totals.errors, totals.rows)),
         (
-            seconds(manifest.finished_s - manifest.submitted_s),
+            exact_duration(manifest.finished_s - manifest.submitted_s),
             "from submit to end" if manifest.state in ENDS else "since the submission",
-            f"{seconds(work_s)} of work",
+            f"{exact_duration(work_s)} of work",
         ),
         (
-            count(scored / work_s),
+            compact_number(scored / work_s),
             "rows a second",
-            f"{count(totals.tokens / work_s)} tokens a second",
+            f"{compact_number(totals.tokens / work_s)} tokens a second",
         ),
         (
-            percent(totals.padding_tokens, totals.tokens + totals.padding_tokens),
+            percent_of(totals.padding_tokens, totals.tokens + totals.padding_tokens),
             "padding",
-            f"{count(totals.tokens)} tokens of text",
+            f"{compact_number(totals.tokens)} tokens of text",
         ),
         (
-            count(len({r.worker for r in facts.receipts})),
+            compact_number(len({r.worker for r in facts.receipts})),
             "workers",
-            f"{seconds(totals.device_s)} of their time",
+            f"{exact_duration(totals.device_s)} of their time",
         ),
     ]
 
@@ -198,18 +203,24 @@ def about(facts: Facts) -> list[tuple[str, str]]:
     checked = f" · {redact(job.precision.sentence())}" if job.precision else ""
     lines = [
         ("Job", job.id),
-        ("Input", f"{patterns} · {plural(job.inputs.files, 'file')}, {size(job.inputs.bytes)}"),
-        ("Output", f"{redact(job.output)} · {plural(totals.parts, 'part')}, {size(totals.bytes)}"),
+        (
+            "Input",
+            f"{patterns} · {compact_plural(job.inputs.files, 'file')}, {short_size(job.inputs.bytes)}",
+        ),
+        (
+            "Output",
+            f"{redact(job.output)} · {compact_plural(totals.parts, 'part')}, {short_size(totals.bytes)}",
+        ),
         ("Task", spec.task),
         ("Model", model),
         ("Precision", spec.dtype + checked if has_model else ""),
         ("Text column", spec.text_column),
         ("Id column", spec.id_column or "row number in its file"),
         ("Carried columns", ", ".join(c.name for c in job.carried)),
-        ("Submitted", when(job.submitted_s)),
+        ("Submitted", utc_time(job.submitted_s)),
         (
             "Ended" if facts.manifest.state in ENDS else "As of",
-            when(facts.manifest.finished_s),
+            utc_time(facts.manifest.finished_s),
         ),
         ("Rows reused of", redact(job.options.reuse_output or "")),
         ("Trace of the job", job.trace_id or ""),
@@ -226,8 +237,3 @@ def short_command(command: str) -> str:
     """The command without the folder of its program."""
     program, _, rest = command.partition(" ")
     return f"{program.rpartition('/')[2]} {rest}" if rest else command
-
-
-def when(seconds_since_epoch: float) -> str:
-    """`2026-11-24 03:02:07 UTC`."""
-    return datetime.fromtimestamp(seconds_since_epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,4 +1,4 @@
-"""SVG out of matplotlib that takes its colours from the page, and numbers written for people.
+"""SVG out of matplotlib that takes its colours from the page.
 
 Each colour that matplotlib is given is a placeholder that becomes a CSS variable, so that light and
 dark both work; text stays text; ids are made unique within the page.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.process.numbers import axis_number
 from schemas.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Canvas:
         self.axes.set_xlabel(x)
         self.axes.set_ylabel(y)
         if y:
-            self.axes.yaxis.set_major_formatter(tick)
+            self.axes.yaxis.set_major_formatter(axis_number)
 
 
 @contextmanager
@@ -157,60 +158,3 @@ def themed(svg: str, name: str, title: str, words: str) -> str:
         f'<title id="{name}-title">{escape(title)}</title>'
         f'<desc id="{name}-desc">{escape(words)}</desc>{body}'
     )
-
-
-def count(value: float) -> str:
-    """`1,234`, in full up to a million, then `1.23 M`."""
-    if abs(value) < 1_000_000:
-        return f"{value:,.0f}"
-    for unit, size in (("G", 1e9), ("M", 1e6)):
-        if abs(value) >= size:
-            return f"{value / size:,.2f} {unit}"
-    return ""
-
-
-def rate(value: float) -> str:
-    """A number per second: with a decimal where it is small."""
-    return f"{value:.1f}" if value < 10 else count(value)
-
-
-def tick(value: float, _position: object = None) -> str:
-    """A number short enough for an axis: `12k`, `1.5M`."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
-
-
-def seconds(value: float) -> str:
-    """`420 ms`, `12.3 s`, `4 min 05 s`, `2 h 13 min`."""
-    if value < 1:
-        return f"{value * 1000:,.3g} ms"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60:,} h {minutes % 60:02d} min"
-
-
-def plural(number: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
-
-
-def percent(part: float, whole: float) -> str:
-    """`12.3 %`; small shares keep two digits, and nothing out of nothing is 0 %."""
-    if not part or not whole:
-        return "0 %"
-    share = 100 * part / whole
-    return f"{share:.2g} %" if 0 < share < 1 else f"{share:.1f} %"
-
-
-def size(value: float) -> str:
-    """`12.3 MB`."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
-        value /= 1000
-    return ""

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.process.numbers import compact_plural, percent_of
 from headrace.tasks.catalog import task_spec
 from producers.report.facts import Facts
-from producers.report.plot_canvas import (
-    ONE,
-    Picture,
-    canvas,
-    percent,
-    plural,
-)
+from producers.report.plot_canvas import ONE, Picture, canvas
 
 
 def lengths(facts: Facts) -> Picture | None:
@@ -32,7 +27,7 @@ def lengths(facts: Facts) -> Picture | None:
         it.label("tokens a row", "rows")
         words = (
             f"Half of the rows have {p50:.0f} tokens or fewer, 99 % {p99:.0f}, "
-            f"the longest {longest:.0f}; {plural(facts.manifest.totals.truncated, 'row')} cut."
+            f"the longest {longest:.0f}; {compact_plural(facts.manifest.totals.truncated, 'row')} cut."
         )
         return it.picture("lengths", "Length of the rows", words)
 
@@ -48,7 +43,7 @@ def padding(facts: Facts) -> Picture | None:
         it.histogram(shares, np.linspace(0, max(1.0, shares.max()), 41))
         it.axes.set_xlim(0, max(1.0, shares.max()))
         it.label("percent of the tokens on the device", "chunks")
-        mean = percent(wasted.sum(), (tokens + wasted).sum())
+        mean = percent_of(wasted.sum(), (tokens + wasted).sum())
         words = (
             f"{mean} of what the device saw was padding; {shares.max():.1f} % in the worst chunk."
         )
@@ -66,7 +61,7 @@ def labels(facts: Facts) -> Picture | None:
         it.axes.barh(range(len(found)), values, height=0.6, color=ONE)
         for row, value in enumerate(values):
             it.axes.annotate(
-                percent(value, total),
+                percent_of(value, total),
                 (value, row),
                 (5, 0),
                 textcoords="offset points",
@@ -79,7 +74,7 @@ def labels(facts: Facts) -> Picture | None:
         it.axes.set_xticks([])
         it.axes.spines["bottom"].set_visible(False)
         it.axes.grid(False)
-        words = ", ".join(f"{name} {percent(n, total)}" for name, n in found) + "."
+        words = ", ".join(f"{name} {percent_of(n, total)}" for name, n in found) + "."
         return it.picture("labels", "Labels", words)
 
 
@@ -92,7 +87,7 @@ def scores(facts: Facts) -> Picture | None:
         it.histogram(values, np.linspace(min(0.0, values.min()), max(1.0, values.max()), 41))
         it.label("score", task_spec(facts.job.spec.task).scored_unit)
         it.axes.set_xlim(min(0.0, values.min()), max(1.0, values.max()))
-        low = percent((values < 0.6).sum(), len(values))
+        low = percent_of((values < 0.6).sum(), len(values))
         words = f"Median {np.median(values):.3f}; {low} below 0.6."
         return it.picture("scores", "Scores", words)
 

@@ -6,21 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from headrace.process.numbers import axis_number, compact_plural, compact_rate, exact_duration
 from producers.report.facts import Facts
-from producers.report.plot_canvas import (
-    BAD,
-    MUTED,
-    ONE,
-    SOFT,
-    WIDE_IN,
-    Canvas,
-    Picture,
-    canvas,
-    plural,
-    rate,
-    seconds,
-    tick,
-)
+from producers.report.plot_canvas import BAD, MUTED, ONE, SOFT, WIDE_IN, Canvas, Picture, canvas
 from schemas.records.manifest import Receipt
 
 BINS = 120
@@ -46,7 +34,7 @@ def throughput(facts: Facts) -> Picture | None:
         it.axes.plot(middle, rates, color=ONE, linewidth=2)
         it.axes.axhline(mean, color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
         it.axes.annotate(
-            f"mean {rate(mean)}",
+            f"mean {compact_rate(mean)}",
             (1, mean),
             (6, 0),
             xycoords=("axes fraction", "data"),
@@ -60,8 +48,8 @@ def throughput(facts: Facts) -> Picture | None:
         it.axes.set_ylim(bottom=0)
         it.axes.set_xlim(0, edges[-1] / scale)
         words = (
-            f"{rate(mean)} rows a second in the mean, {rate(rates.max())} at most, "
-            f"over {seconds(edges[-1])}."
+            f"{compact_rate(mean)} rows a second in the mean, {compact_rate(rates.max())} at most, "
+            f"over {exact_duration(edges[-1])}."
         )
         return it.picture("throughput", "Throughput", words, is_wide=True)
 
@@ -92,9 +80,11 @@ def timeline(facts: Facts) -> Picture | None:
         it.axes.set_xlim(0, end_s / scale)
         it.axes.grid(False)
         it.label(f"{unit} since the first chunk", "")
-        words = f"{plural(len(by_worker), 'worker')}, {plural(len(facts.receipts), 'chunk')}."
+        words = f"{compact_plural(len(by_worker), 'worker')}, {compact_plural(len(facts.receipts), 'chunk')}."
         if facts.failed:
-            words += f" Red: {plural(len(facts.failed), 'attempt')} that did not end in a part."
+            words += (
+                f" Red: {compact_plural(len(facts.failed), 'attempt')} that did not end in a part."
+            )
         if len(by_worker) > len(shown):
             words += f" The first {len(shown)} workers are drawn."
         return it.picture("timeline", "Workers", words, is_wide=True)
@@ -141,7 +131,7 @@ def waterfall(facts: Facts) -> Picture | None:
             it.axes.barh(row, span, left=stage.start_s, height=0.56, color=SOFT)
             it.axes.barh(row, min(stage.busy_s, span), left=stage.start_s, height=0.56, color=ONE)
             it.axes.annotate(
-                seconds(stage.busy_s),
+                exact_duration(stage.busy_s),
                 (1, row),
                 (6, 0),
                 xycoords=("axes fraction", "data"),
@@ -157,7 +147,7 @@ def waterfall(facts: Facts) -> Picture | None:
         it.label("seconds since the chunk's start", "")
         words = (
             "Busy seconds in the mean chunk: "
-            + ", ".join(f"{s.stage} {seconds(s.busy_s)}" for s in stages)
+            + ", ".join(f"{s.stage} {exact_duration(s.busy_s)}" for s in stages)
             + "."
         )
         return it.picture("waterfall", "Stages of the mean chunk", words)
@@ -176,13 +166,13 @@ def latency(facts: Facts) -> Picture | None:
         it.axes.set_xscale("log")
         for level, (value, name) in enumerate(((p50, "p50"), (p95, "p95"), (p99, "p99"))):
             it.mark(value * 1000, name, level)
-        it.axes.xaxis.set_major_formatter(tick)
+        it.axes.xaxis.set_major_formatter(axis_number)
         decades = float(np.log10(edges[-1] / edges[0]))
         it.axes.xaxis.set_minor_formatter(_minor if decades < ROOMY else "")
         it.label("milliseconds a batch", "batches")
         words = (
-            f"Half of the batches take {seconds(p50)} or less, "
-            f"95 % {seconds(p95)}, 99 % {seconds(p99)}."
+            f"Half of the batches take {exact_duration(p50)} or less, "
+            f"95 % {exact_duration(p95)}, 99 % {exact_duration(p99)}."
         )
         return it.picture("latency", "Time of a batch on the device", words)
 
@@ -216,4 +206,4 @@ def time_unit(longest_s: float) -> tuple[float, str]:
 def _minor(value: float, _position: Any = None) -> str:
     """Labels for 2 and 5 between the powers of ten, where there is room for no more."""
     digit = value / 10 ** np.floor(np.log10(value))
-    return tick(round(value, 6)) if round(digit) in (2, 5) else ""
+    return axis_number(round(value, 6)) if round(digit) in (2, 5) else ""

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from headrace.assumptions import CHUNK_S
+from headrace.process.numbers import coarse_duration
 
 # Chosen: headroom added when the number is raised. It is raised only when the work no longer fits
 # with the small slack. So the two thresholds differ, and a constant input changes nothing.
@@ -249,12 +250,12 @@ def _reason(
             return "no work" + (" and the minimum stays" if wanted.workers else "")
         idle_s = now_at - wanted.surplus_since_s
         return f"no work for {idle_s:.0f} s of a cooldown of {limits.cooldown_s:.0f} s"
-    words = [f"{_time(work_s)} of work for one worker"]
+    words = [f"{coarse_duration(work_s)} of work for one worker"]
     deadlines = [d.deadline_s for d in left if d.deadline_s is not None]
     if deadlines:
         words.append(_deadline(min(deadlines) - now_at, wanted.deadline_at_risk))
     else:
-        words.append(f"no deadline, to be done in {_time(limits.window_s)}")
+        words.append(f"no deadline, to be done in {coarse_duration(limits.window_s)}")
     if any(not d.tokens_per_s for d in left):
         words.append("speed not measured yet")
     if wanted.workers >= limits.most:
@@ -266,14 +267,8 @@ def _reason(
 
 def _deadline(time_s: float, at_risk: bool) -> str:
     if time_s <= 0:
-        return f"deadline passed {_time(-time_s)} ago"
-    return f"deadline in {_time(time_s)}" + (" cannot be met safely" if at_risk else "")
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        return f"deadline passed {coarse_duration(-time_s)} ago"
+    return f"deadline in {coarse_duration(time_s)}" + (" cannot be met safely" if at_risk else "")
 
 
 # -- several hosts

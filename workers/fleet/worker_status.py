@@ -50,7 +50,9 @@ class WorkerStatusPoller:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="headrace-worker-status", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="headrace-worker-status", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:

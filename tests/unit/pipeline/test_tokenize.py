@@ -37,9 +37,7 @@ def prepare(*texts: str | RowError, poison: str = "", suspect: str = "") -> Toke
     return tokenize_window(
         window(*texts),
         fake(),
-        poison={text_hash(poison.encode()): RowError("worker_lost", "x")}
-        if poison
-        else {},
+        poison={text_hash(poison.encode()): RowError("worker_lost", "x")} if poison else {},
         suspects={text_hash(suspect.encode())} if suspect else (),
     )
 

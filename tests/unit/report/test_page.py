@@ -14,6 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.output.plan_file import write_plan
+from headrace.process.numbers import (
+    compact_number,
+    compact_plural,
+    exact_duration,
+    percent_of,
+    short_size,
+)
 from headrace.settings import Settings
 from headrace.storage.local import LocalStore
 from producers.report import build_report
@@ -21,14 +28,7 @@ from producers.report.facts import read_facts
 from producers.report.from_parts import ErrorClass, Example
 from producers.report.from_traces import FailedAttempt, evenly
 from producers.report.page import render, short_command
-from producers.report.plot_canvas import (
-    canvas,
-    count,
-    percent,
-    plural,
-    seconds,
-    size,
-)
+from producers.report.plot_canvas import canvas
 from producers.report.plots_of_time import rows_over_time, spread
 from schemas.errors import JobNotFound
 from schemas.names import output_layout
@@ -342,19 +342,19 @@ def test_evenly_keeps_both_ends() -> None:
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (count(999_999), "999,999"),
-        (count(12_345_678), "12.35 M"),
-        (percent(1, 3), "33.3 %"),
-        (percent(0, 3), "0 %"),
-        (percent(1, 2000), "0.05 %"),
-        (percent(0, 0), "0 %"),
-        (seconds(0.42), "420 ms"),
-        (seconds(12.34), "12.3 s"),
-        (seconds(245), "4 min 05 s"),
-        (seconds(7_980), "2 h 13 min"),
-        (size(999), "999 B"),
-        (size(12_345_678), "12.3 MB"),
-        (plural(1, "row"), "1 row"),
+        (compact_number(999_999), "999,999"),
+        (compact_number(12_345_678), "12.35 M"),
+        (percent_of(1, 3), "33.3 %"),
+        (percent_of(0, 3), "0 %"),
+        (percent_of(1, 2000), "0.05 %"),
+        (percent_of(0, 0), "0 %"),
+        (exact_duration(0.42), "420 ms"),
+        (exact_duration(12.34), "12.3 s"),
+        (exact_duration(245), "4 min 05 s"),
+        (exact_duration(7_980), "2 h 13 min"),
+        (short_size(999), "999 B"),
+        (short_size(12_345_678), "12.3 MB"),
+        (compact_plural(1, "row"), "1 row"),
     ],
 )
 def test_numbers_are_written_for_people(written: str, expected: str) -> None:
