@@ -150,7 +150,7 @@ def _alone(name: str, folder: Path, task: Any, text: str, ours: Encodings) -> An
             out = fresh(**inputs)
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:200]}"
-    if "logits" in out:
+    if name != "feature-extraction":
         return np.asarray(out.logits[0].float().numpy())
     return np.asarray(out.last_hidden_state[0].float().mean(0).numpy())
 

@@ -144,6 +144,23 @@ def test_sparks_timestamps_are_copied_as_microseconds(tmp_path: Path) -> None:
     assert long_ago < WHEN
 
 
+def test_what_is_finer_than_a_microsecond_is_cut_off_spark_timestamps(tmp_path: Path) -> None:
+    """As the docs say; a plain nanosecond timestamp keeps all its digits."""
+    nanoseconds = [1_700_000_000_000_001_999, -1, 0, None]
+    at = pa.array(nanoseconds, pa.timestamp("ns"))
+    table = pa.table({"text": ["a", "b", "c", "d"], "at": at})
+    for name, int96 in (("spark", True), ("plain", False)):
+        pq.write_table(table, tmp_path / f"{name}.parquet", use_deprecated_int96_timestamps=int96)
+        store, job = submit([tmp_path / f"{name}.parquet"], tmp_path / name, columns="at")
+        score(store, job)
+        found = pq.read_table(tmp_path / name / "data/part-00000.parquet")["at"]
+        if int96:
+            assert found.cast(pa.int64()).to_pylist() == [1_700_000_000_000_001, -1, 0, None]
+        else:
+            assert found.cast(pa.int64()).to_pylist() == nanoseconds
+        assert verify(store, fake_settings(), now_s=NOW_S).problems == []
+
+
 @pytest.mark.parametrize("name", ["string", "large_string", "string_view", "dictionary", "null"])
 @pytest.mark.parametrize("other", ["string", "large_string", "dictionary"])
 def test_files_of_writers_that_differ_are_one_job(tmp_path: Path, name: str, other: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,62 @@ def test_what_the_files_alone_do_not_say_is_refused(iceberg: Any, tmp_path: Path
         change.rename_column("day", "weekday")
     with pytest.raises(InputUnreadable, match="renamed or replaced"):
         prepare_small([folder], tmp_path / "out", fake_settings())
+
+
+def with_features(table: Path, *features: str, configuration: dict[str, str] | None = None) -> None:
+    """Writes what Spark writes into the log when a feature is turned on."""
+    log = table / "_delta_log"
+    first = [json.loads(line) for line in (log / f"{0:020}.json").read_text().splitlines()]
+    (meta,) = [line["metaData"] for line in first if "metaData" in line]
+    names = [*features]
+    protocol = {
+        "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": names, "writerFeatures": names,
+    }  # fmt: skip
+    lines = [
+        {"protocol": protocol},
+        {"metaData": meta | {"configuration": configuration or {}}},
+        {"commitInfo": {"timestamp": 0, "operation": "SET TBLPROPERTIES"}},
+    ]
+    number = len(list(log.glob("*.json")))
+    (log / f"{number:020}.json").write_text("\n".join(map(json.dumps, lines)))
+
+
+def delete_by_vector(table: Path) -> None:
+    """Marks a row of the first file as deleted, as Spark does it with deletion vectors."""
+    log = table / "_delta_log"
+    last = sorted(log.glob("*.json"))[-1]
+    adds = [json.loads(x)["add"] for p in sorted(log.glob("*.json"))
+            for x in p.read_text().splitlines() if '"add"' in x]  # fmt: skip
+    add = adds[-1]
+    vector = {"storageType": "i", "pathOrInlineDv": "wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L",
+              "sizeInBytes": 40, "cardinality": 6}  # fmt: skip
+    lines = [
+        {"remove": {"path": add["path"], "deletionTimestamp": 0, "dataChange": True}},
+        {"add": add | {"deletionVector": vector}},
+        {"commitInfo": {"timestamp": 0, "operation": "DELETE"}},
+    ]
+    (log / f"{int(last.stem) + 1:020}.json").write_text("\n".join(map(json.dumps, lines)))
+
+
+@pytest.mark.parametrize(
+    ("features", "configuration"),
+    [
+        (("deletionVectors",), {"delta.enableDeletionVectors": "true"}),
+        (("columnMapping",), {"delta.columnMapping.mode": "name"}),
+        (("typeWidening",), {"delta.enableTypeWidening": "true"}),
+    ],
+    ids=["deletionVectors", "columnMapping", "typeWidening"],
+)
+def test_a_delta_table_with_what_its_files_do_not_say_is_refused(
+    delta: Path, tmp_path: Path, features: tuple[str, ...], configuration: dict[str, str]
+) -> None:
+    with_features(delta, *features, configuration=configuration)
+    if "deletionVectors" in features:
+        delete_by_vector(delta)
+    with pytest.raises(InputUnreadable) as refused:
+        prepare_small([delta], tmp_path / "out", fake_settings())
+    assert "is a Delta Lake table" in str(refused.value)
+    assert features[0].lower() in str(refused.value).lower()
 
 
 def test_rows_that_were_deleted_are_not_read(delta: Path, iceberg: Any, tmp_path: Path) -> None:

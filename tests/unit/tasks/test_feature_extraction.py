@@ -165,3 +165,18 @@ def test_numbers_of_another_shape_are_never_laid_over_rows(tiny: TinyModels) -> 
     for wrong in (np.zeros((2, 16)), np.zeros((1, 64)), np.zeros((4, 32)), np.zeros(64)):
         with pytest.raises(OutputMismatch, match="shape"):
             task.decode(batch, wrong)
+
+
+def test_a_model_that_gives_logits_alone_has_no_vectors(tiny: TinyModels) -> None:
+    """Models of speech do (csm): their mean was taken for a vector once."""
+
+    class Generates(FeatureExtraction):
+        def auto_class(self) -> Any:
+            from transformers import AutoModelForTokenClassification
+
+            return AutoModelForTokenClassification
+
+    with pytest.raises(ModelError, match=r"gives logits and no hidden states"):
+        Generates().load(
+            LoadRequest(tiny("bert", "TokenClassification"), "cpu", "float32", None, {})
+        )

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from headrace.tasks.contract import Encodings
+from schemas.errors import ModelError
 from workers.devices.device import is_lost, is_out_of_memory
 from workers.engines.base import Output
 from workers.engines.packed.families import depends_on_batch
@@ -98,6 +99,8 @@ class SingleRows:
             try:
                 numbers.append(self._run(probe.take(np.array([at]))))
                 kept.append(at)
+            except ModelError:
+                raise
             except Exception as error:
                 # a row that is too short for a model becomes an error row when it comes
                 if is_lost(self._device) or is_out_of_memory(error):

@@ -111,6 +111,8 @@ def _is_small_tensor(value: Any) -> bool:
 
     if not isinstance(value, torch.Tensor) or isinstance(value, torch.nn.Parameter):
         return False
+    if value.is_meta:  # a table that was never filled has no numbers
+        return False
     # laid out for int8 or for oneDNN, it is a weight, and cannot be compared
     if value.layout != torch.strided or value.is_quantized:
         return False

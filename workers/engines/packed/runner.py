@@ -320,7 +320,13 @@ class Runner:
         if self._state is not None:
             self._state.put_back()
         out = model(**inputs)
-        return out.logits if "logits" in out else out.last_hidden_state
+        if self._output == "hidden" and "last_hidden_state" not in out:
+            raise ModelError(
+                f"a model of type {model.config.model_type} gives {', '.join(out)} and no hidden "
+                "states (last_hidden_state): there is nothing to make a vector of"
+            )
+        wanted = "logits" if "logits" in out and self._output != "hidden" else "last_hidden_state"
+        return out[wanted]
 
     def _rows(self, batch: Encodings) -> Rows:
         padding = getattr(self._config, "pad_token_id", None)
