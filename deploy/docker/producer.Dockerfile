@@ -1,4 +1,4 @@
-# headrace, the producers' side: submit, controller, report. No torch, no transformers.
+# headrace, the producers' side: submit, controller, report, gateway. No torch, no transformers.
 # Built from the repository's root: docker build -f deploy/docker/producer.Dockerfile .
 # The base is pinned by tag; pin it by digest where images are mirrored:
 #   docker buildx imagetools inspect python:3.11.14-slim-bookworm
@@ -13,7 +13,7 @@ COPY schemas schemas
 COPY headrace headrace
 COPY producers producers
 COPY workers workers
-RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[s3,metrics]' \
+RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[gateway,s3,metrics]' \
     && find /opt/headrace -name '__pycache__' -type d -prune -exec rm -rf {} +
 
 FROM python:3.11.14-slim-bookworm
@@ -34,7 +34,7 @@ USER 10001:10001
 VOLUME /state
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Only the controller listens; a `submit` is short and is judged by its exit code.
+# Only the controller and the gateway listen; a `submit` is short and is judged by its exit code.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
 ENTRYPOINT ["headrace"]

@@ -64,6 +64,10 @@ def make_key(
     session.terminal.note(
         f"key {record.name} ({', '.join(record.scopes)}): only its SHA-256 is kept, so copy it now"
     )
+    if "submit" in record.scopes and not (record.prefixes or session.settings.allowed_prefixes):
+        session.terminal.warn(
+            "without --prefixes its jobs may read and write wherever the gateway and workers can"
+        )
     return ExitCode.OK
 
 

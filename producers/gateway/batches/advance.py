@@ -98,8 +98,11 @@ def _run(
 def _check(gateway: Gateway, batch: BatchRecord) -> Checked:
     root, store = gateway.root, gateway.root.store
     with _scratch(store) as folder:
-        with store.open(file_content(batch.file)) as file:
-            checked = check_lines(file, batch.endpoint, folder / "lines")
+        try:
+            with store.open(file_content(batch.file)) as file:
+                checked = check_lines(file, batch.endpoint, folder / "lines")
+        except FileNotFoundError:
+            checked = _without_file(batch)
         if not checked.error_count:
             store.create_from_file(batch_place(batch.id, "lines.rows"), folder / "lines")
     root.create(batch_place(batch.id, "checked.json"), checked)
@@ -107,6 +110,15 @@ def _check(gateway: Gateway, batch: BatchRecord) -> Checked:
         "gateway.batch_checked", batch_id=batch.id, rows=checked.rows, count=checked.error_count
     )
     return checked
+
+
+def _without_file(batch: BatchRecord) -> Checked:
+    """What is found of a file that was deleted after the batch was made."""
+    fault = LineError(
+        code="file_not_found", line=None, message=f"the file {batch.file} was deleted",
+        param="input_file_id",
+    )  # fmt: skip
+    return Checked(at_s=time.time(), lines=0, errors=(fault,), error_count=1)
 
 
 def _submit(gateway: Gateway, batch: BatchRecord, checked: Checked) -> None:

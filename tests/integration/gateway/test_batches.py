@@ -206,3 +206,16 @@ def test_lists_have_the_newest_first_in_pages(gate: House) -> None:
     assert first["has_more"]
     rest = client.get(f"/v1/files?limit=2&after={first['last_id']}").json()
     assert ([f["id"] for f in rest["data"]], rest["has_more"]) == (files[:1], False)
+
+
+def test_a_file_that_was_deleted_before_its_check_fails_the_batch(
+    gate: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = gate.client()
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "look", lambda self: None)
+        batch = gate.batch(client, [embed("a")])
+        file = client.get(f"/v1/batches/{batch}").json()["input_file_id"]
+        assert client.delete(f"/v1/files/{file}").json()["deleted"]
+    found = gate.until(client, batch, "failed")
+    assert found["errors"]["data"][0]["code"] == "file_not_found"

@@ -59,7 +59,7 @@ def test_a_dockerfile_passes_its_linter_and_the_house_rules(name: str) -> None:
 
 def test_the_producers_image_has_no_torch() -> None:
     text = (DEPLOY / "docker" / "producer.Dockerfile").read_text()
-    assert "pip install --constraint constraints.txt '.[s3,metrics]'" in text
+    assert "pip install --constraint constraints.txt '.[gateway,s3,metrics]'" in text
 
 
 def test_an_image_is_built_from_named_things_only() -> None:
@@ -88,7 +88,7 @@ def test_the_default_of_an_image_is_a_command_of_its_entry_point(name: str) -> N
 
 def test_every_command_of_the_compose_file_is_one() -> None:
     ours = [s for s in COMPOSE["services"].values() if s["image"].startswith("headrace-")]
-    assert len(ours) == 4
+    assert len(ours) == 5
     for service in ours:
         parse(service["image"], service["command"])
 

@@ -116,6 +116,24 @@ def test_every_overlay_renders_to_what_fits_its_schema(overlay: str) -> None:
         assert doc["kind"] == "Namespace" or doc["metadata"]["namespace"] == "headrace"
 
 
+def test_the_gateway_renders_beside_an_overlay_and_is_reached_by_the_ingress_alone() -> None:
+    docs = rendered("gateway/")
+    for doc in docs:
+        check(doc)
+    labels = one(docs, "Deployment", "headrace-gateway")["spec"]["template"]["metadata"]["labels"]
+    policy = one(docs, "NetworkPolicy", "headrace-gateway")["spec"]
+    wanted = policy["podSelector"]["matchLabels"]
+    assert wanted.items() <= labels.items()
+    assert "replicas" not in one(docs, "Deployment", "headrace-gateway")["spec"]
+    paths = [
+        path["path"]
+        for doc in docs
+        if doc["kind"] == "Ingress"
+        for path in doc["spec"]["rules"][0]["http"]["paths"]
+    ]
+    assert sorted(paths) == ["/console", "/v1"]
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_scaled_object_fits_kedas_own_schema(overlay: str) -> None:
     path = CRDS / "keda.sh_scaledobjects.yaml"
