@@ -30,7 +30,7 @@ from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.job_trace import JobTrace
 from producers.control.demand import DemandReporter
-from producers.control.ending import JobEnding
+from producers.control.finish import JobEnding
 from producers.control.hosts import HostWatch
 from producers.control.job_locks import JobLocks
 from producers.control.notify import run_finish_hook

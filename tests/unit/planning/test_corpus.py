@@ -20,14 +20,13 @@ from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
 from producers.planning.columns import ColumnRequest
-from producers.planning.corpus import Corpus, read_corpus
+from producers.planning.corpus import Corpus, in_order, read_corpus
 from producers.planning.discovery import (
     covers,
     discover,
     glob_to_regex,
     partitions_of,
 )
-from producers.planning.scan import in_order
 from schemas.errors import InputNotFound
 from tests.unit.small_job import write_input
 
