@@ -6,9 +6,9 @@ A task of an installed package is found by its entry points: `headrace.tasks` na
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.tasks import candidate_labels
 from headrace.tasks.sentence_files import (
@@ -16,6 +16,7 @@ from headrace.tasks.sentence_files import (
     check_adapter,
     recipe_of,
     scoring_of,
+    splade_of,
     transformer_folder,
 )
 from headrace.tasks.spec import Param, TaskSpec
@@ -25,6 +26,15 @@ from schemas.records.training import TRAINING
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+
+def check_active_dims(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Raises ConfigError: fewer than one weight of a vector."""
+    most = params.get("max_active_dims")
+    if most is not None and most < 1:
+        raise ConfigError(f"--max-active-dims {most}: a vector keeps at least one weight")
+    return params
+
 
 TASKS = "headrace.tasks"
 SPECS = "headrace.task_specs"
@@ -127,6 +137,29 @@ ZERO_SHOT_CLASSIFICATION = TaskSpec(
     score_column="score",
 )
 
+TEXT_RANKING = TaskSpec(
+    name="text-ranking",
+    columns=("score",),
+    head="ForSequenceClassification",
+    check_files=lambda read, params, where: scoring_of(read, read("config.json") or {}, where),
+    pairs=True,
+    needs_pair=True,
+    engine=PACKED,
+    score_column="score",
+)
+
+SPARSE_EMBEDDING = TaskSpec(
+    name="sparse-embedding",
+    columns=("sparse_embedding",),
+    params=(
+        Param("max_active_dims", int, "largest weights of a vector that are kept; default: all"),
+    ),
+    head="ForMaskedLM",
+    check_files=lambda read, params, where: splade_of(read, where),
+    settle=check_active_dims,
+    engine=PACKED,
+)
+
 FAKE = TaskSpec(
     name="fake", columns=("length", "digest"), any_params=True, pairs=True, needs_model=False
 )
@@ -149,6 +182,8 @@ BUILT_IN: dict[str, TaskSpec] = {
         TOKEN_CLASSIFICATION,
         FEATURE_EXTRACTION,
         ZERO_SHOT_CLASSIFICATION,
+        TEXT_RANKING,
+        SPARSE_EMBEDDING,
         FAKE,
     )
 }

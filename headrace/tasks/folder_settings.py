@@ -18,6 +18,7 @@ MODULES = "modules.json"
 SENTENCE = "config_sentence_transformers.json"
 BERT = "sentence_bert_config.json"
 POOLING = "Pooling/config.json"
+SPLADE = "SpladePooling/config.json"
 DENSE = "Dense/config.json"
 NORMALIZE = "Normalize/config.json"
 LAYER_NORM = "LayerNorm/config.json"
@@ -78,6 +79,10 @@ SETTINGS: tuple[FolderSetting, ...] = (
     FolderSetting(POOLING, "include_prompt", "applied", "false: the prompt's tokens are not pooled"),
     FolderSetting(POOLING, "embedding_dimension", "no effect", "the width is that of what comes out"),
     FolderSetting(POOLING, "word_embedding_dimension", "no effect", "as older versions called it"),
+    FolderSetting(SPLADE, "pooling_strategy", "applied", "max or sum: `sparse-embedding`"),
+    FolderSetting(SPLADE, "activation_function", "applied", "relu or log1p_relu"),
+    FolderSetting(SPLADE, "embedding_dimension", "no effect", "the width is that of what comes out"),
+    FolderSetting(SPLADE, "word_embedding_dimension", "no effect", "as older versions called it"),
     FolderSetting(DENSE, "activation_function", "applied", "a class of torch.nn; others are refused"),
     FolderSetting(DENSE, "use_residual", "applied", "its input is added"),
     FolderSetting(DENSE, "bias", "no effect", "the weights show it"),

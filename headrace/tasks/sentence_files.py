@@ -32,8 +32,16 @@ BERT_FILES = tuple(
 """Names that the file of the Transformer module had; the first that has something counts."""
 NO_PROMPT = "none"
 """`--prompt-name` for no prompt, where the model has none of that name."""
-TASK_OF = {"SentenceTransformer": "feature-extraction", "CrossEncoder": "sequence-classification"}
-OUTPUT_OF = {"SentenceTransformer": "token_embeddings", "CrossEncoder": "scores"}
+TASK_OF = {
+    "SentenceTransformer": "feature-extraction",
+    "CrossEncoder": "sequence-classification",
+    "SparseEncoder": "fill-mask",
+}
+OUTPUT_OF = {
+    "SentenceTransformer": "token_embeddings",
+    "CrossEncoder": "scores",
+    "SparseEncoder": "token_embeddings",
+}
 BASE_ARGUMENTS = frozenset({"trust_remote_code", "dtype", "torch_dtype", "attn_implementation"})
 """Arguments of `from_pretrained` in a folder that change no answer, or that the job decides."""
 
@@ -78,6 +86,48 @@ class Scoring:
     activation: str | None = None
     """`Identity`, `Sigmoid` or `Softmax`; None: none is named."""
     lower_case: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Splade:
+    """How the logits of a masked language model become a sparse vector."""
+
+    strategy: str = "max"
+    """`max` or `sum` over a row's tokens."""
+    activation: str = "relu"
+    """`relu` or `log1p_relu`; a log(1 + x) follows."""
+    lower_case: bool = False
+
+
+def splade_of(read: ReadJson, where: str) -> Splade:
+    """What a SPLADE model's files ask for; of a masked language model's own folder the usual.
+
+    Raises:
+        ModelError: they ask for something that headrace does not do.
+    """
+    check_adapter(read, where)
+    modules = read(table.MODULES)
+    if modules is None:
+        return Splade()
+    kinds = [_kind(module) for module in modules]
+    is_ours = len(kinds) == 2 and kinds[0] in ("Transformer", "MLMTransformer")
+    if not is_ours or kinds[1] != "SpladePooling" or modules[0].get("path"):
+        raise _refused(where, table.MODULES, "type", ", ".join(kinds))
+    sentence = _settings(read(table.SENTENCE), table.SENTENCE, table.SENTENCE, where)
+    name = sentence.get("default_prompt_name")
+    if sentence.get("prompts", {}).get(name):
+        raise _refused(where, table.SENTENCE, "default_prompt_name", name)
+    file = _join(str(modules[1].get("path", "")), "config.json")
+    found = _settings(read(file), table.SPLADE, file, where)
+    strategy = found.get("pooling_strategy", "max")
+    activation = found.get("activation_function", "relu")
+    for key, value, known in (
+        ("pooling_strategy", strategy, ("max", "sum")),
+        ("activation_function", activation, ("relu", "log1p_relu")),
+    ):
+        if value not in known:
+            raise _refused(where, file, key, value)
+    return Splade(strategy, activation, lower_case_of(read, "", where, "SparseEncoder"))
 
 
 def recipe_of(read: ReadJson, params: Mapping[str, Any], where: str) -> Recipe:

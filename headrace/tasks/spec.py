@@ -94,6 +94,8 @@ class TaskSpec:
     """Suffix of the architectures that have the head this task needs; None: any architecture."""
     pairs: bool = False
     """Takes a second text: `--text-pair-column`."""
+    needs_pair: bool = False
+    """Has no meaning without a second text."""
     needs_model: bool = True
     engine: str | None = None
     """The engine for its model, see `workers.engines.catalog`; None: the task brings its own."""

@@ -75,6 +75,7 @@ class JobOptions(TypedDict, total=False):
     labels_column: str
     hypothesis_template: str
     threshold: float
+    max_active_dims: int
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:

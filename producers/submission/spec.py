@@ -67,6 +67,8 @@ def pair_column(settings: Settings, params: Mapping[str, Any]) -> str | None:
     if task.pair_option is None:
         if given and not task.pairs:
             raise ConfigError(f"--text-pair-column has no meaning for {settings.task}")
+        if task.needs_pair and not given:
+            raise ConfigError(f"{settings.task} needs a second text: --text-pair-column")
         return given
     named: str | None = params.get(task.pair_option)
     if given not in (None, named):

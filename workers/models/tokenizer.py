@@ -38,6 +38,7 @@ class Encoder:
         extra: Callable[[str, Any], Any] | None = None,
         slice_letters: int = SLICE_LETTERS,
         ahead: bool = False,
+        empty_is_a_text: bool = False,
     ) -> None:
         """`stand_in` is the token of a text that gives none; no model takes a row of nothing.
 
@@ -61,6 +62,7 @@ class Encoder:
         self._types_all_zero = not any(self._rust.encode("a").type_ids)
         self._stand_in = stand_in
         self._ahead = ahead
+        self._empty_is_a_text = empty_is_a_text
 
     @property
     def gives_types(self) -> bool:
@@ -70,12 +72,16 @@ class Encoder:
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """Token ids of the texts. A text that gives no token gets the stand-in.
 
-        An empty second text is no second text, as in the transformers pipeline.
+        An empty second text is no second text, as in the transformers pipeline; with
+        `empty_is_a_text` it makes a pair.
         """
         rows = (
             list(texts)
             if pairs is None
-            else [(a, b) if b else a for a, b in zip(texts, pairs, strict=True)]
+            else [
+                (a, b) if b or self._empty_is_a_text else a
+                for a, b in zip(texts, pairs, strict=True)
+            ]
         )
         paired = pairs is not None
         sizes = [len(r[0]) + len(r[1]) if isinstance(r, tuple) else len(r) for r in rows]
@@ -130,8 +136,16 @@ class PythonEncoder:
     It knows no character offsets. One text at a time passes through it, holding the interpreter.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, *, stand_in: int = 0) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_length: int,
+        *,
+        stand_in: int = 0,
+        empty_is_a_text: bool = False,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._empty_is_a_text = empty_is_a_text
         self._max_length = max_length
         self._stand_in = stand_in
         self._takes_types = "token_type_ids" in tokenizer.model_input_names
@@ -140,7 +154,7 @@ class PythonEncoder:
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """As `Encoder`."""
         with self._one_at_a_time:
-            rows = [self._row(text, pairs[at] if pairs else "") for at, text in enumerate(texts)]
+            rows = [self._row(text, pairs[at] if pairs else None) for at, text in enumerate(texts)]
         return Encodings(
             ids=_flat([ids for ids, _, _ in rows]),
             offsets=np.array([0, *accumulate(len(ids) for ids, _, _ in rows)], dtype=np.int64),
@@ -148,8 +162,9 @@ class PythonEncoder:
             type_ids=_flat([types for _, types, _ in rows]) if self._takes_types else None,
         )
 
-    def _row(self, text: str, pair: str) -> tuple[list[int], list[int], bool]:
-        texts = (text, pair) if pair else (text,)
+    def _row(self, text: str, pair: str | None) -> tuple[list[int], list[int], bool]:
+        is_pair = pair is not None and bool(pair or self._empty_is_a_text)
+        texts = (text, pair or "") if is_pair else (text,)
         found = self._tokenizer(*texts, truncation=True, max_length=self._max_length)
         ids = list(found["input_ids"])
         cut = len(ids) >= self._max_length and len(self._whole(texts)) > len(ids)
@@ -169,6 +184,7 @@ def encoder_of(
     stand_in: int,
     extra: Callable[[str, Any], Any] | None,
     ahead: bool,
+    empty_is_a_text: bool = False,
 ) -> Encoder | FlatEncoder | PythonEncoder:
     """The encoder of a tokenizer; see `Encoder`. A faster one where one is installed and agrees.
 
@@ -176,7 +192,10 @@ def encoder_of(
         ModelError: `extra` needs character offsets, and a tokenizer in Python has none.
     """
     if getattr(tokenizer, "is_fast", False):
-        usual = Encoder(tokenizer, max_length, stand_in=stand_in, extra=extra, ahead=ahead)
+        usual = Encoder(
+            tokenizer, max_length, stand_in=stand_in, extra=extra, ahead=ahead,
+            empty_is_a_text=empty_is_a_text,
+        )  # fmt: skip
         fits = extra is None and not usual.gives_types
         return (fits and flat_encoder(tokenizer, usual, max_length, stand_in)) or usual
     if extra is not None:
@@ -184,7 +203,7 @@ def encoder_of(
             f"its tokenizer, {type(tokenizer).__name__}, is written in Python and gives no position "
             "of a token in its text, which the task needs"
         )
-    return PythonEncoder(tokenizer, max_length, stand_in=stand_in)
+    return PythonEncoder(tokenizer, max_length, stand_in=stand_in, empty_is_a_text=empty_is_a_text)
 
 
 def _flat(rows: list[list[int]]) -> np.ndarray:

@@ -38,6 +38,8 @@ class TransformerTask:
     """What the engine returns for a batch."""
     unused_weights: ClassVar[tuple[str, ...]] = ()
     """Parts of names of weights that the task does not need."""
+    empty_is_a_text: ClassVar[bool] = False
+    """An empty second text makes a pair all the same."""
 
     def __init__(self, make: Callable[[str], Engine] = make_engine) -> None:
         self._make_engine = make
@@ -70,6 +72,7 @@ class TransformerTask:
             stand_in=special_token(self.config, self.tokenizer, "bos", "eos", "pad"),
             extra=self.extra(),
             ahead=request.device != device.CPU,
+            empty_is_a_text=self.empty_is_a_text,
         )
         self.engine.prepare(self.plain)
         self.width = self.engine.width
