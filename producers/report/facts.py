@@ -15,6 +15,7 @@ from headrace.output.job_record import require_job
 from headrace.storage.store import PARALLEL_READS, Store
 from producers.records.manifest import build_manifest
 from producers.records.receipts import parts_of, receipt_of_part
+from producers.records.training_result import result_of
 from producers.report.from_parts import ErrorClass, ReadText, RowSample, read_errors, sample_rows
 from producers.report.from_traces import (
     FailedAttempt,
@@ -31,6 +32,7 @@ from schemas.records.manifest import (
     Receipt,
     parse_manifest,
 )
+from schemas.records.training import TRAINING, TrainingResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Facts:
     failed: tuple[FailedAttempt, ...]
     sample: RowSample
     errors: tuple[ErrorClass, ...]
+    training: TrainingResult | None = None
+    """Of a job that trains, once its model is there."""
 
 
 def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts:
@@ -70,6 +74,7 @@ def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts
         failed=tuple(failed_attempts(traces)),
         sample=sample_rows(store, job.spec.task, [r.chunk for r in receipts if r.rows]),
         errors=tuple(read_errors(store, job, receipts, ask)),
+        training=result_of(store) if job.spec.task == TRAINING else None,
     )
 
 

@@ -26,7 +26,9 @@ from producers.report.estimate_vs_actual import compare, how_predicted
 from producers.report.facts import Facts, read_facts
 from producers.report.plot_canvas import Picture
 from producers.report.texts import TextReader
+from producers.report.training import learning, training_section
 from schemas.errors import MissingExtra
+from schemas.records.training import TRAINING
 
 SLOWEST = 10
 VERDICTS = {
@@ -95,6 +97,7 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         compared=compare(facts),
         how_predicted=how_predicted(facts),
         answers=answers(facts),
+        training=training_section(facts),
         pictures=shown,
         has_times=bool(shown.keys() & TIMES),
         sample=facts.sample,
@@ -115,6 +118,8 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
 def by_what(facts: Facts) -> str:
     """What scored the rows, in words."""
     spec = facts.job.spec
+    if spec.task == TRAINING:
+        return "by the model that was trained on them"
     if not task_spec(spec.task).needs_model:
         return f"by the task {spec.task}, which has no model"
     return f"with {redact(spec.model.uri)}"
@@ -126,6 +131,7 @@ def pictures(facts: Facts) -> dict[str, Picture]:
     makers = (
         *(time.throughput, time.timeline, time.waterfall, time.latency),
         *(rows.labels, rows.scores, rows.lengths, rows.padding),
+        learning,
     )
     return {make.__name__: p for make in makers if (p := make(facts)) is not None}
 

@@ -25,6 +25,7 @@ STEPS = (
     "committed",
     "dropped",
     "released",
+    "trained",
     "checkpoint_files",
     "checkpoint",
     "model",

@@ -216,6 +216,7 @@ class TrainingHandler(MessageHandler):
             raise Stopped(reason)
 
         def stop_reason() -> str | None:
+            self._runtime.fault("trained")
             if control.lost:
                 control.check()  # raises LeaseLost
             return self._leases.stop_reason()

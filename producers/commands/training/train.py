@@ -31,12 +31,12 @@ from producers.driver.session import needed_broker
 from producers.driver.submission import NO_CONTROLLER, announce
 from producers.driver.traced import job_trace
 from producers.local.worker_packages import TRAINING_PACKAGES, require_packages
+from producers.records.training_result import result_of
 from producers.submission.create import create_job
 from producers.submission.prepare import PreparedJob, masked_command
 from producers.terminal.console import command
 from producers.terminal.training import result_lines, split_lines
 from producers.training.prepare import Asked, Checked, check_training, prepare_training
-from producers.training.result import result_of
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import output_layout
 from schemas.records.job import Job

@@ -1,0 +1,204 @@
+"""Training as a person runs it: real commands and workers, killed with SIGKILL and SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.errors import ExitCode
+from schemas.names import output_layout
+from schemas.records.training import TrainingResult
+from tests.acceptance.conftest import Scale
+from tests.conftest import wait_until
+from tests.unit.tiny_models import save_model
+from tests.unit.training.made_rows import made_texts
+
+BIN = Path(sys.executable).parent
+ROWS = 240
+LIMIT_S = 240
+REFUSED_S = 5.0
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("training")
+
+
+@pytest.fixture(scope="module")
+def environment(home: Path) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "OTEL_"))}
+    return kept | {
+        "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache"),
+        "HF_HUB_OFFLINE": "1", "COLUMNS": "200",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def labelled(home: Path) -> Path:
+    texts, labels = made_texts(ROWS)
+    ids = [f"n-{i}" for i in range(ROWS)]
+    table = pa.table({"name": ids, "text": [*texts[:-1], None], "stars": labels})
+    path = home / "labelled.parquet"
+    pq.write_table(table, path, row_group_size=50)
+    return path
+
+
+@pytest.fixture(scope="module")
+def base(home: Path) -> str:
+    return str(save_model(home / "base", "bert", "MaskedLM", hidden_dropout_prob=0.1))
+
+
+@pytest.fixture(scope="module")
+def run(environment: dict[str, str]) -> Run:
+    def call(*words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(BIN / "headrace"), *words], env=environment | extra, capture_output=True,
+            text=True, timeout=LIMIT_S, check=False,
+        )  # fmt: skip
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def words(labelled: Path, base: str) -> Callable[[Path], list[str]]:
+    """The command that trains into a folder: 20 commits in some 100 steps."""
+
+    def make(output: Path) -> list[str]:
+        return [
+            "train", str(labelled), "--label-column", "stars", "--id-column", "name", "--base", base,
+            "--output", str(output), "--epochs", "4", "--evaluations", "5", "--early-stopping", "0",
+            "--batch-tokens", "256", "--learning-rate", "1e-3",
+        ]  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(home: Path, run: Run, words: Callable[[Path], list[str]]) -> Path:
+    done = run(*words(home / "whole"))
+    assert done.returncode == ExitCode.OK, done.stderr
+    return home / "whole"
+
+
+def weights(output: Path) -> bytes:
+    return (output / output_layout.MODEL / "model.safetensors").read_bytes()
+
+
+@pytest.mark.timeout(LIMIT_S)
+def test_what_comes_out_of_a_training(undisturbed: Path, home: Path, run: Run) -> None:
+    result = TrainingResult.model_validate_json((undisturbed / "model/training.json").read_text())
+    assert result.rows == {"train": 216, "unlabelled": 1, "validation": 23}
+    assert result.spec.labels == ("negative", "positive")
+    assert {p.suffix for p in (undisturbed / "model").iterdir()} == {".json", ".md", ".safetensors"}
+    assert list((undisturbed / "checkpoints").rglob("*.*")) == []
+    assert list((undisturbed / "tensorboard").glob("events.out.tfevents.*"))
+    part = pq.read_table(undisturbed / "data").to_pydict()
+    assert part["name"] == [f"n-{i}" for i in range(ROWS)]
+    has_prediction = [label is not None for label in part["predicted_label"]]
+    assert has_prediction == [side == "validation" for side in part["split"]]
+    assert part["status"].count("error") == 1
+    assert run("verify", str(undisturbed)).returncode == ExitCode.OK
+
+    scored = home / "scored"
+    model = str(undisturbed / "model")
+    done = run(
+        "run", str(home / "labelled.parquet"), "--output", str(scored), "--model", model,
+        "--id-column", "name", "--workers", "1",
+    )  # fmt: skip
+    assert done.returncode == ExitCode.OK, done.stderr
+    again = pq.read_table(scored / "data").to_pydict()
+    for row, side in enumerate(part["split"]):
+        if side == "validation":
+            assert again["predicted_label"][row] == part["predicted_label"][row]
+            assert again["score"][row] == pytest.approx(part["score"][row], abs=1e-5)
+
+
+@pytest.mark.timeout(2_400)
+def test_a_training_that_is_killed_again_and_again_ends_with_the_same_weights(
+    undisturbed: Path, home: Path, run: Run, words: Callable[[Path], list[str]], seed: int,
+    scale: Scale, say: Callable[[str, str], None],
+) -> None:  # fmt: skip
+    chance = random.Random(seed)
+    flags = home / f"flags-{seed}"
+    flags.mkdir()
+    in_commits, kills = scale.of(1, 5), scale.of(3, 20)
+    steps = [("checkpoint_files", chance.randint(1, 2)) for _ in range(in_commits)]
+    steps += [("trained", chance.randint(3, 20)) for _ in range(kills - in_commits)]
+    faults = [f"kill:{step}:{nth}:{flags / str(i)}" for i, (step, nth) in enumerate(steps)]
+    output = home / f"killed-{seed}"
+    # attempts without a new checkpoint are few; as many kills in a row would be a sick model
+    done = run(*words(output), "--max-attempts", "12", HEADRACE_FAULT=",".join(faults))
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert len(list(flags.iterdir())) == kills
+    assert len(list((output / output_layout.ATTEMPTS).iterdir())) == kills
+    assert weights(output) == weights(undisturbed)
+    say("19", f"{kills} kills of a training, {in_commits} in a commit: the same weights")
+
+
+@pytest.mark.timeout(2 * LIMIT_S)
+def test_a_training_that_is_interrupted_commits_and_continues(
+    undisturbed: Path, home: Path, run: Run, words: Callable[[Path], list[str]],
+    environment: dict[str, str],
+) -> None:  # fmt: skip
+    output = home / "interrupted"
+    command = [str(BIN / "headrace"), *words(output)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as started:
+        wait_until(lambda: list(output.glob("checkpoints/*.json")), 120)
+        started.send_signal(signal.SIGINT)
+        said = started.communicate(timeout=60)[1]
+    assert started.returncode == ExitCode.INTERRUPTED, said
+    newest = max(output.glob("checkpoints/*.json"))
+    assert json.loads(newest.read_text())["step"] > 0
+    done = run("resume", str(output))
+    assert done.returncode == ExitCode.OK, done.stderr
+    result = TrainingResult.model_validate_json((output / "model/training.json").read_text())
+    assert result.resumed_from >= int(newest.stem)
+    assert weights(output) == weights(undisturbed)
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Iterator[Path]:
+    texts = [f"text {i}" for i in range(60)]
+    table = pa.table({
+        "text": texts, "one": ["a"] * 60, "ids": texts, "none": pa.nulls(60, pa.string()),
+        "case": ["Good", "good"] * 30, "label": ["a", "b"] * 30,
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "bad.parquet")
+    return tmp_path / "bad.parquet"
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        (["--label-column", "missing"], ExitCode.COLUMN),
+        (["--label-column", "one"], ExitCode.COLUMN),
+        (["--label-column", "ids"], ExitCode.COLUMN),
+        (["--label-column", "none"], ExitCode.COLUMN),
+        (["--label-column", "case"], ExitCode.COLUMN),
+        (["--text-column", "missing"], ExitCode.COLUMN),
+        (["--base", "/no/such/folder"], ExitCode.MODEL),
+        (["--validation", "1.5"], ExitCode.CONFIG),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(
+    bad: Path, base: str, run: Run, more: list[str], code: ExitCode, tmp_path: Path
+) -> None:
+    given = ["train", str(bad), "--output", str(tmp_path / "out"), "--base", base, *more]
+    began = time.monotonic()
+    done = run(*given)
+    assert done.returncode == code, done.stderr
+    assert not (tmp_path / "out").exists()
+    assert time.monotonic() - began < 4 * REFUSED_S  # on a machine with other work
