@@ -7,7 +7,6 @@ sequence and a resume is exact.
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,14 +58,14 @@ def train(
     batches = TokenBatches(rows.train, lengths, budget, spec.epochs, spec.seed)
     watch = Watch(spec, host, batches, rows, found)
     trainer = _trainer(model, rows, pad, spec, host, batches, watch)
-    started = time.monotonic()
+    started = host.clock()
     if found is None or not watch.is_over:
         trainer.train(resume_from_checkpoint=str(resume) if found else None)
         steps = trainer.state.global_step
     else:  # it was killed after the last commit
         steps = found.step
         _load_weights(model, resume)
-    seconds = time.monotonic() - started - watch.paused_s
+    seconds = host.clock() - started - watch.paused_s
     best = _take_best(model, host, steps, watch.best_step or steps)
     shutil.rmtree(resume, ignore_errors=True)
     return Trained(

@@ -52,6 +52,8 @@ class Host:
     write_scalars: Callable[[int, Mapping[str, float]], None]
     seconds_left: Callable[[], float]
     """Of the grace time, once a stop was asked for."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds by which speeds are measured."""
     committed: Callable[[int], None] = lambda step: None
     """Called with the step of each checkpoint that this attempt has committed."""
 
@@ -77,9 +79,14 @@ class Watch:
         self.paused_s = 0.0
         """Seconds of evaluating and saving."""
         self._evaluate_at = _evaluations(batches, spec.evaluations)
-        self._began = self._saved_monotonic = time.monotonic()
+        self._began = host.clock()
+        self._saved_monotonic = time.monotonic()
         self._save_s = 0.0
         self._stop_for: str | None = None
+
+    def clock(self) -> float:
+        """Seconds by which pauses are measured."""
+        return self._host.clock()
 
     @property
     def is_over(self) -> bool:
@@ -158,7 +165,7 @@ class Watch:
             Progress(
                 step=step, of=len(self._batches), epoch=self._batches.epoch_at(step),
                 loss=losses[-1] if losses else None, best=self._best,
-                rows_per_s=self.rows_seen / max(time.monotonic() - self._began - self.paused_s, 1e-3),
+                rows_per_s=self.rows_seen / max(self._host.clock() - self._began - self.paused_s, 1e-3),
             )
         )  # fmt: skip
 

@@ -5,7 +5,6 @@ Imported only where a training runs: transformers' Trainer imports torch and acc
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +66,11 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
 
     def _evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """What the Trainer calls in mid-training; the scores are kept by `Watch`."""
-        began = time.monotonic()
+        began = self._watch.clock()
         logits = self.logits_of(self._rows.validation)
         self._watch.evaluated(self.state.global_step, logits, self.control)
         self.control.should_evaluate = False
-        self._watch.paused_s += time.monotonic() - began
+        self._watch.paused_s += self._watch.clock() - began
         return {}
 
     def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:
@@ -114,7 +113,7 @@ class _Callback(TrainerCallback):  # type: ignore[misc]
         self._watch.logged(state.global_step, logs or {})
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        began = time.monotonic()
+        began = self._watch.clock()
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self._watch.saved(state.global_step, folder)
-        self._watch.paused_s += time.monotonic() - began
+        self._watch.paused_s += self._watch.clock() - began
