@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headrace.process.numbers import (
+    compact_number,
+    compact_plural,
+    exact_duration,
+    percent_of,
+)
 from producers.report.facts import Facts
-from producers.report.plot_canvas import ONE, TWO, Picture, canvas, count, percent, plural, seconds
+from producers.report.plot_canvas import ONE, TWO, Picture, canvas
 from schemas.records.training import TrainingResult
 
 RARE = 0.05
@@ -68,15 +74,21 @@ def learning(facts: Facts) -> Picture | None:
 
 def _facts(result: TrainingResult) -> list[tuple[str, str]]:
     spec, rows = result.spec, result.rows
-    sides = ", ".join(f"{side} {count(n)}" for side, n in rows.items())
+    sides = ", ".join(f"{side} {compact_number(n)}" for side, n in rows.items())
     stopped = ", stopped early" if result.stopped_early else ""
     found = [
         ("base", result.base or "none: trained from scratch"),
         ("rows", f"{sides}; no text is on both sides"),
         ("epochs", f"{result.epochs:g} of {spec.epochs:g}{stopped}"),
-        ("steps", f"{count(result.steps)}, the best after {count(result.best_step)}"),
-        ("speed", f"{count(result.rows_per_s)} rows a second in {seconds(result.seconds)}"),
-        ("padding", percent(result.padding, result.padding + result.tokens)),
+        (
+            "steps",
+            f"{compact_number(result.steps)}, the best after {compact_number(result.best_step)}",
+        ),
+        (
+            "speed",
+            f"{compact_number(result.rows_per_s)} rows a second in {exact_duration(result.seconds)}",
+        ),
+        ("padding", percent_of(result.padding, result.padding + result.tokens)),
         ("learning rate", f"{spec.learning_rate:g}"),
         ("seed", str(spec.seed)),
     ]
@@ -90,7 +102,7 @@ def _facts(result: TrainingResult) -> list[tuple[str, str]]:
 def _labels(result: TrainingResult) -> list[tuple[str, str, str, str, str, str]]:
     return [
         (
-            c.label, count(result.label_rows.get(c.label, 0)), count(c.rows), f"{c.precision:.3f}",
+            c.label, compact_number(result.label_rows.get(c.label, 0)), compact_number(c.rows), f"{c.precision:.3f}",
             f"{c.recall:.3f}", f"{c.f1:.3f}",
         )
         for c in result.classes
@@ -107,5 +119,5 @@ def _notes(result: TrainingResult) -> list[str]:
         notes.append(f"{', '.join(rare)} {verb} under 5 % of the training rows.{weighted}")
     held_out = result.rows.get("validation", 0)
     if held_out < 1_000:
-        notes.append(f"The scores are from {plural(held_out, 'row')} only, and uncertain.")
+        notes.append(f"The scores are from {compact_plural(held_out, 'row')} only, and uncertain.")
     return notes
