@@ -28,7 +28,7 @@ from producers.cli_options import (
     with_job_options,
 )
 from producers.cli_quality import compare, drift, evaluate
-from producers.cli_training import train
+from producers.cli_training import retrain, train
 from producers.task_options import JobCommand
 
 app = typer.Typer(
@@ -269,6 +269,7 @@ def verify(output: OutputAt, json: Json = False) -> None:
 
 
 app.command()(train)
+app.command()(retrain)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(drift)

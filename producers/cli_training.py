@@ -1,14 +1,15 @@
-"""The command `train`. It imports what it needs when it is called: `--help` answers at once."""
+"""The commands `train` and `retrain`. They import what they need when called: `--help` is fast."""
 
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from headrace.process.setting_options import SETTINGS, parameters_of, with_settings
-from producers.cli_options import Json, ModelRegistry, Wait
+from producers.cli_options import Date, Json, ModelRegistry, Wait
 
 LEARNING = "How it learns"
 PLACE = "How it is run"
@@ -143,3 +144,22 @@ def train(
             register=register, fleet=fleet, wait=wait, as_json=json,
         )
     )  # fmt: skip
+
+
+def retrain(
+    policy: Annotated[
+        Path, typer.Argument(help="TOML file: data, triggers, holdout, gate", show_default=False)
+    ],
+    date: Date = None,
+    model_registry: ModelRegistry = None,
+    json: Json = False,
+) -> None:
+    """Train a candidate if the policy has a reason, judge it, and say how to promote it.
+
+    For one policy and date it trains once, however often it is called. Exit code 27: refused.
+    """
+    from producers.commands.session import open_session
+    from producers.commands.training.retrain import retrain as retrain_by
+
+    session = open_session({"date": date, "model_registry": model_registry}, as_json=json)
+    raise typer.Exit(retrain_by(session, policy))

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from headrace.settings import Settings
 from headrace.storage.open import open_store
 from producers.commands.session import Session
 from producers.models.reference import resolve_model
@@ -89,11 +90,29 @@ def register_model(
     reference: str | None = None,
     label_column: str | None = None,
 ) -> int:
+    """Make a version, as `make_version` does, and show it."""
+    version = make_version(
+        session.settings, name, model, task=task, note=note, reference=reference,
+        label_column=label_column,
+    )  # fmt: skip
+    _print(session, version.model_dump(mode="json"), _version_line(version))
+    return ExitCode.OK
+
+
+def make_version(
+    settings: Settings,
+    name: str,
+    model: str,
+    *,
+    task: str,
+    note: str,
+    reference: str | None = None,
+    label_column: str | None = None,
+) -> ModelVersion:
     """A new version of a model, pinned by its digest; its files are checked, not copied.
 
     With the output `reference`, also what that output's rows look like, for `headrace drift`.
     """
-    settings = session.settings
     info = resolve_model(
         model, settings.revision, task, partial(open_store, settings=settings),
         allow_pickle=settings.allow_pickle, trust_remote_code=settings.trust_remote_code,
@@ -107,8 +126,7 @@ def register_model(
     )
     if profile is not None:
         registry.keep_profile(version, profile.to_bytes())
-    _print(session, version.model_dump(mode="json"), _version_line(version))
-    return ExitCode.OK
+    return version
 
 
 def promote_model(

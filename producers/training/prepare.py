@@ -259,7 +259,7 @@ def _base(
     """The base, and the labels in the order of its outputs where it has the same ones."""
     if asked.base is None:
         return ModelInfo(NO_MODEL, {}), labels.names
-    named = version_of(settings.model_copy(update={"model": asked.base}))
+    named = version_of(settings.model_copy(update={"model": asked.base}), any_task=True)
     info = resolve_model(
         asked.base if named is None else named.model.uri,
         settings.revision if named is None else named.model.revision,

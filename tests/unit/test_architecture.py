@@ -44,6 +44,7 @@ MAY_IMPORT = {
                              "producers/local"},
     "producers/verification": {"producers/planning"},
     "producers/quality": set(),
+    "producers/retraining": set(),
     "producers/report": {"producers/records"},
     "producers/inspection": {"producers/capacity"},
     "producers/tracking": {"producers/records"},

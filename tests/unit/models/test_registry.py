@@ -13,7 +13,12 @@ import pytest
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from producers.models.named import version_of
-from producers.models.registry import ModelAddress, ModelRegistry, parse_address
+from producers.models.registry import (
+    ModelAddress,
+    ModelRegistry,
+    open_model_registry,
+    parse_address,
+)
 from schemas.errors import ConfigError, ModelRegistryError
 from schemas.records.job import ModelRef
 from schemas.records.model_version import AliasMove, ModelVersion
@@ -167,6 +172,14 @@ def test_of_two_promoters_at_once_one_wins_and_the_log_is_whole(tmp_path: Path) 
         assert all(b.previous == a.version for a, b in pairwise(log))
         whole += len(log) - 1
     assert whole == RACES
+
+
+def test_a_base_may_be_registered_for_another_task(tmp_path: Path) -> None:
+    settings = load_settings(model_registry=str(tmp_path), model="models:/reviews/1", task="fake")
+    made = open_model_registry(settings).register("reviews", model(1), task=TASK)
+    assert version_of(settings, any_task=True) == made
+    with pytest.raises(ModelRegistryError, match="registered for"):
+        version_of(settings)
 
 
 def test_of_many_who_register_at_once_each_gets_a_version_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""When a model is made again, and whether the new one may take its place."""
