@@ -26,9 +26,11 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 of uvicorn, with a limit for the head of a request, which uvicorn has not."""
 
+    headers_s = HEADERS_S
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.loop.call_later(HEADERS_S, self._close_if_silent, None)
+        self.loop.call_later(self.headers_s, self._close_if_silent, None)
 
     def _close_if_silent(self, seen: Any) -> None:
         """Close the connection if no request began since the last look."""
@@ -38,7 +40,8 @@ class PatientProtocol(H11Protocol):
         if not is_served and self.cycle is seen:
             self.transport.close()
             return
-        self.loop.call_later(max(HEADERS_S, KEEP_ALIVE_S), self._close_if_silent, self.cycle)
+        # uvicorn ends an idle connection before; one with half a head is seen the next time
+        self.loop.call_later(self.headers_s, self._close_if_silent, self.cycle)
 
 
 def serve(app: Any, listen: str) -> None:
@@ -51,14 +54,23 @@ def serve(app: Any, listen: str) -> None:
     with listening(listen) as open_socket:
         host, port = open_socket.getsockname()[:2]
         log.info("http.started", endpoint=f"{host}:{port}")
-        config = uvicorn.Config(
-            app, http=PatientProtocol, log_config=None, access_log=False, server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=GRACE_S, backlog=2048,
-            lifespan="on", proxy_headers=False, ws="none",
-        )  # fmt: skip
-        server = uvicorn.Server(config)
-        asyncio.run(server.serve(sockets=[open_socket]))
+        asyncio.run(make_server(app).serve(sockets=[open_socket]))
     log.info("http.stopped")
+
+
+def make_server(
+    app: Any, http: type[PatientProtocol] = PatientProtocol, *, has_started: bool = False
+) -> uvicorn.Server:
+    """The server of an application; it ends when its `should_exit` is set.
+
+    `has_started`: what the application does at its start and its end is done elsewhere.
+    """
+    config = uvicorn.Config(
+        app, http=http, log_config=None, access_log=False, server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=GRACE_S, backlog=2048,
+        lifespan="off" if has_started else "on", proxy_headers=False, ws="none",
+    )  # fmt: skip
+    return uvicorn.Server(config)
 
 
 def listening(listen: str) -> socket.socket:

@@ -48,10 +48,13 @@ class Limits:
         is_upload = scope["path"].rstrip("/") == UPLOAD
         # an upload's form needs a little more than its file
         most = self._upload_bytes + SMALL_BYTES if is_upload else SMALL_BYTES
+        body = _Body(receive, most, self._slow_s)
         started = False
 
         async def send_more(message: Message) -> None:
             nonlocal started
+            if body.problem is not None and not started:
+                return  # what the application makes of it: it is answered below
             if message["type"] == "http.response.start":
                 started = True
                 known = {name.lower() for name, _ in message["headers"]}
@@ -62,32 +65,54 @@ class Limits:
         try:
             _refuse_large(scope, most)
             _refuse_other_sites(scope)
-            await self._app(scope, self._counted(receive, most), send_more)
+            await self._app(scope, body.receive, send_more)
         except Problem as problem:
             if started:
                 raise
-            await answer(problem, send_more)
+            body.problem = problem
+        kept = body.problem
+        if kept is not None and not started:
+            body.problem = None
+            await answer(kept, send_more)
 
-    def _counted(self, receive: Receive, most: int) -> Receive:
-        seen = 0
 
-        async def receive_some() -> Message:
-            nonlocal seen
-            try:
-                message = await asyncio.wait_for(receive(), self._slow_s if seen >= 0 else None)
-            except TimeoutError:
-                raise Problem(
-                    408, f"the body stopped coming for {self._slow_s:g} s", code="slow_body"
-                ) from None
-            if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
-                if seen > most:
-                    raise _too_large(most)
-                if not message.get("more_body"):
-                    seen = -1  # what comes now is the end of the connection, which may take long
-            return message
+class _Body:
+    """The body of a request, counted and timed; what is wrong with it is kept.
 
-        return receive_some
+    An application may turn the error into one of its own, and would then answer with another status
+    on a connection that stays open.
+    """
+
+    def __init__(self, receive: Receive, most: int, slow_s: float) -> None:
+        self._receive = receive
+        self._most = most
+        self._slow_s = slow_s
+        self._seen = 0
+        self._is_whole = False
+        self.problem: Problem | None = None
+
+    async def receive(self) -> Message:
+        """The next message.
+
+        Raises:
+            Problem: 408, it did not come in time; 413, the body is too large.
+        """
+        try:
+            # after the body comes only the end of the connection, which may take long
+            limit_s = None if self._is_whole else self._slow_s
+            message = await asyncio.wait_for(self._receive(), limit_s)
+        except TimeoutError:
+            self.problem = Problem(
+                408, f"the body stopped coming for {self._slow_s:g} s", code="slow_body"
+            )
+            raise self.problem from None
+        if message["type"] == "http.request":
+            self._seen += len(message.get("body", b""))
+            self._is_whole = not message.get("more_body")
+            if self._seen > self._most:
+                self.problem = _too_large(self._most)
+                raise self.problem
+        return message
 
 
 async def answer(problem: Problem, send: Send) -> None:

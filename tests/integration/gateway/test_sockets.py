@@ -1,0 +1,128 @@
+"""A gateway on a real socket: uploads that are cut off, and clients that never finish a request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from headrace.http.asgi_server import PatientProtocol, listening, make_server
+from tests.conftest import wait_until
+from tests.integration.gateway.conftest import House, MakeHouse
+
+HEADERS_S = 1.0
+SLOW = 800
+"""Connections that send no whole request; each is two files of this process."""
+
+
+class Quick(PatientProtocol):
+    headers_s = HEADERS_S
+
+
+@contextlib.contextmanager
+def served(house: House) -> Iterator[tuple[str, int]]:
+    """The gateway at an address, with a server as `headrace serve` has it."""
+    open_socket = listening("127.0.0.1:0")
+    server = make_server(house.clients[""].app, Quick, has_started=True)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(server.serve(sockets=[open_socket])), daemon=True
+    )
+    thread.start()
+    wait_until(lambda: server.started, 20, "the server")
+    try:
+        yield open_socket.getsockname()[:2]
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        open_socket.close()
+
+
+@pytest.fixture
+def local(make_house: MakeHouse) -> House:
+    return make_house(needs_keys=False)
+
+
+def url(address: tuple[str, int], path: str) -> str:
+    return f"http://127.0.0.1:{address[1]}{path}"
+
+
+def left_behind(folder: Path) -> list[str]:
+    return [str(p) for p in (folder / "gateway").rglob("*") if p.is_file()]
+
+
+def test_an_upload_that_is_cut_off_leaves_nothing_behind(local: House) -> None:
+    head = (
+        b"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 500000\r\n"
+        b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    )
+    with served(local) as address:
+        with socket.create_connection(address) as client:
+            client.sendall(head + b"y" * 200_000)
+            wait_until(lambda: left_behind(local.folder), 10, "the beginning on the disk")
+        wait_until(lambda: not left_behind(local.folder), 10, "the disk to be empty again")
+        assert requests.get(url(address, "/v1/files"), timeout=10).json()["data"] == []
+
+
+def test_a_chunked_body_without_end_is_cut_off(local: House) -> None:
+    with served(local) as address, socket.create_connection(address, 20) as client:
+        client.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Type: application/json\r\n\r\n"
+        )
+        piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1_000):
+                client.sendall(piece)
+            pytest.fail("64 MB were taken")
+        assert requests.get(url(address, "/healthz"), timeout=10).status_code == 200
+
+
+def test_slow_connections_do_not_keep_others_out_and_are_closed(local: House) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8_192), hard))
+    slow: list[socket.socket] = []
+    try:
+        with served(local) as address:
+            for i in range(SLOW):
+                client = socket.create_connection(address, 20)
+                client.sendall(b"" if i % 2 else b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+                slow.append(client)
+            started = time.perf_counter()
+            assert requests.get(url(address, "/healthz"), timeout=10).status_code == 200
+            assert time.perf_counter() - started < 5
+            for client in slow:
+                assert _is_closed(client)
+    finally:
+        for client in slow:
+            client.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _is_closed(client: socket.socket) -> bool:
+    """Whether the other side ends the connection without an answer; waits for it."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_a_request_that_takes_longer_than_its_head_may_is_answered(local: House) -> None:
+    """Events go on for as long as a job runs."""
+    with served(local) as address, socket.create_connection(address, 20) as client:
+        client.sendall(
+            b"POST /v1/batches HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n"
+            b"Content-Type: application/json\r\n\r\n{"
+        )
+        with socket.create_connection(address, 20) as other:
+            assert other.recv(1) == b"", "one without a head is closed by now"
+        client.sendall(b"}")
+        assert client.recv(12) == b"HTTP/1.1 400"
