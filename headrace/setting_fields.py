@@ -88,6 +88,7 @@ class SettingFields:
     model: str | None = job(None, "local folder, hub id, s3:// folder, or models:/NAME@ALIAS")
     revision: str | None = job(None, "commit of a hub model (40 hex digits)")
     text_column: str = job("text", "column with the text")
+    text: str | None = job(None, r"text made of columns, e.g. '{title}\n{body}' or 'query: {text}'")
     text_pair_column: str | None = job(None, "column with the second text of a pair")
     id_column: str | None = job(None, "column with row ids; default: the row's number in its file")
     columns: CommaList = job((), "input columns to copy to the output, e.g. stars,product")

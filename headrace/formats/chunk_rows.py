@@ -20,6 +20,6 @@ def chunk_rows(
 
 def file_columns(spec: Spec, chunk: Chunk) -> list[str]:
     """The columns to read, each once; partition columns come from the path."""
-    wanted = [spec.text_column, spec.text_pair_column, spec.id_column, *spec.columns]
+    wanted = [spec.text_source, spec.text_pair_column, spec.id_column, *spec.columns]
     partitions = dict(chunk.file.partitions)
     return list(dict.fromkeys(n for n in wanted if n and n not in partitions))

@@ -14,6 +14,7 @@ from headrace.formats.jsonl import NAME as JSONL
 from headrace.formats.parquet import NAME as PARQUET
 from headrace.formats.parquet import Parquet
 from headrace.formats.recognize import HEAD_BYTES, READ_AS, by_content, by_name
+from headrace.formats.template import MadeTexts
 from headrace.storage.store import ObjectInfo, Store
 from headrace.storage.uri import split_uri
 from schemas.errors import InputChanged, InputUnreadable
@@ -133,7 +134,7 @@ class InputOpener:
         import pyarrow as pa
 
         try:
-            return FORMATS[file.format].open(store.open(name), file.size)
+            return MadeTexts(FORMATS[file.format].open(store.open(name), file.size))
         except (pa.ArrowException, OSError, ValueError) as error:
             # Arrow's own words may hold text of the corpus
             kind = type(error).__name__

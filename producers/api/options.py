@@ -28,6 +28,7 @@ class JobOptions(TypedDict, total=False):
     model: str
     revision: str
     text_column: str
+    text: str
     text_pair_column: str
     id_column: str
     columns: Sequence[str]

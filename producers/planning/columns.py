@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.formats.base import Scan
 from headrace.formats.json_types import settled
+from headrace.formats.template import columns_of
 from headrace.formats.text_column import MARK, field_at, is_texts
 from headrace.formats.unify import unify
 from headrace.tasks.catalog import task_spec
 from schemas.errors import ColumnError, SchemaMismatch
 from schemas.records.job import Column
+from schemas.records.text_source import template_in
 
 MAX_TYPE_TEXT = 4_096  # required: what a job's record takes
 ROW_NUMBER = "id"
@@ -27,6 +29,7 @@ class ColumnRequest:
 
     task: str
     text: str
+    """A column, or the name of a template, see `schemas.records.text_source`."""
     pair: str | None = None
     id: str | None = None
     carried: tuple[str, ...] = ()
@@ -36,8 +39,14 @@ class ColumnRequest:
     @property
     def in_files(self) -> tuple[str, ...]:
         """All names once, in order; some of the carried ones may come from the path instead."""
-        names = [self.text, self.pair, self.id, *self.carried]
+        names = [*self.texts, self.id, *self.carried]
         return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that are read as text, each once."""
+        pair = [self.pair] if self.pair else []
+        return tuple(dict.fromkeys([*columns_of(self.text), *pair]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +140,14 @@ class TypesOfFiles:
         if self._first is None or self._seen is None:
             return None
         wanted, where = self._wanted, self._first[0]
-        for name in (wanted.text, wanted.pair, wanted.id):
+        for name in (*wanted.texts, wanted.id):
             if name and _is_null(self._fields[name]):
                 raise ColumnError(_missing(name, *self._seen, wanted, where))
         if self._any_loose:
             self._fields = {n: _settled(f) for n, f in self._fields.items()}
         fields = self._fields
         return ColumnTypes(
-            text=type_text(fields[wanted.text]),
+            text=_text_type([fields[name] for name in columns_of(wanted.text)]),
             id=type_text(fields[wanted.id]) if wanted.id else "int64",
             carried=tuple(Column(name=n, type=type_text(fields[n])) for n in wanted.carried),
             planned=self._planned() if self._needs_types or self._differs else None,
@@ -148,7 +157,7 @@ class TypesOfFiles:
         """`pyarrow.Schema` of what is read, texts marked where they are no type of their own."""
         import pyarrow as pa
 
-        texts = {n for n in (self._wanted.text, self._wanted.pair) if n}
+        texts = self._wanted.texts
         planned = []
         for name, field in self._fields.items():
             if field is None or (self._only_read(name) and not self._any_loose):
@@ -181,13 +190,13 @@ class TypesOfFiles:
 
     def _field(self, schema: Any, name: str) -> Any | None:
         """The column's field; None where it comes from the path, or is not there."""
-        if name in (self._wanted.text, self._wanted.pair):
+        if name in self._wanted.texts:
             return field_at(schema, name)
         at = schema.get_field_index(name)
         return schema.field(at) if at >= 0 else None
 
     def _only_read(self, name: str) -> bool:
-        return name in (self._wanted.text, self._wanted.pair) and name not in self._wanted.carried
+        return name in self._wanted.texts and name not in self._wanted.carried
 
     def _both(
         self, name: str, other: Any, partitions: dict[str, str | None], where: str, is_loose: bool
@@ -222,7 +231,7 @@ def types_of_nothing(wanted: ColumnRequest, schema: Any = None) -> ColumnTypes:
         return type_text(schema.field(at) if at >= 0 else None)
 
     return ColumnTypes(
-        text=named(wanted.text),
+        text=named(columns_of(wanted.text)[0]),
         id=named(wanted.id) if wanted.id else "int64",
         carried=tuple(Column(name=name, type=named(name)) for name in wanted.carried),
     )
@@ -241,14 +250,12 @@ def check_columns(
         count = len(schema.get_all_field_indices(name))
         if count > 1:
             raise ColumnError(f"{where} has {count} columns named {name!r}")
-        is_there = count or (
-            name in (wanted.text, wanted.pair) and field_at(schema, name) is not None
-        )
+        is_there = count or (name in wanted.texts and field_at(schema, name) is not None)
         from_path = name in wanted.carried and name in partitions
         if not is_there and not from_path and not scan.is_loose:
             raise ColumnError(_missing(name, schema, partitions, wanted, where))
-    for text in (wanted.text, wanted.pair):
-        field = field_at(schema, text) if text else None
+    for text in wanted.texts:
+        field = field_at(schema, text)
         may_be_list = text == wanted.pair and wanted.pair_is_list
         if (
             field is not None
@@ -277,6 +284,13 @@ def is_text(arrow_type: Any) -> bool:
         pa.string(), pa.large_string(), pa.string_view(),
         pa.binary(), pa.large_binary(), pa.binary_view(),
     )  # fmt: skip
+
+
+def _text_type(fields: Sequence[Any]) -> str:
+    """The type of a column with the text; of several, whether one of them is bytes."""
+    if len(fields) == 1:
+        return type_text(fields[0])
+    return next((t for t in map(type_text, fields) if "binary" in t), "string")
 
 
 def type_text(field: Any | None) -> str:
@@ -316,8 +330,9 @@ def _type_text(field: Any | None, is_partition: bool) -> str:
 def _missing(
     name: str, schema: Any, partitions: Mapping[str, Any], wanted: ColumnRequest, where: str
 ) -> str:
+    text_flag = "--text-column" if template_in(wanted.text) is None else "--text"
     flags = {
-        wanted.text: "--text-column",
+        **dict.fromkeys(columns_of(wanted.text), text_flag),
         wanted.pair: "--text-pair-column",
         wanted.id: "--id-column",
     }

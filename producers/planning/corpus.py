@@ -221,9 +221,8 @@ def scan(found: Iterable[Found], wanted: ColumnRequest) -> Iterator[Scanned]:
 
 def read_file(found: Found, wanted: ColumnRequest) -> Scanned:
     """One file, scanned and understood."""
-    texts = tuple(name for name in (wanted.text, wanted.pair) if name)
     typed = tuple(name for name in (wanted.id, *wanted.carried) if name)
-    result = scan_file(found.store, found.info, Request(found.uri, texts, typed))
+    result = scan_file(found.store, found.info, Request(found.uri, wanted.texts, typed))
     own = set(result.scan.schema.names)
     if result.scan.is_loose:  # a wanted column that no line has may well come from the path
         own -= {f.name for f in result.scan.schema if str(f.type) == "null"}

@@ -18,6 +18,7 @@ from headrace.formats.opener import OpenFile
 from headrace.formats.text_column import as_bytes, plain_column
 from producers.planning.chunking import FileRows, cut
 from schemas.records.chunk import InputFile
+from schemas.records.text_source import shown
 
 PLACES = (
     16  # chosen: an object store answers that many reads in a second or two; more of small ones
@@ -89,7 +90,7 @@ def read_rows(
             batches = reader.read(place.span, columns, batch_rows=BATCH_ROWS)
             yield from _taken(batches, place.rows, columns)
         except (pa.ArrowException, OSError, ValueError) as error:
-            where = f"{place.file.uri}: column {columns[0]!r}"
+            where = f"{place.file.uri}: column {shown(columns[0])!r}"
             raise InputUnreadable(f"{where}: {error}") from error
 
 

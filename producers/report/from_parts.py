@@ -122,7 +122,7 @@ def read_errors(
         by_type.update(receipt.errors_by_type)
     for kind, rows in by_type.most_common():
         chunks = [r.chunk for r in receipts if r.errors_by_type.get(kind)][:EXAMPLES]
-        found = [e for c in chunks for e in _examples(store, c, kind, job.spec.text_column, ask)]
+        found = [e for c in chunks for e in _examples(store, c, kind, job.spec.text_source, ask)]
         examples = tuple(found[:EXAMPLES])
         yield ErrorClass(kind, rows, examples[0].message if examples else "", examples)
 

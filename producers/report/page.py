@@ -221,6 +221,7 @@ def about(facts: Facts) -> list[tuple[str, str]]:
         ("Model", model),
         ("Precision", spec.dtype + checked if has_model else ""),
         ("Text column", spec.text_column),
+        ("Text", spec.text or ""),
         ("Id column", spec.id_column or "row number in its file"),
         ("Carried columns", ", ".join(c.name for c in job.carried)),
         ("Submitted", utc_time(job.submitted_s)),

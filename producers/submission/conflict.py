@@ -15,7 +15,8 @@ def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
     """Each field that decides the output and differs, as `text_column: text → body`."""
     # the default engine is not in the record
     before, after = (
-        s.model_dump(mode="json") | {"engine": s.engine, "answers_version": s.answers_version}
+        s.model_dump(mode="json")
+        | {"engine": s.engine, "answers_version": s.answers_version, "text": s.text}
         for s in (stored.spec, spec)
     )
     told: list[str] = []
@@ -59,4 +60,4 @@ def _fields(prefix: str, before: dict[str, Any], after: dict[str, Any]) -> list[
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return "none" if value is None else str(value)
+    return "none" if value in (None, "") else str(value)

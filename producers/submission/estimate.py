@@ -16,6 +16,7 @@ from headrace.tasks.length_limit import LengthLimit
 from producers.planning.chunking import FileRows, cut
 from producers.submission.prepare import PreparedJob
 from schemas.records.job import Predicted
+from schemas.records.text_source import shown
 
 SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then good to some five per cent
 SAMPLE_PLACES = 8  # chosen: corpora are often sorted by source or day
@@ -123,7 +124,7 @@ def estimate(
     """
     spec, corpus = prepared.spec, prepared.corpus
     files, count = _within(corpus.files, corpus.file_count, spec.limit)
-    texts = sample_texts(files, count, spec.text_column, open_file, sample_rows)
+    texts = sample_texts(files, count, spec.text_source, open_file, sample_rows)
     counted = count_tokens(list(texts), prepared.model.folder)
     max_length, said_by = max_length_of(spec.max_length, prepared.model.limit)
     tokens = replace(
@@ -298,7 +299,7 @@ def _from_file(
                 values = as_bytes(plain_column(batch, column))
                 yield from (v[:SAMPLE_TEXT_BYTES] for v in values if v is not None)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputUnreadable(f"{found.file.uri}: column {column!r}: {error}") from error
+        raise InputUnreadable(f"{found.file.uri}: column {shown(column)!r}: {error}") from error
 
 
 def _chunks(prepared: PreparedJob) -> tuple[int, int]:

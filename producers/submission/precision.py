@@ -55,7 +55,7 @@ def question(prepared: PreparedJob, settings: Settings, open_file: OpenFile) -> 
         InputUnreadable, StorageError: the rows cannot be read.
     """
     spec, corpus = prepared.spec, prepared.corpus
-    columns = [spec.text_column, *([spec.text_pair_column] if spec.text_pair_column else [])]
+    columns = [spec.text_source, *([spec.text_pair_column] if spec.text_pair_column else [])]
     places = choose_rows(
         corpus.files, corpus.rows, settings.precision_rows, spec.inputs_digest, spec.limit
     )

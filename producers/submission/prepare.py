@@ -220,7 +220,7 @@ def _warnings(
     if len(corpus.formats) > 1:
         yield f"the input is mixed, {' and '.join(corpus.formats)}: is every row in it once?"
     if "binary" in corpus.types.text:
-        yield f"{settings.text_column!r} is {corpus.types.text}: its bytes are read as UTF-8"
+        yield f"{settings.text or settings.text_column!r} is {corpus.types.text}: its bytes are read as UTF-8"
     if settings.id_column:
         report = check_ids(
             corpus.files,

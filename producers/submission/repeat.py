@@ -13,6 +13,7 @@ from schemas.records.job import Job, Options, Spec
 _SPECIAL: dict[str, Callable[[Job], Any]] = {
     "model": lambda job: job.spec.model.uri if _needs_model(job) else None,
     "revision": lambda job: job.spec.model.revision if _needs_model(job) else None,
+    "text_column": lambda job: job.spec.text_column or None,
     "columns": lambda job: ",".join(job.spec.columns) or None,
     "precision_floor": lambda job: job.precision.floor if job.precision else None,
     "accept_precision": lambda job: (job.precision and job.precision.accepted) or None,

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast, get_args
 
+from headrace.formats.template import parse_template
 from headrace.process.cpu import INT8_NEEDS
+from headrace.setting_fields import declared_settings
 from headrace.settings import Settings
 from headrace.tasks.answers import LATEST, AskedModel, Change, changes_of, version_of
 from headrace.tasks.catalog import BUILT_IN, task_spec
@@ -24,6 +26,7 @@ from schemas.records.job import (
     ResolvedDtype,
     Spec,
 )
+from schemas.records.text_source import made_text, template_in
 
 
 def resolve_dtype(dtype: str, hint: DeviceHint) -> ResolvedDtype:
@@ -77,10 +80,25 @@ def pair_column(settings: Settings, params: Mapping[str, Any]) -> str | None:
     return named
 
 
+def text_source(settings: Settings) -> str:
+    """The name of the job's texts: a column's, or a template's, see `schemas.records.text_source`.
+
+    Raises:
+        ConfigError: the template has no meaning, or there is a text column beside it.
+    """
+    if not settings.text:
+        return settings.text_column
+    if settings.text_column not in ("", declared_settings()["text_column"].default):
+        raise ConfigError(
+            "--text and --text-column contradict one another: --text names columns itself"
+        )
+    return made_text(str(parse_template(settings.text)))
+
+
 def columns_wanted(settings: Settings, params: Mapping[str, Any]) -> ColumnRequest:
     return ColumnRequest(
         task=settings.task,
-        text=settings.text_column,
+        text=text_source(settings),
         pair=pair_column(settings, params),
         id=settings.id_column,
         carried=settings.columns,
@@ -99,7 +117,8 @@ def spec_of(
     task = task_spec(settings.task)
     return Spec(
         inputs_digest=corpus.digest,
-        text_column=settings.text_column,
+        text_column="" if settings.text else settings.text_column,
+        text=template_in(text_source(settings)),
         text_pair_column=pair_column(settings, params),
         id_column=settings.id_column,
         columns=settings.columns,

@@ -19,6 +19,7 @@ from schemas.errors import OutputConflict
 from schemas.records.engine import PACKED
 from schemas.records.precision import PrecisionCheck
 from schemas.records.run_key import job_key
+from schemas.records.text_source import made_text
 
 JOB_VERSION = 1
 ResolvedDtype = Literal["float32", "bfloat16", "float16", "int8"]
@@ -60,6 +61,9 @@ class Spec(_Record):
 
     inputs_digest: str
     text_column: str
+    """Empty where `text` says it."""
+    text: str | None = None
+    """A template over columns, as `headrace.formats.template` writes it; absent without one."""
     text_pair_column: str | None = None
     id_column: str | None = None
     columns: tuple[str, ...] = ()
@@ -84,7 +88,14 @@ class Spec(_Record):
             del record["engine"]  # the record is the job's id: the same job keeps it
         if self.answers_version == 1:
             del record["answers_version"]
+        if self.text is None:
+            del record["text"]
         return record
+
+    @property
+    def text_source(self) -> str:
+        """The name under which a reader gives the texts: the column's, or the template's."""
+        return self.text_column if self.text is None else made_text(self.text)
 
 
 class Options(_Record):

@@ -104,7 +104,7 @@ def cut(batches: Iterable[pa.RecordBatch], first: int, most: int) -> Iterator[pa
 def make_window(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> Window:
     """Rows as read, with their texts checked and hashed; `start` counts within the chunk."""
     faults = _faults(batch)
-    raw = as_bytes(plain_column(batch, spec.text_column))
+    raw = as_bytes(plain_column(batch, spec.text_source))
     texts = _decode(raw, faults)
     pairs: list[str] | None = None
     if spec.text_pair_column:

@@ -64,7 +64,7 @@ def drift_of_output(
     texts = {}
     if with_texts:
         risen = [words[t] for t in _risen(found) if t in words]
-        texts = texts_with(risen, store, job.spec.text_column, settings)
+        texts = texts_with(risen, store, job.spec.text_source, settings)
     shown = Shown(found, store.uri, against, tuple(earlier), words, texts)
     _tell(session, job.options.queue, against, found)
     if session.as_json:
