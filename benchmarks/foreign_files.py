@@ -22,7 +22,8 @@ from headrace.formats.opener import scan_file
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from producers.planning.columns import ROW_NUMBER, is_text
-from producers.planning.discovery import Found, PassedOver, discover
+from producers.planning.discovery import Found, discover
+from producers.planning.passed_over import PassedOver
 from producers.verification.verify import verify
 from schemas.errors import HeadraceError
 from schemas.records.part_schema import RESERVED

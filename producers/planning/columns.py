@@ -331,11 +331,11 @@ def _missing(
     name: str, schema: Any, partitions: Mapping[str, Any], wanted: ColumnRequest, where: str
 ) -> str:
     text_flag = "--text-column" if template_in(wanted.text) is None else "--text"
-    flags = {
-        **dict.fromkeys(columns_of(wanted.text), text_flag),
+    flags: dict[str | None, str] = {
         wanted.pair: "--text-pair-column",
         wanted.id: "--id-column",
     }
+    flags |= dict.fromkeys(columns_of(wanted.text), text_flag)
     flag = flags.get(name, "--columns")
     reason = f"{where} has no column {name!r} ({flag})"
     if name in partitions:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import unquote
 
 from headrace.formats.opener import first_bytes
@@ -13,6 +14,7 @@ from headrace.formats.parquet import MAGIC, MAGIC_ENCRYPTED
 from headrace.formats.recognize import READ_AS, by_name
 from headrace.storage.store import ObjectInfo, Store
 from headrace.storage.uri import is_local_uri, mask_uri, normalise_uri, split_uri
+from producers.planning.passed_over import PassedOver
 from producers.planning.tables import NAMES, Kind, ReadTable, table_above, table_kind
 from schemas.errors import InputNotFound, InputUnreadable
 from schemas.records.chunk import InputFile
@@ -21,7 +23,8 @@ NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """What Hive, Spark and DuckDB write into a path for a null."""
 MOST_PEEKS = 1_000
 """Chosen: half a minute of a bucket's answers; past it files are passed over by their names."""
-SHOWN = 5
+MOST_FOLDERS = 1_000
+"""Chosen: a listing stays in a folder while it lists it."""
 _GLOB = re.compile(r"[*?\[]")
 
 OpenStore = Callable[[str], Store]
@@ -41,47 +44,6 @@ class Found:
         return f"{self.store.uri.rstrip('/')}/{self.info.name}"
 
 
-@dataclass(slots=True)
-class PassedOver:
-    """Files of a folder that are neither by name nor by their first bytes of a format read here."""
-
-    count: int = 0
-    names: list[str] = field(default_factory=list)
-    """The first few."""
-    peeks: int = 0
-    notes: list[str] = field(default_factory=list)
-    """Which tables were read."""
-    odd: int = 0
-    """Keys that no URI can name."""
-    odd_names: list[str] = field(default_factory=list)
-    """The first few."""
-
-    def add(self, name: str) -> None:
-        self.count += 1
-        if len(self.names) < SHOWN:
-            self.names.append(name)
-
-    def add_odd(self, name: str) -> None:
-        self.odd += 1
-        if len(self.odd_names) < SHOWN:
-            self.odd_names.append(name)
-
-    def warnings(self) -> Iterator[str]:
-        yield from self.notes
-        if self.odd:
-            more = f" and {self.odd - len(self.odd_names):,} more" if self.odd > SHOWN else ""
-            yield (
-                f"{self.odd:,} keys of the input were passed over, since a part of them between two / "
-                f"is empty, . or ..: {', '.join(self.odd_names)}{more}; copy them to other keys"
-            )
-        if self.count:
-            more = f" and {self.count - len(self.names):,} more" if self.count > SHOWN else ""
-            yield (
-                f"{self.count:,} of the input's files passed over: {', '.join(self.names)}{more}; "
-                f"a folder is searched for {READ_AS}. To read others, name them: --pattern"
-            )
-
-
 def discover(
     patterns: Iterable[str],
     open_store: OpenStore,
@@ -94,7 +56,8 @@ def discover(
 ) -> Iterator[Found]:
     """The files, pattern by pattern and by name within one; a file matched twice comes once.
 
-    A folder and a link to it hold the same files. With `literal` no pattern is a glob. In folders
+    A folder and a link to it hold the same files, also inside a folder: a file comes once, under
+    its own name where that is listed. With `literal` no pattern is a glob. In folders
     and globs, names that begin with `_` or `.` are left out. `name=value` folders below the given
     folder (or before the first wildcard) are partitions, their values URL-decoded strings.
 
@@ -134,6 +97,47 @@ class _Choice:
     only: re.Pattern[str] | None
     passed: PassedOver
     read_table: ReadTable | None
+    linked: set[str] = field(default_factory=set)
+    """Files of a disk that were reached by a link inside a listing."""
+    folders: dict[str, str] = field(default_factory=dict)
+    """Where folders of this listing are, links followed."""
+
+    def is_double(self, store: Store, name: str, lists: Callable[[str], bool]) -> bool:
+        """Whether a link leads to this file, and it comes under another name; it is counted then.
+
+        `lists` tells whether the listing has a file of that name.
+        """
+        if not store.is_local:
+            return False
+        root = self._real(store.uri)
+        place = os.path.join(self._real(os.path.join(root, os.path.dirname(name))), _base(name))
+        place = os.path.realpath(place) if os.path.islink(place) else place
+        if place == os.path.join(root, name):
+            return False
+        own = os.path.relpath(place, root)
+        is_double = place in self.linked or (not own.startswith("..") and lists(own))
+        self.linked.add(place)
+        if is_double:
+            self.passed.add_link(name)
+        return is_double
+
+    def _real(self, folder: str) -> str:
+        if len(self.folders) > MOST_FOLDERS:
+            self.folders.clear()
+        if folder not in self.folders:
+            self.folders[folder] = os.path.realpath(folder)
+        return self.folders[folder]
+
+    def lists(self, store: Store, name: str) -> bool:
+        """Whether a file of a disk that is there would be taken, for its name and its first bytes."""
+        if _hidden(name):
+            return False
+        if self.only is not None:
+            return self.only.fullmatch(name) is not None
+        if by_name(name) is not None:
+            return True
+        info = store.head(name)
+        return info is not None and self._begins_as_parquet(store, info)
 
     def takes(self, store: Store, info: ObjectInfo) -> bool:
         if not is_plain(info.name):
@@ -205,7 +209,9 @@ def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterato
         yield from _of_table(kind, store, open_store, chosen)
         return
     for info in store.list():
-        if chosen.takes(store, info):
+        if chosen.takes(store, info) and not chosen.is_double(
+            store, info.name, partial(chosen.lists, store)
+        ):
             yield Found(store, info, partitions_of(info.name))
 
 
@@ -237,6 +243,16 @@ def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
     matches = re.compile(glob_to_regex(rest))
     any_suffix = not rest.endswith("*")
     store = open_store(root)
+
+    def is_named(name: str, match: re.Match[str]) -> bool:
+        return any_suffix and match["below"] is None and is_plain(name)
+
+    def lists(name: str) -> bool:
+        match = matches.fullmatch(name)
+        return match is not None and (
+            (is_named(name, match) and not _hidden(name)) or chosen.lists(store, name)
+        )
+
     if table_kind(store) is not None:
         raise InputUnreadable(
             f"{store.uri} is a table (Delta Lake or Iceberg): give the folder itself as INPUT, so "
@@ -246,11 +262,13 @@ def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
         match = matches.fullmatch(info.name)
         if match is None or (is_plain(info.name) and _hidden(info.name)):
             continue
-        inside_a_folder = match["below"] is not None
-        if (any_suffix and not inside_a_folder and is_plain(info.name)) or chosen.takes(
-            store, info
-        ):
+        is_taken = is_named(info.name, match) or chosen.takes(store, info)
+        if is_taken and not chosen.is_double(store, info.name, lists):
             yield Found(store, info, partitions_of(info.name))
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def glob_to_regex(pattern: str) -> str:

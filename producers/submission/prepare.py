@@ -28,8 +28,9 @@ from producers.planning.corpus import (
     Progress,
     read_corpus,
 )
-from producers.planning.discovery import PassedOver, covers, discover, discover_planned
+from producers.planning.discovery import covers, discover, discover_planned
 from producers.planning.id_check import check_ids
+from producers.planning.passed_over import PassedOver
 from producers.planning.tables import table_reader
 from producers.submission.reuse import reusable
 from producers.submission.spec import columns_wanted, options_of, spec_of, task_params

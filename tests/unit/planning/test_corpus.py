@@ -27,6 +27,7 @@ from producers.planning.discovery import (
     glob_to_regex,
     partitions_of,
 )
+from producers.planning.passed_over import PassedOver
 from schemas.errors import InputNotFound
 from tests.unit.small_job import write_input
 
@@ -76,6 +77,28 @@ def test_a_file_that_is_a_link_is_its_target(folder: Path, tmp_path: Path) -> No
     (tmp_path / "links").mkdir()
     (tmp_path / "links/l.parquet").symlink_to(folder / "a.parquet")
     assert found(tmp_path / "links/l.parquet") == [f"{folder.resolve()}/a.parquet"]
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.parquet", "*/"])
+@pytest.mark.parametrize("link", ["current", "zlatest"])
+def test_a_link_inside_a_folder_adds_no_file_twice_and_is_counted(
+    tmp_path: Path, link: str, pattern: str
+) -> None:
+    write_input(tmp_path / "day=1/x.parquet", ["a"])
+    (tmp_path / link).symlink_to(tmp_path / "day=1")
+    (tmp_path / "day=1/y.parquet").symlink_to(tmp_path / "day=1/x.parquet")
+    passed = PassedOver()
+    files = list(discover([f"{tmp_path}/{pattern}"], open_here, passed=passed))
+    assert [(f.info.name, f.partitions) for f in files] == [("day=1/x.parquet", (("day", "1"),))]
+    assert passed.links == 3
+    assert "count once" in next(passed.warnings())
+
+
+def test_a_link_to_what_is_not_listed_itself_is_read_once(tmp_path: Path) -> None:
+    write_input(tmp_path / "_store/x.parquet", ["a"])
+    for name in ("a.parquet", "b.parquet"):
+        (tmp_path / name).symlink_to(tmp_path / "_store/x.parquet")
+    assert found(tmp_path) == [f"{tmp_path}/a.parquet"]
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_itself(tmp_path: Path) -> None:

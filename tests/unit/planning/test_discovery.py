@@ -14,7 +14,8 @@ import pytest
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
 from headrace.storage.store import ObjectInfo
-from producers.planning.discovery import MOST_PEEKS, PassedOver, discover, partitions_of
+from producers.planning.discovery import MOST_PEEKS, discover, partitions_of
+from producers.planning.passed_over import PassedOver
 from schemas.errors import InputNotFound
 from tests.unit.small_job import fake_settings, prepare_small, write_input
 
