@@ -54,13 +54,13 @@ def parse_template(text: str) -> Template:
     """The template in these words.
 
     Raises:
-        ConfigError: a brace that stands alone, or no column at all.
+        ConfigError: a brace without its partner, or no column at all.
     """
     literals, columns = [""], []
     for token in _TOKEN.finditer(text):
         if token["brace"]:
             raise ConfigError(
-                f"--text {text!r}: a {token['brace']} stands alone; write a column as {{name}}, and a "
+                f"--text {text!r}: a {token['brace']} alone has no meaning; write a column as {{name}}, and a "
                 f"brace as {token['brace'] * 2}"
             )
         if token["name"] is not None:
