@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headrace.output.job_record import require_job
+from headrace.output.reuse_index import ReuseIndex
 from headrace.process.numbers import short_time
 from headrace.storage.store import PARALLEL_READS, Store
 from headrace.tracing.trace_file import SpanRow, read_spans
@@ -45,6 +47,7 @@ def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str
             for rows in pool.map(lambda name: _find(store, job, name, row_id), parts)
             for row in rows
         ]
+    _add_sources(store, job, found)
     for row in found:
         row["attempts"] = _attempts(store, row["chunk"])
         row["trace_url"] = f"{jaeger.rstrip('/')}/trace/{row['trace_id']}" if jaeger else None
@@ -56,6 +59,23 @@ def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str
         "parts": len(parts),
         "rows": found,
     }
+
+
+def _add_sources(store: Store, job: Job, rows: list[dict[str, Any]]) -> None:
+    """Say of each row where it was copied from; None for one that was computed."""
+    hashes = {row["text_hash"] for row in rows if row["status"] == part_schema.OK}
+    places: dict[bytes, tuple[int, int]] = {}
+    if job.options.reuse_output is not None and hashes:
+        with contextlib.suppress(FileNotFoundError):  # the index is made when the job starts
+            places = ReuseIndex.open(store).find(hashes)
+    for row in rows:
+        place = places.get(row.pop("text_hash")) if row["status"] == part_schema.OK else None
+        row.pop("text_hash", None)
+        row["copied_from"] = place and {
+            "output": job.options.reuse_output,
+            "part": output_layout.part(place[0]),
+            "part_row": place[1],
+        }
 
 
 def render_explanation(explanation: dict[str, Any]) -> str:
@@ -76,6 +96,9 @@ def _lines(explanation: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
     for name, value in row["prediction"].items():
         yield f"  {name:<9} {value if len(str(value)) < 80 else str(value)[:77] + '...'}"
     yield f"  part      {row['part']}, row {row['part_row']}"
+    if row["copied_from"]:
+        source = row["copied_from"]
+        yield f"  copied    from {source['output']}, {source['part']}, row {source['part_row']}"
     yield f"  input     {row['input_file']}, row {row['input_row']}"
     yield f"  chunk     {row['chunk']}, attempt {row['attempt']}"
     yield f"  trace     {row['trace_url'] or row['trace_id']}"
@@ -127,6 +150,7 @@ def _row(job: Job, name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> d
         "error_message": values["error_message"],
         "n_tokens": values["n_tokens"],
         "truncated": values["truncated"],
+        "text_hash": values.get("text_hash"),
         "prediction": {n: v for n, v in values.items() if n not in ours and v is not None},
         "trace_id": values["trace_id"] or facts.get(part_schema.META_TRACE),
     }

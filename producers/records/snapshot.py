@@ -63,8 +63,7 @@ class Snapshot:
     deadline_at_risk: bool = False
     """It ended, or will probably end, after its deadline."""
     rows_copied: int = 0
-    """Of `rows_done`, copied from an earlier output (`--reuse`, `retry --errors`); 0 until the end
-    where Redis is asked."""
+    """Of `rows_done`, copied from an earlier output (`--reuse`, `retry --errors`)."""
     cause: str = ""
     """Class of the error that ended it, where all its chunks share one."""
     note: str = ""
@@ -131,7 +130,8 @@ def _of_redis(store: Store, job: Job, client: RedisClient) -> Snapshot | None:
     return _snapshot(
         job, "cancelled" if "cancelled" in facts else "paused" if "paused" in facts else "running",
         _trouble(facts.get("trouble"), redis_at),
-        rows_done=number("done_rows"), ok=number("ok_rows"), errors=number("error_rows"),
+        rows_done=number("done_rows"), rows_copied=number("copied_rows"),
+        ok=number("ok_rows"), errors=number("error_rows"),
         errors_by_type={as_text(k): as_count(v) for k, v in errors.items()}, tokens=number("tokens"),
         chunks_done=number("done_chunks"), chunks_parked=len(parked), chunks_leased=int(leased),
         rows_live=rows_in_progress(live), note=note_in_progress(live), workers=int(workers), parked=tuple(parked),

@@ -113,7 +113,7 @@ def of_job(job_key: str) -> list[str]:
     return [kind(job_key) for kind in kinds]
 
 
-COUNTERS = ("done_chunks", "done_rows", "ok_rows", "error_rows", "tokens")
+COUNTERS = ("done_chunks", "done_rows", "ok_rows", "error_rows", "copied_rows", "tokens")
 STAGE_MS = "stage_ms:"
 """Before a stage's name: the counter of its busy milliseconds."""
 
@@ -125,6 +125,7 @@ def counters_of(receipt: Receipt) -> dict[str, int]:
         "done_rows": receipt.rows,
         "ok_rows": receipt.ok,
         "error_rows": receipt.errors,
+        "copied_rows": receipt.reused,
         "tokens": receipt.tokens,
         **{f"{STAGE_MS}{stage}": round(1000 * s) for stage, s in receipt.stages_s.items()},
     }

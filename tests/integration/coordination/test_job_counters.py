@@ -60,6 +60,12 @@ def test_a_worker_leaves_its_receipt_and_a_controller_none(redis_client: redis.R
     assert counted(redis_client) == sums({0, 1})
 
 
+def test_copied_rows_are_counted_while_the_job_runs(redis_client: redis.Redis) -> None:
+    reset_counters(redis_client, JOB, "c1", {"rows": 30})
+    count_in(redis_client, JOB, [receipt(0).model_copy(update={"reused": 4})])
+    assert redis_client.hget(redis_keys.job(JOB), "copied_rows") == b"4"
+
+
 def test_nothing_is_counted_before_a_controller_begins_or_after_the_end(
     redis_client: redis.Redis,
 ) -> None:

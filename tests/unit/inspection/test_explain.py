@@ -13,10 +13,12 @@ from headrace.storage.local import LocalStore
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.crash_trace import record_crash
 from producers.inspection.explain import explain, render_explanation
+from producers.submission.reuse import store_index
 from schemas.errors import ColumnError, JobNotFound
 from schemas.names import output_layout
 from schemas.records.job import parse_job
 from tests.unit.fake_output import write_fake_output
+from tests.unit.small_job import finish, score, submit, write_input
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +102,25 @@ def test_an_attempt_whose_worker_was_killed_says_what_it_was_at_and_who_saw_it(
     told = render_explanation(explain(store, "5"))
     assert "worker_lost on w9, 7.00 s\n    was at forward, seen by controller-1" in told
     assert told.count("worker_lost") == 1
+
+
+def test_a_copied_row_is_led_to_where_it_was_computed(tmp_path: Path) -> None:
+    write_input(tmp_path / "first.parquet", ["old", "both"], id=["a", "b"])
+    write_input(tmp_path / "second.parquet", ["new", "both"], id=["c", "d"])
+    first, job = submit([tmp_path / "first.parquet"], tmp_path / "one", id_column="id")
+    score(first, job)
+    finish(first, job)
+    second, job = submit(
+        [tmp_path / "second.parquet"], tmp_path / "two", id_column="id", reuse=first.uri
+    )
+    store_index(second, first)
+    score(second, job)
+    (new,), (both,) = (explain(second, name)["rows"] for name in ("c", "d"))
+    assert new["copied_from"] is None
+    assert both["copied_from"] == {
+        "output": first.uri, "part": "data/part-00000.parquet", "part_row": 1,
+    }  # fmt: skip
+    assert f"copied    from {first.uri}, data/part-00000.parquet, row 1" in render_explanation(
+        explain(second, "d")
+    )
+    assert explain(first, "a")["rows"][0]["copied_from"] is None
