@@ -1,4 +1,8 @@
-"""A corpus's identity: a digest over its files, as the planner writes it and the worker checks it."""
+"""A corpus's identity: a digest over its files, as the planner writes it and the worker checks it.
+
+A file on a disk is known by its time, its size and a hash of its ends. One that was only touched has
+another time. That all its bytes are the planned ones is known where the plan holds a hash of them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+from headrace.storage.store import Store
 from schemas.records.chunk import InputFile
+
+BLOCK_BYTES = 1 << 20
 
 
 def files_digest(files: Iterable[InputFile]) -> str:
@@ -21,3 +28,29 @@ def add_to_digest(digest: Any, file: InputFile) -> None:
     """Add one file to the digest that names a corpus."""
     # no URI and no etag contains NUL, so that no file can pass for another
     digest.update(f"{file.uri}\0{file.size}\0{file.etag}\n".encode("utf-8", "surrogatepass"))
+
+
+def is_touched(file: InputFile, now: tuple[int, str]) -> bool:
+    """Whether the time of a file on a disk is another, and its size and its ends are the same."""
+    before, after = file.etag.split("-"), now[1].split("-")
+    return len(before) == len(after) == 3 and before != after and before[1:] == after[1:]
+
+
+def has_same_bytes(store: Store, name: str, file: InputFile, now: tuple[int, str]) -> bool:
+    """Whether a touched file is the planned one, byte by byte; False where the plan cannot tell."""
+    if file.content is None or not is_touched(file, now):
+        return False
+    return content_hash(store, name) == file.content
+
+
+def content_hash(store: Store, name: str) -> str:
+    """sha256 of all bytes of the object, read as a stream.
+
+    Raises:
+        FileNotFoundError: there is none. StorageError: the store does not answer.
+    """
+    digest = hashlib.sha256()
+    with store.open(name) as source:
+        while block := bytes(source.read(BLOCK_BYTES)):
+            digest.update(block)
+    return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -38,19 +38,27 @@ class PlanTotals:
     bytes: int
 
 
-def write_plan(path: Path, chunks: Iterable[Chunk], types: Any = None) -> PlanTotals:
+def write_plan(
+    path: Path,
+    chunks: Iterable[Chunk],
+    types: Any = None,
+    contents: Mapping[str, str] | None = None,
+) -> PlanTotals:
     """Write the chunks to a new file, in constant memory; returns their totals.
 
-    `types` is the `pyarrow.Schema` of the columns read, where the files do not say it.
+    `types` is the `pyarrow.Schema` of the columns read, where the files do not say it. `contents`
+    has the sha256 of the bytes of files, by URI.
 
     When `chunks` raises, a file may stay behind that reads well and is short: only a path that
     came back from here may be given the plan's name.
     """
     import pyarrow.parquet as pq
 
-    from schemas.records.part_schema import META_TYPES, PLAN
+    from schemas.records.part_schema import META_CONTENTS, META_TYPES, PLAN
 
     facts = {} if types is None else {META_TYPES: b64encode(types.serialize().to_pybytes())}
+    if contents:
+        facts[META_CONTENTS] = json.dumps(contents).encode()
     count = rows = size = 0
     with pq.ParquetWriter(
         path,
@@ -176,12 +184,17 @@ class _Unfit(Exception):
     """What is wrong with a plan, for the message of the error."""
 
 
-def _read_columns(data: bytes) -> tuple[dict[str, np.ndarray], Any]:
-    """The columns: numbers as int64, names as objects, each `[chunks]`; and the planned types."""
+def _read_columns(data: bytes) -> tuple[dict[str, np.ndarray], Any, dict[str, str]]:
+    """The columns: numbers as int64, names as objects, each `[chunks]`; the types; the contents."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from schemas.records.part_schema import META_TYPES, PLAN, PLAN_OF_ROW_GROUPS
+    from schemas.records.part_schema import (
+        META_CONTENTS,
+        META_TYPES,
+        PLAN,
+        PLAN_OF_ROW_GROUPS,
+    )
 
     reader = pq.ParquetFile(
         pa.BufferReader(data),
@@ -205,8 +218,10 @@ def _read_columns(data: bytes) -> tuple[dict[str, np.ndarray], Any]:
         table = _from_row_groups(table)
     numbers = {name: table.column(name).to_numpy().astype(np.int64) for name in _NUMBERS}
     names = {name: _name_column(table.column(name)) for name in _NAMES}
-    types = (reader.metadata.metadata or {}).get(META_TYPES.encode())
-    return numbers | names, None if types is None else _types(types)
+    facts = reader.metadata.metadata or {}
+    types = facts.get(META_TYPES.encode())
+    contents = _contents(facts.get(META_CONTENTS.encode(), b"{}"))
+    return numbers | names, None if types is None else _types(types), contents
 
 
 def _from_row_groups(table: Any) -> Any:
@@ -218,6 +233,13 @@ def _from_row_groups(table: Any) -> Any:
     table = table.rename_columns({"row_group_start": "start", "row_group_stop": "stop"})
     table = table.append_column("skip", pa.array(np.full(rows, -1)))
     return table.append_column("format", pa.chunked_array([formats]))
+
+
+def _contents(text: bytes) -> dict[str, str]:
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise _Unfit("the hashes of its files are none")
+    return found
 
 
 def _types(text: bytes) -> Any:
@@ -238,7 +260,7 @@ def _name_column(column: Any) -> np.ndarray:
     return named
 
 
-def _checked(columns: dict[str, np.ndarray], types: Any) -> PlanTable:
+def _checked(columns: dict[str, np.ndarray], types: Any, contents: dict[str, str]) -> PlanTable:
     numbers = {name: columns[name] for name in _NUMBERS}
     starts = _file_starts(columns)
     _check_numbers(numbers)
@@ -251,6 +273,7 @@ def _checked(columns: dict[str, np.ndarray], types: Any) -> PlanTable:
             etag=columns["etag"][i],
             partitions=_partitions(columns["partitions"][i]),
             format=columns["format"][i],
+            content=contents.get(columns["file"][i]),
         )
         for i in at
     ]

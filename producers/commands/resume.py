@@ -27,7 +27,7 @@ from schemas.records.job import Job
 def resume_job(session: Session, output: str, *, wait: bool) -> int:
     """Continue the job of an output."""
     job, store = job_in(output, session.settings)
-    model = verify_inputs_unchanged(job, store, session.settings)
+    model = verify_inputs_unchanged(job, store, session.settings, session.terminal.note)
     note_lost_parts(session, store)
     over = show_if_over(session, job, store) if is_finished(store) else None
     if over is not None:
@@ -45,7 +45,7 @@ def retry_errors(
         raise ConfigError("say where to: headrace retry --errors OUTPUT --output NEW; parts stay")
     settings = session.settings
     job, store = job_in(output, settings)
-    verify_inputs_unchanged(job, store, settings)
+    verify_inputs_unchanged(job, store, settings, session.terminal.note)
     again = load_settings(**{**flags, **repeated_settings(job), "reuse": store.uri})
     session, _, (new,) = with_dates(replace(session, settings=again), (), (new,))
     files = PlanTable.load(store).files

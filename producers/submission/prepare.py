@@ -23,6 +23,7 @@ from producers.planning.chunking import (
     plan,
     target_chunk,
 )
+from producers.planning.contents import hash_contents
 from producers.planning.corpus import (
     Corpus,
     Progress,
@@ -59,6 +60,8 @@ class PreparedJob:
     tokens_per_s: float
     """Of one worker, a guess."""
     warnings: tuple[str, ...] = field(default=())
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of the bytes of each file, by URI; of small corpora on a disk."""
 
     @property
     def id(self) -> str:
@@ -172,6 +175,7 @@ def prepare(
             chunk_bytes=settings.chunk_bytes,
         ),
         tokens_per_s=speed,
+        contents=hash_contents(corpus, opened),
         warnings=(
             *model.warnings,
             *passed.warnings(),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
+from headrace.formats.input_identity import has_same_bytes, is_touched
 from headrace.formats.opener import etag_of
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings
@@ -21,20 +24,26 @@ from schemas.records.chunk import InputFile
 from schemas.records.job import Job
 
 
-def verify_inputs_unchanged(job: Job, store: Store, settings: Settings) -> ModelInfo | None:
+def verify_inputs_unchanged(
+    job: Job, store: Store, settings: Settings, note: Callable[[str], None] = lambda _: None
+) -> ModelInfo | None:
     """Check that nothing changed; returns the model, None for a task that needs none.
+
+    A file that was only touched is noted. It counts as changed where the plan has no hash of its
+    bytes, since nothing else tells that they are the same.
 
     Raises:
         InputChanged: a file is gone or is another one; names up to three.
         ModelChanged: the model is not the one of the job.
     """
-    changed = _changed(PlanTable.load(store).files, settings)
+    files = PlanTable.load(store).files
+    states = _states(files, settings)
+    for file, state in zip(files, states, strict=True):
+        if state == "touched":
+            note(f"{file.uri}: touched, same bytes")
+    changed = [f for f, state in zip(files, states, strict=True) if state == "changed"]
     if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise InputChanged(
-            f"{', '.join(changed[:3])}{more} changed since job {job.id} was planned: put it back, or "
-            "submit a new job to another output"
-        )
+        raise InputChanged(_refusal(job, changed, settings))
     if not task_spec(job.spec.task).needs_model:
         return None
     try:
@@ -69,16 +78,41 @@ def verify_answers_unchanged(job: Job, model: ModelInfo | None) -> None:
     check_version(spec.answers_version, changes, f" ({by})" if by else "")
 
 
-def _changed(files: Iterable[InputFile], settings: Settings) -> list[str]:
-    def differs(file: InputFile) -> bool:
-        root, name = split_uri(file.uri)
-        return etag_of(open_store(root, settings), name, file.format) != (
-            file.size,
-            file.etag,
-        )
+State = Literal["same", "touched", "changed"]
 
-    listed = list(files)
+
+def _states(files: Sequence[InputFile], settings: Settings) -> list[State]:
     with ThreadPoolExecutor(PARALLEL_READS) as pool:
-        return [
-            f.uri for f, is_other in zip(listed, pool.map(differs, listed), strict=True) if is_other
-        ]
+        return list(pool.map(lambda file: _state(file, settings), files))
+
+
+def _state(file: InputFile, settings: Settings) -> State:
+    store, name, now = _now(file, settings)
+    if now == (file.size, file.etag):
+        return "same"
+    is_same = now is not None and has_same_bytes(store, name, file, now)
+    return "touched" if is_same else "changed"
+
+
+def _now(file: InputFile, settings: Settings) -> tuple[Store, str, tuple[int, str] | None]:
+    root, name = split_uri(file.uri)
+    store = open_store(root, settings)
+    return store, name, etag_of(store, name, file.format)
+
+
+def _refusal(job: Job, changed: Sequence[InputFile], settings: Settings) -> str:
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    names = ", ".join(file.uri for file in changed[:3])
+    told = (
+        f"{names}{more} changed since job {job.id} was planned: put it back, or submit a new job to "
+        "another output"
+    )
+    first = changed[0]
+    now = _now(first, settings)[2]
+    if first.content is None and now is not None and is_touched(first, now):
+        at = int(first.etag.split("-")[0])
+        told += (
+            ". Its size and its ends are the same: if you know that its bytes are, give it its time "
+            f"back: touch -d @{at // 10**9}.{at % 10**9:09d} {shlex.quote(first.uri)}"
+        )
+    return told

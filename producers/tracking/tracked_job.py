@@ -18,6 +18,7 @@ from headrace.coordination.leases import LeaseBook, Mark
 from headrace.coordination.redis_clock import redis_now
 from headrace.coordination.redis_values import as_count
 from headrace.coordination.store_trouble import StoreTrouble, parse_trouble
+from headrace.formats.input_identity import has_same_bytes
 from headrace.formats.opener import etag_of
 from headrace.output.plan_file import PlanTable
 from headrace.process.logs import get_logger
@@ -200,8 +201,12 @@ class TrackedJob:
         file = self.plan.chunk(chunk).file
         root, name = split_uri(file.uri)
         try:
-            return etag_of(self.open_store(root), name, file.format) == (file.size, file.etag)
-        except HeadraceError:  # this host cannot read it: trust the workers
+            store = self.open_store(root)
+            now = etag_of(store, name, file.format)
+            if now is None or now == (file.size, file.etag):
+                return now is not None
+            return has_same_bytes(store, name, file, now)
+        except (HeadraceError, OSError):  # this host cannot read it: trust the workers
             return False
 
     def _shared_failure(self) -> str | None:

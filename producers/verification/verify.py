@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from headrace.formats.base import RowReader
+from headrace.formats.input_identity import is_touched
 from headrace.formats.opener import InputOpener, etag_of
 from headrace.output.job_record import check_plan, read_job
 from headrace.output.plan_file import PlanTable
@@ -244,15 +245,6 @@ class _Inputs:
                 "input_rows", file.uri, f"has {rows} rows, and {planned} were planned"
             )
         return reader
-
-
-def is_touched(file: InputFile, now: tuple[int, str]) -> bool:
-    """Whether only the time of a file on a disk is another: its size and the hash of its ends are not.
-
-    The recount compares every row of it besides.
-    """
-    before, after = file.etag.split("-"), now[1].split("-")
-    return len(before) == len(after) == 3 and before != after and before[1:] == after[1:]
 
 
 def _rows_by_file(plan: PlanTable) -> dict[str, int]:

@@ -17,6 +17,8 @@ class InputFile:
     """Hive partition columns and their values, from the path."""
     format: str = "parquet"
     """As in `headrace.formats.opener.FORMATS`."""
+    content: str | None = None
+    """sha256 of all its bytes, where the plan knows it: it tells a touched file from a changed one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,10 @@ PLAN_OF_ROW_GROUPS = pa.schema(
 )
 """The plan as it was when Parquet was the only format; still read."""
 
+META_CONTENTS = "headrace.input_contents"
+"""Key of a plan's file metadata: a JSON object of URIs and the sha256 of each file's bytes, of small
+corpora on a disk."""
+
 META_TYPES = "headrace.input_types"
 """Key of a plan's file metadata: the types of the columns read, where the files do not say them.
 Base64 of an Arrow IPC schema."""
