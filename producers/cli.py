@@ -15,6 +15,7 @@ from producers.cli_options import (
     AnyOutput,
     Broker,
     Folder,
+    GiveUpAfter,
     Inputs,
     Json,
     Listen,
@@ -204,6 +205,7 @@ def resume(
     broker: Broker = None,
     workers: Workers = None,
     registry: Registry = None,
+    give_up_after: GiveUpAfter = None,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
@@ -211,7 +213,9 @@ def resume(
     from producers.commands.resume import resume_job
     from producers.commands.session import open_session
 
-    flags = {"broker_url": broker, "workers": workers, "registry": registry}
+    flags = {
+        "broker_url": broker, "workers": workers, "registry": registry, "give_up_after": give_up_after,
+    }  # fmt: skip
     raise typer.Exit(resume_job(open_session(flags, as_json=json), output, wait=wait))
 
 
@@ -228,6 +232,7 @@ def retry(
     broker: Broker = None,
     workers: Workers = None,
     registry: Registry = None,
+    give_up_after: GiveUpAfter = None,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
@@ -238,7 +243,9 @@ def retry(
     from producers.commands.resume import retry_errors, retry_parked
     from producers.commands.session import open_session
 
-    flags = {"broker_url": broker, "workers": workers, "registry": registry}
+    flags = {
+        "broker_url": broker, "workers": workers, "registry": registry, "give_up_after": give_up_after,
+    }  # fmt: skip
     session = open_session(flags, as_json=json)
     if errors:
         raise typer.Exit(retry_errors(session, output, new, flags, wait=wait))

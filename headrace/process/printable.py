@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
-# C0 and C1 without tab and newline, DEL, and what reorders the text around it (Unicode UAX #9).
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 without tab, DEL, separators of lines, and what reorders the text around it (UAX #9).
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    r"""The text with control characters as `\x1b`, so that it moves no cursor and hides nothing.
+    r"""The text on one line, with control characters as `\x1b` and a line break as `\n`.
+
+    So it moves no cursor, hides nothing, and cannot pass for a line of headrace's own.
 
     Lone surrogates, which file names that are not UTF-8 have, become `\udc80`.
     """
@@ -18,5 +20,7 @@ def printable(text: str) -> str:
 
 
 def _escaped(char: str) -> str:
+    if char == "\n":
+        return r"\n"
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -98,7 +98,8 @@ def _show_accuracy(terminal: Terminal, results: Path, corpus: Path) -> None:
         "some of which are noise"
     )
     headrace, python = _spelled("headrace"), _spelled(Path(sys.executable).name)
-    say("\nLook at it:")
+    say("")
+    say("Look at it:")
     say(
         f"  {python} -c \"import pyarrow.dataset as d; print(d.dataset('{results}/data').head(5).to_pylist())\""
     )

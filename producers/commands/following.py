@@ -54,7 +54,8 @@ def drive_and_show(
                 + command("watch", job.id)
             )
         else:
-            terminal.note("\ninterrupted: committed parts stay. Continue with:")
+            terminal.note()  # after the ^C
+            terminal.note("interrupted: committed parts stay. Continue with:")
             terminal.note(f"  {command('resume', job.output)}")
         return ExitCode.INTERRUPTED
     return show(session, end)

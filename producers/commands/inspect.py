@@ -45,7 +45,8 @@ def explain_row(session: Session, output: str, row_id: str, jaeger: str | None) 
     if session.as_json:
         session.terminal.print_json(found)
     else:
-        session.terminal.say(render_explanation(found))
+        for line in render_explanation(found).split("\n"):
+            session.terminal.say(line)
     return ExitCode.OK if found["rows"] else ExitCode.JOB_NOT_FOUND
 
 

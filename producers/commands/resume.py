@@ -14,9 +14,11 @@ from producers.commands.run import run_job
 from producers.commands.session import Session, with_dates
 from producers.commands.submit import submit_job
 from producers.driver.drive import clear_stop_flags, is_finished
+from producers.driver.patience import patiently
 from producers.driver.restart import prepare_again, release_parked, send_again
 from producers.driver.session import job_in, needed_broker
 from producers.driver.traced import job_trace
+from producers.models.info import ModelInfo
 from producers.submission.repeat import repeated_settings
 from producers.submission.unchanged import verify_answers_unchanged, verify_inputs_unchanged
 from producers.terminal.console import command
@@ -26,8 +28,7 @@ from schemas.records.job import Job
 
 def resume_job(session: Session, output: str, *, wait: bool) -> int:
     """Continue the job of an output."""
-    job, store = job_in(output, session.settings)
-    model = verify_inputs_unchanged(job, store, session.settings, session.terminal.note)
+    job, store, model = _checked(session, output)
     note_lost_parts(session, store)
     over = show_if_over(session, job, store) if is_finished(store) else None
     if over is not None:
@@ -44,8 +45,7 @@ def retry_errors(
     if new is None:
         raise ConfigError("say where to: headrace retry --errors OUTPUT --output NEW; parts stay")
     settings = session.settings
-    job, store = job_in(output, settings)
-    verify_inputs_unchanged(job, store, settings, session.terminal.note)
+    job, store, _ = _checked(session, output)
     again = load_settings(**{**flags, **repeated_settings(job), "reuse": store.uri})
     session, _, (new,) = with_dates(replace(session, settings=again), (), (new,))
     files = PlanTable.load(store).files
@@ -59,12 +59,23 @@ def retry_parked(session: Session, output: str, *, parked: bool, wait: bool) -> 
     """Publish the parked chunks of an output again."""
     if not parked:
         raise ConfigError("say what to retry: --parked, or --errors with --output NEW")
-    job, store = job_in(output, session.settings)
+    job, store, _ = _checked(session, output)
     count = release_parked(job, store, session.settings)
     session.terminal.note(f"tried again: {plural(count, 'parked chunk')}")
     if count == 0:
         return ExitCode.OK
     return _go_on(session, job, store, wait=wait)
+
+
+def _checked(session: Session, output: str) -> tuple[Job, Store, ModelInfo | None]:
+    """The job of an output, its input and model found as planned; waits for a store that is away."""
+    settings, note = session.settings, session.terminal.note
+
+    def check() -> tuple[Job, Store, ModelInfo | None]:
+        job, store = job_in(output, settings)
+        return job, store, verify_inputs_unchanged(job, store, settings, note)
+
+    return patiently(check, settings, note)
 
 
 def _go_on(session: Session, job: Job, store: Store, *, wait: bool) -> int:

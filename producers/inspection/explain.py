@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from headrace.output.job_record import require_job
 from headrace.output.reuse_index import ReuseIndex
 from headrace.process.numbers import short_time
+from headrace.process.printable import printable
 from headrace.storage.store import PARALLEL_READS, Store
 from headrace.tracing.trace_file import SpanRow, read_spans
 from producers.inspection.id_search import IdSearch
@@ -79,14 +80,14 @@ def _add_sources(store: Store, job: Job, rows: list[dict[str, Any]]) -> None:
 
 
 def render_explanation(explanation: dict[str, Any]) -> str:
-    """The explanation for people."""
+    """The explanation for people; a value of the row's own breaks no line."""
     rows = explanation["rows"]
     if not rows:
         return (
-            f"no row with id {explanation['id']} in the {explanation['parts']} parts of job "
+            f"no row with id {printable(str(explanation['id']))} in the {explanation['parts']} parts of job "
             f"{explanation['job']} ({explanation['chunks']} chunks)"
         )
-    return "\n\n".join("\n".join(_lines(explanation, row)) for row in rows)
+    return "\n\n".join("\n".join(map(printable, _lines(explanation, row))) for row in rows)
 
 
 def _lines(explanation: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:

@@ -49,7 +49,7 @@ class Terminal:
 
 
 def plain(*line: Piece) -> Text:
-    """The pieces as one text without control characters; may have several lines."""
+    """The pieces as one line without control characters."""
     from rich.text import Text
 
     return Text.assemble(

@@ -278,6 +278,20 @@ def test_a_night_without_rows_ends_well_where_that_is_allowed(call: Any, tmp_pat
     assert call("headrace", "verify", str(tmp_path / "out"))[0] == ExitCode.OK
 
 
+@pytest.mark.parametrize("command", [("resume",), ("retry", "--parked"), ("retry", "--errors")])
+def test_resume_and_retry_wait_for_a_store_as_long_as_they_are_told(
+    call: Any, command: tuple[str, ...]
+) -> None:
+    away = {"HEADRACE_S3_ENDPOINT_URL": "http://127.0.0.1:1", "HEADRACE_STORAGE_ATTEMPTS": "1",
+            "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}  # fmt: skip
+    more = ("--output", "s3://bucket/new") if "--errors" in command else ()
+    code, _, err = call(
+        "headrace", *command, "s3://bucket/out", *more, "--give-up-after", "1s", **away
+    )
+    assert code == ExitCode.STORAGE, err
+    assert "at most 1 s (--give-up-after)" in err
+
+
 def test_passwords_and_hooks_stand_in_no_file_no_log_and_no_list_of_processes(
     start: Any, corpus: Path, tmp_path: Path, home: Path
 ) -> None:

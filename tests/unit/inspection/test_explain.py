@@ -124,3 +124,13 @@ def test_a_copied_row_is_led_to_where_it_was_computed(tmp_path: Path) -> None:
         explain(second, "d")
     )
     assert explain(first, "a")["rows"][0]["copied_from"] is None
+
+
+def test_a_line_break_in_an_id_forges_no_line(tmp_path: Path) -> None:
+    name = "a\nrow b: ok"
+    write_input(tmp_path / "in.parquet", ["text"], id=[name])
+    store, job = submit([tmp_path / "in.parquet"], tmp_path / "out", id_column="id")
+    score(store, job)
+    told = render_explanation(explain(store, name)).split("\n")
+    assert told[0] == r"row a\nrow b: ok: ok"
+    assert not any(line.startswith("row b") for line in told)

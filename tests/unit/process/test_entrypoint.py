@@ -90,7 +90,8 @@ run_cli(app)
         ("\x9b31m", "\\x9b31m"),
         ("evil\u202etxt", "evil\\u202etxt"),
         ("file\udc80", "file\\udc80"),
-        ("Ünï\ttab\nline [bold] 日本", "Ünï\ttab\nline [bold] 日本"),
+        ("Ünï\ttab [bold] 日本", "Ünï\ttab [bold] 日本"),
+        ("NEG\nfinished job 1\u2028x\x85y", "NEG\\nfinished job 1\\u2028x\\x85y"),
     ],
 )
 def test_text_from_elsewhere_moves_no_cursor(text: str, shown: str) -> None:
