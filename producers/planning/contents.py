@@ -1,4 +1,4 @@
-"""Hashes of all bytes of a small corpus on a disk, so that a touched file is told from a changed one."""
+"""Hashes of all bytes of a small corpus on a disk: they set a touched file apart from a changed one."""
 
 from __future__ import annotations
 
