@@ -96,7 +96,7 @@ def show(session: Session, end: JobEnd) -> int:
     """Print how the job ended; returns the exit code."""
     session.terminal.warn(*end.warnings)
     terminal, now = session.terminal, end.snapshot
-    return show_end(terminal, now, end.seconds, end.report, as_json=session.as_json)
+    return show_end(terminal, now, end.seconds, end.report, end.log, as_json=session.as_json)
 
 
 def note_lost_parts(session: Session, store: Store) -> None:

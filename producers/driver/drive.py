@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 from headrace.settings import Settings, cache_folder, state_folder
@@ -122,7 +123,8 @@ def drive_here(
         record_speed(cache_folder(), shape, workers, job, controller.ended[job.key])
     write_report_if_able(store, settings)
     run_hook(job, store, settings)
-    return job_end(now, store, time.time() - started, warning)
+    end = job_end(now, store, time.time() - started, warning)
+    return replace(end, log=str(fleet.log))
 
 
 def end_of(job: Job, store: Store) -> JobEnd | None:

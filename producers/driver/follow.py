@@ -54,6 +54,8 @@ class JobEnd:
     report: str | None
     """URI of its report, if there is one."""
     warnings: tuple[str, ...] = ()
+    log: str | None = None
+    """The log of the workers of this command; None for those of a fleet."""
 
 
 def follow(

@@ -20,13 +20,19 @@ _COLORS = {"finished": "green", "failed": "red"}
 
 
 def show_end(
-    terminal: Terminal, now: Snapshot, seconds: float, report: str | None, *, as_json: bool
+    terminal: Terminal,
+    now: Snapshot,
+    seconds: float,
+    report: str | None,
+    log: str | None = None,
+    *,
+    as_json: bool,
 ) -> ExitCode:
-    """Print how the job ended; returns the exit code of its state."""
+    """Print how the job ended; returns the exit code of its state. `log` is that of its workers."""
     if as_json:
         terminal.print_json(now.to_json())
     else:
-        for line in summary(now, seconds, report):
+        for line in summary(now, seconds, report, log):
             terminal.say(*line)
     return exit_code_of(now.state, now.cause)
 
@@ -38,7 +44,9 @@ def exit_code_of(state: str, cause: str) -> ExitCode:
     return _CODES.get(state, ExitCode.OK)
 
 
-def summary(now: Snapshot, seconds: float, report: str | None) -> list[tuple[Piece, ...]]:
+def summary(
+    now: Snapshot, seconds: float, report: str | None, log: str | None = None
+) -> list[tuple[Piece, ...]]:
     """The end of a job in a few lines."""
     color = _COLORS.get(now.state, "yellow")
     rate = f" ({now.rows_done / seconds:,.0f} rows/s)" if seconds > 0 and now.rows_done else ""
@@ -65,5 +73,7 @@ def summary(now: Snapshot, seconds: float, report: str | None) -> list[tuple[Pie
         lines.append((f"  next    {command('retry', '--parked', now.output)}",))
     elif now.state in ("cancelled", "failed") and now.rows_done < now.rows and not now.cause:
         lines.append((f"  next    {command('resume', now.output)}",))
+    if log is not None and now.state == "failed":
+        lines.append((f"  log     {log}",))
     lines.append((f"  report  {report or command('report', now.output)}",))
     return lines

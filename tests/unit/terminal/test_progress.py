@@ -19,7 +19,7 @@ from producers.driver.follow import (
     pause_s,
 )
 from producers.records.snapshot import Snapshot
-from producers.terminal.job_end import summary
+from producers.terminal.job_end import exit_code_of, summary
 from producers.terminal.progress import (
     JobProgress,
     Rate,
@@ -29,6 +29,7 @@ from producers.terminal.progress import (
     stage_shares,
     trouble,
 )
+from schemas.errors import ExitCode
 from schemas.names import redis_keys
 from schemas.records.manifest import Receipt
 
@@ -199,3 +200,12 @@ def test_rows_that_were_copied_are_told_at_the_end_and_in_the_status() -> None:
     assert "690 ok (600 copied), 10 error" in lines[1]
     assert dict(lines_of(ended, 11.0))["copied"] == "600 rows, from an earlier output"
     assert "copied" not in dict(lines_of(NOW, 11.0))
+
+
+def test_a_failed_job_names_the_log_of_its_workers_and_passes_on_what_a_host_lacks() -> None:
+    failed = replace(NOW, state="failed", finished_s=10.0)
+    with_log, without = (summary(failed, 9.0, None, log) for log in ("/state/workers-1.log", None))
+    assert ("  log     /state/workers-1.log",) in with_log
+    assert len(without) == len(with_log) - 1
+    assert exit_code_of("failed", "missing_extra") == ExitCode.MISSING_EXTRA
+    assert exit_code_of("failed", "timeout_error") == ExitCode.JOB_FAILED
