@@ -57,7 +57,10 @@ def make(model_type: str, task: str, folder: Path, **changes: Any) -> TinyModel:
         for name, weight in model.named_parameters():
             if weight.ndim == 2 and "A_log" not in name and 0 < float(weight.std()) < SPREAD:
                 weight.mul_(SPREAD / float(weight.std()))
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except TypeError as error:  # a configuration that holds tensors
+        raise NotMade(f"cannot be saved: {error}") from error
     tokenizer.save_pretrained(folder)
     return TinyModel(folder, own)
 

@@ -108,11 +108,14 @@ class ParquetRows:
     def _stored(self, span: Span, names: Sequence[str]) -> int:
         """Bytes in the file of the span's row groups, in these columns."""
         tops = {*names, *(name.split(".")[0] for name in names)}
+        schema = self._metadata.schema
+        paths = [schema.column(i).path for i in range(len(schema))]
+        # pyarrow ends the process when it is asked for the sizes of an encrypted column
+        wanted = [i for i, p in enumerate(paths) if p in tops or p.split(".")[0] in tops]
         return sum(
-            column.total_compressed_size
+            group.column(i).total_compressed_size
             for group in map(self._metadata.row_group, range(span.start, span.stop))
-            for column in map(group.column, range(group.num_columns))
-            if column.path_in_schema.split(".")[0] in tops or column.path_in_schema in tops
+            for i in wanted
         )
 
 
@@ -182,11 +185,11 @@ def _parse(footer: bytes, where: str) -> tuple[Any, Any]:
 def _units(metadata: Any, footer: bytes, size: int, request: Request) -> list[Unit]:
     where = request.where
     try:
-        sizes = column_sizes(footer, request.text)
+        sizes = column_sizes(footer, request.text, {n.split(".")[0] for n in request.typed})
     except FooterError as error:
         raise InputUnreadable(f"{where} is damaged: its footer cannot be read: {error}") from error
     if sizes.encrypted:
-        raise InputUnreadable(f"{where} is encrypted: its text column needs a key")
+        raise InputUnreadable(f"{where} is encrypted: one of its columns that are read needs a key")
     if len(sizes.row_groups) != metadata.num_row_groups:
         raise InputUnreadable(f"{where} is damaged: its footer contradicts itself")
     units: list[Unit] = []

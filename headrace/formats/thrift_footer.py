@@ -38,17 +38,19 @@ class FooterSizes:
 
     row_groups: list[dict[str, ColumnSize]]
     encrypted: bool = False
-    """A wanted column, or one whose name is hidden, needs a key."""
+    """A wanted column, one beside it, or one whose name is hidden, needs a key."""
 
 
-def column_sizes(footer: bytes, wanted: Container[str]) -> FooterSizes:
+def column_sizes(footer: bytes, wanted: Container[str], beside: Container[str] = ()) -> FooterSizes:
     """What the footer says of these columns; about 1 ms for each 10 kB of it.
+
+    `beside` are top-level names of others that will be read: that they need no key is looked at.
 
     Raises:
         FooterError: the bytes cannot be understood.
     """
     try:
-        return _Walker(footer, wanted).file()
+        return _Walker(footer, wanted, beside).file()
     except (IndexError, OverflowError, UnicodeDecodeError) as error:
         raise FooterError("it ends early or makes no sense") from error
 
@@ -56,10 +58,11 @@ def column_sizes(footer: bytes, wanted: Container[str]) -> FooterSizes:
 class _Walker:
     """Thrift's compact protocol from front to back; `at` is the next byte."""
 
-    def __init__(self, data: bytes, wanted: Container[str]) -> None:
+    def __init__(self, data: bytes, wanted: Container[str], beside: Container[str] = ()) -> None:
         self.data = data
         self.at = 0
         self.wanted = wanted
+        self.beside = beside
         self.encrypted = False
 
     def file(self) -> FooterSizes:
@@ -96,7 +99,9 @@ class _Walker:
             else:
                 hidden |= field in (8, 9)  # crypto_metadata, encrypted_column_metadata
                 self.skip(header & 15)
-        self.encrypted |= hidden and (path is None or path in self.wanted)
+        self.encrypted |= hidden and (
+            path is None or path in self.wanted or path.split(".")[0] in self.beside
+        )
 
     def column_metadata(self, columns: dict[str, ColumnSize]) -> str:
         path = ""

@@ -17,7 +17,7 @@ import pytest
 from pyarrow.parquet import encryption
 
 from schemas.errors import ExitCode, HeadraceError
-from tests.unit.small_job import fake_settings, prepare_small, submit, write_input
+from tests.unit.small_job import fake_settings, prepare_small, score, submit, write_input
 
 Damage = Callable[[Path], object]
 
@@ -127,17 +127,17 @@ class _NoKms(encryption.KmsClient):  # type: ignore[misc]
         return bytes.fromhex(wrapped)
 
 
-def encrypted(plaintext_footer: bool) -> Damage:
+def encrypted(plaintext_footer: bool, column: str = "text") -> Damage:
     def write(path: Path) -> None:
         config = encryption.EncryptionConfiguration(
             footer_key="footer",
-            column_keys={"key": ["text"]},
+            column_keys={"key": [column]},
             plaintext_footer=plaintext_footer,
             cache_lifetime=timedelta(minutes=5),
         )
         factory = encryption.CryptoFactory(_NoKms)
         keys = factory.file_encryption_properties(encryption.KmsConnectionConfig(), config)
-        table = pa.table({"id": ["1", "2"], "text": ["a", "b"]})
+        table = pa.table({"id": ["1", "2"], "text": ["a", "b"], "note": ["c", "d"]})
         with pq.ParquetWriter(path, table.schema, encryption_properties=keys) as writer:
             writer.write_table(table)
 
@@ -167,6 +167,17 @@ def test_a_file_that_is_not_whole_parquet_is_named(
     broken = write_input(tmp_path / "in/b.parquet", [f"text {i} {i * i}" for i in range(300)])
     damage(broken)
     expect(refused(tmp_path / "in", out), ExitCode.INPUT_UNREADABLE, str(broken), word)
+
+
+def test_an_encrypted_column_matters_only_to_who_reads_it(tmp_path: Path) -> None:
+    """pyarrow ended the worker's process when it was asked for the size of the other column."""
+    encrypted(plaintext_footer=True, column="note")(tmp_path / "in.parquet")
+    for flags in ({"columns": "note"}, {"id_column": "note"}):
+        error = refused(tmp_path / "in.parquet", tmp_path / "out", **flags)
+        expect(error, ExitCode.INPUT_UNREADABLE, "columns that are read needs a key")
+    store, job = submit([tmp_path / "in.parquet"], tmp_path / "out")
+    score(store, job)
+    assert pq.read_table(tmp_path / "out/data")["status"].to_pylist() == ["ok", "ok"]
 
 
 def test_a_file_without_rights(good: Path, out: Path) -> None:

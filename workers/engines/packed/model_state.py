@@ -94,7 +94,7 @@ def _owners(model: Any) -> Iterator[MutableMapping[str, Any]]:
         yield module._buffers
         yield module._modules
         config = vars(module).get("config")
-        if config is not None:
+        if hasattr(config, "__dict__"):  # some models keep a dict of that name
             configs[id(config)] = config
     yield from map(vars, configs.values())
 
