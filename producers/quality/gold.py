@@ -190,6 +190,7 @@ _GOLD = "\0gold"
 
 
 def _count(found: Evaluated, table: pa.Table, gold: Gold) -> None:
+    table = table.filter(_is_asked(table))
     labels = gold.labels(table, _GOLD)
     ok = pc.equal(table["status"].cast(pa.string()), OK).to_numpy()
     known = np.array([label is not None for label in labels], dtype=bool)
@@ -216,6 +217,12 @@ def _count(found: Evaluated, table: pa.Table, gold: Gold) -> None:
                     f"--slices {name}: it has over {MOST_VALUES} values, which are no slices"
                 )
             by_value.setdefault(value, Counts()).add(str(labels[i]), predicted[i])
+
+
+def _is_asked(table: pa.Table) -> Any:
+    """Rows that the model was asked about: error rows too, but not those that it was trained on."""
+    is_error = pc.not_equal(table["status"].cast(pa.string()), OK)
+    return pc.or_(is_error, pc.is_valid(table["predicted_label"]))
 
 
 def _check_labels(found: Evaluated) -> None:

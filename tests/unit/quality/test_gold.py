@@ -140,3 +140,15 @@ def test_a_column_of_ids_is_no_slice(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(ColumnError, match="over 50 values"):
         evaluate(output(tmp_path / "out", [many]), Gold("gold"), ["id"])
+
+
+def test_rows_that_a_model_was_trained_on_are_not_counted(tmp_path: Path) -> None:
+    trained = {
+        "id": ["a", "b", "c", "d"], "gold": ["pos", "neg", "pos", "neg"], "stars": [5, 1, 5, 1],
+        "predicted_label": [None, "neg", None, "pos"], "score": [None, 0.8, None, 0.6],
+        "status": ["ok", "ok", "error", "ok"],
+    }  # fmt: skip
+    found = evaluate(output(tmp_path, [trained], "training"), Gold("gold"), ["stars"])
+    assert dict(found.counts.pairs) == {("neg", "neg"): 1, ("neg", "pos"): 1}
+    assert found.without_prediction == 1
+    assert {value: sum(c.pairs.values()) for value, c in found.slices["stars"].items()} == {"1": 2}
