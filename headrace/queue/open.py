@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace.queue.queue import MessageQueue
+from headrace.queue.rabbitmq_connection import check_rabbitmq
 from headrace.queue.rabbitmq_queue import RabbitMQQueue
 from headrace.queue.redis_queue import RedisQueue
 from headrace.redis_client import RedisClient
@@ -15,6 +16,19 @@ _QUEUES: dict[str, Callable[[RedisClient, Any], MessageQueue]] = {
     "amqps": RabbitMQQueue,
 }
 """Queue class by scheme of the app's broker URL; all other schemes are spellings of Redis."""
+
+
+_CHECKS: dict[str, Callable[[str], None]] = {"amqp": check_rabbitmq, "amqps": check_rabbitmq}
+"""How it is found out whether the broker at a URL answers, by scheme."""
+
+
+def check_queue(queue_url: str) -> None:
+    """Check that the broker of the messages answers and accepts the login.
+
+    Raises:
+        BrokerError: it does not, with the reason and what to do.
+    """
+    _CHECKS[queue_url.partition("://")[0].lower()](queue_url)
 
 
 def open_queue(client: RedisClient, app: Any) -> MessageQueue:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.output.job_record import require_job
-from headrace.queue.rabbitmq_connection import check_rabbitmq
+from headrace.queue.open import check_queue
 from headrace.queue.redis_connection import connect, ping_or_raise, server_warnings
 from headrace.redis_client import RedisClient
 from headrace.settings import Settings, state_folder
@@ -49,7 +49,7 @@ def broker_of(url: str, settings: Settings) -> Broker:
     ping_or_raise(client, url)
     queue_url = settings.queue_url.get_secret_value() if settings.queue_url else None
     if queue_url is not None:
-        check_rabbitmq(queue_url)
+        check_queue(queue_url)
     return Broker(url, client, make_sender(url, queue_url))
 
 

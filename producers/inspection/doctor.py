@@ -225,19 +225,20 @@ def _broker(settings: Settings) -> Iterator[Row]:
         for warning in server_warnings(client):
             yield Row("broker", "redis", warning, "warning")
         if settings.queue_url is not None:
-            yield _rabbitmq(client, url, settings.queue_url.get_secret_value(), settings.queue)
+            yield _message_broker(
+                client, url, settings.queue_url.get_secret_value(), settings.queue
+            )
     finally:
         client.close()
 
 
-def _rabbitmq(client: RedisClient, redis_url: str, queue_url: str, queue: str) -> Row:
+def _message_broker(client: RedisClient, redis_url: str, queue_url: str, queue: str) -> Row:
     from headrace.queue.celery_config import make_sender
-    from headrace.queue.open import open_queue
-    from headrace.queue.rabbitmq_connection import check_rabbitmq
+    from headrace.queue.open import check_queue, open_queue
     from headrace.queue.redis_connection import mask_url
 
     try:
-        check_rabbitmq(queue_url)
+        check_queue(queue_url)
     except HeadraceError as error:
         return Row("broker", mask_url(queue_url), str(error), "bad")
     sender = make_sender(redis_url, queue_url)

@@ -12,7 +12,7 @@ from typing import Any
 
 from headrace.process.fast_imports import fast_imports
 from headrace.process.logs import configure_logging, get_logger
-from headrace.queue.rabbitmq_connection import check_rabbitmq
+from headrace.queue.open import check_queue
 from headrace.queue.redis_connection import (
     connect,
     ping_or_raise,
@@ -83,7 +83,7 @@ def _keep(
 
     client = _client(url)
     if settings.queue_url is not None:
-        check_rabbitmq(settings.queue_url.get_secret_value())
+        check_queue(settings.queue_url.get_secret_value())
     watch = WorkerStatusPoller(client, fleet.running)
     fleet.doing = lambda name: watch.doing.get(name)
 
