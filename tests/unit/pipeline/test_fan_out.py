@@ -138,7 +138,7 @@ def test_items_of_many_rows_are_never_there_at_once(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("row", [0, 13, 19])
-def test_a_deadly_item_is_found_and_its_row_condemned(row: int) -> None:
+def test_a_deadly_item_is_found_and_its_row_is_the_error(row: int) -> None:
     texts = [f"a{i} b{i} same" for i in range(20)]
     texts[row] = "same c __kill__ same"
     attempts: list[Attempt] = []
@@ -177,7 +177,7 @@ def test_the_profile_counts_a_shared_item_for_each_of_its_rows() -> None:
     from workers.pipeline.profile import _add_tokens
 
     task = SplitTask()
-    prepared = tokenize_window(window(["ab", "ab ab c", "ab"], 0), task, condemned={})
+    prepared = tokenize_window(window(["ab", "ab ab c", "ab"], 0), task, poison={})
     builder = ProfileBuilder(TaskSpec(name="split"))
     _add_tokens(builder, prepared)
     assert int(builder._counts[:, ord("a")].sum()) == 4
