@@ -34,7 +34,7 @@ class SparseEmbedding(TransformerTask):
 
     task = "sparse-embedding"
     architecture = "ForMaskedLM"
-    output = "hidden"
+    output = "token_logits"
 
     def auto_class(self) -> Any:
         from transformers import AutoModelForMaskedLM

@@ -350,6 +350,14 @@ def test_an_adapter_is_refused_and_its_merged_model_is_not(tmp_path: Path) -> No
 def test_every_row_of_the_table_is_compared() -> None:
     compared = {*VECTORS, *BESIDE, *CROSS, *((table.CONFIG, key) for key in PIPELINE)}
     compared.add((table.SENTENCE, "keep_in_fp32_modules"))
+    # in test_ranking_and_sparse
+    splade = (
+        "pooling_strategy",
+        "activation_function",
+        "embedding_dimension",
+        "word_embedding_dimension",
+    )
+    compared |= {(table.SPLADE, key) for key in splade}
     assert {(row.file, row.key) for row in SETTINGS} == compared
 
 

@@ -69,7 +69,7 @@ def _size(numbers: np.ndarray, output: Output) -> float:
     """
     finite = numbers[np.isfinite(numbers)]
     size = float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
-    if output == "hidden":
+    if output in ("hidden", "token_logits"):
         return size or 1.0
     return max(1.0, size)
 

@@ -325,7 +325,7 @@ class Runner:
                 f"a model of type {model.config.model_type} gives {', '.join(out)} and no hidden "
                 "states (last_hidden_state): there is nothing to make a vector of"
             )
-        wanted = "logits" if "logits" in out and self._output != "hidden" else "last_hidden_state"
+        wanted = "logits" if self._output != "hidden" and "logits" in out else "last_hidden_state"
         return out[wanted]
 
     def _rows(self, batch: Encodings) -> Rows:
