@@ -15,7 +15,7 @@ from schemas.names import output_layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.harness.fleet import Fleet, attempts, lines, parts
 from tests.fake_jobs import FakeJob, make_job
-from workers.execution.fault_injection import STEPS
+from workers.execution.fault_injection import CHUNK_STEPS
 
 
 class Reader(threading.Thread):
@@ -82,7 +82,7 @@ def test_1_and_11_a_storm_of_kills_loses_no_row_and_shows_no_half_written_part(
 def test_2_a_kill_at_each_named_step_costs_at_most_a_second_attempt(
     make_fleet: MakeFleet, tmp_path: Path, say: Say
 ) -> None:
-    steps = [step for step in STEPS if step != "dropped"]
+    steps = [step for step in CHUNK_STEPS if step != "dropped"]
     faults = ",".join(f"kill:{step}:1:{tmp_path}/{step}.flag" for step in steps)
     job = make_job(tmp_path, lines(300), chunk_rows=10)
     fleet = make_fleet(fault=faults)

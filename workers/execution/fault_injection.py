@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from schemas.errors import ConfigError
 
-STEPS = (
+CHUNK_STEPS = (
     "received",
     "acknowledged",
     "leased",
@@ -25,12 +25,9 @@ STEPS = (
     "committed",
     "dropped",
     "released",
-    "trained",
-    "checkpoint_files",
-    "checkpoint",
-    "model",
-    "model_published",
 )
+TRAINING_STEPS = ("trained", "checkpoint_files", "checkpoint", "model", "model_published")
+STEPS = CHUNK_STEPS + TRAINING_STEPS
 
 
 def fault_hook(setting: str | None) -> Callable[[str], None]:
