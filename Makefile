@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest
+# A process of tests for each core; a thread for each process, since they share the cores.
+PARALLEL ?= -n auto --maxprocesses 4
 TORCH := 2.13.0
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
@@ -81,11 +83,11 @@ test: $(VENV)/.dev  ## the floors that need no root: unit, integration, acceptan
 
 test-unit: $(VENV)/.dev  ## pure code; needs nothing
 	@echo '== unit: needs nothing =='
-	@$(PYTEST) tests/unit
+	@OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/unit
 
 test-integration: $(VENV)/.dev  ## a real Redis and a real S3 server, both from Python packages
 	@echo '== integration: a real Redis, a real S3 server =='
-	@$(PYTEST) tests/integration
+	@OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/integration
 
 test-acceptance: $(VENV)/.dev  ## real processes and signals
 	@echo '== acceptance: real processes and signals =='

@@ -127,10 +127,13 @@ def test_a_server_that_takes_no_writes_is_recognized(
         ping(own_redis.url)
 
 
+CLUSTER_BUS = 10_000  # a node listens on its port and on this much above it
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[str]:
     """The URL of a Redis in cluster mode, of one node that has all slots."""
-    port = free_port()
+    port = next(p for p in iter(free_port, None) if p + CLUSTER_BUS <= 65_535)
     options = {"port": port, "dir": tmp_path, "save": "", "cluster-enabled": "yes"}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     with (tmp_path / "log").open("wb") as log:
