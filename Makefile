@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest
 # A process of tests for each core; a thread for each process, since they share the cores.
-PARALLEL ?= -n auto --maxprocesses 4
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadgroup
 TORCH := 2.13.0
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
@@ -91,7 +91,7 @@ test-integration: $(VENV)/.dev  ## a real Redis and a real S3 server, both from 
 
 test-acceptance: $(VENV)/.dev  ## real processes and signals
 	@echo '== acceptance: real processes and signals =='
-	@$(PYTEST) tests/acceptance
+	@$(PYTEST) $(PARALLEL) tests/acceptance
 
 # For torch, for oneDNN, and for what reads /proc/cpuinfo.
 test-avx2: $(VENV)/.dev  ## what hangs on the CPU's instructions, as on one with AVX2 alone

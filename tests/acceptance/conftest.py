@@ -23,6 +23,7 @@ IS_LONG = os.environ.get("HEADRACE_CHAOS") == "long"
 FIRST_SEED = int(os.environ.get("HEADRACE_CHAOS_SEED", "1"))
 SEEDS = tuple(range(FIRST_SEED, FIRST_SEED + (5 if IS_LONG else 1)))
 
+FIGURE = "figure"  # the property of a test's report that holds such a line
 _LINES: list[str] = []
 
 
@@ -57,14 +58,20 @@ Say = Callable[[str, str], None]
 
 
 @pytest.fixture
-def say() -> Say:
+def say(record_property: Callable[[str, object], None]) -> Say:
     """Note a fault's figure; the lines are printed together at the end."""
     began = time.monotonic()
 
     def note(fault: str, figure: str) -> None:
-        _LINES.append(f"{fault:>4}  {figure} ({time.monotonic() - began:.0f} s)")
+        record_property(FIGURE, f"{fault:>4}  {figure} ({time.monotonic() - began:.0f} s)")
 
     return note
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect the figures in the process that prints, wherever the test ran."""
+    if report.when == "call":
+        _LINES.extend(str(value) for name, value in report.user_properties if name == FIGURE)
 
 
 def pytest_configure(config: pytest.Config) -> None:

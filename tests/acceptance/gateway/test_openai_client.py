@@ -19,7 +19,10 @@ from headrace.queue.embedded_redis import EmbeddedRedis
 from tests.conftest import free_port, wait_until
 from tests.unit.tiny_models import TinyModels
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("gateway"),
+]  # they share one gateway
 
 BIN = Path(sys.executable).parent
 LINES = 400
