@@ -28,7 +28,7 @@ from workers.pipeline.read import read_windows
 from workers.pipeline.rows import ChunkStats, RowError
 from workers.pipeline.write import PartSink
 from workers.training.checkpoints import CheckpointBook
-from workers.training.labelled_rows import LabelledRows, read_rows
+from workers.training.rows.labelled_rows import LabelledRows, read_rows
 from workers.training.loop import logits_of, train
 from workers.training.loop_watch import Host, Progress
 from workers.training.models import load_base, make_model, require_training_packages

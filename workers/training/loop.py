@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from schemas.records.training import TrainingSpec
-from workers.training.labelled_rows import Collator, LabelledRows, Rows
+from workers.training.rows.labelled_rows import Collator, LabelledRows, Rows
 from workers.training.loop_watch import Host, Watch
-from workers.training.token_batches import TokenBatches, default_budget
+from workers.training.rows.token_batches import TokenBatches, default_budget
 
 LOGS = 200
 """Chosen: points of the loss curve."""

@@ -13,9 +13,9 @@ import numpy as np
 
 from schemas.records.training import Checkpoint, TrainingSpec
 from workers.training.checkpoints import CheckpointBook
-from workers.training.labelled_rows import LabelledRows
+from workers.training.rows.labelled_rows import LabelledRows
 from workers.training.scores import GOOD, score
-from workers.training.token_batches import TokenBatches
+from workers.training.rows.token_batches import TokenBatches
 
 CHECKPOINT_S = 60.0
 """Chosen: what a kill costs at most, for a second or two of writing in each minute."""

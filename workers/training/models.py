@@ -68,7 +68,7 @@ def make_model(texts: Sequence[str], spec: TrainingSpec) -> tuple[Any, Any]:
     """
     from transformers import BertConfig, BertForSequenceClassification
 
-    from workers.training.vocabulary import wordpiece_tokenizer
+    from workers.training.rows.vocabulary import wordpiece_tokenizer
 
     assert spec.size is not None
     size, length = spec.size, spec.max_length or 512

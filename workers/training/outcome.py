@@ -24,7 +24,7 @@ from schemas.versions import versions
 from workers.pipeline.rows import ChunkStats, RowError, Window
 from workers.training.card import model_card
 from workers.training.checkpoints import get_files, put_files
-from workers.training.labelled_rows import LabelledRows
+from workers.training.rows.labelled_rows import LabelledRows
 from workers.training.loop import Trained
 from workers.training.models import load_base, save_model, scale_last_layer
 from workers.training.scores import fit_temperature, score

@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
-from workers.training.labelled_rows import LabelledRows
+from workers.training.rows.labelled_rows import LabelledRows
 from workers.training.loop_watch import Watch
-from workers.training.token_batches import TokenBatches
+from workers.training.rows.token_batches import TokenBatches
 
 EVALUATED_TOKENS = 8_192
 """Tokens of a batch without gradients. Chosen: as quick as larger ones on two cores."""

@@ -14,7 +14,7 @@ from schemas.records.text_hash import text_hash
 from schemas.records.training import SPLIT, TRAIN, VALIDATION, TrainingSpec
 from workers.pipeline.rows import NULL_TEXT, Window
 from workers.training.checkpoints import CheckpointBook
-from workers.training.labelled_rows import LabelledRows, read_rows
+from workers.training.rows.labelled_rows import LabelledRows, read_rows
 from workers.training.loop_watch import Host
 
 GOOD, BAD = ("good", "fine", "hello"), ("bad", "short", "cut")

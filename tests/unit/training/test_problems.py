@@ -15,7 +15,7 @@ from schemas.records.training import SPLIT, TRAIN, UNLABELLED, VALIDATION
 from tests.unit.tiny_models import TinyModels
 from tests.unit.training.made_rows import MadeHost, made_spec, made_texts, window_of
 from workers.pipeline.rows import ChunkStats, Window
-from workers.training.labelled_rows import read_rows
+from workers.training.rows.labelled_rows import read_rows
 from workers.training.loop import train
 from workers.training.models import load_base, scale_last_layer
 from workers.training.outcome import COLUMNS, part_rows

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.training.token_batches import TokenBatches, default_budget
+from workers.training.rows.token_batches import TokenBatches, default_budget
 
 
 @settings(deadline=None)

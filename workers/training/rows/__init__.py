@@ -1,0 +1,1 @@
+"""The rows of a training: read once, tokenized, cut into batches."""
