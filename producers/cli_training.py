@@ -54,8 +54,21 @@ def train(
     ],
     label_column: Annotated[
         str,
-        typer.Option("--label-column", help="column with the label: text, integer, bool, list or fraction"),
+        typer.Option(
+            "--label-column", help="column with the label: text, integer, bool, list, fraction, or entities"
+        ),
     ] = "label",
+    task: Annotated[
+        Literal["text-classification", "token-classification"],
+        typer.Option("--task", help="what the model will do"),
+    ] = "text-classification",
+    tokens_column: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens-column", show_default=False,
+            help="tokens of each row, where the labels are their tags (B-PER); joined by spaces they are the text",
+        ),
+    ] = None,
     base: Annotated[
         str | None,
         typer.Option(
@@ -124,7 +137,7 @@ def train(
     *,
     flags: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Train a text classifier on labelled rows: checked, checkpointed, calibrated, with a card."""
+    """Train a classifier of texts or tokens on labelled rows: checked, checkpointed, calibrated, with a card."""
     from producers.commands.training.train import asked_of, train_model
 
     hyperparameters = {
@@ -133,7 +146,8 @@ def train(
         "early_stopping": early_stopping, "evaluations": evaluations, "seed": seed,
     }  # fmt: skip
     asked = asked_of(
-        label_column=label_column, base=base, size=size if from_scratch else None,
+        label_column=label_column, task=task, tokens_column=tokens_column, base=base,
+        size=size if from_scratch else None,
         problem=problem, renamed=renamed, validation=validation,
         balanced=class_weights == "balanced",
         hyperparameters={k: v for k, v in hyperparameters.items() if v is not None},

@@ -27,10 +27,10 @@ from headrace.storage.local import LocalStore
 from schemas.records.training import SPLIT, TRAIN, VALIDATION, Size, TrainingSpec
 from workers.pipeline.rows import Window
 from workers.training.checkpoints import CheckpointBook
-from workers.training.rows.labelled_rows import Collator, LabelledRows, read_rows
 from workers.training.loop import train
 from workers.training.loop_watch import Host
 from workers.training.models import make_model
+from workers.training.rows.labelled_rows import Collator, LabelledRows, read_rows
 from workers.training.rows.token_batches import TokenBatches, default_budget
 
 MEDIAN_WORDS, SPREAD, MOST_WORDS = 14, 1.1, 200

@@ -99,7 +99,7 @@ class ProfileBuilder:
         if labels is None:
             return
         if label is not None and "." in label:
-            items = pc.list_value_length(good.column(label.split(".")[0]))
+            items = pc.list_value_length(good.column(label.split(".")[0])).drop_null()
             add_counts(it.items, counted(items.to_numpy(zero_copy_only=False).astype(np.int64)))
         by_label = _by_value(labels)
         if len(it.labels.keys() | by_label.keys()) > MOST_LABELS:

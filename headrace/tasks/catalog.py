@@ -22,7 +22,7 @@ from headrace.tasks.sentence_files import (
 from headrace.tasks.spec import Param, TaskSpec
 from schemas.errors import ConfigError
 from schemas.records.engine import PACKED
-from schemas.records.training import TRAINING
+from schemas.records.training import TOKEN_TRAINING, TRAINING
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -175,6 +175,18 @@ TRAINING_SPEC = TaskSpec(
 )
 """A job that trains: what `headrace train` submits. No `--task` of `run`, `submit` or `plan`."""
 
+TOKEN_TRAINING_SPEC = TaskSpec(
+    name=TOKEN_TRAINING,
+    columns=("entities",),
+    any_params=True,
+    needs_model=False,
+    label_column="entities.label",
+    score_column="entities.score",
+)
+"""The same, for a model of token classification."""
+
+_TRAININGS = {spec.name: spec for spec in (TRAINING_SPEC, TOKEN_TRAINING_SPEC)}
+
 BUILT_IN: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
@@ -204,8 +216,8 @@ def task_spec(name: str, points: Iterable[EntryPoint] | None = None) -> TaskSpec
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
-    if name == TRAINING:
-        return TRAINING_SPEC
+    if name in _TRAININGS:
+        return _TRAININGS[name]
     return _installed(name) if points is None else _described(name, points)
 
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from headrace.tasks.catalog import task_spec
 from schemas.errors import MissingExtra
-from schemas.records.training import TRAINING
+from schemas.records.training import JOB_TASKS
 
 PACKAGES = ("torch", "transformers", "safetensors")
 """What every engine of headrace's own imports."""
@@ -24,7 +24,7 @@ def require_worker_packages(task: str, packages: tuple[str, ...] = PACKAGES) -> 
     Raises:
         MissingExtra: one is not installed; names it and the extras that bring it.
     """
-    if task == TRAINING:
+    if task in JOB_TASKS.values():
         require_packages(task, TRAINING_PACKAGES, "headrace[cpu,train]")
     elif task_spec(task).engine:
         require_packages(f"task {task}", packages, "headrace[cpu]' or 'headrace[gpu]")

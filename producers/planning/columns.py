@@ -35,6 +35,8 @@ class ColumnRequest:
     carried: tuple[str, ...] = ()
     pair_is_list: bool = False
     """The second text may be a list of texts."""
+    text_is_list: bool = False
+    """The text is a list of texts."""
 
     @property
     def in_files(self) -> tuple[str, ...]:
@@ -256,10 +258,10 @@ def check_columns(
             raise ColumnError(_missing(name, schema, partitions, wanted, where))
     for text in wanted.texts:
         field = field_at(schema, text)
-        may_be_list = text == wanted.pair and wanted.pair_is_list
+        may_be_list = wanted.text_is_list or (text == wanted.pair and wanted.pair_is_list)
         if (
             field is not None
-            and not is_text(field.type)
+            and (wanted.text_is_list or not is_text(field.type))
             and not (may_be_list and is_texts(field.type))
             and not (scan.is_loose and _is_null(field))
         ):

@@ -14,9 +14,7 @@ import numpy as np
 
 from producers.quality.classification import LabelScores
 from producers.quality.intervals import Interval, bootstrap
-
-Span = tuple[str, int, int]
-"""Label, start and end; the end is past the last character, or the last token itself."""
+from schemas.entity_tags import Span
 
 
 @dataclass(slots=True)
@@ -77,48 +75,6 @@ class EntityCounts:
     def weighted(self) -> tuple[float, float, float]:
         """The same, each label weighted by its gold entities."""
         return _mean(self.by_label, [float(scores.support) for scores in self.by_label])
-
-
-def entities_of_tags(tags: Sequence[str]) -> list[Span]:
-    """The entities of one row's tags (BIO, IOB1 or IOBES), with first and last token.
-
-    An entity may begin with `I-`, as in conlleval; one ends where the label changes.
-
-    Source: seqeval 1.2.2, get_entities in its default mode
-    """
-    found: list[Span] = []
-    before, label, start = "O", "", 0
-    for at, whole in enumerate([*tags, "O"]):
-        tag, own = whole[:1] or "O", whole[1:].split("-", 1)[-1] or "_"
-        if _ends(before, tag) or (before != "O" and label != own):
-            found.append((label, start, at - 1))
-        if _begins(before, tag) or (tag != "O" and label != own):
-            start = at
-        before, label = tag, own
-    return found
-
-
-def spans_of_tags(tokens: Sequence[str], tags: Sequence[str]) -> list[Span]:
-    """The entities of tagged tokens, in characters of the tokens joined by single spaces.
-
-    Raises:
-        ValueError: there are not as many tags as tokens.
-    """
-    if len(tokens) != len(tags):
-        raise ValueError(f"{len(tokens)} tokens and {len(tags)} tags")
-    starts = np.cumsum([0, *(len(token) + 1 for token in tokens)]).tolist()
-    return [
-        (label, starts[first], starts[last] + len(tokens[last]))
-        for label, first, last in entities_of_tags(tags)
-    ]
-
-
-def _ends(before: str, tag: str) -> bool:
-    return before in "ES" or (before in "BI" and tag in "BSO")
-
-
-def _begins(before: str, tag: str) -> bool:
-    return tag in "BS" or (before in "ESO" and tag in "EI")
 
 
 def _scores(label: str, right: int, predicted: int, gold: int) -> LabelScores:

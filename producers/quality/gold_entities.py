@@ -17,8 +17,9 @@ from headrace.formats.opener import OpenStore
 from headrace.output.job_record import require_job
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_spec
-from producers.quality.entities import EntityCounts, Span, spans_of_tags
+from producers.quality.entities import EntityCounts
 from producers.quality.gold import MOST_VALUES, labelled_rows, texts_of
+from schemas.entity_tags import Span, spans_of_tags
 from schemas.errors import ColumnError, ConfigError, InputUnreadable
 from schemas.names import output_layout
 from schemas.records.job import Job
@@ -119,6 +120,8 @@ def _count(found: EvaluatedEntities, table: pa.Table, gold: EntityGold) -> None:
     entities = table["entities"].to_pylist()
     by_slice = {name: texts_of(table[name]) for name in found.slices}
     for row, value in enumerate(values):
+        if status[row] == OK and entities[row] is None:
+            continue  # a model was trained on it, and not asked
         if value is None or value[0] is None:
             found.without_gold += 1
             continue

@@ -32,7 +32,7 @@ from schemas.records.manifest import (
     Receipt,
     parse_manifest,
 )
-from schemas.records.training import TRAINING, TrainingResult
+from schemas.records.training import JOB_TASKS, TrainingResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts
         failed=tuple(failed_attempts(traces)),
         sample=sample_rows(store, job.spec.task, [r.chunk for r in receipts if r.rows]),
         errors=tuple(read_errors(store, job, receipts, ask)),
-        training=result_of(store) if job.spec.task == TRAINING else None,
+        training=result_of(store) if job.spec.task in JOB_TASKS.values() else None,
     )
 
 

@@ -28,7 +28,7 @@ from producers.report.plot_canvas import Picture
 from producers.report.texts import TextReader
 from producers.report.training import learning, training_section
 from schemas.errors import MissingExtra
-from schemas.records.training import TRAINING
+from schemas.records.training import JOB_TASKS
 
 SLOWEST = 10
 VERDICTS = {
@@ -118,7 +118,7 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
 def by_what(facts: Facts) -> str:
     """What scored the rows, in words."""
     spec = facts.job.spec
-    if spec.task == TRAINING:
+    if spec.task in JOB_TASKS.values():
         return "by the model that was trained on them"
     if not task_spec(spec.task).needs_model:
         return f"by the task {spec.task}, which has no model"

@@ -17,7 +17,7 @@ from schemas.records.training import TrainingResult
 RARE = 0.05
 """Share of the training rows under which a label is called rare."""
 NAMES = {
-    "accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1", "r2": "R²",
+    "f1": "F1 of entities", "accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1", "r2": "R²",
     "mean_absolute_error": "mean absolute error",
     "root_mean_squared_error": "root mean squared error",
     "calibration_error": "calibration error", "loss": "loss",

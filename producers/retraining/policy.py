@@ -83,7 +83,8 @@ class Policy(_Table):
     """Folder or prefix: each training gets a folder of its own in it."""
     holdout: str
     """Labelled rows that no training sees."""
-    task: str = "text-classification"
+    task: Literal["text-classification"] = "text-classification"
+    """What a gate compares: a model of entities is trained and compared by hand."""
     label_column: str = "label"
     text_column: str = "text"
     id_column: str = "id"

@@ -23,15 +23,17 @@ def split_lines(checked: Checked) -> Iterator[str]:
     if labels.problem == "regression":
         yield f"numbers of {checked.spec.label_column!r} (regression)"
         return
-    shown = [f"{name} {labels.counts.get(name, 0):,}" for name in checked.spec.labels[:MOST]]
-    more = f" and {len(labels.names) - MOST} more" if len(labels.names) > MOST else ""
-    kind = " (several per row)" if labels.problem == "multi_label" else ""
-    yield f"{plural(len(labels.names), 'label')}{kind}: {', '.join(shown)}{more}"
+    names = checked.spec.shown_labels
+    shown = [f"{name} {labels.counts.get(name, 0):,}" for name in names[:MOST]]
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    kinds = {"multi_label": " (several per row)", "entities": " of entities"}
+    yield f"{plural(len(names), 'label')}{kinds.get(labels.problem, '')}: {', '.join(shown)}{more}"
 
 
 def result_lines(result: TrainingResult, model: str) -> Iterator[tuple[Piece, ...]]:
     """Scores, steps and where the model is."""
     names = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "r2": "R²", "accuracy": "accuracy",
+             "f1": "F1 of entities", "precision": "precision", "recall": "recall",
              "mean_absolute_error": "mean absolute error", "calibration_error": "calibration error"}  # fmt: skip
     told = [
         f"{name} {result.scores[key]:.4f}" for key, name in names.items() if key in result.scores

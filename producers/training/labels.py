@@ -70,7 +70,7 @@ def understand(
         array = pa.array(renames, pa.string())
     names = _ordered(counts)
     _check(names, counts, name, len(array))
-    return Labels(found, names, array, dict(counts), tuple(_doubts(names, counts, name)))
+    return Labels(found, names, array, dict(counts), tuple(doubts(names, counts, name)))
 
 
 def problem_of(column: Any) -> Problem:
@@ -122,6 +122,15 @@ def _check(names: Sequence[str], counts: Mapping[str, int], column: str, rows: i
             f"column {column!r} holds {len(names):,} different labels in {rows:,} rows: is it a "
             "column of ids or texts? The label's column is named by --label-column"
         )
+    check_names_differ(names, counts, column)
+
+
+def check_names_differ(names: Sequence[str], counts: Mapping[str, int], column: str) -> None:
+    """Check that no two labels differ in case or spaces alone.
+
+    Raises:
+        ColumnError: two do.
+    """
     alike: dict[str, list[str]] = {}
     for label in names:
         alike.setdefault(" ".join(label.split()).casefold(), []).append(label)
@@ -135,23 +144,35 @@ def _check(names: Sequence[str], counts: Mapping[str, int], column: str, rows: i
             )
 
 
-def _doubts(names: Sequence[str], counts: Mapping[str, int], column: str) -> Iterator[str]:
+def doubts(
+    names: Sequence[str], counts: Mapping[str, int], column: str, *, entities: bool = False
+) -> Iterator[str]:
+    """A warning for each label that is nearly another one, and one for rare labels.
+
+    `counts` are of rows, or of `entities`.
+    """
+    unit, of, advice = (
+        ("entities", "the entities", "")
+        if entities
+        else (
+            "rows",
+            "the labelled rows",
+            "; --class-weights balanced makes each label count the same",
+        )
+    )
     total = sum(counts.values())
     for label in names:
         near = _misspelling_of(label, counts, total)
         if near is not None:
             yield (
-                f"label {label!r} ({counts[label]:,} rows) is nearly {near!r} "
-                f"({counts[near]:,} rows): if it is misspelt, --map '{label}={near}'"
+                f"label {label!r} ({counts[label]:,} {unit}) is nearly {near!r} "
+                f"({counts[near]:,} {unit}): if it is misspelt, --map '{label}={near}'"
             )
     rare = [label for label in names if counts[label] / total < RARE]
     if rare:
         shown = ", ".join(f"{label} {counts[label] / total:.1%}" for label in rare[:SHOWN])
         more = f" and {len(rare) - SHOWN} more" if len(rare) > SHOWN else ""
-        yield (
-            f"under 5 % of the labelled rows have {shown}{more}: the model will seldom say so; "
-            "--class-weights balanced makes each label count the same"
-        )
+        yield (f"under 5 % of {of} have {shown}{more}: the model will seldom say so{advice}")
 
 
 def _misspelling_of(label: str, counts: Mapping[str, int], total: int) -> str | None:

@@ -26,6 +26,7 @@ from producers.planning.discovery import discover
 from producers.planning.tables import table_reader
 from producers.submission.prepare import PreparedJob
 from producers.submission.spec import options_of, resolve_dtype
+from producers.training.entities import joined, readable, understand_entities
 from producers.training.labels import Labels, balanced, understand
 from producers.training.split import Split, split_by_file, split_rows
 from schemas.errors import ColumnError, ConfigError, ModelError
@@ -33,11 +34,12 @@ from schemas.records.engine import PACKED
 from schemas.records.job import Inputs, Spec
 from schemas.records.text_hash import text_hash
 from schemas.records.training import (
+    JOB_TASKS,
     SPLIT,
     TRAIN,
-    TRAINING,
     UNLABELLED,
     VALIDATION,
+    ModelTask,
     Problem,
     Size,
     TrainingSpec,
@@ -56,6 +58,9 @@ class Asked:
     """What `headrace train` was asked for."""
 
     label_column: str
+    task: ModelTask = "text-classification"
+    tokens_column: str | None = None
+    """Of token classification: the tokens that the label column's tags belong to; None: spans."""
     base: str | None = None
     size: Size | None = None
     problem: Problem | None = None
@@ -103,8 +108,9 @@ def check_training(settings: Settings, inputs: Sequence[str], asked: Asked) -> C
     opened = partial(open_store, settings=settings)
     if (asked.base is None) == (asked.size is None):
         raise ConfigError("a training needs --base MODEL, or --from-scratch with a --size")
+    _check_options(settings, asked)
     rows, counts = _read(settings, inputs, asked, opened)
-    labels = understand(rows[asked.label_column], asked.label_column, asked.problem, asked.renamed)
+    rows, labels = _labels(settings, rows, asked)
     split = _split(settings, rows, labels, asked, counts[0])
     base, names = _base(settings, asked, labels, opened)
     spec = _spec(asked, labels, names, split)
@@ -131,8 +137,9 @@ def prepare_training(
     store = opened(output)
     address = store_rows(checked.table, store)
     wanted = ColumnRequest(
-        task=TRAINING, text=settings.text_column, pair=settings.text_pair_column,
-        id=settings.id_column, carried=(checked.spec.label_column, SPLIT),
+        task=JOB_TASKS[checked.spec.task], text=settings.text_column,
+        pair=settings.text_pair_column, id=settings.id_column,
+        carried=(checked.spec.label_column, SPLIT),
     )  # fmt: skip
     corpus = read_corpus((address,), discover([address], opened, literal=True), wanted)
     spec = Spec(
@@ -141,7 +148,7 @@ def prepare_training(
         text_pair_column=wanted.pair,
         id_column=wanted.id,
         columns=wanted.carried,
-        task=TRAINING,
+        task=wanted.task,
         params=checked.spec.model_dump(mode="json"),
         model=checked.model.ref,
         dtype=resolve_dtype("auto", hint),
@@ -171,7 +178,8 @@ def _read(
     """The wanted columns of all labelled rows, and how many are of `inputs` and of the
     validation file."""
     wanted = ColumnRequest(
-        task=TRAINING, text=settings.text_column, pair=settings.text_pair_column,
+        task=JOB_TASKS[asked.task], text=asked.tokens_column or settings.text_column,
+        text_is_list=asked.tokens_column is not None, pair=settings.text_pair_column,
         id=settings.id_column, carried=(asked.label_column,),
     )  # fmt: skip
     sources = [list(inputs)] + ([[asked.validation]] if asked.share is None else [])
@@ -216,6 +224,32 @@ def _batches(
                         constant = pa.repeat(pa.scalar(parts[name], pa.string()), len(batch))
                         batch = batch.append_column(name, constant)
                 yield batch.select(list(wanted.in_files))
+
+
+def _check_options(settings: Settings, asked: Asked) -> None:
+    if asked.task == "text-classification":
+        if asked.tokens_column:
+            raise ConfigError("--tokens-column is for --task token-classification")
+        return
+    if settings.text_pair_column or asked.problem or asked.balanced:
+        raise ConfigError(
+            "--text-pair-column, --problem and --class-weights are not for token classification"
+        )
+
+
+def _labels(settings: Settings, rows: pa.Table, asked: Asked) -> tuple[pa.Table, Labels]:
+    """The rows with a text in each, and their labels."""
+    name = asked.label_column
+    if asked.task == "text-classification":
+        return rows, understand(rows[name], name, asked.problem, asked.renamed)
+    tokens = None if asked.tokens_column is None else rows[asked.tokens_column]
+    if tokens is not None and asked.tokens_column is not None:
+        texts = joined(tokens, asked.tokens_column)
+        others = [n for n in rows.column_names if n != settings.text_column]
+        rows = rows.select(others).append_column(settings.text_column, texts)
+    else:
+        texts = readable(rows[settings.text_column].combine_chunks())
+    return rows, understand_entities(texts, rows[name], name, tokens, asked.renamed)
 
 
 def _split(
@@ -284,7 +318,7 @@ def _spec(asked: Asked, labels: Labels, names: tuple[str, ...], split: Split) ->
         weights = balanced([trained.count(name) for name in names])
     given = {"learning_rate": 5e-4, "epochs": 5.0} if asked.size else {}
     return TrainingSpec(
-        problem=labels.problem, label_column=asked.label_column, labels=names, size=asked.size,
+        task=asked.task, problem=labels.problem, label_column=asked.label_column, labels=names, size=asked.size,
         class_weights=weights, **{**given, **asked.hyperparameters},
     )  # fmt: skip
 

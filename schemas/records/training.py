@@ -6,16 +6,20 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schemas.entity_tags import labels_of_tags
 from schemas.errors import OutputConflict
 
-TRAINING = "training"
+TRAINING, TOKEN_TRAINING = "training", "token-training"
 """The task of a job that trains; the task of its model is in `TrainingSpec.task`."""
+JOB_TASKS = {"text-classification": TRAINING, "token-classification": TOKEN_TRAINING}
+"""The task of a job by that of the model which it trains."""
 SPLIT = "split"
 """Column of the labelled rows: which side of the split a row is on."""
 TRAIN, VALIDATION, UNLABELLED, LEAKED = "train", "validation", "unlabelled", "leaked"
 """Values of that column; `leaked`: a training row whose text is in the validation file."""
 
-Problem = Literal["single_label", "multi_label", "regression"]
+Problem = Literal["single_label", "multi_label", "regression", "entities"]
+ModelTask = Literal["text-classification", "token-classification"]
 
 
 class _Record(BaseModel):
@@ -38,11 +42,11 @@ class Size(_Record):
 class TrainingSpec(_Record):
     """What decides the model, beside the labelled rows and the base: part of the job's id."""
 
-    task: Literal["text-classification"] = "text-classification"
+    task: ModelTask = "text-classification"
     problem: Problem
     label_column: str
     labels: tuple[str, ...]
-    """In the order of the model's outputs; for a regression the column's name."""
+    """In the order of the model's outputs; for a regression the column's name, for entities tags."""
     size: Size | None = None
     """Of a model that is trained from scratch; None: a base is loaded."""
     epochs: float = Field(3.0, gt=0, le=1_000)
@@ -59,6 +63,11 @@ class TrainingSpec(_Record):
     """Evaluations without a gain after which it ends; 0: never."""
     evaluations: int = Field(1, ge=1, le=100)
     """Evaluations per epoch."""
+
+    @property
+    def shown_labels(self) -> tuple[str, ...]:
+        """What scores are counted by: of entities their labels, without `B-` and `I-`."""
+        return labels_of_tags(self.labels) if self.problem == "entities" else self.labels
 
 
 class StoredFile(_Record):
@@ -115,7 +124,7 @@ class TrainingResult(_Record):
     rows: dict[str, int]
     """Rows by their side of the split."""
     label_rows: dict[str, int]
-    """Training rows by label."""
+    """Training rows by label; entities in them by theirs."""
     steps: int
     best_step: int
     epochs: float

@@ -80,7 +80,7 @@ MAY_IMPORT = {
     "workers/online": {"workers/pipeline", "workers/batching", "workers/models", "workers/devices",
                        "workers/fleet"},
     "workers/training": {"workers/execution", "workers/pipeline", "workers/batching",
-                         "workers/models", "workers/devices"},
+                         "workers/tasks", "workers/models", "workers/devices"},
     "workers/consumer": {"workers/execution", "workers/training", "workers/models",
                          "workers/engines", "workers/devices"},
     "workers": {"workers/*"},

@@ -27,7 +27,7 @@ from headrace.queue.redis_connection import connect
 from headrace.settings import Settings
 from schemas.errors import ConfigError
 from schemas.records.message import SCORE_CHUNK
-from schemas.records.training import TRAINING
+from schemas.records.training import JOB_TASKS
 from workers.consumer.admission import Admission
 from workers.consumer.celery_loader import Loader
 from workers.consumer.process_settings import process_settings
@@ -90,7 +90,7 @@ def _runtime(app: Celery) -> Any:
         start_counters(telemetry, device)
         _Process.runtime = Runtime(
             settings, identity, connect_redis(settings), telemetry, app, fault_hook(settings.fault),
-            handlers={TRAINING: _training_handler},
+            handlers=dict.fromkeys(JOB_TASKS.values(), _training_handler),
         )  # fmt: skip
         if _Process.preload is not None:
             _Process.runtime.models.preload = _Process.preload

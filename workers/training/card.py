@@ -20,7 +20,7 @@ def model_card(
     rows = result.rows
     parts = [
         "\n".join(head),
-        f"# {spec.task}: {', '.join(spec.labels[:10])}{' …' if len(spec.labels) > 10 else ''}",
+        f"# {spec.task}: {', '.join(spec.shown_labels[:10])}{' …' if len(spec.shown_labels) > 10 else ''}",
         f"Trained by headrace (job {job}) on {rows.get('train', 0):,} labelled rows.",
         _table("Base", [
             ("model", result.base or "none: trained from scratch"),
@@ -79,8 +79,9 @@ def rare_labels(result: TrainingResult) -> list[str]:
     """A sentence for each label with under 5 % of the training rows."""
     total = sum(result.label_rows.values())
     scored = {c.label: c for c in result.classes}
+    unit = "entities" if result.spec.problem == "entities" else "rows"
     return [
-        f"Label {label} has {count / total:.1%} of the training rows ({count:,})"
+        f"Label {label} has {count / total:.1%} of the training {unit} ({count:,})"
         + (f"; its F1 is {scored[label].f1:.2f}." if label in scored else ".")
         for label, count in result.label_rows.items()
         if total and count / total < RARE
@@ -89,9 +90,10 @@ def rare_labels(result: TrainingResult) -> list[str]:
 
 def _labels(result: TrainingResult) -> str:
     scored = {c.label: c for c in result.classes}
-    lines = ["## Labels", "", "| label | training rows | validation rows | precision | recall | F1 |",
+    unit = "entities" if result.spec.problem == "entities" else "rows"
+    lines = ["## Labels", "", f"| label | training {unit} | validation {unit} | precision | recall | F1 |",
              "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
-    for label in result.spec.labels:
+    for label in result.spec.shown_labels:
         c = scored.get(label)
         count = result.label_rows.get(label)
         numbers = ("–", "–", "–", "–") if c is None else (

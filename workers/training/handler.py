@@ -28,12 +28,10 @@ from workers.pipeline.read import read_windows
 from workers.pipeline.rows import ChunkStats, RowError
 from workers.pipeline.write import PartSink
 from workers.training.checkpoints import CheckpointBook
-from workers.training.rows.labelled_rows import LabelledRows, read_rows
 from workers.training.loop import logits_of, train
 from workers.training.loop_watch import Host, Progress
 from workers.training.models import load_base, make_model, require_training_packages
 from workers.training.outcome import (
-    COLUMNS,
     Attempt,
     calibrate,
     forget_published,
@@ -44,6 +42,8 @@ from workers.training.outcome import (
     take_published,
     write_model,
 )
+from workers.training.predictions import columns_of, predictions_of
+from workers.training.rows.labelled_rows import LabelledRows, read_rows
 from workers.training.scalars import ScalarWriter
 
 log = get_logger(__name__)
@@ -245,12 +245,13 @@ class TrainingHandler(MessageHandler):
         sink = PartSink(store, job, it.chunk, it.control.mark.attempt)
         stats = ChunkStats(batches=made.result.steps, padding_tokens=made.result.padding)
         try:
-            schema = None
+            schema, columns = None, columns_of(spec)
+            predictions = predictions_of(made.rows, made.logits, spec)
             for window in made.rows.windows:
-                schema = schema or sink.schema(window.carried.schema, COLUMNS)
+                schema = schema or sink.schema(window.carried.schema, columns)
                 sink.write(
                     part_rows(
-                        window, window.start, made.rows, made.logits, spec, stats, schema,
+                        window, window.start, made.rows, predictions, spec, stats, schema,
                         it.observe.trace_id,
                     )
                 )  # fmt: skip

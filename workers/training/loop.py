@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from schemas.records.training import TrainingSpec
-from workers.training.rows.labelled_rows import Collator, LabelledRows, Rows
 from workers.training.loop_watch import Host, Watch
+from workers.training.rows.labelled_rows import Collator, LabelledRows, Rows
 from workers.training.rows.token_batches import TokenBatches, default_budget
 
 LOGS = 200

@@ -40,7 +40,7 @@ def load_base(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
         ModelError: the folder has no tokenizer or model that transformers can load for the task.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
     request = LoadRequest(str(folder), "cpu", "float32", spec.max_length, {})
     tokenizer = load_tokenizer(request)
@@ -48,7 +48,7 @@ def load_base(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
     _name_labels(config, spec)
     with _quiet():
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(
+            model = _auto_class(spec).from_pretrained(
                 folder, config=config, dtype=torch.float32, local_files_only=True,
                 ignore_mismatched_sizes=True,
             )  # fmt: skip
@@ -66,7 +66,7 @@ def make_model(texts: Sequence[str], spec: TrainingSpec) -> tuple[Any, Any]:
 
     Weights are drawn from torch's generator: seed it before.
     """
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import BertConfig
 
     from workers.training.rows.vocabulary import wordpiece_tokenizer
 
@@ -84,7 +84,16 @@ def make_model(texts: Sequence[str], spec: TrainingSpec) -> tuple[Any, Any]:
         attention_probs_dropout_prob=0.0,
     )
     _name_labels(config, spec)
-    return BertForSequenceClassification(config), tokenizer
+    return _auto_class(spec).from_config(config), tokenizer
+
+
+def _auto_class(spec: TrainingSpec) -> Any:
+    """The class by which transformers makes a model of this task."""
+    import transformers
+
+    is_token = spec.task == "token-classification"
+    kind = "Token" if is_token else "Sequence"
+    return getattr(transformers, f"AutoModelFor{kind}Classification")
 
 
 def _name_labels(config: Any, spec: TrainingSpec) -> None:
@@ -96,7 +105,7 @@ def _name_labels(config: Any, spec: TrainingSpec) -> None:
         "multi_label": "multi_label_classification",
         "regression": "regression",
     }
-    config.problem_type = kinds[spec.problem]
+    config.problem_type = kinds.get(spec.problem)
 
 
 def scale_last_layer(model: Any, temperature: float) -> bool:

@@ -24,14 +24,18 @@ from schemas.versions import versions
 from workers.pipeline.rows import ChunkStats, RowError, Window
 from workers.training.card import model_card
 from workers.training.checkpoints import get_files, put_files
-from workers.training.rows.labelled_rows import LabelledRows
+from workers.training.entity_scores import entity_counts, score_rows
 from workers.training.loop import Trained
 from workers.training.models import load_base, save_model, scale_last_layer
-from workers.training.scores import fit_temperature, score
+from workers.training.predictions import predicted_columns
+from workers.training.rows.labelled_rows import LabelledRows
+from workers.training.rows.token_tags import NO_TAG
+from workers.training.scores import fit_temperature
 
-COLUMNS = [pa.field("predicted_label", pa.string()), pa.field("score", pa.float32())]
 FEWEST = 20
 """Chosen: on fewer validation rows a temperature would be chance."""
+MOST = 200_000
+"""Chosen: tokens that a temperature is fitted on; more would change its third digit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,24 @@ class Attempt:
 
 def calibrate(model: Any, trained: Trained, rows: LabelledRows, spec: TrainingSpec) -> float:
     """Fit the temperature, put it into the model's last layer and the logits; 1 where there is none."""
-    if spec.problem != "single_label" or len(rows.validation) < FEWEST:
+    if spec.problem not in ("single_label", "entities") or len(rows.validation) < FEWEST:
         return 1.0
-    temperature = fit_temperature(trained.logits, rows.targets[rows.validation])
+    temperature = fit_temperature(*_numbers_and_targets(trained.logits, rows, spec))
     if not scale_last_layer(model, temperature):
         return 1.0
     trained.logits = trained.logits / temperature
     return temperature
+
+
+def _numbers_and_targets(
+    logits: np.ndarray, rows: LabelledRows, spec: TrainingSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """The logits of what was labelled, and its class: of entities the tokens that have a tag."""
+    if spec.problem != "entities":
+        return logits, rows.targets[rows.validation]
+    targets = rows.token_targets(rows.validation)
+    known = np.flatnonzero(targets != NO_TAG)[:MOST]
+    return logits[known], targets[known]
 
 
 def result_of(
@@ -62,11 +77,7 @@ def result_of(
 ) -> TrainingResult:  # fmt: skip
     """The record of the training; `sides` are the rows by their side of the split."""
     has_rows = len(rows.validation) > 0
-    found = (
-        score(spec.problem, trained.logits, rows.targets[rows.validation], spec.labels)
-        if has_rows
-        else None
-    )
+    found = score_rows(rows, trained.logits, spec) if has_rows else None
     return TrainingResult(
         base="" if spec.size else job.spec.model.uri,
         base_revision="" if spec.size else job.spec.model.revision, spec=spec,
@@ -83,7 +94,9 @@ def result_of(
 
 
 def label_rows(rows: LabelledRows, spec: TrainingSpec) -> dict[str, int]:
-    """Training rows by label; empty for a regression."""
+    """Training rows by label, or entities by theirs; empty for a regression."""
+    if spec.problem == "entities":
+        return entity_counts(rows, rows.train, spec)
     targets = rows.targets[rows.train]
     if spec.problem == "regression":
         return {}
@@ -163,26 +176,22 @@ def forget_published(store: Store) -> None:
 
 
 def part_rows(
-    window: Window, first: int, rows: LabelledRows, logits: np.ndarray, spec: TrainingSpec,
-    stats: ChunkStats, schema: pa.Schema, trace_id: str,
+    window: Window, first: int, rows: LabelledRows, predictions: dict[int, Any],
+    spec: TrainingSpec, stats: ChunkStats, schema: pa.Schema, trace_id: str,
 ) -> pa.RecordBatch:  # fmt: skip
     """A window's rows as the part holds them; `first` is the number of its first row.
 
-    Validation rows have the model's prediction, `logits` being those of `rows.validation`.
+    Validation rows have the model's prediction, see `predictions_of`.
     """
     count = len(window)
     faults = [t if isinstance(t, RowError) else None for t in window.texts]
-    at = {int(row): i for i, row in enumerate(rows.validation)}
-    places = [at.get(first + i) for i in range(count)]
-    told = [None if p is None else _told(logits[p], spec) for p in places]
     ok = [fault is None for fault in faults]
     lengths = rows.lengths[first : first + count]
     cut = rows.truncated[first : first + count]
     bad = ~np.array(ok, dtype=bool)
     columns = {
         **dict(zip(window.carried.schema.names, window.carried.columns, strict=True)),
-        "predicted_label": pa.array([None if t is None else t[0] for t in told], pa.string()),
-        "score": pa.array([None if t is None else t[1] for t in told], pa.float32()),
+        **predicted_columns(window, first, predictions, spec),
         "n_tokens": pa.array(lengths.astype(np.int32), mask=bad),
         "truncated": pa.array(cut, mask=bad),
         "status": _status(bad),
@@ -194,16 +203,6 @@ def part_rows(
     _count(stats, faults, lengths, cut)
     arrays = [columns[f.name].cast(f.type) for f in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema.remove_metadata())
-
-
-def _told(logits: np.ndarray, spec: TrainingSpec) -> tuple[str, float]:
-    if spec.problem == "regression":
-        return spec.labels[0], float(logits[0])
-    best = int(logits.argmax())
-    if spec.problem == "multi_label":
-        return spec.labels[best], float(1 / (1 + np.exp(-logits[best])))
-    odds = np.exp(logits - logits.max())
-    return spec.labels[best], float(odds[best] / odds.sum())
 
 
 def _status(bad: np.ndarray) -> pa.Array:

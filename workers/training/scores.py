@@ -21,7 +21,9 @@ class Scores:
     classes: tuple[ClassScore, ...] = ()
 
 
-GOOD = {"single_label": "macro_f1", "multi_label": "macro_f1", "regression": "r2"}
+GOOD = {
+    "single_label": "macro_f1", "multi_label": "macro_f1", "regression": "r2", "entities": "f1",
+}  # fmt: skip
 """The number by which a checkpoint is the best, by the kind of problem; larger is better."""
 
 
@@ -41,8 +43,8 @@ def _single_label(logits: np.ndarray, targets: np.ndarray, labels: tuple[str, ..
     size = len(labels)
     table = np.zeros((size, size), dtype=np.int64)
     np.add.at(table, (targets, predicted), 1)
-    classes = _classes(labels, table.sum(1), table.sum(0), np.diag(table))
-    log_odds = _log_softmax(logits)
+    classes = class_scores(labels, table.sum(1), table.sum(0), np.diag(table))
+    log_odds = log_softmax(logits)
     return Scores(
         {
             "accuracy": float((predicted == targets).mean()),
@@ -57,7 +59,7 @@ def _single_label(logits: np.ndarray, targets: np.ndarray, labels: tuple[str, ..
 def _multi_label(logits: np.ndarray, targets: np.ndarray, labels: tuple[str, ...]) -> Scores:
     predicted = logits > 0
     right = (predicted & targets).sum(0)
-    classes = _classes(labels, targets.sum(0), predicted.sum(0), right)
+    classes = class_scores(labels, targets.sum(0), predicted.sum(0), right)
     found, gold = int(predicted.sum()), int(targets.sum())
     losses = np.logaddexp(0, np.where(targets, -logits, logits))
     return Scores(
@@ -83,9 +85,11 @@ def _regression(predicted: np.ndarray, targets: np.ndarray) -> Scores:
     })  # fmt: skip
 
 
-def _classes(
+def class_scores(
     labels: tuple[str, ...], gold: np.ndarray, predicted: np.ndarray, right: np.ndarray
 ) -> tuple[ClassScore, ...]:
+    """Precision, recall and F1 of each label from its counts, int `[labels]` each."""
+
     def share(part: float, whole: float) -> float:
         return float(part / whole) if whole else 0.0
 
@@ -106,7 +110,7 @@ def _macro_f1(classes: tuple[ClassScore, ...]) -> float:
 
 def calibration_error(logits: np.ndarray, targets: np.ndarray) -> float:
     """Mean distance of confidence and accuracy over 15 bins of equal width, by their rows."""
-    odds = np.exp(_log_softmax(logits))
+    odds = np.exp(log_softmax(logits))
     sure, right = odds.max(-1), logits.argmax(-1) == targets
     at = np.minimum((sure * BINS).astype(int), BINS - 1)
     off = [abs(sure[at == b].sum() - right[at == b].sum()) for b in range(BINS)]
@@ -123,14 +127,15 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     rows = np.arange(len(targets))
 
     def loss(temperature: float) -> float:
-        return float(-_log_softmax(logits / temperature)[rows, targets].mean())
+        return float(-log_softmax(logits / temperature)[rows, targets].mean())
 
     best = float(min(_TEMPERATURES, key=loss))
     near = best * np.exp(np.linspace(-0.05, 0.05, 101))
     return float(min(near, key=loss))
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Logarithms of the probabilities over the last axis, float64."""
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     found: np.ndarray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return found

@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
-from workers.training.rows.labelled_rows import LabelledRows
 from workers.training.loop_watch import Watch
+from workers.training.rows.labelled_rows import LabelledRows
 from workers.training.rows.token_batches import TokenBatches
 
 EVALUATED_TOKENS = 8_192
@@ -77,7 +77,10 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
         return False
 
     def logits_of(self, rows: np.ndarray) -> np.ndarray:
-        """The model's numbers for these rows, float32 `[rows, labels]`, in their order."""
+        """The model's numbers for these rows, float32 `[rows, labels]`, in their order.
+
+        Of entities those of their tokens, row after row, `[tokens, tags]`.
+        """
         model, collate = self.model, self.data_collator
         lengths = self._rows.lengths[rows]
         order = np.argsort(-lengths, kind="stable")
@@ -90,14 +93,26 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
                 count = max(1, EVALUATED_TOKENS // int(lengths[order[start]]))
                 batch = self._prepare_inputs(collate(rows[order[start : start + count]]))
                 del batch["labels"]
-                found.append(model(**batch).logits.float().cpu().numpy())
+                numbers = model(**batch).logits.float()
+                if self._rows.places is not None:
+                    numbers = numbers[batch["attention_mask"].bool()]
+                found.append(numbers.cpu().numpy())
                 start += count
         model.train(was_training)
-        width = self.model.config.num_labels
-        logits = np.zeros((len(rows), width), dtype=np.float32)
-        if found:
-            logits[order] = np.concatenate(found)
+        if not found:
+            return np.zeros((0, self.model.config.num_labels), dtype=np.float32)
+        told = np.concatenate(found)
+        logits = np.empty_like(told)
+        logits[order if self._rows.places is None else _token_order(lengths, order)] = told
         return logits
+
+
+def _token_order(lengths: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Where the tokens of rows in `order` go, if rows of these lengths lie one after the other."""
+    starts = np.cumsum(lengths) - lengths
+    moved = lengths[order]
+    within = np.arange(int(moved.sum())) - np.repeat(np.cumsum(moved) - moved, moved)
+    return np.asarray(np.repeat(starts[order], moved) + within)
 
 
 class _Callback(TrainerCallback):  # type: ignore[misc]

@@ -40,7 +40,7 @@ from producers.training.prepare import Asked, Checked, check_training, prepare_t
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import output_layout
 from schemas.records.job import Job
-from schemas.records.training import TRAINING, Size
+from schemas.records.training import JOB_TASKS, ModelTask, Size, TrainingResult
 
 _SIZE = re.compile(r"(\d+)x(\d+)(?:x(\d+))?")
 _PROBLEMS = {
@@ -53,6 +53,8 @@ _PROBLEMS = {
 def asked_of(
     *,
     label_column: str,
+    task: ModelTask,
+    tokens_column: str | None,
     base: str | None,
     size: str | None,
     problem: str | None,
@@ -67,7 +69,8 @@ def asked_of(
         ConfigError: a size or a map that cannot be read.
     """
     return Asked(
-        label_column=label_column, base=base, size=None if size is None else parse_size(size),
+        label_column=label_column, task=task, tokens_column=tokens_column, base=base,
+        size=None if size is None else parse_size(size),
         problem=None if problem is None else _PROBLEMS[problem],  # type: ignore[arg-type]
         renamed=read_map(renamed), validation=validation, balanced=balanced,
         hyperparameters=hyperparameters,
@@ -110,7 +113,7 @@ def train_model(
     """Check everything, make the job, and train here or on a fleet; returns the exit code."""
     given = {k: v for k, v in flags.items() if v is not None}
     session = open_session(
-        {**given, "task": TRAINING, "workers": 1, "preload": True}, as_json=as_json
+        {**given, "task": JOB_TASKS[asked.task], "workers": 1, "preload": True}, as_json=as_json
     )
     session, inputs, (output,) = with_dates(session, labelled, [output])
     if fleet and register and not wait:
@@ -196,9 +199,16 @@ def _end(session: Session, job: Job, store: Store, name: str | None) -> int:
             session.terminal.say(*line)
     if name is not None:
         note = f"headrace train, job {job.id}"
-        return register_model(session, name, model, task="text-classification", note=note)
+        task = "text-classification" if result is None else result.spec.task
+        return register_model(session, name, model, task=task, note=note)
     if not session.as_json:
-        session.terminal.say(
-            f"  next    {command('run', 'INPUT', '--output', 'OUT', '--model', model)}"
-        )
+        session.terminal.say(f"  next    {command('run', *_next(result, model))}")
     return ExitCode.OK
+
+
+def _next(result: TrainingResult | None, model: str) -> list[str]:
+    """The words that score with the model."""
+    words = ["INPUT", "--output", "OUT", "--model", model]
+    if result is None or result.spec.task == "text-classification":
+        return words
+    return [*words, "--task", result.spec.task]

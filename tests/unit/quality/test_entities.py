@@ -17,9 +17,10 @@ from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fsc
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.open import open_store
-from producers.quality.entities import EntityCounts, entities_of_tags, spans_of_tags
+from producers.quality.entities import EntityCounts
 from producers.quality.gold_entities import EntityGold, evaluate_entities, read_entities
 from producers.terminal.entities import as_json, render_entities
+from schemas.entity_tags import entities_of_tags, spans_of_tags
 from schemas.errors import ColumnError, ConfigError
 from schemas.names import output_layout
 from tests.unit.quality.test_gold import output
@@ -109,6 +110,21 @@ def entity_output(folder: Path, joined: str = " ") -> LocalStore:
     })  # fmt: skip
     pq.write_table(table, folder / output_layout.part(0))
     return store
+
+
+def test_a_row_that_a_model_was_trained_on_counts_nowhere(tmp_path: Path) -> None:
+    before = evaluate_entities(entity_output(tmp_path), EntityGold("spans"))
+    part = tmp_path / output_layout.part(0)
+    table = pq.read_table(part)
+    trained = table.slice(0, 1).set_column(
+        table.column_names.index("entities"),
+        "entities",
+        pa.nulls(1, table.schema.field("entities").type),
+    )
+    pq.write_table(pa.concat_tables([table, trained]), part)
+    after = evaluate_entities(LocalStore(str(tmp_path)), EntityGold("spans"))
+    assert after.counts.rows == before.counts.rows
+    assert after.without_prediction == before.without_prediction
 
 
 @pytest.mark.parametrize(("column", "tokens"), [("tags", "tokens"), ("spans", None)])

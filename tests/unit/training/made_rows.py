@@ -14,8 +14,8 @@ from schemas.records.text_hash import text_hash
 from schemas.records.training import SPLIT, TRAIN, VALIDATION, TrainingSpec
 from workers.pipeline.rows import NULL_TEXT, Window
 from workers.training.checkpoints import CheckpointBook
-from workers.training.rows.labelled_rows import LabelledRows, read_rows
 from workers.training.loop_watch import Host
+from workers.training.rows.labelled_rows import LabelledRows, read_rows
 
 GOOD, BAD = ("good", "fine", "hello"), ("bad", "short", "cut")
 REST = ("the", "weather", "is", "today", "and", "film", "very", "long", "paris")

@@ -15,10 +15,11 @@ from schemas.records.training import SPLIT, TRAIN, UNLABELLED, VALIDATION
 from tests.unit.tiny_models import TinyModels
 from tests.unit.training.made_rows import MadeHost, made_spec, made_texts, window_of
 from workers.pipeline.rows import ChunkStats, Window
-from workers.training.rows.labelled_rows import read_rows
 from workers.training.loop import train
 from workers.training.models import load_base, scale_last_layer
-from workers.training.outcome import COLUMNS, part_rows
+from workers.training.outcome import part_rows
+from workers.training.predictions import columns_of, predictions_of
+from workers.training.rows.labelled_rows import read_rows
 from workers.training.scores import score
 
 KINDS: dict[str, tuple[tuple[str, ...], list[Any]]] = {
@@ -55,10 +56,12 @@ def test_every_kind_of_label_is_trained_and_written(
     assert all(np.isfinite(v) for v in numbers.values())
 
     schema = part_schema.part_schema(
-        window.carried.schema.field(0), list(window.carried.schema)[1:], COLUMNS, {}
+        window.carried.schema.field(0), list(window.carried.schema)[1:], columns_of(spec), {}
     )
     stats = ChunkStats()
-    part = part_rows(window, 0, rows, found.logits, spec, stats, schema, "t").to_pydict()
+    part = part_rows(
+        window, 0, rows, predictions_of(rows, found.logits, spec), spec, stats, schema, "t"
+    ).to_pydict()
     assert [p is not None for p in part["predicted_label"]] == [s == VALIDATION for s in sides]
     assert set(filter(None, part["predicted_label"])) <= set(labels)
     assert part["status"].count("error") == stats.errors == 1

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from schemas.entity_tags import Span
 from schemas.errors import ModelError
 from schemas.records.training import TRAIN, VALIDATION, TrainingSpec
 from workers.pipeline.rows import RowError, Window
+from workers.training.rows.token_tags import NO_TAG, tags_of_spans
 
 Check = Callable[[], None]
 """Called between two windows; raises to stop."""
@@ -28,11 +30,18 @@ class LabelledRows:
     """int64 `[rows + 1]`; a row without a text has no tokens."""
     truncated: np.ndarray
     targets: np.ndarray
-    """int64 `[rows]` class numbers (-1: none), float32 `[rows, labels]`, or float32 `[rows]`."""
+    """int64 `[rows]` class numbers (-1: none), float32 `[rows, labels]`, or float32 `[rows]`.
+
+    Of entities the numbers of their tags, int64 `[tokens]` (-100: none).
+    """
     train: np.ndarray
     """Row numbers, int64."""
     validation: np.ndarray
     windows: list[Window] = field(default_factory=list)
+    places: np.ndarray | None = None
+    """Of entities: first character of each token and the one after its last, int32 `[tokens, 2]`."""
+    entities: list[list[Span]] | None = None
+    """Labelled entities of each row."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -41,6 +50,16 @@ class LabelledRows:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def tokens_of(self, rows: np.ndarray) -> np.ndarray:
+        """The places of these rows' tokens in `ids`, row after row, int64 `[tokens]`."""
+        lengths = self.lengths[rows]
+        within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return np.asarray(np.repeat(self.offsets[rows], lengths) + within)
+
+    def token_targets(self, rows: np.ndarray) -> np.ndarray:
+        """Of entities: the numbers of these rows' tags, int64 `[tokens]`."""
+        return np.asarray(self.targets[self.tokens_of(rows)])
 
 
 def read_rows(
@@ -57,9 +76,17 @@ def read_rows(
     lengths: list[int] = []
     cut: list[bool] = []
     limit = spec.max_length or min(int(tokenizer.model_max_length), 512)
+    places: list[np.ndarray] = []
+    of_tokens = spec.problem == "entities"
+    if of_tokens and not getattr(tokenizer, "is_fast", False):
+        raise ModelError("the base's tokenizer does not say where tokens lie in the text")
     for window in windows:
         check()
-        found = _encode(tokenizer, window, limit)
+        found = _encode(tokenizer, window, limit, places=of_tokens)
+        places += [
+            np.reshape(np.asarray(row, np.int32), (-1, 2))
+            for row in found.get("offset_mapping", [])
+        ]
         ids += [np.asarray(row, np.int32) for row in found["input_ids"]]
         types += [np.asarray(row, np.int8) for row in found.get("token_type_ids", [])]
         lengths += [len(row) for row in found["input_ids"]]
@@ -69,30 +96,51 @@ def read_rows(
     has_text = np.array(lengths) > 0
     split = carried[split_column].combine_chunks().to_numpy(zero_copy_only=False)
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    column = carried[spec.label_column]
+    entities = _entities(column) if of_tokens else None
+    if entities is None:
+        targets = targets_of(column, spec)
+    else:
+        targets = _tags(places, entities, spec)
+        marked = np.concatenate([[0], np.cumsum(targets != NO_TAG)])
+        has_text &= marked[offsets[1:]] > marked[offsets[:-1]]
     return LabelledRows(
         ids=np.concatenate(ids),
         type_ids=np.concatenate(types) if types else None,
         offsets=offsets,
         truncated=np.array(cut, dtype=bool),
-        targets=targets_of(carried[spec.label_column], spec),
+        targets=targets,
         train=np.flatnonzero((split == TRAIN) & has_text),
         validation=np.flatnonzero((split == VALIDATION) & has_text),
         windows=kept,
+        places=np.concatenate(places) if of_tokens else None,
+        entities=entities,
     )
 
 
-def _encode(tokenizer: Any, window: Window, limit: int) -> dict[str, Any]:
-    """Token ids of a window's rows; nothing for a row without a text."""
+def _encode(tokenizer: Any, window: Window, limit: int, *, places: bool) -> dict[str, Any]:
+    """Token ids of a window's rows, and their `places` in it; nothing for a row without a text."""
     good = [i for i, text in enumerate(window.texts) if not isinstance(text, RowError)]
     texts = [window.texts[i] for i in good]
     pairs = None if window.pairs is None else [window.pairs[i] for i in good]
     given = (texts,) if pairs is None else (texts, pairs)
-    found = tokenizer(*given, truncation=True, max_length=limit) if good else {"input_ids": []}
-    names = [name for name in ("input_ids", "token_type_ids") if name in found]
+    found: Any = {"input_ids": []}
+    if good:
+        found = tokenizer(
+            *given, truncation=True, max_length=limit, return_offsets_mapping=places,
+            return_special_tokens_mask=places,
+        )  # fmt: skip
+    names = [n for n in ("input_ids", "token_type_ids", "offset_mapping") if n in found]
     rows: dict[str, Any] = {name: [[] for _ in window.texts] for name in names}
     for name in names:
         for at, values in zip(good, found[name], strict=True):
             rows[name][at] = values
+    if places and good:
+        for at, special in zip(good, found["special_tokens_mask"], strict=True):
+            rows["offset_mapping"][at] = [
+                (0, 0) if s else place
+                for s, place in zip(special, rows["offset_mapping"][at], strict=True)
+            ]
     return rows | {"cut": [len(row) >= limit for row in rows["input_ids"]]}
 
 
@@ -112,6 +160,25 @@ def targets_of(column: pa.ChunkedArray, spec: TrainingSpec) -> np.ndarray:
     except KeyError as error:
         raise ModelError(f"the rows hold the label {error}, which the job does not know") from error
     return found
+
+
+def _entities(column: pa.ChunkedArray) -> list[list[Span]]:
+    """The labelled entities of each row; none where it has no label."""
+    return [
+        [(item["label"], item["start"], item["end"]) for item in items or ()]
+        for items in column.to_pylist()
+    ]
+
+
+def _tags(
+    places: Sequence[np.ndarray], entities: Sequence[Sequence[Span]], spec: TrainingSpec
+) -> np.ndarray:
+    number = {tag: i for i, tag in enumerate(spec.labels)}
+    try:
+        found = [tags_of_spans(p, e, number) for p, e in zip(places, entities, strict=True)]
+    except KeyError as error:
+        raise ModelError(f"the rows hold the tag {error}, which the job does not know") from error
+    return np.concatenate(found)
 
 
 class Rows:
@@ -151,4 +218,7 @@ class Collator:
         if self.rows.type_ids is not None:
             tensors["token_type_ids"] = np.where(mask, self.rows.type_ids[where], self.pad_type)
         found = {name: torch.from_numpy(array.astype(np.int64)) for name, array in tensors.items()}
-        return {**found, "labels": torch.from_numpy(self.rows.targets[numbers])}
+        if self.rows.places is None:
+            return {**found, "labels": torch.from_numpy(self.rows.targets[numbers])}
+        labels = np.where(mask, self.rows.targets[where], NO_TAG)
+        return {**found, "labels": torch.from_numpy(labels)}
