@@ -103,7 +103,7 @@ def train(
         float | None, _learning("passes over the rows; default: 3, from scratch 5", "--epochs")
     ] = None,
     learning_rate: Annotated[
-        float | None, _learning("default: 5e-5, from scratch 5e-4", "--learning-rate")
+        float | None, _learning("default: 5e-5, from scratch and with --lora 5e-4", "--learning-rate")
     ] = None,
     batch_tokens: Annotated[
         int | None,
@@ -124,6 +124,15 @@ def train(
         int | None, _learning("evaluations per epoch; default: 1", "--evaluations")
     ] = None,
     seed: Annotated[int | None, _learning("default: 0", "--seed")] = None,
+    lora: Annotated[
+        bool, _learning("only small matrices beside the base's layers learn; merged at the end", "--lora")
+    ] = False,
+    lora_rank: Annotated[int | None, _learning("default: 16", "--lora-rank")] = None,
+    lora_alpha: Annotated[int | None, _learning("default: twice the rank", "--lora-alpha")] = None,
+    lora_targets: Annotated[
+        str | None,
+        _learning("ends of layers' names, e.g. query,value; default: every linear layer", "--lora-targets"),
+    ] = None,
     register: Annotated[
         str | None,
         typer.Option("--register", help="name in the model registry for the result", show_default=False),
@@ -138,7 +147,7 @@ def train(
     flags: dict[str, Any],
 ) -> None:  # fmt: skip
     """Train a classifier of texts or tokens on labelled rows: checked, checkpointed, calibrated, with a card."""
-    from producers.commands.training.train import asked_of, train_model
+    from producers.commands.training.train import asked_of, lora_of, train_model
 
     hyperparameters = {
         "epochs": epochs, "learning_rate": learning_rate, "batch_tokens": batch_tokens,
@@ -150,6 +159,7 @@ def train(
         size=size if from_scratch else None,
         problem=problem, renamed=renamed, validation=validation,
         balanced=class_weights == "balanced",
+        lora=lora_of(lora, lora_rank, lora_alpha, lora_targets),
         hyperparameters={k: v for k, v in hyperparameters.items() if v is not None},
     )  # fmt: skip
     raise typer.Exit(

@@ -92,6 +92,8 @@ def _facts(result: TrainingResult) -> list[tuple[str, str]]:
         ("learning rate", f"{spec.learning_rate:g}"),
         ("seed", str(spec.seed)),
     ]
+    if spec.lora is not None:
+        found.append(("LoRA", f"rank {spec.lora.rank}, alpha {spec.lora.alpha}, merged"))
     if result.temperature != 1:
         found.append(("temperature", f"{result.temperature:.3f}, part of the last layer"))
     if result.attempts > 1:

@@ -39,6 +39,7 @@ from schemas.records.training import (
     TRAIN,
     UNLABELLED,
     VALIDATION,
+    Lora,
     ModelTask,
     Problem,
     Size,
@@ -69,6 +70,7 @@ class Asked:
     validation: str = "0.1"
     """A share of the texts, or a file of labelled rows."""
     balanced: bool = False
+    lora: Lora | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `TrainingSpec` that were given."""
 
@@ -227,6 +229,8 @@ def _batches(
 
 
 def _check_options(settings: Settings, asked: Asked) -> None:
+    if asked.lora and asked.size:
+        raise ConfigError("--lora learns beside a --base: a model from scratch has none")
     if asked.task == "text-classification":
         if asked.tokens_column:
             raise ConfigError("--tokens-column is for --task token-classification")
@@ -316,9 +320,12 @@ def _spec(asked: Asked, labels: Labels, names: tuple[str, ...], split: Split) ->
         values = labels.values.to_pylist()
         trained = [v for v, side in zip(values, split.sides, strict=True) if side == TRAIN]
         weights = balanced([trained.count(name) for name in names])
-    given = {"learning_rate": 5e-4, "epochs": 5.0} if asked.size else {}
+    given: dict[str, float] = {"learning_rate": 5e-4} if asked.size or asked.lora else {}
+    if asked.size:
+        given["epochs"] = 5.0
     return TrainingSpec(
-        task=asked.task, problem=labels.problem, label_column=asked.label_column, labels=names, size=asked.size,
+        task=asked.task, problem=labels.problem, label_column=asked.label_column, labels=names,
+        size=asked.size, lora=asked.lora,
         class_weights=weights, **{**given, **asked.hyperparameters},
     )  # fmt: skip
 

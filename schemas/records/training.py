@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -39,6 +39,16 @@ class Size(_Record):
         return max(1, self.width // (64 if self.width >= 256 else 32))
 
 
+class Lora(_Record):
+    """Small matrices that learn beside the layers of a base, which stays as it is."""
+
+    rank: int = Field(16, ge=1, le=1_024)
+    alpha: int = Field(32, ge=1)
+    """What they say is multiplied by alpha / rank."""
+    targets: tuple[Annotated[str, Field(pattern=r"^[\w.]+$")], ...] = ()
+    """How the layers' names end; empty: every linear layer of the encoder."""
+
+
 class TrainingSpec(_Record):
     """What decides the model, beside the labelled rows and the base: part of the job's id."""
 
@@ -49,6 +59,7 @@ class TrainingSpec(_Record):
     """In the order of the model's outputs; for a regression the column's name, for entities tags."""
     size: Size | None = None
     """Of a model that is trained from scratch; None: a base is loaded."""
+    lora: Lora | None = None
     epochs: float = Field(3.0, gt=0, le=1_000)
     learning_rate: float = Field(5e-5, gt=0, le=1)
     batch_tokens: int | None = Field(None, ge=16)
@@ -135,6 +146,8 @@ class TrainingResult(_Record):
     temperature: float = 1.0
     """The logits are divided by it: fitted on the validation rows."""
     parameters: int
+    learned_parameters: int | None = None
+    """With LoRA: of adapters and head; None: all of them."""
     tokens: int
     """Trained on, without padding."""
     padding: int

@@ -43,6 +43,7 @@ def model_card(
             ("learning rate", f"{spec.learning_rate:g}"),
             ("seed", str(spec.seed)),
             ("parameters", f"{result.parameters:,}"),
+            *_lora(result),
             ("device", result.device),
         ]),
         _table("Versions", sorted(result.versions.items())),
@@ -55,6 +56,18 @@ def _licence(result: TrainingResult, stated: str | None) -> str:
     if not result.base:
         return "yours: no weights of others are in it"
     return stated or "not stated by the base: find out before you pass the model on"
+
+
+def _lora(result: TrainingResult) -> list[tuple[str, str]]:
+    lora = result.spec.lora
+    if lora is None or result.learned_parameters is None:
+        return []
+    share = result.learned_parameters / max(1, result.parameters)
+    targets = ", ".join(lora.targets) or "every linear layer"
+    return [
+        ("LoRA", f"rank {lora.rank}, alpha {lora.alpha}, {targets}; merged into the weights"),
+        ("parameters that learned", f"{result.learned_parameters:,} ({share:.1%})"),
+    ]
 
 
 def limits(result: TrainingResult) -> list[str]:

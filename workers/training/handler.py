@@ -83,7 +83,7 @@ class TrainingHandler(MessageHandler):
         observe = self._trace(chunk, control, len(attempts) + 1)
         it = ChunkInProgress(chunk, control, observe, None, time.time())
         try:
-            require_training_packages()
+            require_training_packages(training_of(self._context.job.spec.params))
             control.begin(observe.trace_id)
             self._say_begun(observe, chunk, len(attempts) + 1, SuspectRows())
             with self._scratch() as folder:

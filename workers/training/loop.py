@@ -15,6 +15,7 @@ import numpy as np
 
 from schemas.records.training import TrainingSpec
 from workers.training.loop_watch import Host, Watch
+from workers.training.lora import add_adapters, merge_adapters
 from workers.training.rows.labelled_rows import Collator, LabelledRows, Rows
 from workers.training.rows.token_batches import TokenBatches, default_budget
 
@@ -34,6 +35,8 @@ class Trained:
     rows_per_s: float
     tokens: int
     padding: int
+    learned: int
+    """Parameters that learned."""
     resumed_from: int
     logits: np.ndarray
     """Of the validation rows, `[rows, labels]`."""
@@ -57,6 +60,9 @@ def train(
     budget = max(spec.batch_tokens or default_budget(lengths, spec.epochs), int(lengths.max()))
     batches = TokenBatches(rows.train, lengths, budget, spec.epochs, spec.seed)
     watch = Watch(spec, host, batches, rows, found)
+    if spec.lora is not None:
+        add_adapters(model, spec.lora)
+    learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
     trainer = _trainer(model, rows, pad, spec, host, batches, watch)
     started = host.clock()
     if found is None or not watch.is_over:
@@ -68,11 +74,13 @@ def train(
     seconds = host.clock() - started - watch.paused_s
     best = _take_best(model, host, steps, watch.best_step or steps)
     shutil.rmtree(resume, ignore_errors=True)
+    if spec.lora is not None:
+        merge_adapters(model)
     return Trained(
         steps=steps, best_step=best, epochs=round(batches.epoch_at(steps), 4),
         stopped_early=steps < len(batches), seconds=round(seconds, 3),
         rows_per_s=round(watch.rows_seen / max(seconds, 1e-9), 1),
-        tokens=watch.tokens, padding=watch.padding, resumed_from=watch.first_step,
+        tokens=watch.tokens, padding=watch.padding, learned=learned, resumed_from=watch.first_step,
         logits=trainer.logits_of(rows.validation), history=watch.history,
     )  # fmt: skip
 

@@ -13,18 +13,19 @@ from schemas.records.training import TrainingSpec
 from workers.models.load import load_tokenizer
 
 EXTRA = ("accelerate", "tensorboardX")
-"""What the extra `train` brings."""
+"""What the extra `train` brings, beside `peft` for LoRA."""
 
 
-def require_training_packages() -> None:
-    """Nothing, where this worker can train.
+def require_training_packages(spec: TrainingSpec) -> None:
+    """Nothing, where this worker can train so.
 
     Raises:
         MissingExtra: it lacks a package.
     """
     from importlib.util import find_spec
 
-    missing = [name for name in EXTRA if find_spec(name) is None]
+    names = (*EXTRA, "peft") if spec.lora else EXTRA
+    missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise MissingExtra(
             f"training needs {' and '.join(missing)} on the worker: pip install 'headrace[train]'"

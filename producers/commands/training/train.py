@@ -40,7 +40,7 @@ from producers.training.prepare import Asked, Checked, check_training, prepare_t
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import output_layout
 from schemas.records.job import Job
-from schemas.records.training import JOB_TASKS, ModelTask, Size, TrainingResult
+from schemas.records.training import JOB_TASKS, Lora, ModelTask, Size, TrainingResult
 
 _SIZE = re.compile(r"(\d+)x(\d+)(?:x(\d+))?")
 _PROBLEMS = {
@@ -61,6 +61,7 @@ def asked_of(
     renamed: str | None,
     validation: str,
     balanced: bool,
+    lora: Lora | None,
     hyperparameters: dict[str, Any],
 ) -> Asked:
     """What the command line says.
@@ -73,8 +74,31 @@ def asked_of(
         size=None if size is None else parse_size(size),
         problem=None if problem is None else _PROBLEMS[problem],  # type: ignore[arg-type]
         renamed=read_map(renamed), validation=validation, balanced=balanced,
+        lora=lora,
         hyperparameters=hyperparameters,
     )  # fmt: skip
+
+
+def lora_of(is_on: bool, rank: int | None, alpha: int | None, targets: str | None) -> Lora | None:
+    """The adapters that the command line asks for.
+
+    Raises:
+        ConfigError: options of them without `--lora`, or out of bounds.
+    """
+    given: dict[str, Any] = {"rank": rank, "alpha": alpha}
+    given = {name: value for name, value in given.items() if value is not None}
+    if targets is not None:
+        given["targets"] = tuple(filter(None, (t.strip() for t in targets.split(","))))
+    if not is_on:
+        if given:
+            raise ConfigError(f"--lora-{next(iter(given))} is for --lora")
+        return None
+    try:
+        lora = Lora(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"--lora-{first['loc'][0]}: {first['msg']}") from error
+    return lora if "alpha" in given else lora.model_copy(update={"alpha": 2 * lora.rank})
 
 
 def parse_size(text: str) -> Size:
@@ -144,7 +168,8 @@ def _set_up(
     broker = needed_broker(settings) if fleet else None
     hint = guess_device("cpu" if fleet else settings.device)
     if not fleet:
-        require_packages("training", TRAINING_PACKAGES, "headrace[cpu,train]")
+        more = ("peft",) if asked.lora else ()
+        require_packages("training", (*TRAINING_PACKAGES, *more), "headrace[cpu,train]")
         require_device(settings, hint)
     with trace("plan"):
         checked = check_training(settings, inputs, asked)
