@@ -99,6 +99,9 @@ class TaskSpec:
     needs_model: bool = True
     engine: str | None = None
     """The engine for its model, see `workers.engines.catalog`; None: the task brings its own."""
+    generates: bool = False
+    """The model writes text. `engine` is then the usual one of `headrace.tasks.generation.engines`,
+    and a job may name another."""
     check_files: CheckFiles | None = None
     """What its worker would refuse of the model's files, found at submission."""
     model_folder: Callable[[Callable[[str], Any]], str] = _whole_folder

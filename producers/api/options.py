@@ -34,6 +34,7 @@ class JobOptions(TypedDict, total=False):
     columns: Sequence[str]
     max_length: int
     dtype: Dtype
+    engine: str
     precision_floor: float
     precision_rows: int
     accept_precision: bool

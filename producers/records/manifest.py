@@ -16,6 +16,7 @@ from schemas.records.manifest import (
     Receipt,
     Totals,
 )
+from schemas.records.model_key import engine_name
 
 
 def build_manifest(
@@ -50,6 +51,7 @@ def build_manifest(
         model=job.spec.model.uri,
         model_revision=job.spec.model.revision,
         dtype=job.spec.dtype,
+        engine=engine_name(job.spec),
         precision=job.precision,
         versions=versions,
         tokenizers=dict(Counter(r.tokenizer for r in ordered if r.tokenizer)),

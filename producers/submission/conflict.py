@@ -16,9 +16,12 @@ def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
     # the default engine is not in the record
     before, after = (
         s.model_dump(mode="json")
-        | {"engine": s.engine, "answers_version": s.answers_version, "text": s.text}
+        | {
+            "engine": s.engine, "engine_version": s.engine_version,
+            "answers_version": s.answers_version, "text": s.text,
+        }
         for s in (stored.spec, spec)
-    )
+    )  # fmt: skip
     told: list[str] = []
     for name in Spec.model_fields:
         if before[name] == after[name]:

@@ -23,6 +23,7 @@ SAME: tuple[tuple[str, Callable[[Spec], Any]], ...] = (
     ("model", lambda spec: spec.model.revision),
     ("dtype", lambda spec: spec.dtype),
     ("max-length", lambda spec: spec.max_length),
+    ("engine", lambda spec: (spec.engine, spec.engine_version)),
     ("version of its answers", lambda spec: spec.answers_version),
     ("text pairs", lambda spec: spec.text_pair_column is not None),
 )

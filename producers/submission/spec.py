@@ -12,6 +12,7 @@ from headrace.setting_fields import declared_settings
 from headrace.settings import Settings
 from headrace.tasks.answers import LATEST, AskedModel, Change, changes_of, version_of
 from headrace.tasks.catalog import BUILT_IN, task_spec
+from headrace.tasks.generation.engines import EngineName, engine_named
 from producers.capacity.device_hint import DeviceHint
 from producers.models.info import ModelInfo
 from producers.planning.columns import ColumnRequest
@@ -106,6 +107,23 @@ def columns_wanted(settings: Settings, params: Mapping[str, Any]) -> ColumnReque
     )
 
 
+def engine_of(settings: Settings) -> EngineName:
+    """What is to run the model. A job has one engine in one version, on all workers.
+
+    Raises:
+        ConfigError: there is no such engine, or the task has no choice.
+    """
+    task = task_spec(settings.task)
+    usual = task.engine or PACKED
+    if task.generates:
+        return engine_named(settings.engine or usual)
+    if settings.engine not in (None, usual):
+        raise ConfigError(
+            f"--engine has no meaning for {settings.task}: its model does not generate"
+        )
+    return EngineName(usual, None)
+
+
 def spec_of(
     settings: Settings,
     corpus: Corpus,
@@ -115,6 +133,7 @@ def spec_of(
 ) -> Spec:
     """The spec; `params` are what `task_params` gives."""
     task = task_spec(settings.task)
+    engine = engine_of(settings)
     return Spec(
         inputs_digest=corpus.digest,
         text_column="" if settings.text else settings.text_column,
@@ -128,7 +147,8 @@ def spec_of(
         dtype=resolve_dtype(settings.dtype, hint) if task.needs_model else "float32",
         max_length=settings.max_length,
         limit=settings.limit,
-        engine=task.engine or PACKED,
+        engine=engine.name,
+        engine_version=engine.version,
         answers_version=_answers_version(settings.task, params, settings.max_length, model),
     )
 

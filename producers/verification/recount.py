@@ -21,6 +21,7 @@ from schemas.names import output_layout
 from schemas.records import part_schema
 from schemas.records.chunk import Chunk
 from schemas.records.job import Job
+from schemas.records.model_key import engine_name
 
 WHOLE_BYTES = 128 << 20  # chosen: a part up to this is read once; a larger one twice, as a stream
 BLOCK_BYTES = 1 << 20
@@ -119,6 +120,8 @@ def _check_metadata(reader: Any, job: Job, chunk: Chunk, count: ChunkCount) -> N
         part_schema.META_REVISION: job.spec.model.revision,
         part_schema.META_DTYPE: job.spec.dtype,
     }
+    if job.spec.engine_version is not None:  # parts of earlier versions name no engine
+        expected[part_schema.META_ENGINE] = engine_name(job.spec)
     for key, value in expected.items():
         if facts.get(key) != value:
             kind = "model_revision" if key == part_schema.META_REVISION else "metadata"

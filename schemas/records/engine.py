@@ -2,3 +2,5 @@
 
 PACKED = "packed"
 """headrace's own, on transformers and torch; that of every job whose record names none."""
+TRANSFORMERS = "transformers"
+"""Generates text with transformers' models, processors and beam search; always there."""

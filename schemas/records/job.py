@@ -77,6 +77,9 @@ class Spec(_Record):
     """sha256 of the manifest whose results are reused."""
     engine: str = Field(PACKED, max_length=64)
     """What runs the model; absent in a record where it is `packed`, as before there were others."""
+    engine_version: str | None = Field(default=None, max_length=256)
+    """Package and version that write the texts of a job that generates; None, and absent: another
+    kind of job, or not known where it was submitted."""
     answers_version: int = Field(1, ge=1)
     """Since when headrace answers this job as it does, see `headrace.tasks.answers`; absent where
     it is 1."""
@@ -90,6 +93,8 @@ class Spec(_Record):
             del record["answers_version"]
         if self.text is None:
             del record["text"]
+        if self.engine_version is None:
+            del record["engine_version"]
         return record
 
     @property

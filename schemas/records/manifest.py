@@ -147,6 +147,8 @@ class Manifest(_Record):
     model: str
     model_revision: str
     dtype: str = ""
+    engine: str = ""
+    """What ran the model, as `schemas.records.model_key.engine_name` writes it."""
     precision: PrecisionCheck | None = None
     """How near the answers are to float32's, as it was found at the submission."""
     versions: dict[str, str] = Field(default_factory=dict)

@@ -18,11 +18,17 @@ def speed_name(spec: Spec) -> str:
     return f"{spec.task} {spec.model.uri}@{spec.model.revision[:19]} {spec.dtype}{engine}"
 
 
+def engine_name(spec: Spec) -> str:
+    """What runs the model, for records: `packed`, or `transformers (transformers 5.23.0)`."""
+    return spec.engine if spec.engine_version is None else f"{spec.engine} ({spec.engine_version})"
+
+
 def engine_key(job: Job) -> str:
     """What a worker must have loaded; another name is another load."""
     spec = job.spec
     model = spec.model.model_dump()
     wanted = [spec.task, spec.params, model, spec.dtype, spec.max_length, spec.engine]
+    wanted.append(spec.engine_version)
     wanted.append(spec.answers_version)  # a job of an earlier one is refused when it is loaded
     return json.dumps(wanted, sort_keys=True)
 

@@ -25,6 +25,7 @@ from headrace.process.logs import get_logger
 from headrace.storage.store import Store
 from headrace.storage.uri import split_uri
 from headrace.tasks.catalog import task_spec
+from headrace.tasks.generation.engines import version_here
 from headrace.tracing.chunk_trace import ChunkTrace
 from schemas.errors import (
     DeviceLost,
@@ -39,6 +40,7 @@ from schemas.names import telemetry as names
 from schemas.records.chunk import Chunk
 from schemas.records.job import Job
 from schemas.records.message import ScoreChunk, parse_message
+from schemas.records.model_key import engine_name
 from workers.devices.device import (
     device_inside,
     dtypes_of,
@@ -122,7 +124,7 @@ def _failed(message: ScoreChunk, runtime: Runtime, error: HeadraceError) -> None
 
 
 def _check_served(job: Job, runtime: Runtime) -> None:
-    """Check that this worker's device supports the job's precision; another worker's may.
+    """Check that this worker has the job's precision and engine; another worker may.
 
     Raises:
         OutOfReach: it does not.
@@ -130,6 +132,14 @@ def _check_served(job: Job, runtime: Runtime) -> None:
     device, dtype = runtime.identity.device, job.spec.dtype
     if task_spec(job.spec.task).needs_model and dtype not in dtypes_of(device):
         raise OutOfReach(f"job {job.id} wants {not_served(dtype, device)}")
+    wanted = job.spec.engine_version
+    if wanted is not None:
+        has = version_here(job.spec.engine)
+        if has != wanted:
+            raise OutOfReach(
+                f"job {job.id} wants {engine_name(job.spec)}, and this worker has "
+                f"{has or 'no such engine'}: a job never mixes engines"
+            )
 
 
 def flags_in(store: Store) -> set[str]:

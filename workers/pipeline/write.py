@@ -21,6 +21,7 @@ from schemas.names import output_layout
 from schemas.records import part_schema
 from schemas.records.chunk import Chunk
 from schemas.records.job import Job
+from schemas.records.model_key import engine_name
 from workers.pipeline.rows import ChunkStats
 
 # Chosen: small enough for a reader to skip and for a worker's memory.
@@ -126,6 +127,7 @@ class PartSink:
             part_schema.META_REVISION: job.spec.model.revision,
             part_schema.META_TASK: job.spec.task,
             part_schema.META_DTYPE: job.spec.dtype,
+            part_schema.META_ENGINE: engine_name(job.spec),
             **facts,
         }
 
