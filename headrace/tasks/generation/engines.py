@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
 from schemas.errors import ConfigError
+from schemas.records.engine import TRANSFORMERS
 
 GROUP = "headrace.generating_engines"
 
-OURS: Mapping[str, str] = {}
+OURS: Mapping[str, str] = {TRANSFORMERS: "transformers"}
 """Name of an engine of headrace's own → the package that decides what it writes."""
 
 

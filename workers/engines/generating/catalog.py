@@ -10,9 +10,17 @@ from importlib.metadata import EntryPoint, entry_points
 
 from headrace.tasks.generation.engines import GROUP, engine_named
 from schemas.errors import ConfigError
+from schemas.records.engine import TRANSFORMERS
 from workers.engines.generating.base import GeneratingEngine
 
-ENGINES: dict[str, Callable[[], GeneratingEngine]] = {}
+
+def _transformers() -> GeneratingEngine:
+    from workers.engines.stepwise.engine import StepwiseEngine
+
+    return StepwiseEngine()
+
+
+ENGINES: dict[str, Callable[[], GeneratingEngine]] = {TRANSFORMERS: _transformers}
 
 
 def make_generating_engine(

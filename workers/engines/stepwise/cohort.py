@@ -1,0 +1,74 @@
+"""Rows that started together, greedy or sampled: the next token of each, and who has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers.engines.generating.base import Answer
+from workers.engines.stepwise.answers import Ending, Step, left_of, not_finite
+from workers.engines.stepwise.noise import draw
+from workers.engines.stepwise.start import Started, processors_of
+
+
+class Cohort:
+    """Rows of one length so far; each step makes it one longer."""
+
+    def __init__(self, model: Any, started: Started, ending: Ending, seed: int) -> None:
+        import torch
+
+        self._model, self._started, self._ending, self._seed = model, started, ending, seed
+        self.prompts = started.prompts
+        self.ids = started.ids
+        """What the decoder has, int64 `[rows, tokens]`."""
+        self._encoder_ids = started.encoder_ids
+        self._processors = started.processors
+        self._given = int(started.ids.shape[1])
+        self._ends = torch.tensor(sorted(ending.ends), device=self.ids.device)
+        self._logprobs = torch.zeros(len(self.prompts), device=self.ids.device)
+
+    @property
+    def width(self) -> int:
+        """Rows of the model."""
+        return int(self.ids.shape[0])
+
+    def choose(self, logits: Any) -> Step:
+        """One more token for each row, from its logits, float32 `[rows, vocabulary]`."""
+        import torch
+
+        norms = logits.logsumexp(dim=-1)
+        scores = self._processors(self.ids, logits.clone())
+        if self._started.config.do_sample:
+            keys = [prompt.key for prompt in self.prompts]
+            tokens = draw(scores, keys, self._seed, self.ids.shape[1] - self._given)
+        else:
+            tokens = scores.argmax(dim=-1)
+        self._logprobs += logits.gather(1, tokens[:, None])[:, 0] - norms
+        self.ids = torch.cat([self.ids, tokens[:, None]], dim=1)
+        return self._without_ended(tokens, norms)
+
+    def _without_ended(self, tokens: Any, norms: Any) -> Step:
+        import torch
+
+        ended = torch.isin(tokens, self._ends).tolist()
+        finite = torch.isfinite(norms).tolist()
+        is_full = self.ids.shape[1] - self._given >= self.prompts[0].max_new_tokens
+        gone: dict[int, Answer] = {}
+        for at, prompt in enumerate(self.prompts):
+            if not finite[at]:
+                gone[at] = not_finite(prompt)
+            elif ended[at] or is_full or self._ending.stop:
+                new = self.ids[at, self._given :].tolist()
+                if ended[at] or is_full or self._ending.has_stop(new):
+                    gone[at] = self._ending.answer(prompt, new, float(self._logprobs[at]))
+        if not gone:
+            return Step([], None, False)
+        select = torch.tensor(left_of(self.prompts, gone), dtype=torch.long, device=self.ids.device)
+        self._keep(select)
+        return Step(list(gone.values()), select, True)
+
+    def _keep(self, select: Any) -> None:
+        self.prompts = [self.prompts[at] for at in select.tolist()]
+        self.ids, self._logprobs = self.ids[select], self._logprobs[select]
+        self._encoder_ids = self._encoder_ids[select]
+        if self.prompts:
+            self._processors = processors_of(self._model, self._started, self._encoder_ids)

@@ -1,0 +1,166 @@
+"""The engine `transformers`: its models, processors and beam search, and steps of our own.
+
+A batch of `generate` runs until its longest row has ended. Here a row leaves with its last token,
+and its cache with it. Rows of a decoder join while others run; with an encoder or with beams, the
+next rows start when all have ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+from schemas.errors import (
+    ConfigError,
+    DeviceLost,
+    LeaseLost,
+    ModelError,
+    OutOfMemory,
+    Stopped,
+)
+from workers.devices import device
+from workers.engines.generating.base import Answer, GenerationRequest, Prompt, Watch
+from workers.engines.generating.schedule import Schedule
+from workers.engines.stepwise.answers import Ending
+from workers.engines.stepwise.beams import BeamCohort
+from workers.engines.stepwise.cohort import Cohort
+from workers.engines.stepwise.memory import MOST_ROWS, budget_tokens
+from workers.engines.stepwise.probes import can_join, padding_matters
+from workers.engines.stepwise.rows import Chooser, JoinedRows, LoneRows
+from workers.engines.stepwise.start import start
+from workers.models.load import load_model
+from workers.models.tokenizer import special_token
+
+READS_THE_PROMPT = ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size")
+"""Settings whose processors read what the encoder was given, with its padding."""
+
+
+class StepwiseEngine:
+    """See `workers.engines.generating.base.GeneratingEngine`."""
+
+    def load(self, request: GenerationRequest) -> None:
+        asked, settings = request.load, request.settings
+        if asked.dtype == "int8":
+            raise ModelError("--dtype int8 is not for models that generate: use bfloat16")
+        if settings.stop and settings.beams > 1:
+            raise ConfigError("--stop and beams cannot both hold: give --num-beams 1")
+        self._device, self._seed, self._beams = asked.device, request.seed, settings.beams
+        auto_class = _auto_class(settings.is_encoder_decoder)
+        self.model = load_model(asked, request.config, auto_class)
+        self.model.generation_config = _generation_config(request)
+        self._pad = special_token(self.model.config, request.tokenizer, "pad")
+        ends = self.model.generation_config.eos_token_id
+        ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
+        self._ending = Ending(request.tokenizer, settings.stop, frozenset(ends))
+        self._most_rows = MOST_ROWS[device.kind_of(asked.device)]
+        self._choose_ways(settings.values)
+
+    def _choose_ways(self, values: Any) -> None:
+        """Find out by trial what this model can do and keep its numbers."""
+        is_decoder = not self.model.config.is_encoder_decoder
+        reads = any(values.get(name) for name in READS_THE_PROMPT)
+        self.one_length = is_decoder or reads or padding_matters(self.model, self._pad)
+        self.joins = is_decoder and self._beams == 1 and can_join(self.model, self._pad)
+
+    def generate(
+        self, prompts: Sequence[Prompt], watch: Watch, budget_tokens: int
+    ) -> Iterator[Answer]:
+        schedule = Schedule(
+            prompts,
+            budget_tokens=budget_tokens,
+            most_rows=self._most_rows,
+            costs=self._cost,
+            alike=self._alike,
+            joins=self.joins,
+        )
+        rows = JoinedRows(self.model) if self.joins else LoneRows(self.model)
+        while not schedule.is_done():
+            watch.check()
+            started = schedule.admit()
+            if started:
+                watch.holding(schedule.running.keys())
+            width = len(started) * self._beams or rows.width
+            tokens = sum(len(prompt.ids) for prompt in started) or width
+            try:
+                answers = self._join(rows, started) if started else self._step(rows)
+            except (Stopped, LeaseLost):
+                raise
+            except Exception as error:
+                rows.clear()
+                yield from self._failed(error, schedule, watch)
+                continue
+            watch.stepped(rows=width, tokens=tokens)
+            schedule.finish([answer.row for answer in answers])
+            if answers:
+                watch.holding(schedule.running.keys())
+            yield from answers
+        watch.holding(())
+
+    def _join(self, rows: JoinedRows | LoneRows, prompts: list[Prompt]) -> list[Answer]:
+        import torch
+
+        with torch.inference_mode():
+            started = start(self.model, prompts, self._pad)
+            cohort: Chooser = (
+                BeamCohort(self.model, started, self._ending)
+                if self._beams > 1
+                else Cohort(self.model, started, self._ending, self._seed)
+            )
+            return rows.join(started, cohort)
+
+    def _step(self, rows: JoinedRows | LoneRows) -> list[Answer]:
+        import torch
+
+        with torch.inference_mode():
+            return rows.step()
+
+    def _failed(self, error: Exception, schedule: Schedule, watch: Watch) -> Iterator[Answer]:
+        if self.is_device_lost(error):
+            raise DeviceLost(f"{type(error).__name__}: {error}"[:500]) from error
+        is_full = self.is_out_of_memory(error)
+        tokens = schedule.tokens()
+        if is_full:
+            watch.out_of_memory(tokens)
+            device.free_what_is_kept(self._device)
+        for prompt in schedule.fail(out_of_memory=is_full):
+            if is_full:
+                error = OutOfMemory(
+                    f"the device has no memory for this one row of up to {tokens} tokens"
+                )
+            yield Answer(prompt.row, error=error)
+        if is_full:
+            self._most_rows = schedule.most_rows
+
+    def default_batch_tokens(self) -> int:
+        return budget_tokens(self.model, self._device, device.threads_of(self._device))
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return device.is_out_of_memory(error)
+
+    def is_device_lost(self, error: BaseException) -> bool:
+        return not self.is_out_of_memory(error) and device.is_lost(self._device)
+
+    def _cost(self, prompt: Prompt) -> int:
+        """Tokens that the row's caches may grow to."""
+        return (len(prompt.ids) + prompt.max_new_tokens) * self._beams
+
+    def _alike(self, prompt: Prompt) -> Hashable:
+        return prompt.max_new_tokens, len(prompt.ids) if self.one_length else 0
+
+
+def _auto_class(is_encoder_decoder: bool) -> Any:
+    import transformers
+
+    if is_encoder_decoder:
+        return transformers.AutoModelForSeq2SeqLM
+    return transformers.AutoModelForCausalLM
+
+
+def _generation_config(request: GenerationRequest) -> Any:
+    """The job's settings, and nothing of the model's folder; lengths come with each prompt."""
+    from transformers import GenerationConfig
+
+    values = dict(request.settings.values)
+    for name in ("max_length", "max_new_tokens"):
+        values.pop(name, None)
+    return GenerationConfig(**values)

@@ -1,0 +1,60 @@
+"""How many tokens the caches of running rows may have, from the memory that there is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from workers.devices import device
+from workers.models.load import text_config_of
+
+CACHE_SHARE = {"cpu": 0.4, "cuda": 0.7}
+"""Of the free memory. Chosen: a step copies a layer's cache and needs room for its logits."""
+MOST_ROWS = {"cpu": 64, "cuda": 256}
+"""Rows at once: see docs/development/experiments.md."""
+MOST_TOKENS = 1 << 22
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def budget_tokens(model: Any, where: str, threads: int) -> int:
+    """Tokens of all running rows together, at least one."""
+    share = CACHE_SHARE[device.kind_of(where)]
+    free = free_bytes(threads) if where == device.CPU else _free_of_gpu()
+    return max(1, min(MOST_TOKENS, int(free * share / bytes_per_token(model))))
+
+
+def bytes_per_token(model: Any) -> int:
+    """Keys and values of one token in all layers; of the decoder, where there is an encoder too."""
+    config = text_config_of(model.config)
+    layers = getattr(config, "decoder_layers", None) or getattr(config, "num_decoder_layers", None)
+    layers = layers or config.num_hidden_layers
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or getattr(config, "d_kv", None)
+    size = size or config.hidden_size // heads
+    heads = getattr(config, "num_key_value_heads", None) or heads
+    return int(2 * layers * heads * size * model.dtype.itemsize)
+
+
+def free_bytes(threads: int, root: Path = _CGROUPS) -> int:
+    """This process's part of the host's free memory: a host has a worker for each of its cores."""
+    found = psutil.virtual_memory().available
+    limit, used = (_number(root / name) for name in ("memory.max", "memory.current"))
+    if limit is not None and used is not None:
+        found = min(found, max(0, limit - used))
+    return int(found * min(1.0, threads / (os.cpu_count() or 1)))
+
+
+def _free_of_gpu() -> int:
+    used, total = device.memory_of()
+    return total - used
+
+
+def _number(path: Path) -> int | None:
+    """What the kernel's file says; None where there is none, or no limit."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

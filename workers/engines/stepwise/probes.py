@@ -1,0 +1,99 @@
+"""What a model can do and keep its numbers, found by trial when it is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from workers.engines.generating.base import Prompt
+from workers.engines.stepwise.rows import _merge
+from workers.engines.stepwise.start import padded
+
+SHORT, LONG, STEPS = 5, 12, 2
+"""Tokens of the rows that are tried, and of what follows them. Chosen."""
+TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 5e-2, "torch.float16": 1e-2}
+"""Of the numbers' spread. Rounding of float32 is under 1e-5 of it; a wrong position or mask is
+beyond a tenth."""
+
+
+def padding_matters(model: Any, pad_id: int) -> bool:
+    """Whether the encoder reads a row otherwise when it is filled up to a longer one's length."""
+    import torch
+
+    short, long = _rows(model)
+    with torch.inference_mode():
+        encoder = model.get_encoder()
+        ids, mask = padded([short, long], pad_id, model.device)
+        both = encoder(input_ids=ids, attention_mask=mask).last_hidden_state[0, :SHORT]
+        ids, mask = padded([short], pad_id, model.device)
+        alone = encoder(input_ids=ids, attention_mask=mask).last_hidden_state[0]
+    return not _near(both, alone)
+
+
+def can_join(model: Any, pad_id: int) -> bool:
+    """Whether rows of a decoder go on in the same way beside rows that are longer."""
+    import inspect
+
+    import torch
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return False
+    with torch.inference_mode():
+        try:
+            caches = [_read(model, row, pad_id) for row in _rows(model)]
+        except (TypeError, AttributeError):
+            return False
+        if not all(isinstance(it, DynamicCache) for it in caches):
+            return False
+        if not all(type(layer) is DynamicLayer for it in caches for layer in it.layers):
+            return False
+        alone = _go_on(model, _read(model, _rows(model)[0], pad_id), [SHORT])
+        _merge(caches[0], caches[1])
+        together = _go_on(model, caches[0], [SHORT, LONG])
+    return _near(together[:1], alone)
+
+
+def _rows(model: Any) -> list[Prompt]:
+    """A short row and a long one, of tokens of the middle of the vocabulary."""
+    from workers.models.load import text_config_of
+
+    size = int(text_config_of(model.config).vocab_size)
+    random = np.random.default_rng(0)
+    return [
+        Prompt(at, random.integers(size // 4, size // 2, length, dtype=np.int32), "", b"", 1)
+        for at, length in enumerate((SHORT, LONG))
+    ]
+
+
+def _read(model: Any, row: Prompt, pad_id: int) -> Any:
+    from transformers.cache_utils import DynamicCache
+
+    ids, _ = padded([row], pad_id, model.device)
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    return model(input_ids=ids, past_key_values=cache, use_cache=True).past_key_values
+
+
+def _go_on(model: Any, cache: Any, lengths: list[int]) -> Any:
+    """The logits of the last of a few more tokens, `[rows, vocabulary]`."""
+    import torch
+
+    for step in range(STEPS):
+        had = torch.tensor(lengths, device=model.device) + step
+        longest = cache.get_seq_length()
+        places = torch.arange(longest + 1, device=model.device)
+        outputs = model(
+            input_ids=torch.full((len(lengths), 1), step + 1, device=model.device),
+            attention_mask=(places >= longest - had[:, None]).long(),
+            position_ids=had[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+    return outputs.logits[:, -1]
+
+
+def _near(found: Any, expected: Any) -> bool:
+    share = TOLERANCE.get(str(expected.dtype), 1e-4)
+    found, expected = found.float(), expected.float()
+    return bool((found - expected).abs().max() <= share * (float(expected.std()) or 1.0))

@@ -1,0 +1,191 @@
+"""Rows in the model: their caches, and a forward pass for all of them.
+
+`LoneRows` runs one cohort, as `generate` would. `JoinedRows` runs many of a decoder: each prompt is
+read without padding, and its cache is filled up on the left to the length of the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from workers.engines.generating.base import Answer
+from workers.engines.stepwise.answers import Step
+from workers.engines.stepwise.start import Started
+
+
+class Chooser(Protocol):
+    """Rows that started together: see `cohort.Cohort` and `beams.BeamCohort`."""
+
+    @property
+    def ids(self) -> Any: ...
+    @property
+    def width(self) -> int: ...
+    def choose(self, logits: Any) -> Step: ...
+
+
+class LoneRows:
+    """One cohort at a time."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop all rows and their caches."""
+        self._cohort: Chooser | None = None
+        self._kwargs: dict[str, Any] = {}
+
+    @property
+    def width(self) -> int:
+        """Rows of the model."""
+        return 0 if self._cohort is None else self._cohort.width
+
+    def join(self, started: Started, cohort: Chooser) -> list[Answer]:
+        """Begin with the cohort, which nothing else may be running beside."""
+        self._cohort, self._kwargs = cohort, started.kwargs
+        model, config = self._model, started.config
+        return self._after(model._prefill(started.ids, config, self._kwargs))
+
+    def step(self) -> list[Answer]:
+        """One more token for each row; the answers of those that ended."""
+        model, kwargs = self._model, self._kwargs
+        assert self._cohort is not None
+        given = model.prepare_inputs_for_generation(
+            self._cohort.ids, next_sequence_length=1, **kwargs
+        )
+        return self._after(model(**given, return_dict=True))
+
+    def _after(self, outputs: Any) -> list[Answer]:
+        model, cohort = self._model, self._cohort
+        assert cohort is not None
+        self._kwargs = model._update_model_kwargs_for_generation(
+            outputs, self._kwargs, is_encoder_decoder=model.config.is_encoder_decoder
+        )
+        width = cohort.width
+        step = cohort.choose(outputs.logits[:, -1].float())
+        if not cohort.width:
+            self.clear()
+        elif step.select is not None:
+            self._select(step, width)
+        return step.answers
+
+    def _select(self, step: Step, width: int) -> None:
+        """The rows that continue, of all that is kept for each row."""
+        cache = self._kwargs["past_key_values"]
+        # the encoder's part is the same for all beams of a row
+        own = cache if step.dropped else getattr(cache, "self_attention_cache", cache)
+        own.reorder_cache(step.select)
+        if step.dropped:
+            self._kwargs = {
+                name: _selected(value, step.select, width) for name, value in self._kwargs.items()
+            }
+
+
+class JoinedRows:
+    """Cohorts of a decoder, of which new ones may join."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop all rows and their caches."""
+        self._cohorts: list[Chooser] = []
+        self._cache: Any = None
+        self._lengths: Any = None
+        """Tokens in the cache of each row, int64 `[rows]`."""
+
+    @property
+    def width(self) -> int:
+        """Rows of the model."""
+        return sum(cohort.width for cohort in self._cohorts)
+
+    def join(self, started: Started, cohort: Chooser) -> list[Answer]:
+        """Read the prompts of a cohort and take it in; the answers of rows that end at once."""
+        import torch
+
+        outputs = self._model._prefill(started.ids, started.config, started.kwargs)
+        step = cohort.choose(outputs.logits[:, -1].float())
+        if not cohort.width:
+            return step.answers
+        cache = outputs.past_key_values
+        if step.select is not None:
+            cache.reorder_cache(step.select)
+        length = started.ids.shape[1]
+        lengths = torch.full((cohort.width,), length, device=started.ids.device)
+        if self._cache is None:
+            self._cache, self._lengths = cache, lengths
+        else:
+            _merge(self._cache, cache)
+            self._lengths = torch.cat([self._lengths, lengths])
+        self._cohorts.append(cohort)
+        return step.answers
+
+    def step(self) -> list[Answer]:
+        """One more token for each row; the answers of those that ended."""
+        import torch
+
+        model, lengths = self._model, self._lengths
+        tokens = torch.cat([cohort.ids[:, -1:] for cohort in self._cohorts])
+        longest = self._cache.get_seq_length()
+        places = torch.arange(longest + 1, device=tokens.device)
+        mask = (places >= longest - lengths[:, None]).long()
+        given = model.prepare_inputs_for_generation(
+            tokens, next_sequence_length=1, past_key_values=self._cache, attention_mask=mask,
+            position_ids=lengths[:, None], use_cache=True,
+        )  # fmt: skip
+        outputs = model(**given, return_dict=True)
+        self._lengths = lengths + 1
+        return self._after(outputs.logits[:, -1].float())
+
+    def _after(self, logits: Any) -> list[Answer]:
+        import torch
+
+        answers: list[Answer] = []
+        selects, at, dropped = [], 0, False
+        for cohort in self._cohorts:
+            width = cohort.width
+            step = cohort.choose(logits[at : at + width])
+            answers += step.answers
+            dropped = dropped or step.dropped
+            kept = torch.arange(width, device=logits.device) if step.select is None else step.select
+            selects.append(kept + at)
+            at += width
+        self._cohorts = [cohort for cohort in self._cohorts if cohort.width]
+        if not self._cohorts:
+            self.clear()
+        elif dropped:
+            self._keep(torch.cat(selects))
+        return answers
+
+    def _keep(self, select: Any) -> None:
+        self._cache.reorder_cache(select)
+        self._lengths = self._lengths[select]
+        most = int(self._lengths.max())
+        for layer in self._cache.layers:  # what was the longest row's alone
+            layer.keys, layer.values = layer.keys[..., -most:, :], layer.values[..., -most:, :]
+
+
+def _merge(cache: Any, other: Any) -> None:
+    """The rows of another cache under those of this one, the shorter filled up on the left."""
+    import torch
+    from torch.nn.functional import pad
+
+    longest = max(cache.get_seq_length(), other.get_seq_length())
+    for layer, more in zip(cache.layers, other.layers, strict=True):
+        for name in ("keys", "values"):
+            both = [getattr(it, name) for it in (layer, more)]
+            filled = [pad(it, (0, 0, longest - it.shape[-2], 0)) for it in both]
+            setattr(layer, name, torch.cat(filled))
+
+
+def _selected(value: Any, select: Any, width: int) -> Any:
+    """The rows of a tensor, or of those in a model's output; all else as it is."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value[select] if value.dim() and value.shape[0] == width else value
+    if hasattr(value, "last_hidden_state"):
+        kept = {name: _selected(it, select, width) for name, it in value.items()}
+        return type(value)(**kept)
+    return value
