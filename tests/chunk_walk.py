@@ -63,8 +63,7 @@ WAY = (
     # a chunk is sent
     Step("producers/commands/run.py:_drive", "producers/commands/following.py:drive_and_show"),
     Step("producers/commands/following.py:drive_and_show", "producers/driver/drive.py:drive_here"),
-    Step("producers/driver/drive.py:drive_here", "producers/driver/follow.py:follow"),
-    Step("producers/driver/follow.py:follow", "producers/control/controller.py:tick"),
+    Step("producers/driver/drive.py:follow", "producers/control/controller.py:tick"),
     Step("producers/control/controller.py:_tick", "producers/control/demand.py:report"),
     Step("producers/control/controller.py:_tick", "headrace/queue/redis_queue.py:read"),
     Step("producers/control/controller.py:_look_after", "producers/tracking/tracked_job.py:tick"),
@@ -118,7 +117,7 @@ WAY = (
     Step("producers/tracking/tracked_job.py:_follow_sent", "producers/records/receipts.py:take"),
     Step("producers/control/controller.py:_look_after", "producers/control/finish.py:end_if_over"),
     Step("producers/control/finish.py:finish", "producers/records/manifest.py:build_manifest"),
-    Step("producers/driver/follow.py:follow", "producers/records/snapshot.py:take_snapshot"),
+    Step("producers/driver/drive.py:follow", "producers/records/snapshot.py:take_snapshot"),
 )  # fmt: skip
 
 

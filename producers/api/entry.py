@@ -16,8 +16,8 @@ from producers.api.job import Job, require_finished
 from producers.api.options import JobOptions, settings_of
 from producers.api.progress import shown
 from producers.capacity.device_hint import guess_device
-from producers.driver.drive import clear_stop_flags, drive_here, end_of
-from producers.driver.follow import OnProgress
+from producers.driver.drive import OnProgress, drive_here
+from producers.driver.job_end import clear_stop_flags, end_of
 from producers.driver.job_setup import (
     StoredJob,
     local_workers,

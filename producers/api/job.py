@@ -13,8 +13,8 @@ from typing import Any
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from producers.api.progress import job_html, shown
-from producers.driver.drive import drive, end_of
-from producers.driver.follow import Interrupted, OnProgress, follow
+from producers.driver.drive import Interrupted, OnProgress, drive, follow
+from producers.driver.job_end import end_of
 from producers.driver.session import Broker, broker_if_any
 from producers.driver.stop import stop_job
 from producers.driver.traced import job_trace

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from headrace.process.printable import printable
-from producers.driver.follow import OnProgress
+from producers.driver.drive import OnProgress
 from producers.records.snapshot import Snapshot
 from producers.terminal.progress import JobProgress, Rate, at_work, pace, trouble
 

@@ -17,7 +17,7 @@ from headrace.storage.open import open_store
 from headrace.telemetry.provider import start_telemetry
 from producers.commands.session import Session
 from producers.control.controller import Controller
-from producers.driver.follow import write_report_if_able
+from producers.driver.job_end import write_report_if_able
 from producers.driver.session import job_in, needed_broker, update_registry
 from producers.records.job_registry import open_registry
 from producers.scaling.endpoint import Liveness, serve_scaling

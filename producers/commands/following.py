@@ -13,8 +13,8 @@ from headrace.telemetry.provider import Telemetry
 from headrace.tracing.job_trace import JobTrace
 from producers.commands.session import Session
 from producers.control.notify import run_refusal_hook
-from producers.driver.drive import drive, drive_here, end_of
-from producers.driver.follow import Interrupted, JobEnd, OnProgress
+from producers.driver.drive import Interrupted, OnProgress, drive, drive_here
+from producers.driver.job_end import JobEnd, end_of
 from producers.driver.session import Broker, update_registry
 from producers.local.fleet import LocalStack
 from producers.records.lost_parts import reopen_if_incomplete

@@ -13,7 +13,7 @@ from producers.commands.following import drive_and_show, note_lost_parts, show_i
 from producers.commands.run import run_job
 from producers.commands.session import Session, with_dates
 from producers.commands.submit import submit_job
-from producers.driver.drive import clear_stop_flags, is_finished
+from producers.driver.job_end import clear_stop_flags, is_finished
 from producers.driver.patience import patiently
 from producers.driver.restart import prepare_again, release_parked, send_again
 from producers.driver.session import job_in, needed_broker

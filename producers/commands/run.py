@@ -17,7 +17,7 @@ from producers.commands.following import (
     show_if_over,
 )
 from producers.commands.session import Session
-from producers.driver.drive import clear_stop_flags
+from producers.driver.job_end import clear_stop_flags
 from producers.driver.job_setup import (
     StoredJob,
     local_workers,

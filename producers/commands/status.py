@@ -13,7 +13,8 @@ from headrace.process.numbers import duration
 from headrace.process.signals import interruptible
 from producers.commands.following import progress, show
 from producers.commands.session import Session
-from producers.driver.follow import Interrupted, follow, job_end
+from producers.driver.drive import Interrupted, follow
+from producers.driver.job_end import job_end
 from producers.driver.session import Broker, broker_if_any, find_job, needed_broker
 from producers.records.job_registry import open_registry
 from producers.records.snapshot import NO_REDIS, REDIS_DOWN, Snapshot, take_snapshot

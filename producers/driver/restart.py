@@ -8,7 +8,7 @@ from headrace.coordination.announced_jobs import announce_job
 from headrace.coordination.attempts import read_attempts, record_attempt
 from headrace.settings import Settings
 from headrace.storage.store import Store
-from producers.driver.drive import clear_stop_flags
+from producers.driver.job_end import clear_stop_flags
 from producers.driver.job_setup import index_reused, register
 from producers.driver.session import Broker
 from producers.submission.unchanged import verify_answers_unchanged, verify_inputs_unchanged

@@ -11,7 +11,7 @@ from headrace.process.logs import get_logger
 from headrace.settings import Settings
 from headrace.storage.open import check_allowed, open_store
 from headrace.storage.store import Store
-from producers.driver.drive import clear_stop_flags, is_finished
+from producers.driver.job_end import clear_stop_flags, is_finished
 from producers.driver.restart import prepare_again, release_parked, send_again
 from producers.driver.session import job_in
 from producers.driver.stop import Stop, stop_job

@@ -25,7 +25,7 @@ from producers.commands.following import (
 from producers.commands.models import register_model
 from producers.commands.quality.evaluate import read_map
 from producers.commands.session import Session, open_session, with_dates
-from producers.driver.drive import clear_stop_flags
+from producers.driver.job_end import clear_stop_flags
 from producers.driver.job_setup import StoredJob, register, require_device
 from producers.driver.session import needed_broker
 from producers.driver.submission import NO_CONTROLLER, announce

@@ -14,7 +14,7 @@ from headrace.coordination.attempts import read_attempts
 from headrace.storage.local import LocalStore
 from headrace.storage.store import ObjectInfo
 from producers.control.controller import Controller
-from producers.driver.follow import follow
+from producers.driver.drive import follow
 from producers.driver.session import Broker
 from producers.records.snapshot import Snapshot
 from schemas.errors import DiskFull, HeadraceError, OutputNotWritable, StorageError

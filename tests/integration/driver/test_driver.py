@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from headrace.settings import load_settings
-from producers.driver.drive import drive_here, end_of
-from producers.driver.follow import Interrupted
+from producers.driver.drive import Interrupted, drive_here
+from producers.driver.job_end import end_of
 from producers.driver.job_setup import prepare_job, store_job
 from producers.driver.traced import job_trace
 from producers.records.snapshot import Snapshot

@@ -68,10 +68,10 @@ def test_a_job_is_watched_to_its_end_by_its_files_alone(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from producers.driver import follow
+    from producers.driver import drive
 
     finished = write_fake_output(tmp_path / "copy", chunks=4, rows=10).read(output_layout.MANIFEST)
-    monkeypatch.setattr(follow, "FILES_S", 0.01)
+    monkeypatch.setattr(drive, "FILES_S", 0.01)
     looks = 0
 
     def look(store_: LocalStore, job: Job, client: object) -> object:
@@ -82,8 +82,8 @@ def test_a_job_is_watched_to_its_end_by_its_files_alone(
             store.replace(output_layout.MANIFEST, finished or b"")
         return follow_snapshot(store_, job, None)
 
-    follow_snapshot = follow.take_snapshot
-    monkeypatch.setattr(follow, "take_snapshot", look)
+    follow_snapshot = drive.take_snapshot
+    monkeypatch.setattr(drive, "take_snapshot", look)
     assert watch_job(open_session({}), store.uri) == 0
     told = capsys.readouterr()
     assert "watching the files of the output" in told.err

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
-from producers.driver.drive import end_of
+from producers.driver.job_end import end_of
 from producers.records.lost_parts import reopen_if_incomplete
 from producers.submission.reuse import reusable
 from schemas.errors import InputUnreadable

@@ -13,11 +13,7 @@ from rich.console import Console
 
 from headrace.process.numbers import plural, short_time
 from producers.commands.status import lines_of
-from producers.driver.follow import (
-    FILES_S,
-    TICK_S,
-    pause_s,
-)
+from producers.driver.drive import FILES_S, TICK_S, pause_s
 from producers.records.snapshot import Snapshot
 from producers.terminal.job_end import exit_code_of, summary
 from producers.terminal.progress import (
