@@ -46,7 +46,7 @@ WAY = (
     Step("producers/commands/early_start.py:run_from_cold", "producers/local/fleet.py:start"),
     Step("producers/commands/early_start.py:run_from_cold", "producers/commands/run.py:run_job"),
     # a corpus becomes chunks
-    Step("producers/commands/run.py:_set_up", "producers/driver/job_setup.py:prepare_job"),
+    Step("producers/commands/run.py:run_job", "producers/driver/job_setup.py:set_up_here"),
     Step("producers/driver/job_setup.py:prepare_job", "producers/submission/prepare.py:prepare"),
     Step("producers/submission/prepare.py:prepare", "producers/planning/discovery.py:discover"),
     Step("producers/submission/prepare.py:prepare", "producers/planning/corpus.py:read_corpus"),
@@ -55,14 +55,12 @@ WAY = (
     Step("headrace/formats/parquet.py:_units", "headrace/formats/thrift_footer.py:column_sizes"),
     Step("producers/submission/prepare.py:prepare", "producers/planning/chunking.py:target_chunk"),
     # chunks become a plan in the output
-    Step("producers/commands/run.py:_set_up", "producers/driver/job_setup.py:store_job"),
     Step("producers/driver/job_setup.py:store_job", "producers/submission/create.py:create_job"),
     Step("producers/submission/create.py:_store_plan", "producers/submission/prepare.py:chunks"),
     Step("producers/submission/prepare.py:chunks", "producers/planning/chunking.py:plan"),
     Step("producers/submission/create.py:_store_plan", "headrace/output/plan_file.py:write_plan"),
     # a chunk is sent
-    Step("producers/commands/run.py:_drive", "producers/commands/following.py:drive_and_show"),
-    Step("producers/commands/following.py:drive_and_show", "producers/driver/drive.py:drive_here"),
+    Step("producers/commands/run.py:drive_and_show", "producers/driver/drive.py:drive_here"),
     Step("producers/driver/drive.py:follow", "producers/control/controller.py:tick"),
     Step("producers/control/controller.py:_tick", "producers/control/demand.py:report"),
     Step("producers/control/controller.py:_tick", "headrace/queue/redis_queue.py:read"),

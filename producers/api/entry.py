@@ -15,19 +15,9 @@ from producers.api.inputs import Input, addresses_of, is_table, store_table
 from producers.api.job import Job, require_finished
 from producers.api.options import JobOptions, settings_of
 from producers.api.progress import shown
-from producers.capacity.device_hint import guess_device
 from producers.driver.drive import OnProgress, drive_here
 from producers.driver.job_end import clear_stop_flags, end_of
-from producers.driver.job_setup import (
-    StoredJob,
-    local_workers,
-    prepare_job,
-    require_device,
-    speed_here,
-    store_job,
-    wait_for_input,
-)
-from producers.driver.patience import patiently
+from producers.driver.job_setup import StoredJob, set_up_here
 from producers.driver.session import needed_broker
 from producers.driver.submission import NO_CONTROLLER, announce, store_for_fleet
 from producers.driver.traced import job_trace
@@ -60,19 +50,9 @@ def run(
     settings, inputs, output, store = _filled(input, output, options)
     require_worker_packages(settings.task)
     with job_trace(settings) as (trace, telemetry):
-        wait_for_input(settings, threading.Event().wait, _warn)
-        hint = guess_device(settings.device)
-        require_device(settings, hint)
-        workers = local_workers(settings, hint)
-        with trace("plan"):
-            prepared = patiently(
-                lambda: prepare_job(settings, inputs, output, workers), settings, _warn
-            )
-            speed = speed_here(prepared, hint, workers)
-            stored = patiently(
-                lambda: store_job(settings, prepared, trace, workers, speed, _warn), settings, _warn
-            )
-        for warning in (*prepared.warnings, *stored.warnings):
+        warned: list[str] = []
+        stored, _ = set_up_here(settings, inputs, output, trace, _warn, warned.append)
+        for warning in warned:
             _warn(warning)
         job = Job(stored.job, stored.store, settings)
         if not stored.is_new:

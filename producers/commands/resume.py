@@ -9,8 +9,7 @@ from headrace.output.plan_file import PlanTable
 from headrace.process.numbers import plural
 from headrace.settings import load_settings
 from headrace.storage.store import Store
-from producers.commands.following import drive_and_show, note_lost_parts, show_if_over
-from producers.commands.run import run_job
+from producers.commands.run import drive_and_show, note_lost_parts, run_job, show_if_over
 from producers.commands.session import Session, with_dates
 from producers.commands.submit import submit_job
 from producers.driver.job_end import clear_stop_flags, is_finished

@@ -11,7 +11,7 @@ from headrace.coordination.live_workers import LiveWorker, read_workers
 from headrace.coordination.redis_clock import redis_now
 from headrace.process.numbers import duration
 from headrace.process.signals import interruptible
-from producers.commands.following import progress, show
+from producers.commands.run import progress, show
 from producers.commands.session import Session
 from producers.driver.drive import Interrupted, follow
 from producers.driver.job_end import job_end

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from producers.commands.following import (
-    drive_and_show,
-    note_lost_parts,
-    refusals_reported,
-    show_if_over,
-)
 from producers.commands.quality.challenger import (
     Challenge,
     compare_with_challenger,
     store_challenger,
+)
+from producers.commands.run import (
+    drive_and_show,
+    note_lost_parts,
+    refusals_reported,
+    show_if_over,
 )
 from producers.commands.session import Session
 from producers.driver.job_setup import StoredJob

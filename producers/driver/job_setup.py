@@ -1,8 +1,9 @@
-"""Makes a stored job from flags; shared by `run` and `submit`."""
+"""Makes a stored job from settings; for the commands, the Python API and the gateway."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from headrace.storage.uri import normalise_uri, split_uri
 from headrace.tracing.job_trace import JobTrace
 from producers.capacity.device_hint import DeviceHint, guess_device
 from producers.capacity.speed_history import of_this_machine, shape_of
+from producers.driver.patience import patiently
 from producers.driver.precision_gate import check_before_job
 from producers.records.follower import claim
 from producers.records.job_registry import open_registry
@@ -169,6 +171,39 @@ def store_job(
     index_reused(job, store, settings)
     register(job, store, settings)
     return StoredJob(job, store, is_new, warnings + (() if doubt is None else (doubt,)))
+
+
+def set_up_here(
+    settings: Settings,
+    inputs: Sequence[str],
+    output: str,
+    trace: JobTrace,
+    note: Note,
+    warn: Callable[[str], None],
+    planned: Sequence[InputFile] | None = None,
+) -> tuple[StoredJob, int]:
+    """The job in its output, planned for workers of this machine, and how many those are.
+
+    Raises:
+        UsageError: of the kinds that `prepare` and `create_job` name; no such GPU; no `--wait-for`.
+    """
+    wait_for_input(settings, threading.Event().wait, note)
+    hint = guess_device(settings.device)
+    require_device(settings, hint)
+    workers = local_workers(settings, hint)
+    with trace("plan"):
+        prepared = patiently(
+            lambda: prepare_job(settings, inputs, output, workers, planned=planned), settings, note
+        )
+        for warning in prepared.warnings:
+            warn(warning)
+        speed = speed_here(prepared, hint, workers)
+        stored = patiently(
+            lambda: store_job(settings, prepared, trace, workers, speed, note), settings, note
+        )
+        for warning in stored.warnings:
+            warn(warning)
+    return stored, workers
 
 
 def register(job: Job, store: Store, settings: Settings) -> None:

@@ -16,14 +16,14 @@ from headrace.storage.store import Store
 from headrace.tracing.job_trace import JobTrace
 from producers.api.inputs import store_table
 from producers.capacity.device_hint import DeviceHint, guess_device
-from producers.commands.following import (
+from producers.commands.models import register_model
+from producers.commands.quality.evaluate import read_map
+from producers.commands.run import (
     drive_and_show,
     note_lost_parts,
     refusals_reported,
     show_if_over,
 )
-from producers.commands.models import register_model
-from producers.commands.quality.evaluate import read_map
 from producers.commands.session import Session, open_session, with_dates
 from producers.driver.job_end import clear_stop_flags
 from producers.driver.job_setup import StoredJob, register, require_device
