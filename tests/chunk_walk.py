@@ -72,7 +72,6 @@ WAY = (
     Step("headrace/queue/redis_queue.py:send", "headrace/queue/celery_config.py:publish"),
     # a worker takes the message and the lease
     Step("", "workers/consumer/celery_transport.py:parse_response", "the message, in Redis"),
-    Step("workers/consumer/celery_transport.py:parse_response", "headrace/queue/envelope.py:why_refused"),
     Step("", "workers/consumer/app.py:score_chunk", "Celery calls the task"),
     Step("workers/consumer/app.py:score_chunk", "workers/execution/handler.py:handle"),
     Step("workers/execution/handler.py:handle", "workers/execution/job_cache.py:find"),

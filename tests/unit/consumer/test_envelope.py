@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.queue.envelope import MAX_ENVELOPE_BYTES, why_refused
 from tests.unit.records.test_message import GOOD, json_values
+from workers.consumer.celery_transport import MAX_ENVELOPE_BYTES, why_refused
 
 BARE = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
