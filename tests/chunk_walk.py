@@ -82,7 +82,6 @@ WAY = (
     Step("workers/execution/handler.py:_begin", "headrace/formats/opener.py:unchanged"),
     # rows become ids
     Step("workers/execution/handler.py:_begin", "workers/pipeline/run.py:start_chunk"),
-    Step("workers/pipeline/run.py:start_chunk", "workers/pipeline/prefetch.py:Prefetcher"),
     Step("", "workers/execution/handler.py:_windows", "the prefetcher's thread asks for a window"),
     Step("workers/execution/handler.py:_windows", "workers/pipeline/read.py:read_windows"),
     Step("workers/pipeline/read.py:read_windows", "headrace/formats/chunk_rows.py:chunk_rows"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers.pipeline.prefetch import BackgroundWriter, Prefetcher
+from workers.pipeline.run import BackgroundWriter, Prefetcher
 
 
 def threads(name: str) -> list[threading.Thread]:
