@@ -110,7 +110,7 @@ WAY = (
     Step("workers/execution/commit.py:commit", "workers/execution/lease_keeper.py:release"),
     # parts become a manifest
     Step("", "producers/tracking/tracked_job.py:_follow_sent", "the receipt, in Redis"),
-    Step("producers/tracking/tracked_job.py:_follow_sent", "producers/records/receipts.py:take"),
+    Step("producers/tracking/tracked_job.py:_follow_sent", "producers/records/manifest.py:take"),
     Step("producers/control/controller.py:_look_after", "producers/control/finish.py:end_if_over"),
     Step("producers/control/finish.py:finish", "producers/records/manifest.py:build_manifest"),
     Step("producers/driver/drive.py:follow", "producers/records/snapshot.py:take_snapshot"),

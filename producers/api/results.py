@@ -12,7 +12,7 @@ from headrace.storage.store import Store
 from headrace.storage.uri import normalise_uri
 from producers.api.job import Job
 from producers.api.options import settings_of
-from producers.records.receipts import parts_of
+from producers.records.manifest import parts_of
 from schemas.errors import JobNotFound
 from schemas.names import output_layout
 

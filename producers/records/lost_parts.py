@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.process.logs import get_logger
 from headrace.storage.store import Store
-from producers.records.receipts import parts_of
+from producers.records.manifest import parts_of
 from schemas.errors import OutputConflict
 from schemas.names import output_layout
 from schemas.records.manifest import Manifest, parse_manifest

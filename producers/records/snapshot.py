@@ -16,8 +16,7 @@ from headrace.coordination.redis_values import as_count, as_record
 from headrace.coordination.store_trouble import TROUBLE_S
 from headrace.redis_client import RedisClient, as_text
 from headrace.storage.store import Store
-from producers.records.manifest import stages_of
-from producers.records.receipts import parts_of, read_receipts
+from producers.records.manifest import parts_of, read_receipts, stages_of
 from schemas.names import output_layout, redis_keys
 from schemas.records.job import Job
 from schemas.records.manifest import (

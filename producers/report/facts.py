@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from headrace.output.job_record import require_job
 from headrace.storage.store import PARALLEL_READS, Store
-from producers.records.manifest import build_manifest
-from producers.records.receipts import parts_of, receipt_of_part
+from producers.records.manifest import build_manifest, parts_of, receipt_of_part
 from producers.records.training_result import result_of
 from producers.report.from_parts import ErrorClass, ReadText, RowSample, read_errors, sample_rows
 from producers.report.from_traces import (

@@ -13,7 +13,7 @@ from headrace.coordination.job_counters import (
     reset_counters,
 )
 from headrace.redis_client import RedisClient
-from producers.records.receipts import ReceiptBook
+from producers.records.manifest import ReceiptBook
 from schemas.names import redis_keys
 from schemas.records.job import Job
 

@@ -29,7 +29,7 @@ from headrace.storage.uri import split_uri
 from headrace.telemetry.provider import Telemetry
 from headrace.tracing.chunk_trace import Emitter
 from headrace.tracing.crash_trace import record_crash
-from producers.records.receipts import ReceiptBook, parts_of
+from producers.records.manifest import ReceiptBook, parts_of
 from producers.tracking.chunk_states import DONE, PARKED, SENT, ChunkStates
 from producers.tracking.failures import JobFailures
 from producers.tracking.flags import JobFlags, copy_to_redis, read_flags

@@ -20,8 +20,7 @@ from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.tasks.contract import LoadRequest, Task
 from producers.capacity.device_hint import DeviceHint
-from producers.records.manifest import build_manifest
-from producers.records.receipts import parts_of, receipt_of_part
+from producers.records.manifest import build_manifest, parts_of, receipt_of_part
 from producers.submission.create import create_job
 from producers.submission.prepare import PreparedJob, prepare
 from schemas.names import output_layout

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from headrace.output.plan_file import PlanTable
 from headrace.storage.store import Store
 from producers.gateway.records import BatchRecord, Checked
-from producers.records.receipts import parts_of
+from producers.records.manifest import parts_of
 from schemas.names import output_layout
 
 BATCH_ROWS = 1_024

@@ -24,7 +24,7 @@ from headrace.queue.kombu_layout import message_in
 from headrace.queue.redis_queue import RedisQueue
 from headrace.tracing.trace_file import read_spans
 from producers.control.controller import Controller
-from producers.records.receipts import parts_of, read_receipts
+from producers.records.manifest import parts_of, read_receipts
 from producers.records.snapshot import take_snapshot
 from schemas.names import output_layout, redis_keys
 from schemas.names import telemetry as names

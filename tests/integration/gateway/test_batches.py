@@ -18,8 +18,7 @@ from producers.gateway.batches.advance import advance
 from producers.gateway.batches.keeper import UNMADE_S, Keeper
 from producers.gateway.batches.places import open_mark
 from producers.gateway.records import BatchRecord
-from producers.records.manifest import build_manifest
-from producers.records.receipts import parts_of, receipt_of_part
+from producers.records.manifest import build_manifest, parts_of, receipt_of_part
 from schemas.errors import BrokerError
 from schemas.names import output_layout
 from tests.conftest import wait_until

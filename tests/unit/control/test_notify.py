@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from producers.control.notify import run_finish_hook, run_refusal_hook
-from producers.records.manifest import build_manifest
-from producers.records.receipts import parts_of, receipt_of_part
+from producers.records.manifest import build_manifest, parts_of, receipt_of_part
 from schemas.errors import InputNotFound
 from schemas.records.job import Job
 from schemas.records.manifest import Manifest
