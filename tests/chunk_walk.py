@@ -69,7 +69,6 @@ WAY = (
     Step("producers/control/publish.py:publish", "producers/control/dispatch_window.py:select_runs"),
     Step("producers/control/publish.py:_send", "schemas/records/message.py:ScoreChunk"),
     Step("producers/control/publish.py:_send", "headrace/queue/redis_queue.py:send"),
-    Step("headrace/queue/redis_queue.py:send", "headrace/queue/celery_config.py:publish"),
     # a worker takes the message and the lease
     Step("", "workers/consumer/celery_transport.py:parse_response", "the message, in Redis"),
     Step("", "workers/consumer/app.py:score_chunk", "Celery calls the task"),

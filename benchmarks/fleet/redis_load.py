@@ -18,9 +18,10 @@ from headrace.coordination.leases import (
     LeaseBook,
     Mark,
 )
-from headrace.queue.celery_config import make_sender, publish
+from headrace.queue.celery_config import make_sender
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import celery_url, connect
+from headrace.queue.redis_queue import RedisQueue
 from schemas.names import redis_keys
 from schemas.records.message import ScoreChunk
 
@@ -56,7 +57,8 @@ def main() -> None:
 
 def one_chunk(client: Any, sender: Any, chunk: int) -> None:
     """Everything that is said about a chunk, in the order it is said."""
-    publish(sender, ScoreChunk(job=JOB[:16], output="s3://b/o", chunks=(chunk,)), "default")
+    message = ScoreChunk(job=JOB[:16], output="s3://b/o", chunks=(chunk,))
+    RedisQueue(client, sender).send(message, "default")
     client.brpop(redis_keys.QUEUE_PREFIX + "default", timeout=1)
     book = LeaseBook(client, JOB, 30)
     mark = Mark(f"attempt-{chunk}", "w1", limit_s=600)

@@ -1,4 +1,4 @@
-"""Celery as producers and workers use it: one configuration, one way to send a message.
+"""Celery as producers and workers use it: one configuration for both.
 
 The reasons for the settings are in docs/about/decisions/0002-delivery.md. Celery is imported inside
 the functions, so that `--help` does not pay for it.
@@ -6,7 +6,6 @@ the functions, so that `--help` does not pay for it.
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from headrace.queue.kombu_layout import KEY_PREFIX
@@ -15,8 +14,6 @@ from headrace.queue.redis_connection import (
     CONNECT_TIMEOUT_S,
     celery_url,
 )
-from schemas.errors import BrokerError
-from schemas.records.message import SCORE_CHUNK, ScoreChunk
 
 # Chosen, not needed: a message lives in `unacked` for milliseconds only (early acknowledgement,
 # no prefetch), and the controller does not wait for Celery to restore one.
@@ -92,29 +89,3 @@ def make_sender(redis_url: str, queue_url: str | None = None) -> Any:
     app = Celery("headrace", set_as_current=False)
     app.conf.update(config_for(redis_url, queue_url))
     return app
-
-
-def publish(
-    app: Any, message: ScoreChunk, queue: str, *, tag: str | None = None, retry: bool = False
-) -> None:
-    """Send a message to the app's broker, for `MessageQueue.send`; `tag` is Celery's id of it.
-
-    Raises:
-        BrokerError: the broker is unreachable, or rejects writes.
-    """
-    from kombu.exceptions import KombuError
-    from redis.exceptions import RedisError
-
-    try:
-        app.send_task(
-            SCORE_CHUNK,
-            args=[message.model_dump(mode="json")],
-            task_id=tag or str(uuid.uuid4()),
-            queue=queue,
-            headers={},
-            retry=retry,
-            retry_policy={"max_retries": 1, "interval_start": 0},
-            ignore_result=True,
-        )
-    except (KombuError, RedisError, OSError) as error:
-        raise BrokerError(f"the queue took no message: {type(error).__name__}: {error}") from error

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.process.logs import get_logger
-from headrace.queue.celery_config import publish
 from headrace.queue.outbox import Outbox
 from headrace.queue.queue import QueueView
 from headrace.queue.redis_queue import FRESH_S
 from headrace.redis_client import RedisClient
 from schemas.errors import BrokerError
-from schemas.records.message import ScoreChunk
+from schemas.records.message import SCORE_CHUNK, ScoreChunk
 
 log = get_logger(__name__)
 
@@ -38,6 +37,7 @@ class RabbitMQQueue:
         self.outbox = Outbox(self.client)
 
     def send(self, message: ScoreChunk, queue: str) -> None:
+        from kombu.exceptions import KombuError
         from redis.exceptions import RedisError
 
         tag = str(uuid.uuid4())
@@ -47,8 +47,17 @@ class RabbitMQQueue:
             raise BrokerError(
                 f"Redis took no entry of the message: {type(error).__name__}: {error}"
             ) from error
-        # only a retry reconnects a broken connection to RabbitMQ
-        publish(self.app, message, queue, tag=tag, retry=True)
+        try:
+            self.app.send_task(
+                SCORE_CHUNK, args=[message.model_dump(mode="json")], task_id=tag,
+                queue=queue, headers={}, ignore_result=True,
+                # only a retry reconnects a broken connection to RabbitMQ
+                retry=True, retry_policy={"max_retries": 1, "interval_start": 0},
+            )  # fmt: skip
+        except (KombuError, OSError) as error:
+            raise BrokerError(
+                f"the queue took no message: {type(error).__name__}: {error}"
+            ) from error
 
     def is_wanted(self, queue: str, tag: str) -> bool:
         from redis.exceptions import RedisError

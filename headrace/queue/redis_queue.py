@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.queue import kombu_layout
-from headrace.queue.celery_config import publish
 from headrace.queue.kombu_layout import envelope_of_unacked, message_in, messages_in
 from headrace.queue.queue import QueueView
 from headrace.redis_client import RedisClient
+from schemas.errors import BrokerError
 from schemas.names import redis_keys
-from schemas.records.message import ScoreChunk
+from schemas.records.message import SCORE_CHUNK, ScoreChunk
 
 # A message in `unacked` is on its way into a worker for milliseconds (no prefetch, early
 # acknowledgement). One that is there this long belongs to a worker that died.
@@ -29,7 +30,18 @@ class RedisQueue:
     """The Celery app that sends; None: this object only reads."""
 
     def send(self, message: ScoreChunk, queue: str) -> None:
-        publish(self.app, message, queue)
+        from kombu.exceptions import KombuError
+        from redis.exceptions import RedisError
+
+        try:
+            self.app.send_task(
+                SCORE_CHUNK, args=[message.model_dump(mode="json")], task_id=str(uuid.uuid4()),
+                queue=queue, headers={}, retry=False, ignore_result=True,
+            )  # fmt: skip
+        except (KombuError, RedisError, OSError) as error:
+            raise BrokerError(
+                f"the queue took no message: {type(error).__name__}: {error}"
+            ) from error
 
     def is_wanted(self, queue: str, tag: str) -> bool:
         """Always true: a withdrawn message is no longer in the list, so no worker receives it."""

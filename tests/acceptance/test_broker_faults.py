@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.queue.celery_config import publish
+from headrace.queue.open import open_queue
 from headrace.queue.redis_queue import RedisQueue
 from schemas.names import output_layout, redis_keys
 from schemas.records.message import ScoreChunk
@@ -249,7 +249,7 @@ def test_what_a_neighbour_writes_into_the_queue_is_put_aside_and_ends_no_worker(
     ]  # fmt: skip
     for one in chance.sample(pushed, len(pushed)):
         fleet.client.rpush(QUEUE, one)  # the end that is popped
-    publish(fleet.sender, other_job, "default")
+    open_queue(fleet.client, fleet.sender).send(other_job, "default")
     fleet.client.rpush(QUEUE, raw)  # an old message: its chunk has been done by then, or is
     fleet.until_ended(job)
     job.check()

@@ -11,9 +11,9 @@ from typing import Any
 import redis
 
 from headrace.coordination.leases import LeaseBook, Mark
-from headrace.queue.celery_config import publish
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.kombu_layout import message_in
+from headrace.queue.open import open_queue
 from headrace.queue.redis_queue import RedisQueue
 from schemas.names import output_layout, redis_keys
 from schemas.records.message import ScoreChunk
@@ -188,7 +188,7 @@ def test_what_others_put_into_the_queue_is_left_alone(
 ) -> None:
     house.client.lpush(QUEUE, b"not ours", b"{}")
     foreign = ScoreChunk(job="f" * 16, output="/else", chunks=(0,), traceparent=None)
-    publish(house.sender, foreign, "default")
+    open_queue(house.client, house.sender).send(foreign, "default")
     house.follow(job)
     wait_until(lambda: house.tick() or job.store.read(output_layout.SUCCESS) or step(house), 30)
     job.check()
