@@ -99,8 +99,7 @@ WAY = (
     Step("workers/pipeline/forward.py:collect", "workers/tasks/text_classification.py:decode"),
     # predictions become a part
     Step("workers/pipeline/run.py:run_chunk", "workers/pipeline/assemble.py:assemble_rows"),
-    Step("workers/pipeline/run.py:run_chunk", "workers/pipeline/write.py:schema"),
-    Step("workers/pipeline/write.py:schema", "schemas/records/part_schema.py:part_schema"),
+    Step("workers/pipeline/assemble.py:assemble_rows", "schemas/records/part_schema.py:part_schema"),
     Step("workers/pipeline/run.py:run_chunk", "workers/pipeline/write.py:write"),
     Step("workers/execution/handler.py:_commit", "workers/execution/commit.py:commit"),
     Step("workers/execution/commit.py:commit", "workers/pipeline/write.py:commit"),

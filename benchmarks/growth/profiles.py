@@ -21,7 +21,6 @@ from headrace.tasks.catalog import task_spec
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.registry import load_task
 from headrace.tracing.chunk_trace import observe_nothing
-from schemas.records import part_schema
 from schemas.records.text_hash import text_hash
 from workers.batching.packing import Budget
 from workers.pipeline.loaded_task import LoadedTask
@@ -46,9 +45,6 @@ class _Timed(ChunkProfile):
 
 class _Nowhere:
     """A sink that keeps nothing, and a control that stops nothing."""
-
-    def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema:
-        return part_schema.part_schema(carried.field(0), [], task, {})
 
     def write(self, rows: pa.RecordBatch) -> None: ...
     def check(self) -> None: ...

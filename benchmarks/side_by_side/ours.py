@@ -51,11 +51,6 @@ class _File:
     def __init__(self, path: str) -> None:
         self._path, self._writer = path, None
 
-    def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema:
-        from schemas.records import part_schema
-
-        return part_schema.part_schema(carried.field(0), list(carried)[1:], task, {})
-
     def write(self, rows: pa.RecordBatch) -> None:
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, rows.schema, compression="zstd")

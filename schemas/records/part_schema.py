@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import pyarrow as pa
 
@@ -61,14 +61,9 @@ RESERVED = frozenset(f.name for f in TAIL)
 """Names that no carried column may have, whatever the task."""
 
 
-def part_schema(
-    id_field: pa.Field,
-    carried: Sequence[pa.Field],
-    task: Sequence[pa.Field],
-    metadata: dict[str, str],
-) -> pa.Schema:
-    """The schema of a part: id, carried columns, the task's columns, the tail."""
-    return pa.schema([id_field, *carried, *task, *TAIL], metadata=metadata)
+def part_schema(carried: Iterable[pa.Field], task: Iterable[pa.Field]) -> pa.Schema:
+    """The schema of a part: id and carried columns, the task's columns, the tail."""
+    return pa.schema([*carried, *task, *TAIL])
 
 
 # Keys of a part's file metadata.

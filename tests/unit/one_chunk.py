@@ -13,7 +13,6 @@ from headrace.coordination.attempts import SuspectRows
 from headrace.tasks.contract import Encodings, LoadRequest
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import DiskFull, Stopped
-from schemas.records import part_schema
 from schemas.records.text_hash import text_hash
 from workers.batching.packing import Budget
 from workers.pipeline.loaded_task import LoadedTask
@@ -44,9 +43,6 @@ class ListSink:
 
     fails_at: int | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema:
-        return part_schema.part_schema(carried.field(0), list(carried)[1:], task, {})
 
     def write(self, rows: pa.RecordBatch) -> None:
         self.rows += rows.to_pylist()

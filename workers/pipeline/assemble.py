@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,14 @@ def assemble_rows(
     prepared: TokenizedWindow,
     predictions: Predictions,
     late: Mapping[bytes, HeldBackResult],
-    schema: pa.Schema,
+    answers: Sequence[pa.Field],
     trace_id: str | None,
     stats: ChunkStats,
 ) -> pa.RecordBatch:
-    """The window's rows under the part's schema; counts them into `stats`."""
+    """The window's rows under the part's schema; counts them into `stats`.
+
+    `answers` are the columns of the task.
+    """
     rows = len(prepared.window)
     faults = _faults(prepared, predictions, late)
     values, where, n_tokens, truncated = _values(prepared, predictions, late)
@@ -39,12 +42,14 @@ def assemble_rows(
     )
     stats.reused += sum(digest in prepared.reused for digest in prepared.held_back.values())
     _count(stats, rows, faults, int(truncated[where[ok]].sum()) if ok.any() else 0)
-    carried = {n: prepared.window.carried.column(n) for n in prepared.window.carried.schema.names}
+    given = prepared.window.carried
+    carried = {name: given.column(name) for name in given.schema.names}
     ours = dict(zip(predicted.schema.names, predicted.columns, strict=True))
     tail = _tail(rows, ok, where, n_tokens, truncated, faults, prepared, trace_id)
     columns = {**carried, **ours, **tail}
+    schema = part_schema.part_schema(given.schema, answers)
     arrays = [_cast(columns[f.name], f.type) for f in schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.remove_metadata())
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _faults(

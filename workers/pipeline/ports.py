@@ -39,7 +39,6 @@ Source = Callable[[], Iterable[Window]]
 class Sink(Protocol):
     """Takes the rows of a part, in order; the caller commits or discards it afterwards."""
 
-    def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema: ...
     def write(self, rows: pa.RecordBatch) -> None: ...
 
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
 
-import pyarrow as pa
-
 from headrace.coordination.attempts import SuspectRows
 from headrace.tasks.contract import Task
 from workers.pipeline.assemble import assemble_rows
@@ -202,15 +200,11 @@ def run_chunk(
         Stopped, LeaseLost: between two batches; the caller must discard the sink's rows.
         DeviceLost: the device accepts no more work from this process.
     """
-    stats = ChunkStats()
-    schema: pa.Schema | None = None
+    stats, answers = ChunkStats(), engine.task.columns()
 
     def write(item: tuple[TokenizedWindow, Predictions, dict[bytes, HeldBackResult]]) -> None:
-        nonlocal schema
         with chunk.observe("write", rows=len(item[0].window)):
-            if schema is None:
-                schema = sink.schema(item[0].window.carried.schema, engine.task.columns())
-            rows = assemble_rows(*item, schema, trace_id, stats)
+            rows = assemble_rows(*item, answers, trace_id, stats)
             sink.write(rows)
         if profile is not None:
             profile.add(item[0], rows)

@@ -53,9 +53,6 @@ class PartSink:
         self._waiting_rows = 0
         self._waiting_bytes = 0
 
-    def schema(self, carried: pa.Schema, task: list[pa.Field]) -> pa.Schema:
-        return part_schema.part_schema(carried.field(0), list(carried)[1:], task, {})
-
     def write(self, rows: pa.RecordBatch) -> None:
         """Write the next rows; raises DiskFull when there is no room for them."""
         self._waiting.append(rows)

@@ -16,6 +16,7 @@ from headrace.process.logs import get_logger
 from headrace.storage.uri import split_uri
 from schemas.errors import DeviceLost, LeaseLost, Stopped
 from schemas.names import output_layout
+from schemas.records import part_schema
 from schemas.records.chunk import Chunk
 from schemas.records.training import SPLIT, TrainingResult, TrainingSpec
 from workers.devices.device import device_inside, is_lost, set_threads
@@ -248,7 +249,7 @@ class TrainingHandler(MessageHandler):
             schema, columns = None, columns_of(spec)
             predictions = predictions_of(made.rows, made.logits, spec)
             for window in made.rows.windows:
-                schema = schema or sink.schema(window.carried.schema, columns)
+                schema = schema or part_schema.part_schema(window.carried.schema, columns)
                 sink.write(
                     part_rows(
                         window, window.start, made.rows, predictions, spec, stats, schema,

@@ -55,9 +55,7 @@ def test_every_kind_of_label_is_trained_and_written(
     numbers = score(problem, found.logits, rows.targets[rows.validation], labels).numbers
     assert all(np.isfinite(v) for v in numbers.values())
 
-    schema = part_schema.part_schema(
-        window.carried.schema.field(0), list(window.carried.schema)[1:], columns_of(spec), {}
-    )
+    schema = part_schema.part_schema(window.carried.schema, columns_of(spec))
     stats = ChunkStats()
     part = part_rows(
         window, 0, rows, predictions_of(rows, found.logits, spec), spec, stats, schema, "t"
