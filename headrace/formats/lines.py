@@ -32,10 +32,12 @@ def plain_blocks(file: Any, start: int, stop: int) -> Iterator[Block]:
     at = start
     while at < stop:
         file.seek(at)  # another stream of this file may have moved it
-        data = bytes(file.read(min(READ_BYTES, stop - at)))
+        data = bytes(file.read(min(max(READ_BYTES, len(BOM)), stop - at)))
         if not data:
             return
-        yield at, data.removeprefix(BOM) if at == 0 else data
+        # the bytes keep their places: units are ranges of them
+        mark = len(BOM) if at == 0 and data.startswith(BOM) else 0
+        yield at + mark, data[mark:]
         at += len(data)
 
 

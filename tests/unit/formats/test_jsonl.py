@@ -26,7 +26,7 @@ from headrace.formats.base import (
     Span,
 )
 from headrace.formats.jsonl import JsonLines, JsonRows
-from headrace.formats.lines import gzip_blocks
+from headrace.formats.lines import BOM, gzip_blocks
 from headrace.formats.text_column import MARK, as_bytes
 from schemas.errors import InputUnreadable
 
@@ -66,14 +66,15 @@ line = st.one_of(
     st.lists(st.integers(0, 400), max_size=6),
     st.sampled_from([1, 7, 64, 1 << 20]),
     st.booleans(),
+    st.booleans(),
 )
 def test_units_hold_each_line_once_and_any_span_of_them_is_read(
-    content: list[bytes], ends: bool, cuts: list[int], size: int, packed: bool
+    content: list[bytes], ends: bool, cuts: list[int], size: int, packed: bool, marked: bool
 ) -> None:
     plain = b'{"text": "first"}\n' + b"\n".join(content) + (b"\n" if ends else b"")
     edges = [0, *sorted(min(c, len(plain)) for c in cuts), len(plain)]
     members = [gzip.compress(plain[a:b]) for a, b in pairwise(edges)]
-    data = b"".join(members) if packed else plain
+    data = b"".join(members) if packed else BOM * marked + plain
     expected = [x for x in plain.split(b"\n") if x.strip()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines_module, "READ_BYTES", size)
