@@ -13,6 +13,7 @@ import pytest
 from headrace.tasks.contract import LoadRequest, Task
 from headrace.tasks.finite import rows_not_finite
 from headrace.tasks.registry import load_task
+from schemas.errors import ModelError
 from tests.unit.tiny_models import TinyModels
 from workers.batching.packing import Budget
 from workers.pipeline.forward import score
@@ -100,6 +101,29 @@ def test_a_row_whose_numbers_are_none_is_an_error_and_its_neighbours_are_not(
     task.load(LoadRequest(path, "cpu", "float32", None, {}))
     texts = ["the weather is fine", "paris is fine", "good", "the weather in paris today"]
     assert faults(task, texts) == {1: NOT_FINITE, 3: NOT_FINITE}
+
+
+def test_a_word_of_the_rows_that_a_model_is_tried_on_may_be_none(
+    tiny: TinyModels, tmp_path: Path
+) -> None:
+    from tests.unit.tiny_models import VOCABULARY
+
+    path = tiny("bert", "SequenceClassification")
+    damaged = with_nan_at(path, VOCABULARY.index("one"), tmp_path / "m")
+    task = load_task("text-classification")
+    task.load(LoadRequest(damaged, "cpu", "float32", None, {}))
+    assert faults(task, ["good", "one good", "bad"]) == {1: NOT_FINITE}
+
+
+def test_a_model_that_gives_no_number_for_any_text_is_refused_by_that_name(
+    tiny: TinyModels, tmp_path: Path
+) -> None:
+    from tests.unit.tiny_models import VOCABULARY
+
+    path = tiny("bert", "MaskedLM")
+    damaged = with_nan_at(path, VOCABULARY.index("berlin"), tmp_path / "m")  # a logit of each row
+    with pytest.raises(ModelError, match="NaN or infinity for every text"):
+        load_task("sparse-embedding").load(LoadRequest(damaged, "cpu", "float32", None, {}))
 
 
 def test_a_plug_ins_rows_are_checked_by_what_it_decodes() -> None:

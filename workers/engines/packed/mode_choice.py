@@ -53,10 +53,12 @@ def modes_to_try(config: Any, arguments: Collection[str], *, is_known: bool) -> 
 def difference(found: np.ndarray, expected: np.ndarray, output: Output) -> float:
     """The largest difference between two arrays of one shape, relative to the size of the numbers.
 
-    Equal infinities agree: a row that is all prompt has no maximum. A NaN gives infinity.
+    Equal infinities agree: a row that is all prompt has no maximum. So does NaN with NaN: such a row
+    is an error row when it comes. A NaN for a number gives infinity.
     """
+    differs = (found != expected) & ~(np.isnan(found) & np.isnan(expected))
     with np.errstate(invalid="ignore"):
-        apart = np.max(np.abs(found - expected), where=found != expected, initial=0.0)
+        apart = np.max(np.abs(found - expected), where=differs, initial=0.0)
     if not np.isfinite(apart):
         return float("inf")
     return float(apart / _size(expected, output))

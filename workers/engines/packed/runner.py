@@ -128,7 +128,8 @@ class Runner:
         windows of a family that is not known (see `probes`).
 
         Raises:
-            ModelError: the model runs no probe, or gives a row other numbers each time.
+            ModelError: the model runs no probe, gives NaN or infinity for all of them, or gives a
+                row other numbers each time.
             RuntimeError: the device is lost.
         """
         self.set_mode("alone")
@@ -144,6 +145,11 @@ class Runner:
             raise ModelError(
                 f"a model of type {self._model.config.model_type} does not run on text alone: "
                 f"{single.complaint}"
+            )
+        if not any(np.isfinite(numbers).all(axis=1).any() for _, numbers in found):
+            raise ModelError(
+                f"a model of type {self._model.config.model_type} gives NaN or infinity for every "
+                "text that it was tried on: its weights are damaged, or too large for the precision"
             )
         self.width = int(found[0][1].shape[1])
         self._lay_out()
