@@ -78,6 +78,10 @@ def _was_wrong_on_long_rows(asked: AskedModel) -> bool:
     return asked.config.get("model_type") in WRONG_ON_LONG_ROWS or kind in STATEFUL_POSITIONS
 
 
+def _reads_the_end(asked: AskedModel) -> bool:
+    return (asked.read("tokenizer_config.json") or {}).get("truncation_side") == "left"
+
+
 CHANGES = (
     Change(
         2,
@@ -90,6 +94,8 @@ CHANGES = (
            _has_other_limit),
     Change(2, "long rows, and rows after long ones, no longer depend on their batch",
            _was_wrong_on_long_rows),
+    Change(3, "of a text of over 100,000 letters the end is read, as the model's tokenizer says",
+           _reads_the_end),
 )  # fmt: skip
 LATEST = max(change.version for change in CHANGES)
 

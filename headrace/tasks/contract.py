@@ -166,6 +166,19 @@ class SupportsFanOut(Protocol):
         """The columns that `columns` names, one value per row of `fan`, from all decoded items."""
 
 
+PartRead = Literal["beginning", "end", "all"]
+"""Which part of a long text a task reads, of as many tokens as a row may have."""
+
+
+@runtime_checkable
+class SupportsPartRead(Protocol):
+    """Optional property of a task that may read another part of a long text than its beginning."""
+
+    @property
+    def part_read(self) -> PartRead:
+        """The part; `all` also where `decode` needs places in the whole text. Valid after `load`."""
+
+
 @runtime_checkable
 class SupportsTokenizerName(Protocol):
     """Optional property of a task that may tokenize by another library than the usual one."""

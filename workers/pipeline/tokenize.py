@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from headrace.tasks.contract import Encodings, SupportsFanOut, Task
+from headrace.tasks.contract import Encodings, PartRead, SupportsFanOut, SupportsPartRead, Task
 from schemas.errors import error_type_of
 from workers.pipeline.reuse import Reuse
 from workers.pipeline.rows import (
@@ -18,6 +18,8 @@ from workers.pipeline.rows import (
 # Chosen: this much text fills max-length with every tokenizer here, except for runs of white space
 # and words of over 100 letters; then the prefix grows until it does.
 LONG_TEXT = 100_000
+# Chosen: longer than a word that a tokenizer reads as words (BERT's give up at 100 letters).
+CUT_WORD = 1_000
 # Chosen: as many items as a window has rows at most, so that they take as much memory.
 WINDOW_ITEMS = 8_192
 
@@ -103,26 +105,48 @@ def encode_rows(
     pairs = [window.pairs[r] for r in rows] if window.pairs is not None else None
     if not texts:
         return None, {}
-    whole = pairs is not None or (isinstance(task, SupportsFanOut) and task.reads_whole_text)
-    if not whole and any(len(t) > LONG_TEXT for t in texts):
-        texts = [t if len(t) <= LONG_TEXT else _enough_of(t, task) for t in texts]
+    part = _part_read(task)
+    if pairs is None and part != "all" and any(len(t) > LONG_TEXT for t in texts):
+        texts = [t if len(t) <= LONG_TEXT else _enough_of(t, task, part) for t in texts]
     try:
         return task.encode(texts, pairs), {}
     except Exception:
         return _encode_singly(texts, pairs, task)
 
 
-def _enough_of(text: str, task: Task) -> str:
-    """A prefix that fills max-length, so that a text of 50 MB costs no more than a long text."""
+def _part_read(task: Task) -> PartRead:
+    if isinstance(task, SupportsFanOut) and task.reads_whole_text:
+        return "all"
+    return task.part_read if isinstance(task, SupportsPartRead) else "beginning"
+
+
+def _enough_of(text: str, task: Task, part: PartRead) -> str:
+    """A piece that fills max-length, so that a text of 50 MB costs no more than a long text.
+
+    A shorter piece must give the same tokens: where a piece cuts a word, its last tokens are others.
+    """
     size = LONG_TEXT
     while size < len(text):
         try:
-            if bool(task.encode([text[:size]]).truncated[0]):
-                return text[:size]
+            if _gives_the_same(_piece(text, size, part), _piece(text, size - CUT_WORD, part), task):
+                return _piece(text, size, part)
         except Exception:
             return text  # the caller encodes row by row and finds the error
         size *= 4
     return text
+
+
+def _piece(text: str, size: int, part: PartRead) -> str:
+    return text[:size] if part == "beginning" else text[-size:]
+
+
+def _gives_the_same(piece: str, shorter: str, task: Task) -> bool:
+    one, other = task.encode([piece]), task.encode([shorter])
+    return (
+        bool(one.truncated.all() and other.truncated.all())
+        and np.array_equal(one.ids, other.ids)
+        and np.array_equal(one.offsets, other.offsets)
+    )
 
 
 def _encode_singly(

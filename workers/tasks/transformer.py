@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from headrace.tasks.contract import Encodings, LoadRequest
+from headrace.tasks.contract import Encodings, LoadRequest, PartRead
 from schemas.errors import OutputMismatch
 from workers.devices import device
 from workers.engines.base import Engine, EngineRequest, Output
@@ -90,6 +90,13 @@ class TransformerTask:
     def plain(self, texts: Sequence[str]) -> Encodings:
         """Texts as the model reads them one by one, with the task's own prompt; for probes."""
         return self.encode(texts)
+
+    @property
+    def part_read(self) -> PartRead:
+        """See `SupportsPartRead.part_read`."""
+        if getattr(self.tokenizer, "truncation_side", "right") != "left":
+            return "beginning"
+        return "end" if self.extra() is None else "all"  # character offsets count from the start
 
     @property
     def tokenizer_library(self) -> str:

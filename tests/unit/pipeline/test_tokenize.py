@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
-from headrace.tasks.contract import LoadRequest
+from headrace.tasks.contract import Encodings, LoadRequest
+from headrace.tasks.registry import load_task
 from schemas.records.text_hash import text_hash
+from tests.unit.tiny_models import save_model
 from workers.pipeline.rows import (
     NULL_TEXT,
     RowError,
@@ -92,6 +97,48 @@ def test_a_long_text_comes_out_as_if_all_of_it_had_been_encoded(size: int) -> No
     assert cut.offsets.tolist() == whole.offsets.tolist()
     assert cut.truncated.tolist() == whole.truncated.tolist()
     assert cut.ids.tolist() == whole.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("text-classification", "SequenceClassification"),
+        ("token-classification", "TokenClassification"),
+        ("zero-shot-classification", "SequenceClassification"),
+    ],
+)
+def test_a_model_that_reads_the_end_of_a_long_text_gets_its_end(
+    name: str, head: str, tmp_path: Path
+) -> None:
+    labels = {"id2label": {0: "contradiction", 1: "entailment"}}
+    folder = save_model(tmp_path / "m", "bert", head, **labels)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["truncation_side"] = "left"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    task = load_task(name)
+    params = {"candidate_labels": "good,bad"} if name.startswith("zero") else {}
+    task.load(LoadRequest(str(folder), "cpu", "float32", None, params))
+    text = "good " * (LONG_TEXT // 4) + "anna works in paris not in london " * 200
+    check_same(encode_rows(window(text, "bad"), [0, 1], task)[0], task.encode([text, "bad"]))
+
+
+def test_a_long_text_is_not_cut_inside_a_word_that_counts(tmp_path: Path) -> None:
+    task = load_task("text-classification")
+    folder = save_model(tmp_path / "m", "bert", "SequenceClassification")
+    task.load(LoadRequest(str(folder), "cpu", "float32", None, {}))
+    # one unknown word of 100,000 letters; fifty letters of it would be fifty tokens
+    start = ("good" + " " * 200) * 500
+    text = start[: LONG_TEXT - 50] + "x" * LONG_TEXT + " bad" * 100
+    check_same(encode_rows(window(text), [0], task)[0], task.encode([text]))
+
+
+def check_same(found: Encodings | None, whole: Encodings) -> None:
+    assert found is not None
+    assert found.ids.tolist() == whole.ids.tolist()
+    assert found.truncated.tolist() == whole.truncated.tolist()
+    spans = [[span.offsets for span in it.extra or () if hasattr(span, "offsets")]
+             for it in (found, whole)]  # fmt: skip
+    assert spans[0] == spans[1]
 
 
 def test_a_long_text_that_will_not_encode_is_one_fault() -> None:
