@@ -18,6 +18,8 @@ from producers.models.model_files import ModelFiles, read_json
 from producers.models.safetensors_header import Shapes, read_header
 from schemas.errors import ModelError
 
+WHOLE, PICKLED = "model.safetensors", "pytorch_model.bin"
+"""Names under which transformers looks for weights, and for an index of their shards."""
 POINTER = b"version https://git-lfs"
 """How a file begins that git-lfs has not fetched."""
 POINTER_BYTES = 1024  # required: git-lfs makes none larger
@@ -45,20 +47,37 @@ def check_files(files: ModelFiles, allow_pickle: bool) -> None:
     """Check that the folder has all weights, in files that may be loaded.
 
     Raises:
-        ModelError: none, only pickled ones, a shard that is missing.
+        ModelError: none, only pickled ones, none under a name that is looked for, a shard that is
+            missing.
     """
     top = [name for name in files.sizes() if "/" not in name]
-    if any(name.endswith(".safetensors") for name in top):
-        _check_shards(files, top, "model.safetensors.index.json")
-    elif not any(name.endswith(".bin") for name in top):
-        raise ModelError(f"model {files.where} has no weights: no *.safetensors beside config.json")
-    elif not allow_pickle:
-        raise ModelError(
-            f"model {files.where} has its weights as pickle only, which can run code: convert them "
-            "to safetensors, or set --allow-pickle where you trust it"
-        )
+    named = read_json(files, "config.json").get("transformers_weights")
+    if named is not None and named not in top:
+        raise ModelError(f"model {files.where}: {named}, which config.json names, is not there")
+    if named is not None:
+        return
+    if WHOLE in top or f"{WHOLE}.index.json" in top:
+        _check_shards(files, top, WHOLE)
+    elif allow_pickle and (PICKLED in top or f"{PICKLED}.index.json" in top):
+        _check_shards(files, top, PICKLED)
     else:
-        _check_shards(files, top, "pytorch_model.bin.index.json")
+        raise ModelError(f"model {files.where} {_no_weights(top, allow_pickle)}")
+
+
+def _no_weights(top: list[str], allow_pickle: bool) -> str:
+    tensors, pickles = ([n for n in top if n.endswith(e)] for e in (".safetensors", ".bin"))
+    if pickles and not tensors and not allow_pickle:
+        return (
+            "has its weights as pickle only, which can run code: convert them to safetensors, or "
+            "set --allow-pickle where you trust it"
+        )
+    there, name = (tensors, WHOLE) if tensors else (pickles, PICKLED)
+    if not there:
+        return "has no weights: no *.safetensors beside config.json"
+    return (
+        f"has weights in {', '.join(sorted(there)[:3])}, and neither {name} nor {name}.index.json, "
+        "which says what is in them; copy it from where they are from"
+    )
 
 
 def check_pointers(files: ModelFiles) -> None:
@@ -98,9 +117,10 @@ def _is_pointer(files: ModelFiles, name: str) -> bool:
         return bytes(file.read(len(POINTER))) == POINTER
 
 
-def _check_shards(files: ModelFiles, names: list[str], index: str) -> None:
-    if index not in names or index.removesuffix(".index.json") in names:
-        return  # one whole file, which transformers takes first
+def _check_shards(files: ModelFiles, names: list[str], whole: str) -> None:
+    if whole in names:
+        return  # which transformers takes first
+    index = f"{whole}.index.json"
     found = read_json(files, index)
     missing = missing_shards(found, names)
     if missing:
@@ -189,8 +209,10 @@ def check_max_length(
         )
 
 
-def check_room(max_length: int | None, tokenizer: Mapping[str, Any]) -> None:
-    """Check that a row of that many tokens has room for more than its special tokens.
+def check_room(
+    max_length: int | None, limit: LengthLimit | None, tokenizer: Mapping[str, Any], where: str
+) -> None:
+    """Check that a row has room for more than its special tokens.
 
     `tokenizer` is tokenizer.json; what one written in Python adds is a worker's to find out.
 
@@ -201,6 +223,11 @@ def check_room(max_length: int | None, tokenizer: Mapping[str, Any]) -> None:
     if max_length is not None and max_length <= special:
         raise ModelError(
             f"--max-length {max_length} leaves no room beside {special} special tokens"
+        )
+    if max_length is None and limit is not None and limit.tokens <= special:
+        raise ModelError(
+            f"model {where}: {limit.said_by} says {limit.tokens}, which leaves no room beside "
+            f"{special} special tokens; put it right, or give --max-length"
         )
 
 

@@ -35,6 +35,7 @@ from producers.models.checks import (
     read_shapes,
 )
 from producers.models.info import NO_MODEL, ModelInfo, parse_config
+from producers.models.label_names import check_label_names, contradictions
 from producers.models.model_files import (
     FolderFiles,
     InnerFiles,
@@ -132,6 +133,7 @@ def _from_hub(name: str, asked: _Asked) -> ModelInfo:
     ref = ModelRef(uri=name, revision=found.commit)
     check_head(found.config, asked.task, name)
     if found.files is None:
+        _check_names(found.config, asked.task, name)
         return ModelInfo(ref, found.config)
     check_files(_inner(found.files, asked.task), asked.allow_pickle)
     checked = _checked(found.files, found.config, found.shapes, asked)
@@ -176,14 +178,15 @@ def _checked(
     spec = task_spec(asked.task)
     if spec.head:
         check_labels(shapes, config, asked.task, files.where)
+    warnings += tuple(_check_names(config, asked.task, files.where))
     read = partial(read_any_json, files)
     if spec.check_files is not None and asked.params is not None:
         asks = spec.check_files(read, asked.params, files.where)
         check_modules(files, asks, asked.allow_pickle)
     if spec.engine:  # what a task of another package makes of the files is not known here
         check_max_length(asked.max_length, limit, positions, files.where)
-        check_room(asked.max_length, read_json(inner, "tokenizer.json"))
-        warnings = tuple(check_tokenizer(inner, config))
+        check_room(asked.max_length, limit, read_json(inner, "tokenizer.json"), files.where)
+        warnings += tuple(check_tokenizer(inner, config))
     weights = count(shapes)
     return ModelInfo(
         NO_MODEL,  # the caller knows how it is pinned
@@ -195,6 +198,14 @@ def _checked(
         read=read,
         warnings=warnings,
     )
+
+
+def _check_names(config: Mapping[str, Any], task: str, where: str) -> list[str]:
+    """Check the names of labels, of a task that has some; warnings on them."""
+    if not (task_spec(task).head or "").endswith("Classification"):
+        return []
+    check_label_names(config, where)
+    return [f"model {where}: {words}" for words in contradictions(config)]
 
 
 def _check_revision(revision: str | None, digest: str, where: str) -> None:

@@ -6,7 +6,7 @@ Nothing here reaches for the network: the folder was resolved before (`workers.m
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,8 +63,14 @@ def check_labels(request: LoadRequest, config: Any, width: int) -> None:
     """Check that the model gives one number for each of its labels.
 
     Raises:
-        ModelError: it gives more or fewer, and they would be called by others' names.
+        ModelError: it gives more or fewer, and they would be called by others' names; or one of
+            them has no name.
     """
+    if sorted(config.id2label) != list(range(config.num_labels)):
+        raise ModelError(
+            f"{request.model_path} numbers its labels {', '.join(map(str, config.id2label))} "
+            f"(id2label), not from 0 to {config.num_labels - 1}"
+        )
     if width != config.num_labels:
         raise ModelError(
             f"{request.model_path} gives {width} numbers and names {config.num_labels} labels"
@@ -162,7 +168,9 @@ def load_model(
             dtype=dtype,
             use_safetensors=None if request.allow_pickle else True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, in words
         )
+    _check_sizes(request, report["mismatched_keys"], unused)
     _check_complete(request, report["missing_keys"], unused)
     return model.to(request.device).eval()
 
@@ -242,6 +250,21 @@ def _check_complete(request: LoadRequest, missing: Iterable[str], unused: tuple[
         raise ModelError(
             f"{request.model_path} lacks weights of its own architecture, which would be random: "
             f"{', '.join(lacking[:5])}{', …' if len(lacking) > 5 else ''}"
+        )
+
+
+def _check_sizes(
+    request: LoadRequest,
+    mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]],
+    unused: tuple[str, ...],
+) -> None:
+    wrong = sorted(it for it in mismatched if not any(part in it[0] for part in unused))
+    if wrong:
+        name, found, wanted = wrong[0]
+        raise ModelError(
+            f"{request.model_path}: its weights do not fit its config.json: {name} is "
+            f"{list(found)}, and the configuration makes it {list(wanted)}"
+            + (f"; {len(wrong) - 1} more" if len(wrong) > 1 else "")
         )
 
 

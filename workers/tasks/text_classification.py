@@ -60,12 +60,12 @@ class TextClassification(TransformerTask):
         self.with_scores = bool(request.params.get("scores")) or (
             independent if multi is None else multi
         )
-        self.labels = pa.array(
-            [self.config.id2label[i] for i in range(self.config.num_labels)], pa.string()
-        )
 
     def check_width(self, request: LoadRequest) -> None:
         check_labels(request, self.config, self.width)
+        self.labels = pa.array(
+            [self.config.id2label[i] for i in range(self.config.num_labels)], pa.string()
+        )
 
     def columns(self) -> list[pa.Field]:
         fields = [

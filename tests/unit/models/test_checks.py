@@ -139,6 +139,8 @@ def test_a_row_must_have_room_beside_its_special_tokens(
     if special:
         words = f"--max-length {special} leaves no room beside {special} special tokens"
         assert refusal(folder, max_length=special) == words
+        (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": special}))
+        assert f"model_max_length in tokenizer_config.json says {special}, which" in refusal(folder)
 
 
 def test_families_that_count_from_behind_the_padding_have_fewer_positions(tmp_path: Path) -> None:
@@ -234,3 +236,43 @@ def test_what_a_folder_asks_for_and_no_task_does_is_refused(
     (folder / name).write_text(json.dumps(content))
     assert words in refusal(folder, "feature-extraction", params={})
     assert resolve(folder, "feature-extraction").ref.revision  # as an earlier job is resumed
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"id2label": {"0": "A", "5": "B"}}, "numbers its labels 0, 5, not from 0 to 1"),
+        ({"id2label": {"1": "A", "2": "B"}}, "numbers its labels 1, 2"),
+        ({"id2label": {"0": "A", "one": "B"}}, "numbers its labels 0, one"),
+        ({"id2label": {"0": "A", "1": None}}, "has no name for label 1, but None"),
+        ({"id2label": {"0": "A", "1": ["B"]}}, "has no name for label 1"),
+        ({"id2label": {"0": "A", "1": "B"}, "num_labels": 3}, "has 2 labels, and num_labels"),
+        ({"id2label": ["A", "B"]}, "is no object"),
+    ],
+)
+def test_each_label_has_a_number_and_a_name(
+    tmp_path: Path, config: dict[str, Any], why: str
+) -> None:
+    assert why in refusal(write_model(tmp_path / "m", **config))
+
+
+def test_labels_that_are_numbered_twice_are_a_warning(tmp_path: Path) -> None:
+    names = {"id2label": {"0": "A", "1": "B"}, "label2id": {"A": 1, "B": 0}}
+    found = resolve(write_model(tmp_path / "m", **names))
+    assert "label A is 0 in id2label and 1 in label2id" in found.warnings[0]
+    same = {"id2label": {"0": "A", "1": "A"}, "label2id": {"A": 1, "C": 7}}
+    assert resolve(write_model(tmp_path / "same", **same)).warnings == ()
+
+
+def test_shards_without_their_index_are_no_model(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    shard(folder, 1, 2, 3)
+    (folder / "model.safetensors.index.json").unlink()
+    assert "neither model.safetensors nor model.safetensors.index.json" in refusal(folder)
+
+
+def test_weights_under_a_name_that_the_configuration_gives(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", transformers_weights="w.safetensors")
+    assert "w.safetensors, which config.json names, is not there" in refusal(folder)
+    (folder / "model.safetensors").rename(folder / "w.safetensors")
+    assert resolve(folder).parameters == 1000

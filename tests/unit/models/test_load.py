@@ -174,6 +174,21 @@ def test_labels_that_are_numbers_are_read_as_text(folder: Path) -> None:
     assert found.column("predicted_label").to_pylist()[0] in ("7", "8", "9")
 
 
+def test_labels_with_gaps_are_refused_here_too(folder: Path) -> None:
+    edit(folder, "config.json", id2label={"0": "a", "1": "b", "5": "c"}, label2id=None)
+    with pytest.raises(ModelError, match=r"numbers its labels 0, 1, 5 \(id2label\)"):
+        load(folder)
+
+
+def test_weights_of_another_shape_are_named_with_both(folder: Path) -> None:
+    edit(folder, "config.json", max_position_embeddings=1024)
+    shapes = (
+        r"position_embeddings.weight is \[512, 32\], and the configuration makes it \[1024, 32\]"
+    )
+    with pytest.raises(ModelError, match=shapes):
+        load(folder)
+
+
 def test_a_folder_without_tokenizer_files_is_refused_here_too(folder: Path) -> None:
     for path in folder.glob("*token*"):
         path.unlink()
