@@ -86,6 +86,8 @@ class ParquetRows:
             buffer_size=0 if whole else PIECE_BYTES,
             # Spark's timestamps; what is planned is microseconds, as Spark has them
             coerce_int96_timestamp_unit=None if types is None else "us",
+            # costs nothing that can be measured; without it a flipped bit is a text like any other
+            page_checksum_verification=True,
         )
         for batch in reader.iter_batches(
             batch_rows,

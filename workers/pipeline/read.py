@@ -59,9 +59,10 @@ def read_windows(
         yield from _windows(pieces, chunk, spec, observe)
     except (pa.ArrowException, OSError, ValueError) as error:
         # of a damaged page, footer or stream; Arrow's message may hold text of the corpus
-        kind = type(error).__name__
+        is_flipped = "checksum verification failed" in str(error)
+        why = "a page does not fit its checksum" if is_flipped else type(error).__name__
         raise InputUnreadable(
-            f"{chunk.file.uri} cannot be read as {chunk.file.format}: {kind}"
+            f"{chunk.file.uri} cannot be read as {chunk.file.format}: {why}"
         ) from error
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.formats import parquet
 from headrace.formats.base import RowReader
 from headrace.formats.opener import InputOpener, etag_of
 from headrace.settings import load_settings
@@ -215,6 +216,24 @@ def test_a_damaged_file_is_unreadable_and_named(grouped: Path, tmp_path: Path, d
     broken.write_bytes(data)
     with pytest.raises(InputUnreadable, match=r"broken\.parquet"):
         read(broken, 0, 100, (0, 1))
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_text_that_does_not_fit_its_pages_checksum_is_not_read(
+    tmp_path: Path, version: str, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "flipped.parquet"
+    table = pa.table({"text": [f"hello world {n}" for n in range(100)]})
+    pq.write_table(
+        table, path, write_page_checksum=True, compression="none", use_dictionary=False,
+        data_page_version=version,
+    )  # fmt: skip
+    path.write_bytes(path.read_bytes().replace(b"hello world 77", b"jello world 77"))
+    if not whole:
+        monkeypatch.setattr(parquet, "WHOLE_BYTES", 0)
+    with pytest.raises(InputUnreadable, match=r"flipped\.parquet .* does not fit its checksum"):
+        read(path, 0, 100, (0, 1))
 
 
 def test_a_giant_row_group_is_never_held_whole(tmp_path: Path) -> None:
