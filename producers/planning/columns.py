@@ -144,6 +144,8 @@ class TypesOfFiles:
         wanted, where = self._wanted, self._first[0]
         for name in (*wanted.texts, wanted.id):
             if name and _is_null(self._fields[name]):
+                if self._fields[name] is not None and not self._any_loose:
+                    raise ColumnError(f"column {name!r} is null in every row of every file")
                 raise ColumnError(_missing(name, *self._seen, wanted, where))
         if self._any_loose:
             self._fields = {n: _settled(f) for n, f in self._fields.items()}
@@ -263,14 +265,14 @@ def check_columns(
             field is not None
             and (wanted.text_is_list or not is_text(field.type))
             and not (may_be_list and is_texts(field.type))
-            and not (scan.is_loose and _is_null(field))
+            and not _is_null(field)
         ):
             raise ColumnError(
                 f"{where}: column {text!r} is {field.type}, not text; "
                 f"columns: {_listed(schema, partitions)}"
             )
     at = schema.get_field_index(wanted.id) if wanted.id else -1
-    if at >= 0 and _nested(schema.field(at).type, scan.is_loose):
+    if at >= 0 and _is_nested(schema.field(at).type):
         raise ColumnError(f"{where}: id column {wanted.id!r} is {schema.field(at).type}")
 
 
@@ -316,11 +318,10 @@ def _is_null(field: Any | None) -> bool:
     return field is None or bool(pa.types.is_null(field.type))
 
 
-def _nested(arrow_type: Any, is_loose: bool) -> bool:
+def _is_nested(arrow_type: Any) -> bool:
     import pyarrow as pa
 
-    is_null = pa.types.is_null(arrow_type)
-    return bool(pa.types.is_nested(arrow_type) or (is_null and not is_loose))
+    return bool(pa.types.is_nested(arrow_type))
 
 
 def _type_text(field: Any | None, is_partition: bool) -> str:

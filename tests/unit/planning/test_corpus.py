@@ -28,7 +28,7 @@ from producers.planning.discovery import (
     partitions_of,
 )
 from producers.planning.passed_over import PassedOver
-from schemas.errors import InputNotFound
+from schemas.errors import ColumnError, InputNotFound
 from tests.unit.small_job import write_input
 
 SETTINGS = load_settings()
@@ -230,6 +230,20 @@ def test_a_column_in_the_file_comes_before_one_in_the_path(tmp_path: Path) -> No
     corpus = read([tmp_path / "in"], carried=("day",))
     assert corpus.types.carried[0].type == "int64"
     assert next(iter(corpus.files)).file.partitions == ()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_texts_and_ids_may_be_null_in_all_rows_of_a_file_but_not_of_all(
+    tmp_path: Path, first: bool
+) -> None:
+    empty = pa.table({"text": pa.nulls(2), "id": pa.nulls(2)})
+    pq.write_table(empty, tmp_path / ("a.parquet" if first else "z.parquet"))
+    write_input(tmp_path / "m.parquet", ["x"])
+    corpus = read([tmp_path], id="id")
+    assert (corpus.types.text, corpus.types.id, corpus.rows) == ("string", "string", 3)
+    (tmp_path / "m.parquet").unlink()
+    with pytest.raises(ColumnError, match="'text' is null in every row of every file"):
+        read([tmp_path])
 
 
 @pytest.mark.parametrize(
