@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from headrace.tasks import candidate_labels
+from headrace.tasks.items import questions
 from headrace.tasks.sentence_files import (
     POOLINGS,
     check_adapter,
@@ -46,6 +47,8 @@ MULTI_LABEL = Param(
     off="--single-label",
     always=True,
 )
+
+STRIDE = Param("stride", int, "tokens that neighbouring windows of a long text share")
 
 TEXT_CLASSIFICATION = TaskSpec(
     name="text-classification",
@@ -132,6 +135,7 @@ ZERO_SHOT_CLASSIFICATION = TaskSpec(
     items_per_row=candidate_labels.items_of,
     item_bytes=candidate_labels.hypothesis_bytes,
     pair_option="labels_column",
+    pair_may_be_list=True,
     settle=candidate_labels.settle,
     label_column="predicted_label",
     score_column="score",
@@ -144,6 +148,25 @@ TEXT_RANKING = TaskSpec(
     check_files=lambda read, params, where: scoring_of(read, read("config.json") or {}, where),
     pairs=True,
     needs_pair=True,
+    engine=PACKED,
+    score_column="score",
+)
+
+QUESTION_ANSWERING = TaskSpec(
+    name="question-answering",
+    columns=("answer", "score", "start", "end", "null_score", "answers"),
+    params=(
+        Param("question", str, "question that is asked of every row"),
+        Param("question_column", str, "column with the question of each row"),
+        Param("top_k", int, "answers of a row", 1),
+        Param("max_answer_len", int, "longest answer in tokens", 15),
+        STRIDE,
+        Param("impossible", bool, "an answer may be that there is none", False),
+    ),
+    head="ForQuestionAnswering",
+    check_files=lambda read, params, where: check_adapter(read, where),
+    pair_option="question_column",
+    settle=questions.settle,
     engine=PACKED,
     score_column="score",
 )
@@ -196,6 +219,7 @@ BUILT_IN: dict[str, TaskSpec] = {
         ZERO_SHOT_CLASSIFICATION,
         TEXT_RANKING,
         SPARSE_EMBEDDING,
+        QUESTION_ANSWERING,
         FAKE,
     )
 }

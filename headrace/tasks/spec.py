@@ -111,8 +111,9 @@ class TaskSpec:
     item_bytes: Callable[[Mapping[str, Any]], float] = _none
     """Text that each of them has beside the row's own; for estimates."""
     pair_option: str | None = None
-    """The option that names the column with a row's second text, where it has a name of its own;
-    that column may hold lists of texts, which the task gets as JSON."""
+    """The option that names the column with a row's second text, where it has a name of its own."""
+    pair_may_be_list: bool = False
+    """That column may hold lists of texts, which the task gets as JSON."""
     settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _as_given
     """Checks the parameters together, and makes them what the record holds: a file's content in
     place of its name. Called again with its own result, it changes nothing. Raises ConfigError."""

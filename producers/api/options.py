@@ -78,6 +78,12 @@ class JobOptions(TypedDict, total=False):
     hypothesis_template: str
     threshold: float
     max_active_dims: int
+    question: str
+    question_column: str
+    top_k: int
+    max_answer_len: int
+    stride: int
+    impossible: bool
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:

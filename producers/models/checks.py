@@ -23,8 +23,16 @@ WHOLE, PICKLED = "model.safetensors", "pytorch_model.bin"
 POINTER = b"version https://git-lfs"
 """How a file begins that git-lfs has not fetched."""
 POINTER_BYTES = 1024  # required: git-lfs makes none larger
-HEAD = re.compile(r"classif|score|logits|summary|head|out_proj|predict|final_layer", re.IGNORECASE)
-"""In the names of weights of heads, with all families of transformers 5.23 (read)."""
+CLASSIFIER = re.compile(
+    r"classif|score|logits|summary|head|out_proj|predict|final_layer", re.IGNORECASE
+)
+HEADS: Mapping[str, re.Pattern[str]] = {
+    "ForSequenceClassification": CLASSIFIER,
+    "ForTokenClassification": CLASSIFIER,
+    "ForQuestionAnswering": re.compile(r"qa_|answer_|start_logits"),
+}
+"""In the names of weights of heads, with all families of transformers 5.23 (read), by what the
+architecture ends with. A head over the vocabulary may be the table of tokens itself."""
 LAST_LAYER = re.compile(
     r"(^|\.)(classifier|score|logits_proj|classifier\.linear_out|classifier\.out_proj"
     r"|classifier\.dense2|sequence_summary\.summary"
@@ -153,21 +161,28 @@ def read_shapes(files: ModelFiles) -> Shapes:
     return found
 
 
-def check_labels(shapes: Shapes, config: Mapping[str, Any], task: str, where: str) -> None:
-    """Check that the weights have a head with as many rows as there are labels.
+def check_head_weights(
+    shapes: Shapes, config: Mapping[str, Any], task: str, head: str, where: str
+) -> None:
+    """Check that the weights have the head, and as many rows in it as there are labels, if any.
 
-    Only of a task whose head has labels. Says nothing of weights whose names are not known.
+    `head` is what the architecture ends with. Says nothing of weights whose names are not known.
 
     Raises:
         ModelError: no head, or labels that do not fit it.
     """
-    if not shapes:
+    if not shapes or head not in HEADS:
         return
-    if not any(HEAD.search(name) for name in shapes):
+    if not any(HEADS[head].search(name) for name in shapes):
         raise ModelError(
             f"model {where} has no head for {task} among its weights: it would be random; train "
             "one, or take a model that was trained for this"
         )
+    if HEADS[head] is CLASSIFIER:
+        _check_labels(shapes, config, where)
+
+
+def _check_labels(shapes: Shapes, config: Mapping[str, Any], where: str) -> None:
     wanted = label_count(config)
     heads = {
         name: shape for name, shape in shapes.items() if LAST_LAYER.search(name) and len(shape) == 2

@@ -23,7 +23,7 @@ from headrace.storage.uri import is_local_uri
 from headrace.tasks.catalog import task_spec
 from producers.models.checks import (
     check_files,
-    check_labels,
+    check_head_weights,
     check_max_length,
     check_modules,
     check_pointers,
@@ -177,7 +177,7 @@ def _checked(
     warnings: tuple[str, ...] = ()
     spec = task_spec(asked.task)
     if spec.head:
-        check_labels(shapes, config, asked.task, files.where)
+        check_head_weights(shapes, config, asked.task, spec.head, files.where)
     warnings += tuple(_check_names(config, asked.task, files.where))
     read = partial(read_any_json, files)
     if spec.check_files is not None and asked.params is not None:

@@ -103,7 +103,7 @@ def columns_wanted(settings: Settings, params: Mapping[str, Any]) -> ColumnReque
         pair=pair_column(settings, params),
         id=settings.id_column,
         carried=settings.columns,
-        pair_is_list=task_spec(settings.task).pair_option is not None,
+        pair_is_list=task_spec(settings.task).pair_may_be_list,
     )
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from headrace.tasks.contract import Encodings, LoadRequest
 
 Output = Literal["sequence", "tokens", "hidden", "token_logits"]
-"""Logits of a row; logits of each token; and what a row's vector is pooled from: the last hidden
-state of each token, or its logits."""
+"""Logits of a row; logits of each token (of a question answerer, those of start and end); and what a
+row's vector is pooled from: the last hidden state of each token, or its logits."""
 
 Handle = Callable[[], np.ndarray]
 """A batch on its way; calling it waits, and gives the numbers."""

@@ -87,6 +87,25 @@ def test_weights_without_a_head_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("task", "head", "fits"),
+    [
+        ("question-answering", "qa_outputs.weight", True),
+        ("question-answering", "classifier.weight", False),
+        ("sparse-embedding", "vocab_transform.weight", True),
+        ("sparse-embedding", "other.weight", True),  # the table of tokens may be the head
+    ],
+)
+def test_each_task_looks_for_its_own_head(tmp_path: Path, task: str, head: str, fits: bool) -> None:
+    shapes = {"embeddings.word_embeddings.weight": (40, 10), head: (60, 10)}
+    suffix = "ForMaskedLM" if task == "sparse-embedding" else "ForQuestionAnswering"
+    folder = write_model(tmp_path / "m", None, shapes=shapes, architectures=[f"Bert{suffix}"])
+    if fits:
+        assert resolve(folder, task).parameters == 1000
+    else:
+        assert "no head for question-answering among its weights" in refusal(folder, task)
+
+
+@pytest.mark.parametrize(
     ("config", "fits"),
     [
         ({}, True),  # two, as transformers takes it

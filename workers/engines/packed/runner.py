@@ -331,6 +331,10 @@ class Runner:
                 f"a model of type {model.config.model_type} gives {', '.join(out)} and no hidden "
                 "states (last_hidden_state): there is nothing to make a vector of"
             )
+        if self._output == "tokens" and "start_logits" in out:
+            import torch
+
+            return torch.stack((out["start_logits"], out["end_logits"]), dim=-1)
         wanted = "logits" if self._output != "hidden" and "logits" in out else "last_hidden_state"
         return out[wanted]
 

@@ -1,0 +1,1 @@
+"""What other programs answer, written by scripts that are run by hand in environments of their own."""
