@@ -36,7 +36,7 @@ LOG_EVENTS: dict[str, str] = {
     "chunk.published": "chunks were sent to the queue",
     "lease.lost": "another attempt holds the chunk",
     "batch.halved": "the device had no memory for a batch",
-    "row.poison": "a row killed its worker twice while alone, and becomes an error row",
+    "row.condemned": "a row killed its worker twice while alone, and becomes an error row",
     "attempt.recorded": "a worker's crash was recorded in the store",
     "job.submitted": "a new job",
     "job.adopted": "the same job existed already",

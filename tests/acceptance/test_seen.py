@@ -183,7 +183,7 @@ def test_a_log_line_leads_to_the_trace_of_its_attempt(seen: Night) -> None:
 
 EVENTS = {
     "worker.started", "worker.draining", "worker.stopped", "worker.lost", "model.loaded",
-    "chunk.published", "chunk.started", "chunk.committed", "row.poison", "attempt.recorded",
+    "chunk.published", "chunk.started", "chunk.committed", "row.condemned", "attempt.recorded",
     "batch.halved", "job.submitted", "job.finished", "controller.started", "controller.stopped",
     "scaling.listening", "telemetry.started", "telemetry.stopped", "broker.advice",
 }  # fmt: skip

@@ -386,4 +386,4 @@ class MessageHandler:
         with self._runtime.telemetry.in_trace(observe.trace_id, observe.span_id):
             log.info("chunk.started", job=job, chunk=chunk.number, attempt_number=number)
             for row, cause in suspects.poison.items():
-                log.warning("row.poison", job=job, chunk=chunk.number, row=row, cause=cause)
+                log.warning("row.condemned", job=job, chunk=chunk.number, row=row, cause=cause)

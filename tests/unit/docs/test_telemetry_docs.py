@@ -146,6 +146,24 @@ def test_every_line_that_is_logged_has_a_known_event_and_known_fields() -> None:
     assert not strange, "add them to schemas/names/log_events.py and docs/reference/telemetry.md"
 
 
+KNOWN_TO_OTHERS = """
+    attempt.recorded batch.halved broker.advice broker.recovered broker.unreachable budget.found
+    budget.not_kept chunk.committed chunk.failed chunk.parked chunk.published chunk.released
+    chunk.skipped chunk.started controller.started controller.stopped device.lost http.failed
+    job.adopted job.cancelled job.failed job.finished job.paused job.resumed job.submitted
+    lease.lost message.dropped message.lost message.rejected model.loaded on_finish.failed
+    row.condemned scaling.changed scaling.deadline_at_risk scaling.listening scaling.moved
+    scaling.unreachable store.retried telemetry.export_failed telemetry.spans_dropped
+    telemetry.started telemetry.stopped trace.not_written worker.draining worker.lost
+    worker.started worker.stopped
+"""
+"""Events that alerts and searches of users may name: they keep their names."""
+
+
+def test_an_event_keeps_its_name() -> None:
+    assert set(KNOWN_TO_OTHERS.split()) <= set(log_events.LOG_EVENTS)
+
+
 def test_every_event_and_field_that_is_listed_is_logged_somewhere() -> None:
     calls = list(_calls())
     events = {event for _, event, _ in calls} | {"log"}
