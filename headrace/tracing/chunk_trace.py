@@ -40,7 +40,7 @@ class Stage(Protocol):
 
 
 class Observe(Protocol):
-    """All that a pipeline needs to know of telemetry."""
+    """Times a stage: `with observe("forward", rows=…, tokens=…): …`."""
 
     def __call__(self, stage: str, **counters: float) -> AbstractContextManager[Stage]: ...
 
@@ -254,5 +254,5 @@ class _NoStage:
 
 @contextmanager
 def observe_nothing(stage: str, **counters: float) -> Iterator[Stage]:
-    """An `Observe` that keeps nothing, for tests of a pipeline."""
+    """An `Observe` that keeps nothing: for one request over HTTP, and for tests."""
     yield _NoStage()

@@ -12,7 +12,7 @@ from headrace.coordination.leases import Mark
 from headrace.process.logs import get_logger
 from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import ChunkTrace, Emitter
-from headrace.tracing.spans import safe_message, traceparent
+from headrace.tracing.spans import safe_message, traceparent_of
 from headrace.tracing.trace_file import SpanRow, spans_to_parquet
 from schemas.errors import HeadraceError
 from schemas.names import output_layout
@@ -48,7 +48,6 @@ def _keep(job: Job, store: Store, attempt: Attempt, spans: list[SpanRow]) -> Non
 
 def spans_of_crash(job: Job, attempt: Attempt, mark: Mark, emitter: Emitter) -> list[SpanRow]:
     """One span `process {queue}` with the outcome `worker_lost`."""
-    parent = traceparent(job.trace_id, job.span_id) if job.trace_id and job.span_id else None
     begun_s = mark.begun_s or mark.since_s or attempt.at_s
     observe = ChunkTrace(
         emitter,
@@ -56,7 +55,7 @@ def spans_of_crash(job: Job, attempt: Attempt, mark: Mark, emitter: Emitter) -> 
         chunk=attempt.chunk,
         attempt=attempt.attempt,
         queue=job.options.queue,
-        traceparent=parent,
+        traceparent=traceparent_of(job),
         trace_id=mark.trace_id or None,
         started_ns=int(begun_s * 1e9),
         worker=attempt.worker,

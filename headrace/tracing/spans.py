@@ -15,6 +15,7 @@ from headrace.tracing.trace_file import (
 )
 from schemas.errors import HeadraceError, error_type_of
 from schemas.names import telemetry as names
+from schemas.records.job import Job
 
 _TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}$")
 
@@ -31,6 +32,11 @@ def links_to(traceparent: str | None) -> tuple[Link, ...]:
 def traceparent(trace_id: str, span_id: str) -> str:
     """The W3C `traceparent` of a sampled span."""
     return f"00-{trace_id}-{span_id}-01"
+
+
+def traceparent_of(job: Job) -> str | None:
+    """The `traceparent` of the job's own span, which each chunk's trace links to; None if untraced."""
+    return traceparent(job.trace_id, job.span_id) if job.trace_id and job.span_id else None
 
 
 def span_name(operation: str, queue: str) -> str:

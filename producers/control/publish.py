@@ -11,6 +11,7 @@ from headrace.assumptions import MODEL_LOAD_S
 from headrace.process.logs import get_logger
 from headrace.queue.queue import MessageQueue, QueueView
 from headrace.tracing.job_trace import JobTrace
+from headrace.tracing.spans import traceparent_of
 from producers.control.demand import DemandReporter, demand_of
 from producers.control.dispatch_window import (
     ChunkRun,
@@ -22,7 +23,6 @@ from producers.control.dispatch_window import (
     yielding,
 )
 from producers.tracking.tracked_job import TrackedJob
-from schemas.records.job import Job
 from schemas.records.message import ScoreChunk
 from schemas.records.model_key import engine_key
 
@@ -77,7 +77,7 @@ class Publisher:
     def _send(self, queue: str, tracked: TrackedJob, run: ChunkRun, trace: JobTrace) -> None:
         job = tracked.job
         message = ScoreChunk(
-            job=job.id, output=job.output, chunks=run.chunks, traceparent=_traceparent(job)
+            job=job.id, output=job.output, chunks=run.chunks, traceparent=traceparent_of(job)
         )
         with trace("publish", messages=1, chunks=len(run.chunks)):
             self.queue.send(message, queue)
@@ -135,7 +135,3 @@ def demand_of_job(tracked: TrackedJob) -> JobDemand:
         alone=frozenset(tracked.chunks.isolated.intersection(ready)),
         model=engine_key(tracked.job),
     )
-
-
-def _traceparent(job: Job) -> str | None:
-    return f"00-{job.trace_id}-{job.span_id}-01" if job.trace_id and job.span_id else None

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from headrace.coordination.attempts import SuspectRows
 from headrace.tasks.contract import Encodings, LoadRequest
-from headrace.tracing.chunk_trace import observe_nothing
+from headrace.tracing.chunk_trace import Observe, observe_nothing
 from schemas.errors import DiskFull, Stopped
 from schemas.records.text_hash import text_hash
 from workers.batching.packing import Budget
 from workers.pipeline.loaded_task import LoadedTask
-from workers.pipeline.ports import Control, Observe, Sink, Source
+from workers.pipeline.ports import Control, Sink, Source
 from workers.pipeline.reuse import Reuse
 from workers.pipeline.rows import (
     ChunkStats,

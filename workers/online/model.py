@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from headrace.storage.open import open_store
 from headrace.tasks.catalog import BUILT_IN, task_spec
 from headrace.tasks.contract import Encodings, LoadRequest, Task
 from headrace.tasks.registry import load_task
+from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import ConfigError
 from schemas.records.engine import PACKED
 from schemas.versions import versions
@@ -89,7 +89,7 @@ class OnlineModel:
         encodings = joined(pieces) if pieces else None
         n_tokens, truncated = token_counts(encodings)
         rows = np.arange(len(n_tokens))
-        found = score(encodings, rows, self._loaded, _Free(), _Untimed(), ChunkStats())
+        found = score(encodings, rows, self._loaded, _Free(), observe_nothing, ChunkStats())
         values = found.values.to_pylist()
         answers: list[list[Answer]] = []
         at = 0
@@ -162,11 +162,3 @@ class _Free:
     def check(self) -> None: ...
     def forwarding(self, rows: Sequence[int]) -> None: ...
     def encoding(self, start: int, stop: int) -> None: ...
-
-
-class _Untimed:
-    """Stages of a request are not traced."""
-
-    @contextlib.contextmanager
-    def __call__(self, stage: str, **counters: float) -> Iterator[None]:
-        yield

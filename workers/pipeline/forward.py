@@ -22,6 +22,7 @@ from headrace.tasks.contract import (
     Encodings,
     SupportsAsyncForward,
 )
+from headrace.tracing.chunk_trace import Observe
 from schemas.errors import (
     DeviceLost,
     HeadraceError,
@@ -38,7 +39,7 @@ from workers.batching.packing import (
 )
 from workers.pipeline.join import join_items
 from workers.pipeline.loaded_task import LoadedTask
-from workers.pipeline.ports import Control, Observe
+from workers.pipeline.ports import Control
 from workers.pipeline.rows import NOT_FINITE, ChunkStats, Predictions, RowError
 
 T = TypeVar("T")

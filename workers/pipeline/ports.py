@@ -1,9 +1,9 @@
-"""The interfaces of a chunk's pipeline: source, sink, stage timer and control."""
+"""The interfaces of a chunk's pipeline: source, sink, control and profile."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -11,12 +11,6 @@ from workers.pipeline.rows import (
     TokenizedWindow,
     Window,
 )
-
-
-class Observe(Protocol):
-    """Times a stage: `with observe("forward", rows=…, tokens=…): …`."""
-
-    def __call__(self, stage: str, **counters: float) -> Any: ...
 
 
 class Control(Protocol):

@@ -9,11 +9,11 @@ import pyarrow as pa
 from headrace.formats.base import FAULT, FAULTS, RowReader
 from headrace.formats.chunk_rows import chunk_rows
 from headrace.formats.text_column import as_bytes, plain_column
+from headrace.tracing.chunk_trace import Observe
 from schemas.errors import InputChanged, InputUnreadable
 from schemas.records.chunk import Chunk
 from schemas.records.job import Spec
 from schemas.records.text_hash import text_hash
-from workers.pipeline.ports import Observe
 from workers.pipeline.rows import (
     INVALID_TEXT,
     NULL_TEXT,

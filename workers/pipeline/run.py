@@ -18,10 +18,11 @@ from typing import Generic, TypeVar
 
 from headrace.coordination.attempts import SuspectRows
 from headrace.tasks.contract import Task
+from headrace.tracing.chunk_trace import Observe
 from workers.pipeline.assemble import assemble_rows
 from workers.pipeline.forward import score_windows
 from workers.pipeline.loaded_task import LoadedTask
-from workers.pipeline.ports import Control, Observe, Profile, Sink, Source
+from workers.pipeline.ports import Control, Profile, Sink, Source
 from workers.pipeline.reuse import Reuse
 from workers.pipeline.rows import (
     ChunkStats,

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from headrace.coordination.attempts import SuspectRows
+from headrace.tracing.chunk_trace import Observe
 from workers.pipeline.assemble import token_counts
 from workers.pipeline.forward import score
 from workers.pipeline.loaded_task import LoadedTask
-from workers.pipeline.ports import Control, Observe, Source
+from workers.pipeline.ports import Control, Source
 from workers.pipeline.rows import (
     ChunkStats,
     HeldBackResult,
