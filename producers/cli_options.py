@@ -34,25 +34,27 @@ def with_job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_settings(job_parameters())(command)
 
 
-def _named(text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, show_default=False)
+def named(text: str, *names: str, **more: Any) -> Any:
+    """An option; its default is in its text, if it needs saying."""
+    return typer.Option(*names, help=text, show_default=False, **more)
 
 
-def _given(text: str) -> Any:
+def given(text: str) -> Any:
+    """An argument, given by its place."""
     return typer.Argument(help=text, show_default=False)
 
 
 Inputs = Annotated[
     list[str],
-    _given(
+    given(
         "files, folders, globs or s3://bucket/prefix; {date}, {yesterday} and {date-7} become dates"
     ),
 ]
-Output = Annotated[str, _named("folder or s3://bucket/prefix for the results", "--output", "-o")]
-AnyOutput = Annotated[str | None, _named("an output whose store is checked too", "--output", "-o")]
-OutputAt = Annotated[str, _given("output of the job")]
-Where = Annotated[str, _given("job id (or its first digits), or the job's output")]
-AnyJob = Annotated[str | None, _given("job id or output; default: list all jobs")]
+Output = Annotated[str, named("folder or s3://bucket/prefix for the results", "--output", "-o")]
+AnyOutput = Annotated[str | None, named("an output whose store is checked too", "--output", "-o")]
+OutputAt = Annotated[str, given("output of the job")]
+Where = Annotated[str, given("job id (or its first digits), or the job's output")]
+AnyJob = Annotated[str | None, given("job id or output; default: list all jobs")]
 Broker = setting_option("broker_url", "--broker")
 Registry = setting_option("registry")
 ModelRegistry = setting_option("model_registry")
@@ -64,8 +66,8 @@ GatewayStore = setting_option("gateway_store", "--store")
 GatewayListen = setting_option("gateway_listen", "--listen")
 GatewayModels = setting_option("gateway_models", "--models")
 MaxWorkers = setting_option("max_workers")
-Json = Annotated[bool, _named("print one JSON object on standard output", "--json")]
-Wait = Annotated[bool, _named("wait until the job ends", "--wait")]
+Json = Annotated[bool, named("print one JSON object on standard output", "--json")]
+Wait = Annotated[bool, named("wait until the job ends", "--wait")]
 Folder = Annotated[
-    Path | None, _named("folder for the demo's corpus, model and results", "--folder")
+    Path | None, named("folder for the demo's corpus, model and results", "--folder")
 ]

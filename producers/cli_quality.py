@@ -7,47 +7,34 @@ from typing import Annotated
 
 import typer
 
-from producers.cli_options import Broker, Date, Json, ModelRegistry, OutputAt
+from producers.cli_options import Broker, Date, Json, ModelRegistry, OutputAt, given, named
+
+Labels = Annotated[str | None, named("file with ids and gold labels", "--labels")]
+LabelIds = Annotated[str | None, named("column with the ids in that file", "--id-column")]
+Renamed = Annotated[str | None, named("names for gold labels, e.g. 0=negative,1=positive", "--map")]
 
 
 def evaluate(
     output: OutputAt,
     label_column: Annotated[
         str,
-        typer.Option(
+        named(
+            "column with the gold label: of the output, or of the file of --labels",
             "--label-column",
-            help="column with the gold label: of the output, or of the file of --labels",
-            show_default=False,
         ),
     ],
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", help="file with ids and gold labels", show_default=False),
-    ] = None,
-    id_column: Annotated[
-        str | None,
-        typer.Option("--id-column", help="column with the ids in that file", show_default=False),
-    ] = None,
+    labels: Labels = None,
+    id_column: LabelIds = None,
     slices: Annotated[
         str | None,
-        typer.Option(
-            "--slices",
-            help="columns of the output, e.g. stars,product: accuracy for each value",
-            show_default=False,
-        ),
+        named("columns of the output, e.g. stars,product: accuracy for each value", "--slices"),
     ] = None,
-    renamed: Annotated[
-        str | None,
-        typer.Option(
-            "--map", help="names for gold labels, e.g. 0=negative,1=positive", show_default=False
-        ),
-    ] = None,
+    renamed: Renamed = None,
     tokens_column: Annotated[
         str | None,
-        typer.Option(
+        named(
+            "entities: column with the tokens that the gold tags (B-PER) belong to",
             "--tokens-column",
-            help="entities: column with the tokens that the gold tags (B-PER) belong to",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,
@@ -71,50 +58,26 @@ def evaluate(
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="output of the model in use", show_default=False)],
-    b: Annotated[str, typer.Argument(help="output of the new model", show_default=False)],
+    a: Annotated[str, given("output of the model in use")],
+    b: Annotated[str, given("output of the new model")],
     label_column: Annotated[
         str | None,
-        typer.Option(
-            "--label-column",
-            help="column with the gold label: of A, or of the file of --labels",
-            show_default=False,
-        ),
+        named("column with the gold label: of A, or of the file of --labels", "--label-column"),
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", help="file with ids and gold labels", show_default=False),
-    ] = None,
-    id_column: Annotated[
-        str | None,
-        typer.Option("--id-column", help="column with the ids in that file", show_default=False),
-    ] = None,
-    renamed: Annotated[
-        str | None,
-        typer.Option(
-            "--map", help="names for gold labels, e.g. 0=negative,1=positive", show_default=False
-        ),
-    ] = None,
+    labels: Labels = None,
+    id_column: LabelIds = None,
+    renamed: Renamed = None,
     slices: Annotated[
         str | None,
-        typer.Option(
-            "--slices",
-            help="columns of A, e.g. stars,product: the difference for each value",
-            show_default=False,
-        ),
+        named("columns of A, e.g. stars,product: the difference for each value", "--slices"),
     ] = None,
     gate: Annotated[
         Path | None,
-        typer.Option("--gate", help="TOML file with what B must keep", show_default=False),
+        named("TOML file with what B must keep", "--gate"),
     ] = None,
     ask: Annotated[
         int | None,
-        typer.Option(
-            "--ask",
-            help="write this many rows whose label changed, to be labelled",
-            min=1,
-            show_default=False,
-        ),
+        named("write this many rows whose label changed, to be labelled", "--ask", min=1),
     ] = None,
     ask_to: Annotated[
         Path, typer.Option("--ask-to", help="where --ask writes them, as JSON Lines")
@@ -138,35 +101,27 @@ def drift(
     output: OutputAt,
     against: Annotated[
         str,
-        typer.Option(
-            "--against",
-            help="an earlier output, or models:/NAME@ALIAS: what nights are compared with",
-            show_default=False,
+        named(
+            "an earlier output, or models:/NAME@ALIAS: what nights are compared with", "--against"
         ),
     ],
     nights: Annotated[
         str | None,
-        typer.Option(
+        named(
+            "outputs of the last 14 days, e.g. 'scored/{date}': what is usual raises the limits",
             "--nights",
-            help="outputs of the last 14 days, e.g. 'scored/{date}': what is usual raises the limits",
-            show_default=False,
         ),
     ] = None,
     floor: Annotated[
         str | None,
-        typer.Option(
+        named(
+            "smallest distance that is drift, 0 to 1, e.g. 0.1,tokens=0.2; default: 0.1,tokens=0.05",
             "--floor",
-            help="smallest distance that is drift, 0 to 1, e.g. 0.1,tokens=0.2; default: 0.1,tokens=0.05",
-            show_default=False,
         ),
     ] = None,
     label_column: Annotated[
         str | None,
-        typer.Option(
-            "--label-column",
-            help="column of the reference with the gold label: corrects the scores",
-            show_default=False,
-        ),
+        named("column of the reference with the gold label: corrects the scores", "--label-column"),
     ] = None,
     with_texts: Annotated[
         bool, typer.Option("--with-texts", help="show texts with the words that became frequent")
