@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from producers.quality.classification import LabelScores
 from producers.quality.entities import EntityCounts
 from producers.quality.gold_entities import EvaluatedEntities
 from producers.terminal.console import columns, grid, plain
+from producers.terminal.evaluation import (
+    about_job,
+    job_row,
+    label_numbers,
+    label_table,
+    slice_table,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,9 +25,7 @@ MOST_CONFUSIONS = 10
 def as_json(found: EvaluatedEntities) -> dict[str, Any]:
     """The object of `--json`."""
     return {
-        "job": found.job.id,
-        "output": found.job.output,
-        "model": found.job.spec.model.model_dump(),
+        **about_job(found.job),
         **_numbers(found.counts),
         "without_gold": found.without_gold,
         "without_prediction": found.without_prediction,
@@ -39,44 +44,30 @@ def render_entities(found: EvaluatedEntities) -> RenderableType:
     rows = sum(counts.rows.values())
     parts: list[Any] = [
         grid([
-            ("job", f"{found.job.id} in {found.job.output}"),
+            job_row(found.job),
             ("rows", f"{rows:,} with gold entities and a prediction"),
             ("entities", f"{it.support:,} gold, {sum(counts.predicted.values()):,} predicted, "
                          f"{sum(counts.right.values()):,} right in label and span"),
             ("precision", f"{it.precision:.4f}"),
             ("recall", f"{it.recall:.4f}"),
-            ("F1", f"{f1.value:.4f}, 95 % interval {f1.low:.4f} to {f1.high:.4f}"),
+            ("F1", with_interval(f1)),
             ("macro F1", f"{counts.macro()[2]:.4f}"),
             ("left out", f"{found.without_gold:,} rows without gold entities, "
                          f"{found.without_prediction:,} error rows"),
         ])
     ]  # fmt: skip
-    parts += [plain(""), _by_label(counts.by_label)]
+    parts += [plain(""), label_table(counts.by_label, "entities")]
     if counts.confused:
         table = columns("gold", "predicted, on the same span", "entities")
         for (gold, predicted), n in counts.confused.most_common(MOST_CONFUSIONS):
             table.add_row(plain(gold), plain(predicted), f"{n:,}")
         parts += [plain(""), table]
     for name, by_value in found.slices.items():
-        table = columns(name, "rows", "F1", "95 % interval")
-        for value, own in sorted(by_value.items()):
-            f = own.micro_f1
-            shown = (
-                f"{sum(own.rows.values()):,}",
-                f"{f.value:.4f}",
-                f"{f.low:.4f} to {f.high:.4f}",
-            )
-            table.add_row(plain(value), *shown)
-        parts += [plain(""), table]
+        measured = {
+            value: (sum(own.rows.values()), own.micro_f1) for value, own in by_value.items()
+        }
+        parts += [plain(""), slice_table(name, "F1", measured)]
     return Group(*parts)
-
-
-def _by_label(scores: tuple[LabelScores, ...]) -> Any:
-    table = columns("label", "precision", "recall", "F1", "entities")
-    for s in scores:
-        numbers = (f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}", f"{s.support:,}")
-        table.add_row(plain(s.label), *numbers)
-    return table
 
 
 def _numbers(counts: EntityCounts) -> dict[str, Any]:
@@ -89,11 +80,7 @@ def _numbers(counts: EntityCounts) -> dict[str, Any]:
         "f1": counts.micro_f1.to_json(),
         "macro": dict(zip(names, counts.macro(), strict=True)),
         "weighted": dict(zip(names, counts.weighted(), strict=True)),
-        "labels": [
-            {"label": s.label, "precision": s.precision, "recall": s.recall, "f1": s.f1,
-             "entities": s.support}
-            for s in counts.by_label
-        ],
+        "labels": label_numbers(counts.by_label, "entities"),
         "confused": [
             {"gold": gold, "predicted": predicted, "entities": n}
             for (gold, predicted), n in counts.confused.most_common()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from producers.quality.classification import Evaluation
+from producers.quality.classification import Evaluation, LabelScores
 from producers.quality.gold import Evaluated
 from producers.quality.intervals import Interval
 from producers.terminal.console import columns, grid, plain
+from schemas.records.job import Job
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,9 +21,7 @@ SHOWN_LABELS = 30
 def as_json(found: Evaluated) -> dict[str, Any]:
     """The object of `--json`: every number, the whole confusion table."""
     return {
-        "job": found.job.id,
-        "output": found.job.output,
-        "model": found.job.spec.model.model_dump(),
+        **about_job(found.job),
         **_numbers(found.overall),
         "without_gold": found.without_gold,
         "without_prediction": found.without_prediction,
@@ -41,23 +41,17 @@ def render_evaluation(found: Evaluated) -> RenderableType:
     overall = found.overall
     parts: list[Any] = [
         grid([
-            ("job", f"{found.job.id} in {found.job.output}"),
+            job_row(found.job),
             ("rows", f"{overall.rows:,} with a gold label and a prediction"),
-            ("accuracy", _shown(overall.accuracy)),
-            ("macro F1", _shown(overall.macro_f1)),
+            ("accuracy", with_interval(overall.accuracy)),
+            ("macro F1", with_interval(overall.macro_f1)),
             ("weighted F1", f"{overall.weighted_f1:.4f}"),
             ("calibration", f"scores are {found.calibration.error:.4f} off the accuracy, on average"),
             ("left out", f"{found.without_gold:,} rows without a gold label, "
                          f"{found.without_prediction:,} error rows"),
         ])
     ]  # fmt: skip
-    by_label = columns("label", "precision", "recall", "F1", "rows")
-    for scores in overall.by_label:
-        by_label.add_row(
-            plain(scores.label), f"{scores.precision:.4f}", f"{scores.recall:.4f}",
-            f"{scores.f1:.4f}", f"{scores.support:,}",
-        )  # fmt: skip
-    parts += [plain(""), by_label]
+    parts += [plain(""), label_table(overall.by_label, "rows")]
     if len(overall.labels) <= SHOWN_LABELS:
         parts += [
             plain(""),
@@ -65,14 +59,9 @@ def render_evaluation(found: Evaluated) -> RenderableType:
             _confusion(overall),
         ]
     for name, by_value in found.slices.items():
-        table = columns(name, "rows", "accuracy", "95 % interval")
-        for value, counts in sorted(by_value.items()):
-            it = counts.evaluate()
-            low, high = it.accuracy.low, it.accuracy.high
-            table.add_row(
-                plain(value), f"{it.rows:,}", f"{it.accuracy.value:.4f}", f"{low:.4f} to {high:.4f}"
-            )
-        parts += [plain(""), table]
+        evaluated = {value: counts.evaluate() for value, counts in by_value.items()}
+        rows = {value: (it.rows, it.accuracy) for value, it in evaluated.items()}
+        parts += [plain(""), slice_table(name, "accuracy", rows)]
     return Group(*parts)
 
 
@@ -89,14 +78,51 @@ def _numbers(it: Evaluation) -> dict[str, Any]:
         "accuracy": it.accuracy.to_json(),
         "macro_f1": it.macro_f1.to_json(),
         "weighted_f1": it.weighted_f1,
-        "labels": [
-            {"label": s.label, "precision": s.precision, "recall": s.recall, "f1": s.f1,
-             "rows": s.support}
-            for s in it.by_label
-        ],
+        "labels": label_numbers(it.by_label, "rows"),
         "confusion": {"labels": list(it.labels), "rows": it.confusion.tolist()},
     }  # fmt: skip
 
 
-def _shown(it: Interval) -> str:
+# -- what evaluations of entities show in the same way
+
+
+def about_job(job: Job) -> dict[str, Any]:
+    """The job whose output was evaluated, for `--json`."""
+    return {"job": job.id, "output": job.output, "model": job.spec.model.model_dump()}
+
+
+def job_row(job: Job) -> tuple[str, str]:
+    """The same for people: a row of `grid`."""
+    return "job", f"{job.id} in {job.output}"
+
+
+def label_table(scores: Iterable[LabelScores], counted: str) -> Any:
+    """A row for each label; `counted` says what its support counts: rows or entities."""
+    table = columns("label", "precision", "recall", "F1", counted)
+    for s in scores:
+        numbers = (f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}", f"{s.support:,}")
+        table.add_row(plain(s.label), *numbers)
+    return table
+
+
+def label_numbers(scores: Iterable[LabelScores], counted: str) -> list[dict[str, Any]]:
+    """The same for `--json`."""
+    return [
+        {"label": s.label, "precision": s.precision, "recall": s.recall, "f1": s.f1,
+         counted: s.support}
+        for s in scores
+    ]  # fmt: skip
+
+
+def slice_table(name: str, measure: str, rows: Mapping[str, tuple[int, Interval]]) -> Any:
+    """A row for each value of the column `name`: its rows, and the measure with its interval."""
+    table = columns(name, "rows", measure, "95 % interval")
+    for value, (count, it) in sorted(rows.items()):
+        table.add_row(
+            plain(value), f"{count:,}", f"{it.value:.4f}", f"{it.low:.4f} to {it.high:.4f}"
+        )
+    return table
+
+
+def with_interval(it: Interval) -> str:
     return f"{it.value:.4f}, 95 % interval {it.low:.4f} to {it.high:.4f}"
