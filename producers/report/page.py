@@ -21,6 +21,7 @@ from headrace.process.redact import redact
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_spec
+from producers.pages.base_style import base_style
 from producers.report import plots_of_rows, plots_of_time
 from producers.report.estimate_vs_actual import compare, how_predicted
 from producers.report.facts import Facts, read_facts
@@ -86,6 +87,7 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
     shown = {k: (p, Markup(p.svg)) for k, p in pictures(facts).items()}
     template = environment.from_string((Path(__file__).parent / "page.html").read_text())
     return template.render(
+        base_style=Markup(base_style()),
         job=facts.job,
         manifest=facts.manifest,
         totals=facts.manifest.totals,

@@ -7,6 +7,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from producers.gateway.console import fleet_pages, job_pages
 from producers.gateway.console.pages import HERE, PREFIX
+from producers.pages.base_style import base_style
 
 router = APIRouter(include_in_schema=False)
 router.include_router(job_pages.router, prefix=PREFIX)
@@ -23,6 +24,7 @@ def first_page() -> Response:
 
 @router.get(f"{PREFIX}/style.css")
 def style() -> Response:
-    """The style of all pages, as the report's."""
+    """The style of all pages: the report's, and the console's own."""
     headers = {"Cache-Control": f"max-age={STYLE_S}"}
-    return Response((HERE / "style.css").read_bytes(), media_type="text/css", headers=headers)
+    style = base_style() + (HERE / "style.css").read_text()
+    return Response(style, media_type="text/css", headers=headers)
