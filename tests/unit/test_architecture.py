@@ -6,13 +6,21 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-PACKAGES = ("schemas", "headrace", "producers", "workers")
+from tests.unit.import_graph import (
+    PACKAGES,
+    ROOT,
+    Import,
+    all_imports,
+    components,
+    files,
+    imports_with_names,
+    room_of,
+)
+
 GROUND = {"schemas", "schemas/names", "schemas/records", "headrace"}
 """What every room of headrace, producers and workers may import; `headrace` is its settings."""
 
@@ -129,65 +137,6 @@ DOORS = ("producers.cli", "workers.cli")
 NOT_FOR_HELP = {"torch", "transformers", "celery", "pyarrow", "boto3"}
 
 
-@dataclass(frozen=True)
-class Import:
-    """One import statement; `at_top` says that importing the file is enough to run it."""
-
-    file: str
-    line: int
-    module: str
-    at_top: bool
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} → {self.module}"
-
-
-def files(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
-
-
-def imports_of(path: Path, source: str) -> Iterator[Import]:
-    """Every import of a file, also those inside functions and for type checkers only."""
-    file = path.relative_to(ROOT).as_posix()
-
-    def walk(node: ast.AST, at_top: bool) -> Iterator[Import]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Import):
-                for alias in child.names:
-                    yield Import(file, child.lineno, alias.name, at_top)
-            elif isinstance(child, ast.ImportFrom):
-                module = _absolute(file, child)
-                yield Import(file, child.lineno, module, at_top)
-            else:
-                yield from walk(child, at_top and not _runs_later(child))
-
-    yield from walk(ast.parse(source), True)
-
-
-def _runs_later(node: ast.AST) -> bool:
-    if isinstance(node, ast.If):
-        return "TYPE_CHECKING" in ast.unparse(node.test)
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-
-
-def _absolute(file: str, node: ast.ImportFrom) -> str:
-    if not node.level:
-        return node.module or ""
-    package = file.removesuffix(".py").split("/")[: -node.level]
-    return ".".join([*package, *([node.module] if node.module else [])])
-
-
-def all_imports() -> list[Import]:
-    return [i for room in PACKAGES for p in files(room) for i in imports_of(p, p.read_text())]
-
-
-def room_of(module: str) -> str:
-    """The room of a dotted module: its package, or the first folder in it."""
-    package, _, rest = module.partition(".")
-    first = rest.split(".")[0]
-    return f"{package}/{first}" if (ROOT / package / first).is_dir() and first else package
-
-
 def allowed(room: str) -> set[str]:
     """Every room that this one may import."""
     named = MAY_IMPORT[room]
@@ -219,46 +168,7 @@ def circles() -> list[list[str]]:
     for found in imports_with_names():
         source = found.file.removesuffix(".py").replace("/", ".")
         onward[source] |= {found.module} & modules
-    return [sorted(found) for found in _components(onward) if len(found) > 1]
-
-
-def imports_with_names() -> Iterator[Import]:
-    """As `all_imports`, and `from room import module` as an import of the module too."""
-    for room in PACKAGES:
-        for path in files(room):
-            yield from imports_of(path, path.read_text())
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.ImportFrom) and node.module:
-                    for alias in node.names:
-                        file = path.relative_to(ROOT).as_posix()
-                        yield Import(file, node.lineno, f"{node.module}.{alias.name}", False)
-
-
-def _components(onward: dict[str, set[str]]) -> list[set[str]]:
-    """Strongly connected components. Source: Tarjan, Depth-first search, 1972."""
-    number: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[set[str]] = []
-
-    def visit(node: str) -> None:
-        number[node] = low[node] = len(number)
-        stack.append(node)
-        for target in onward[node]:
-            if target not in number:
-                visit(target)
-                low[node] = min(low[node], low[target])
-            elif target in stack:
-                low[node] = min(low[node], number[target])
-        if low[node] == number[node]:
-            at = stack.index(node)
-            found.append(set(stack[at:]))
-            del stack[at:]
-
-    for node in sorted(onward):
-        if node not in number:
-            visit(node)
-    return found
+    return [sorted(found) for found in components(onward) if len(found) > 1]
 
 
 def paid_too_early(found: Import) -> bool:
@@ -313,7 +223,7 @@ def test_every_room_is_in_the_table() -> None:
 
 def test_the_table_itself_has_no_circle() -> None:
     onward = {room: {r for r in allowed(room) if r in MAY_IMPORT} - {room} for room in MAY_IMPORT}
-    assert [c for c in _components(onward) if len(c) > 1] == []
+    assert [c for c in components(onward) if len(c) > 1] == []
 
 
 def test_no_files_import_one_another() -> None:
@@ -321,7 +231,7 @@ def test_no_files_import_one_another() -> None:
 
 
 def test_a_circle_is_seen() -> None:
-    assert _components({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})[0] == {"a", "b", "c"}
+    assert components({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})[0] == {"a", "b", "c"}
 
 
 def test_no_folder_is_too_full_to_be_read() -> None:
@@ -364,66 +274,3 @@ def test_an_entry_point_loads_without_the_heavy_modules(door: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [], f"import {door} loads what --help must not pay for"
-
-
-# -- the test would notice
-
-PRODUCER = ROOT / "producers" / "sub" / "made_up.py"
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import workers.engine",
-        "from workers import fleet",
-        "def late():\n    from workers.cli import main",
-        "if TYPE_CHECKING:\n    import workers",
-        "try:\n    import tests.conftest\nexcept ImportError:\n    pass",
-        "from ...workers import fleet",
-    ],
-)
-def test_an_arrow_back_is_seen_wherever_it_hides(source: str) -> None:
-    assert [backward(found) for found in imports_of(PRODUCER, source)] == [True]
-
-
-def test_an_arrow_that_points_onward_is_fine() -> None:
-    source = "import schemas.errors\nfrom producers import cli\nfrom . import near\nimport os"
-    assert not any(backward(found) for found in imports_of(PRODUCER, source))
-
-
-@pytest.mark.parametrize(
-    ("source", "early"),
-    [
-        ("import torch", True),
-        ("class A:\n    from torch import nn", True),
-        ("try:\n    import transformers.utils\nfinally:\n    pass", True),
-        ("def use():\n    import torch", False),
-        ("if TYPE_CHECKING:\n    import celery", False),
-    ],
-)
-def test_a_heavy_import_counts_only_when_the_file_runs_it(source: str, early: bool) -> None:
-    assert [paid_too_early(found) for found in imports_of(PRODUCER, source)] == [early]
-
-
-@pytest.mark.parametrize(
-    ("file", "source", "found"),
-    [
-        ("driver", "def show():\n    from rich.console import Console", 1),
-        ("driver", "from producers.terminal.console import Terminal", 1),
-        ("driver", "print('done')", 1),
-        ("driver", "import sys\nsys.stderr.write('x')", 1),
-        ("driver", "pprint('done')", 0),
-        ("commands", "from rich.table import Table\nprint(1)", 0),
-    ],
-)
-def test_a_print_is_seen_outside_of_the_commands(file: str, source: str, found: int) -> None:
-    path = ROOT / "producers" / file / "made_up.py"
-    arrows = [i for i in imports_of(path, source) if prints(i)]
-    assert len(arrows) + len(list(print_calls(path, source))) == found
-
-
-@pytest.mark.parametrize(
-    "source", ["import os\nos.environ['A']", "os.getenv('A')", "from os import environ"]
-)
-def test_a_look_into_the_environment_is_seen(source: str) -> None:
-    assert len(list(environment_reads(PRODUCER, source))) == 1
