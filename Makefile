@@ -151,7 +151,7 @@ chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, b
 	@HEADRACE_CHAOS=long $(PYTEST) tests/acceptance
 
 races: $(VENV)/.dev  ## eight creators of one part at once, 200 rounds; two promoters of one alias, 1,000
-	@HEADRACE_RACES=200 $(PYTEST) tests/integration/storage/test_stores.py -k of_eight_creators
+	@HEADRACE_RACES=200 $(PYTEST) tests/integration/storage/test_s3_store.py -k of_eight_creators
 	@HEADRACE_ALIAS_RACES=1000 $(PYTEST) tests/unit/models/test_registry.py -k of_two_promoters
 
 fuzz: $(VENV)/.dev  ## the parsers of whatever strangers may write, 5,000 examples each
