@@ -1,9 +1,9 @@
 """The port to input formats: how a file is planned and read, whatever it is written in.
 
 A file is cut into *units*, the places where reading can start: row groups of Parquet, blocks of
-lines of JSON Lines. A plan says of a chunk which units its rows are in (`start` to `stop`, in the
-format's own measure) and how many rows of them come before (`skip`). The rest is the format's
-business.
+lines of JSON Lines. For each chunk, a plan says which units its rows are in (`start` to `stop`, in
+the format's own measure) and how many rows of those units come before it (`skip`). The rest is up
+to the format.
 
     Format.scan  →  Scan (schema, units)  →  plan  →  Span  →  RowReader.read  →  batches
 """
@@ -38,7 +38,7 @@ class Span(NamedTuple):
     start: int
     stop: int
     skip: int
-    """-1: not known, as in plans made before it was written down; then `first_row` counts."""
+    """-1: unknown, as in plans of earlier versions; then `first_row` counts."""
     first_row: int
     """Row number within the file."""
     rows: int
@@ -51,7 +51,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a plan asks of a file: its name for messages, and the columns that will be read."""
+    """What the planner asks about a file: its name for messages, and the columns that will be read."""
 
     where: str
     text: tuple[str, ...]
@@ -69,9 +69,9 @@ class Scan:
     format: str
     """The name under which `headrace.formats.opener.FORMATS` reads the file."""
     fingerprint: bytes
-    """Bytes that differ where the content does; see `Format.fingerprint`."""
+    """Bytes that differ if the content differs; see `Format.fingerprint`."""
     is_loose: bool = False
-    """Types were found in the values: those of another file may widen them."""
+    """Types were inferred from the values, so another file may widen them."""
     needs_types: bool = False
     """The reader must be given the planned types."""
 
@@ -81,7 +81,7 @@ class RowReader(Protocol):
 
     @property
     def rows(self) -> int | None:
-        """Rows of the whole file; None where that takes reading it."""
+        """Number of rows of the file; None if the file would have to be read to count them."""
 
     def read(
         self, span: Span, columns: Sequence[str], types: Any = None, batch_rows: int = 8_192
@@ -103,7 +103,7 @@ class Format(Protocol):
     """A kind of input file. `file` is open to read at random: `seek`, `read`."""
 
     def fingerprint(self, file: Any, size: int, where: str) -> bytes:
-        """Bytes at the file's ends that differ where the content does; two reads at most.
+        """Bytes from both ends of the file, which differ if the content differs; at most two reads.
 
         Raises:
             InputUnreadable: it is not a file of this format.
@@ -117,11 +117,11 @@ class Format(Protocol):
         """
 
     def open(self, file: Any, size: int) -> RowReader:
-        """The file, to be read; takes it over."""
+        """A reader of the file; it takes ownership of `file`."""
 
 
 FAULT = "\0fault"
-"""Name of the int8 column that says of a row why it has no text: 0, or a place in FAULTS plus 1."""
+"""Name of the int8 column that says why a row has no text: 0 for no fault, else an index into FAULTS plus 1."""
 
 FAULTS: tuple[tuple[str, str], ...] = (
     ("invalid_line", "the line is not valid JSON, or nested too deep"),

@@ -1,7 +1,8 @@
 """A corpus's identity: a digest over its files, as the planner writes it and the worker checks it.
 
-A file on a disk is known by its time, its size and a hash of its ends. One that was only touched has
-another time. That all its bytes are the planned ones is known where the plan holds a hash of them.
+A file on a disk is identified by its modification time, its size and a hash of both ends. A file
+that was only touched has another time; if the plan has a hash of all its bytes, it is still
+recognized.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ def files_digest(files: Iterable[InputFile]) -> str:
 
 def add_to_digest(digest: Any, file: InputFile) -> None:
     """Add one file to the digest that names a corpus."""
-    # no URI and no etag contains NUL, so that no file can pass for another
+    # NUL is in no URI and no etag, so two different files never add the same bytes
     digest.update(f"{file.uri}\0{file.size}\0{file.etag}\n".encode("utf-8", "surrogatepass"))
 
 
 def is_touched(file: InputFile, now: tuple[int, str]) -> bool:
-    """Whether the time of a file on a disk is another, and its size and its ends are the same."""
+    """Whether only the modification time of a file on a disk changed, and its size and ends did not."""
     before, after = file.etag.split("-"), now[1].split("-")
     return len(before) == len(after) == 3 and before != after and before[1:] == after[1:]
 
 
 def has_same_bytes(store: Store, name: str, file: InputFile, now: tuple[int, str]) -> bool:
-    """Whether a touched file is the planned one, byte by byte; False where the plan cannot tell."""
+    """Whether a touched file equals the planned one, byte by byte; False if the plan has no hash of it."""
     if file.content is None or not is_touched(file, now):
         return False
     return content_hash(store, name) == file.content

@@ -13,19 +13,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_FIELDS = 200  # chosen: an object with more keys is a map by its nature, and kept as JSON text
+MAX_FIELDS = 200  # chosen: an object with more keys is really a map, and is kept as JSON text
 MAX_NESTING = 16  # chosen: what is nested deeper is kept as JSON text
 EXACT = 1 << 53
 """Integers up to here are doubles without loss."""
 INT64 = 1 << 63
 
 FITS_DOUBLE = {b"headrace.fits_double": b"1"}
-"""Metadata of an int64 field all whose values are doubles without loss."""
+"""Metadata of an int64 field whose values all fit a double without loss."""
 
 
 @dataclass(slots=True)
 class Kind:
-    """What was seen in a place of the documents."""
+    """The kinds of values that were seen at one place in the documents."""
 
     seen: set[str] = field(default_factory=set)
     """`bool`, `int`, `wide`, `huge`, `float`, `str`, `list`, `object`; `deep`: nested too far."""
@@ -111,7 +111,7 @@ def is_json(arrow_type: Any) -> bool:
 
 
 def to_type(value: Any, arrow_type: Any) -> Any:
-    """The value, with what the type has as JSON text turned into it."""
+    """The value, with each part that the type keeps as JSON text serialized."""
     import pyarrow as pa
 
     if value is None:
@@ -129,7 +129,7 @@ def to_type(value: Any, arrow_type: Any) -> Any:
 
 
 def storage_of(arrow_type: Any) -> Any:
-    """The type with string in the place of JSON text."""
+    """The type with string instead of JSON text, as it is stored."""
     import pyarrow as pa
 
     if is_json(arrow_type):
@@ -143,7 +143,7 @@ def storage_of(arrow_type: Any) -> Any:
 
 
 def settled(arrow_type: Any) -> Any:
-    """The type with string where no value was ever seen: many readers know no null type."""
+    """The type with string where no value was seen, since many readers do not support the null type."""
     import pyarrow as pa
 
     if pa.types.is_null(arrow_type):

@@ -1,9 +1,9 @@
 """JSON Lines, plain or gzipped: one JSON object a line. A unit is some megabytes of whole lines.
 
-A file has no footer, so a plan reads it once, to count its rows and to find its types. Of a plain
-file each unit is a range of bytes. A gzip file can only be entered where one of its members
-begins: a file of one member, as `gzip` makes it, is one unit, whose chunks are reached by
-decompressing what comes before; a file of many (bgzip, concatenated files) has many.
+A file has no footer, so a plan reads it once, to count its rows and to find its types. In a plain
+file, a unit is a range of bytes. A gzip file can only be read from the start of a member. A file
+with one member, as `gzip` writes it, is one unit: to reach a chunk in it, everything before the
+chunk is decompressed. A file with many members (bgzip, concatenated files) has many units.
 
 Blank lines are no rows. A line that is not a JSON object is a row whose `FAULT` says so.
 """
@@ -46,10 +46,10 @@ NAME = "jsonl"
 GZIP = "jsonl.gz"
 GZIP_MAGIC = b"\x1f\x8b"
 END_BYTES = 32 << 10
-"""Chosen: what is read of each end of a file to tell it from another."""
-MAX_DEPTH = 100  # chosen: far past documents of people; the same wherever a line is parsed
+"""Chosen: bytes read at each end of a file to tell it from another."""
+MAX_DEPTH = 100  # chosen: far deeper than real documents; the same wherever a line is parsed
 SAMPLE_LINES = 1_000
-"""Chosen: the lines whose keys are listed, and of which one at least must be a JSON object."""
+"""Chosen: keys of this many lines are collected; one of the lines must be a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class JsonRows:
 
 
 class Found:
-    """What was seen of a file's lines: types, and how much of them is text."""
+    """What was found in a file's lines: types, and the share of text."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -130,7 +130,7 @@ class Found:
         self._bytes = self._text_bytes = 0
 
     def count(self, whole: bytes) -> int:
-        """The rows in whole lines; looks at them as far as is needed."""
+        """Number of rows in whole lines; parses the first lines, and more while a type is open."""
         lines = not_blank(whole)
         if lines and self._lines < SAMPLE_LINES:
             self._look(lines[: SAMPLE_LINES - self._lines])
@@ -163,7 +163,7 @@ class Found:
         self._text_bytes += sum(len(text) for text in texts if isinstance(text, str))
 
     def text_share(self) -> float:
-        """Bytes of text in a byte of the lines."""
+        """Share of the lines' bytes that is text, 0 to 1."""
         return self._text_bytes / max(1, self._bytes)
 
     def schema(self) -> Any:
@@ -178,7 +178,7 @@ class Found:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | int:
-    """The object in a line; or why there is none, as in `FAULT`."""
+    """The object in a line, or the code in `FAULT` that says why there is none."""
     try:
         text = line.decode()
         value = json.loads(text)
@@ -236,14 +236,14 @@ def _batch(
             arrays.append(_texts(values, faults))
             continue
         array, bad = _typed(values, field.type)
-        if bad:  # the line as a whole is no row: all its columns are null
+        if bad:  # the whole line is faulty: all its columns are null
             return _batch(lines, names, types, {*unfit, *bad})
         arrays.append(array)
     return pa.RecordBatch.from_arrays([*arrays, pa.array(faults, pa.int8())], names=[*names, FAULT])
 
 
 def _texts(values: list[Any], faults: list[int]) -> Any:
-    """Strings as a column, whatever is in them; what is no string is null, and a fault."""
+    """A column of strings, valid UTF-8 or not; a value that is no string becomes null and a fault."""
     import pyarrow as pa
 
     for row, value in enumerate(values):

@@ -11,19 +11,19 @@ from typing import Any
 
 from headrace.formats.base import DamagedInput, Unit
 
-UNIT_BYTES = 1 << 20  # chosen: what is read in vain where a chunk begins inside a unit is little
+UNIT_BYTES = 1 << 20  # chosen: little is read in vain if a chunk begins inside a unit
 READ_BYTES = 1 << 20
 MAX_LINE = 256 << 20  # chosen: five times the largest row that was ever tried; a line is held whole
 BOM = b"\xef\xbb\xbf"
 
 Block = tuple[int, bytes]
-"""Bytes, and their place: of a plain file their own, of a gzip file that of their member."""
+"""Bytes and their offset: in a plain file their own, in a gzip file the offset of their member."""
 Count = Callable[[bytes], int]
 """Counts the rows in whole lines."""
 
 
 def not_blank(whole: bytes) -> list[bytes]:
-    """The lines that hold something."""
+    """The lines that are not blank."""
     return [line for line in whole.split(b"\n") if line and not line.isspace()]
 
 
@@ -31,7 +31,7 @@ def plain_blocks(file: Any, start: int, stop: int) -> Iterator[Block]:
     """The bytes from `start` to `stop`, without a byte order mark."""
     at = start
     while at < stop:
-        file.seek(at)  # another stream of this file may have moved it
+        file.seek(at)  # another stream may have moved the file's position
         data = bytes(file.read(min(max(READ_BYTES, len(BOM)), stop - at)))
         if not data:
             return
@@ -42,7 +42,7 @@ def plain_blocks(file: Any, start: int, stop: int) -> Iterator[Block]:
 
 
 def gzip_blocks(file: Any, start: int, size: int) -> Iterator[Block]:
-    """What the members from `start` on hold, without a byte order mark at the file's beginning.
+    """The decompressed bytes of the members from `start` on, without a byte order mark.
 
     Raises:
         DamagedInput: cut short, or not gzip.
@@ -80,7 +80,7 @@ def _members(file: Any, start: int, size: int) -> Iterator[Block]:
 
 
 def whole_lines(blocks: Iterator[Block]) -> Iterator[Block]:
-    """Whole lines, a block's at a time; the place is that of the first byte in a plain file.
+    """The whole lines of each block; the offset is that of the first byte in a plain file.
 
     Raises:
         DamagedInput: a line is longer than MAX_LINE.
@@ -108,7 +108,7 @@ def plain_units(file: Any, size: int, count: Count) -> Iterator[Unit]:
 
 
 def gzip_units(file: Any, size: int, count: Count) -> Iterator[Unit]:
-    """Units of a gzip file: members, or neighbours of them that are small.
+    """Units of a gzip file: members; small neighbouring members are one unit.
 
     A line may begin in one unit and end in the next: it is a row of the first, and the `lead` of
     the second.

@@ -1,4 +1,4 @@
-"""The one place that opens input files: by their URI, in their format, with their identity."""
+"""Opens input files by their URI, in their format, and checks their identity. Nothing else opens them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemas.errors import InputChanged, InputUnreadable
 from schemas.records.chunk import InputFile
 
 FORMATS: dict[str, Format] = {PARQUET: Parquet(), JSONL: JsonLines(), GZIP: JsonLines()}
-"""By the name that a plan gives them."""
+"""The formats by their names in a plan."""
 
 OpenStore = Callable[[str], Store]
 """Opens the store at a URI; `headrace.storage.open.open_store` with its settings bound."""
@@ -58,9 +58,9 @@ def scan_file(store: Store, info: ObjectInfo, request: Request) -> ScannedFile:
 def etag_of(store: Store, name: str, file_format: str) -> tuple[int, str] | None:
     """Size and etag of an input file as it is now; None when there is none.
 
-    On S3 one HEAD; on a disk a stat and a read of the file's ends. A disk's etag is
-    `mtime_ns-size-` and the first 16 hex digits of the sha256 of what `Format.fingerprint` reads:
-    a file that was replaced by one of the same size within the clock's grain still shows.
+    On S3 this is one HEAD; on a disk, a stat and a read of the file's ends. The etag of a file on a
+    disk is `mtime_ns-size-` and the first 16 hex digits of the sha256 of what `Format.fingerprint`
+    reads. So a file is recognized as replaced even if size and time are the same.
 
     Raises:
         InputUnreadable: a file on a disk that no longer has the format, or no rights.
@@ -83,8 +83,7 @@ def etag_of(store: Store, name: str, file_format: str) -> tuple[int, str] | None
 class InputOpener:
     """Opens input files; keeps the store of the last folder and the last open file.
 
-    Thread-safe. A file that stays the last one keeps its place: see
-    `headrace.formats.streams`.
+    Thread-safe. The last file keeps its read position: see `headrace.formats.streams`.
     """
 
     def __init__(self, open_store: OpenStore) -> None:
@@ -95,7 +94,7 @@ class InputOpener:
         self._lock = threading.Lock()
 
     def __call__(self, file: InputFile) -> RowReader:
-        """The file's rows; nothing is checked but that it can be opened.
+        """A reader of the file's rows; checks only that the file can be opened.
 
         Raises:
             InputUnreadable: it is gone, or not what its format says.
@@ -108,14 +107,14 @@ class InputOpener:
         store, name = self.place(file.uri)
         reader = self._read(store, name, file)
         with self._lock:
-            self._last = key, reader  # one that is still in use is closed when it is forgotten
+            self._last = key, reader  # a previous reader may be in use: it closes when freed
         return reader
 
     def unchanged(self, file: InputFile) -> RowReader:
-        """As a call, once it is clear that the file is the one that was planned.
+        """The same, after checking that the file is the planned one.
 
         Raises:
-            InputChanged: it is gone, or another one has its name.
+            InputChanged: the file is gone, or another file has its name.
         """
         store, name = self.place(file.uri)
         now = etag_of(store, name, file.format)
@@ -149,13 +148,13 @@ class InputOpener:
         try:
             return MadeTexts(FORMATS[file.format].open(store.open(name), file.size))
         except (pa.ArrowException, OSError, ValueError) as error:
-            # Arrow's own words may hold text of the corpus
+            # Arrow's message may contain text of the corpus
             kind = type(error).__name__
             raise InputUnreadable(f"{file.uri} cannot be read as {file.format}: {kind}") from error
 
 
 def first_bytes(store: Store, name: str) -> bytes:
-    """What a file begins with; nothing where it went away.
+    """The first `HEAD_BYTES` bytes of a file; empty if the file is gone.
 
     Raises:
         StorageError: the store does not answer.

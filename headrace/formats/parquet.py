@@ -16,7 +16,7 @@ NAME = "parquet"
 MAGIC = b"PAR1"
 MAGIC_ENCRYPTED = b"PARE"
 TAIL_BYTES = 64 << 10
-"""Chosen: the footer of a usual file in one read; a larger one takes a second."""
+"""Chosen: one read gets the footer of a typical file; a larger footer needs a second read."""
 MAX_FOOTER_BYTES = 256 << 20
 """Chosen: the footer of 100,000 row groups of 20 columns; past it a file is refused."""
 WHOLE_BYTES = 64 << 20  # chosen: with the window and the part, far under 400 MB
@@ -57,7 +57,7 @@ class ParquetRows:
         names = list(dict.fromkeys(columns))
         whole = self._stored(span, names) <= WHOLE_BYTES
         skip = span.skip if span.skip >= 0 else self._skip(span)
-        # by one stream a large row group is read once; one read whole would have to be held
+        # a stream reads a large row group once, and need not hold all of it
         return self._streams.read(
             (span.start, span.stop, tuple(names), types, batch_rows),
             partial(self._batches, span, names, types, batch_rows, whole),
@@ -84,7 +84,7 @@ class ParquetRows:
             metadata=self._metadata,
             pre_buffer=whole,
             buffer_size=0 if whole else PIECE_BYTES,
-            # Spark's timestamps; what is planned is microseconds, as Spark has them
+            # timestamps of Spark: planned as microseconds, Spark's own unit
             coerce_int96_timestamp_unit=None if types is None else "us",
             # costs nothing that can be measured; without it a flipped bit is a text like any other
             page_checksum_verification=True,
@@ -126,7 +126,7 @@ def _cut(batch: Any, low: int, high: int) -> Any:
 
 
 def footer_bytes(file: Any, size: int, where: str) -> bytes:
-    """The footer of an open file; one read where it is of usual size.
+    """The footer of an open file; one read if it is no larger than `TAIL_BYTES`.
 
     Raises:
         InputUnreadable: not Parquet, cut short, or encrypted: the message says which.
@@ -170,7 +170,7 @@ def _parse(footer: bytes, where: str) -> tuple[Any, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # a file that is nothing but its footer: the offsets in it are not looked at here
+    # a file that is only a footer: the offsets in it are not used here
     whole = MAGIC + footer + len(footer).to_bytes(4, "little") + MAGIC
     try:
         source = pa.BufferReader(whole)

@@ -1,8 +1,8 @@
-"""Streams of rows that are kept where they stopped, so that the next span continues from there.
+"""Streams of rows that keep their position, so that the next span continues from there.
 
-One row group of 1.3 GB becomes some thirty chunks. Each could only be reached by reading the row
-group from its beginning: half of it again for every chunk. A worker that keeps its last streams
-reads such a unit once for each stream instead.
+A row group of 1.3 GB becomes about thirty chunks. Without streams, each chunk would read the row
+group from its beginning: half of it, on average. A worker that keeps its last streams reads such a
+unit only once per stream.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KEPT = 2  # chosen: a worker reads one chunk while it begins the next
 
 
 class _Stream(Generic[T]):
-    """Pieces from an iterator; `at` is the number of the next row."""
+    """Pieces of an iterator; `at` is the number of the next row."""
 
     def __init__(self, pieces: Iterator[T]) -> None:
         self._pieces = pieces
@@ -59,7 +59,7 @@ class Streams(Generic[T]):
         *,
         keep: bool = True,
     ) -> Iterator[T]:
-        """Rows `skip … skip + rows` of the stream that `start` begins; shorter where it ends.
+        """Rows `skip … skip + rows` of the stream that `start` opens; fewer if it ends before.
 
         A stream of the same `key` that was left at or before `skip` is used instead. With `keep`
         it is kept for the next reader, from the moment the last piece is handed out.
@@ -80,7 +80,7 @@ class Streams(Generic[T]):
             self._kept.clear()
 
     def _take(self, key: Hashable, skip: int) -> _Stream[T] | None:
-        """The kept stream nearest before the row, no longer kept."""
+        """The kept stream that is nearest before the row; it is removed from those kept."""
         with self._lock:
             fit = [i for i, (k, s) in enumerate(self._kept) if k == key and s.at <= skip]
             if not fit:

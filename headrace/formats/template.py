@@ -25,19 +25,19 @@ _WRITTEN = {"{": "{{", "}": "}}", "\n": r"\n", "\t": r"\t", "\\": r"\\"}
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Pieces in turn: `literals[0]`, `columns[0]`, `literals[1]`, … `literals[-1]`."""
+    """Alternating pieces: `literals[0]`, `columns[0]`, `literals[1]`, … `literals[-1]`."""
 
     literals: tuple[str, ...]
     columns: tuple[str, ...]
 
     def __str__(self) -> str:
-        """As it is kept in a job: one way of writing for each meaning, on one line."""
+        """The canonical form, on one line, as it is stored in a job."""
         first, *rest = ("".join(_WRITTEN.get(c, c) for c in text) for text in self.literals)
         named = (f"{{{name}}}{text}" for name, text in zip(self.columns, rest, strict=True))
         return first + "".join(named)
 
     def render(self, columns: dict[str, Any]) -> Any:
-        """One text a row, as `large_binary`. A null is empty; where all are null, so is the text."""
+        """One text a row, as `large_binary`. A null is empty; if all are null, so is the text."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -51,10 +51,10 @@ class Template:
 
 
 def parse_template(text: str) -> Template:
-    """The template in these words.
+    """The template that the text describes.
 
     Raises:
-        ConfigError: a brace without its partner, or no column at all.
+        ConfigError: an unmatched brace, or no column.
     """
     literals, columns = [""], []
     for token in _TOKEN.finditer(text):
@@ -76,7 +76,7 @@ def parse_template(text: str) -> Template:
 
 
 def columns_of(name: str) -> tuple[str, ...]:
-    """The columns that a text is read from: itself, or those of its template."""
+    """The columns that a text is read from: one column, or those of its template."""
     template = template_in(name)
     return (name,) if template is None else parse_template(template).columns
 
@@ -108,7 +108,7 @@ class MadeTexts:
 
 
 def _with_texts(batch: Any, names: Sequence[str], templates: dict[str, Template]) -> Any:
-    """The batch with these columns; a row with a fault has no text."""
+    """The batch with these text columns added; a row with a fault has no text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

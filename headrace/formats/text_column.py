@@ -32,7 +32,7 @@ def as_bytes(column: Any) -> list[bytes | None]:
 
 
 def is_texts(arrow_type: Any) -> bool:
-    """A list of strings."""
+    """Whether the type is a list of strings."""
     import pyarrow as pa
 
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -44,7 +44,7 @@ def is_texts(arrow_type: Any) -> bool:
 
 
 def _as_json(value: Any) -> bytes | None:
-    """A list of texts as a JSON array; a byte that is no text where one of them is not UTF-8."""
+    """A list of texts as a JSON array; an invalid UTF-8 byte if one of the texts is invalid."""
     try:
         found = value.as_py()
     except UnicodeDecodeError:
@@ -87,7 +87,7 @@ def field_at(schema: Any, path: str) -> Any | None:
 
 
 def column_at(batch: Any, path: str) -> Any:
-    """The column of that name or path; null where a struct on the way is.
+    """The column of that name or path; null where a struct on the path is null.
 
     Raises:
         ValueError: there is none.
@@ -107,7 +107,7 @@ def column_at(batch: Any, path: str) -> Any:
 
 
 def conform(column: Any, wanted: Any) -> Any:
-    """The column under another type of the same values: see `unify`."""
+    """The column cast to another type that holds the same values: see `unify`."""
     import pyarrow as pa
 
     if column.type == wanted:

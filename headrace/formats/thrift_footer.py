@@ -2,8 +2,8 @@
 
 pyarrow 26 ends the process (`terminate called after throwing parquet::ParquetException`) when it
 is asked for a column of some damaged or encrypted footers: one in 4,000 with a few bytes changed.
-A corpus is not ours, so the few numbers that planning needs are read here, where the worst that
-can happen is a `FooterError`. Delete this when `RowGroupMetaData.column` raises instead.
+A corpus comes from outside, so the few numbers that planning needs are parsed here, where damage
+raises `FooterError`. Delete this when `RowGroupMetaData.column` raises instead.
 
 Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md and
 https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
@@ -21,7 +21,7 @@ _MAX_DEPTH = 32  # chosen: Parquet's own structs are six deep
 
 
 class FooterError(ValueError):
-    """The bytes are no footer."""
+    """The bytes are not a Parquet footer."""
 
 
 class ColumnSize(NamedTuple):
@@ -38,13 +38,14 @@ class FooterSizes:
 
     row_groups: list[dict[str, ColumnSize]]
     encrypted: bool = False
-    """A wanted column, one beside it, or one whose name is hidden, needs a key."""
+    """A wanted column, a column read beside it, or one with a hidden name is encrypted."""
 
 
 def column_sizes(footer: bytes, wanted: Container[str], beside: Container[str] = ()) -> FooterSizes:
-    """What the footer says of these columns; about 1 ms for each 10 kB of it.
+    """Sizes of these columns, from the footer; about 1 ms per 10 kB of footer.
 
-    `beside` are top-level names of others that will be read: that they need no key is looked at.
+    `beside` are top-level names of other columns that will be read; only whether they are encrypted
+    is checked.
 
     Raises:
         FooterError: the bytes cannot be understood.
@@ -147,7 +148,7 @@ class _Walker:
         return (value >> 1) ^ -(value & 1)
 
     def sequence(self) -> tuple[int, int]:
-        """Length and element type of a list; as many elements as bytes are left, at most."""
+        """Length and element type of a list; a length beyond the remaining bytes is refused."""
         header = self.byte()
         length = header >> 4 if header >> 4 != 15 else self.varint()
         if length > len(self.data) - self.at:
@@ -178,7 +179,7 @@ class _Walker:
             raise IndexError
 
     def skip(self, kind: int, depth: int = 0) -> None:
-        """Go past a value; a boolean field has none."""
+        """Skip a value; a boolean field has no bytes of its own."""
         if kind in _VARINTS:
             self.varint()
         elif kind == _BINARY:
@@ -216,7 +217,7 @@ class _Walker:
             self._skip_element(kinds & 15, depth)
 
     def _skip_element(self, kind: int, depth: int) -> None:
-        """In a list a boolean is a byte."""
+        """Skip an element of a list or map, where a boolean is one byte."""
         if depth > _MAX_DEPTH:
             raise FooterError("it is nested too deep")
         if kind in _BOOLS:

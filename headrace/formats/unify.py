@@ -1,4 +1,4 @@
-"""One type for a column whose files differ, where no value changes by it.
+"""One type for a column that has different types in different files, if it changes no value.
 
     string, large_string, string_view, a dictionary of them   string (large_string if one is)
     binary, large_binary, binary_view                          as string
@@ -18,7 +18,7 @@ from headrace.formats.json_types import FITS_DOUBLE, as_json
 
 
 def unify(a: Any, b: Any, is_loose: bool = False) -> Any | None:
-    """The field (`pyarrow.Field`) that holds the values of both; None where there is none.
+    """The field (`pyarrow.Field`) that holds the values of both; None if there is no such type.
 
     `is_loose`: both are of JSON Lines.
     """

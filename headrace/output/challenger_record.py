@@ -1,4 +1,4 @@
-"""What a challenger's output says of the job whose rows it got."""
+"""The record in a challenger's output of the job whose rows it got."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Challenger(BaseModel):
     """The job whose model is challenged."""
     output: str
     share: float = Field(gt=0, le=1)
-    """Of the texts, drawn by their hash."""
+    """Share of the texts, selected by hash."""
     rows: int
-    """Rows that were drawn."""
+    """Number of rows that were selected."""
 
 
 def read_challenger(store: Store) -> Challenger | None:
-    """The record in an output; None for an output that is no challenger's.
+    """The record in an output; None if the output is not a challenger's.
 
     Raises:
         OutputConflict: there is a record that cannot be read.

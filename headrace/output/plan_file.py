@@ -20,8 +20,10 @@ from schemas.names import output_layout
 from schemas.records.chunk import Chunk, InputFile
 
 BATCH_CHUNKS = 65_536  # chosen: some 10 MB while it is written, one row group when it is read
-MAX_CHUNKS = 1 << 24  # chosen: 16 times the largest plan we promise; a plan past it is an attack
-MAX_PLAN_BYTES = 2 << 30  # the same plan, unpacked
+MAX_CHUNKS = (
+    1 << 24
+)  # chosen: 16 times the largest plan that is supported; a larger one is an attack
+MAX_PLAN_BYTES = 2 << 30  # the same plan, decompressed
 MAX_ROWS = 1 << 36  # rows of one chunk: far past any file, and sums stay inside int64
 _SAME_NAMES = ("start", "stop", "skip", "first_row", "rows", "bytes", "job_row")
 """Columns that are attributes of a chunk."""
@@ -31,7 +33,7 @@ _NAMES = ("file", "etag", "partitions", "format")
 
 @dataclass(frozen=True, slots=True)
 class PlanTotals:
-    """A plan in numbers."""
+    """Totals of a plan."""
 
     chunks: int
     rows: int
@@ -139,7 +141,7 @@ class PlanTable:
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str = output_layout.PLAN) -> PlanTable:
-        """The plan in the bytes of a file.
+        """The plan from the bytes of its file.
 
         Raises:
             OutputConflict: the bytes are no plan, or chunks, rows or files do not add up.
@@ -181,7 +183,7 @@ class PlanTable:
 
 
 class _Unfit(Exception):
-    """What is wrong with a plan, for the message of the error."""
+    """What is wrong with a plan, for the error message."""
 
 
 def _read_columns(data: bytes) -> tuple[dict[str, np.ndarray], Any, dict[str, str]]:
@@ -225,7 +227,7 @@ def _read_columns(data: bytes) -> tuple[dict[str, np.ndarray], Any, dict[str, st
 
 
 def _from_row_groups(table: Any) -> Any:
-    """A plan of the time when Parquet was the only format, under today's names."""
+    """A plan of an earlier version, for Parquet only, with its columns under today's names."""
     import pyarrow as pa
 
     rows = table.num_rows

@@ -1,7 +1,7 @@
-"""Results by text: one index a job over the ok rows of an earlier output, sorted by text hash.
+"""Results by text: one index per job over the ok rows of an earlier output, sorted by text hash.
 
 `_headrace/reuse.arrow` is an Arrow file, uncompressed, so that a host maps it once for all its
-workers. A row of it: the 16 bytes of the hash as two numbers, the part, and the row in it.
+workers. Each row has the 16 bytes of the hash as two numbers, the part, and the row in the part.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _hashes_of(store: Store, part: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 class ReuseIndex:
-    """An index, open to be asked. Thread-safe."""
+    """An open index. Thread-safe."""
 
     def __init__(self, table: Any) -> None:
         self._high, self._low, self._part, self._row = (
@@ -73,7 +73,7 @@ class ReuseIndex:
 
     @classmethod
     def open(cls, store: Store) -> ReuseIndex:
-        """The index of an output: mapped from a disk, read from an object store.
+        """Open the index of an output: memory-mapped on a disk, read from an object store.
 
         Raises:
             FileNotFoundError: the output has none.
