@@ -1,1 +1,1 @@
-"""What every process of ours needs: entry point, logs, an HTTP server, numbers for people."""
+"""What every process needs: entry point, logs, an HTTP server, numbers formatted for people."""

@@ -1,4 +1,4 @@
-"""A small file of the user's cache, put in place whole."""
+"""Writes a small file of the user's cache atomically."""
 
 from __future__ import annotations
 

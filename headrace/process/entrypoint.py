@@ -15,7 +15,7 @@ from schemas.errors import ExitCode, HeadraceError, UsageError, error_type_of
 
 
 def run_cli(app: Callable[[], object]) -> None:
-    """Run the command line; ends the process where something is wrong.
+    """Run the command line; exits with the code of the error, if there is one.
 
     With `--json` an error is also one object on standard output.
     """

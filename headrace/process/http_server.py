@@ -1,8 +1,8 @@
-"""A very small HTTP server for health, metrics and scaling: GET only, a thread, nothing kept.
+"""A very small HTTP server for health, metrics and scaling: GET only, in a thread, without state.
 
 Both sides have one: the controller for the scaler and Prometheus, the fleet for its liveness.
-It knows no passwords and is meant for the network inside a cluster (deploy/kubernetes has the
-NetworkPolicy); its answers hold no text and no credentials.
+It has no authentication and is meant for the network inside a cluster (deploy/kubernetes has the
+NetworkPolicy); its answers contain no texts and no credentials.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REQUEST_S = 10.0  # chosen: slower requests are cut off
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back: JSON of a dict, or text as it is."""
+    """A response: a dict is sent as JSON, a string as text."""
 
     body: Mapping[str, Any] | str
     status: int = 200
@@ -49,7 +49,7 @@ def serve_http(listen: str, routes: Mapping[str, Route]) -> Iterator[int]:
         server = _Server((host, port), _handler(routes))
     except OSError as error:
         raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
-    poll_s = 0.1  # how soon `shutdown` is heard
+    poll_s = 0.1  # how soon `shutdown` takes effect
     thread = threading.Thread(
         target=server.serve_forever, args=(poll_s,), name="headrace-http", daemon=True
     )
@@ -66,7 +66,7 @@ def split_address(listen: str) -> tuple[str, int]:
     """Host and port of `HOST:PORT`; `:8080` is every address of IPv4.
 
     Raises:
-        ConfigError: it is nothing of the kind.
+        ConfigError: it has another form.
     """
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65_535:
@@ -76,7 +76,7 @@ def split_address(listen: str) -> tuple[str, int]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 64  # the library's 5 makes a burst of hosts wait
+    request_queue_size = 64  # with the library's default of 5, a burst of hosts has to wait
 
 
 def _handler(routes: Mapping[str, Route]) -> type[BaseHTTPRequestHandler]:
@@ -118,6 +118,6 @@ def _asked(route: Route, query: Mapping[str, str]) -> Reply:
         return route(query)
     except HeadraceError as error:
         return Reply({"error": str(error)}, 400)
-    except Exception as error:  # a probe that fails must say so, and the next one be answered
+    except Exception as error:  # a failed probe is answered with an error, and the server goes on
         log.warning("http.failed", error_type=type(error).__name__)
         return Reply({"error": type(error).__name__}, 503)

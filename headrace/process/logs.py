@@ -1,10 +1,9 @@
 """Structured logs: an event with fields, as one line of JSON or as text for a terminal.
 
 `log = get_logger(__name__)`, then `log.info("chunk.committed", chunk=3, rows=500)`. Events and
-fields are those of `log_names.py`. Everything goes through the standard
-library's logging, Celery's own lines too, and comes out the same way: with the ids of the trace in
-force, without credentials, and without what another library's exception says, for that may quote a
-row's text.
+fields are listed in `schemas/names/log_events.py`. All logging, Celery's included, goes through the
+standard library and gets the same format: with the ids of the current trace, without credentials,
+and without messages of other libraries' exceptions, which may quote a row's text.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
 
 _FIELDS = "headrace_fields"
 _QUIET = {
-    "opentelemetry": logging.CRITICAL,  # said by us, once per minute, as telemetry.export_failed
+    "opentelemetry": logging.CRITICAL,  # we log it once per minute, as telemetry.export_failed
     "urllib3": logging.ERROR,
     "botocore": logging.WARNING,
     "boto3": logging.WARNING,
     "s3transfer": logging.WARNING,
-    "celery.worker.strategy": logging.WARNING,  # a line a message, which chunk.started tells better
+    "celery.worker.strategy": logging.WARNING,  # one line per message; chunk.started says more
     "celery.app.trace": logging.WARNING,
     "kombu": logging.WARNING,
     "amqp": logging.WARNING,
@@ -47,7 +46,7 @@ _QUIET = {
 
 
 class Log:
-    """A thin wrapper of a standard logger: an event, and fields by name."""
+    """A thin wrapper around a standard logger: an event, and fields by name."""
 
     def __init__(self, logger: logging.Logger, bound: Mapping[str, Any] | None = None) -> None:
         self._logger = logger
@@ -86,9 +85,8 @@ def get_logger(name: str) -> Log:
 def configure_logging(
     settings: Settings, stream: IO[str] | None = None, console: Console | None = None
 ) -> None:
-    """Send all logging of the process to the stream (default: standard error). Twice is safe.
-
-    `console`: a rich console that shows progress, so that lines come out above its bar.
+    """Send all logging of the process to the stream (default: standard error). Safe to call twice.
+    `console` is a rich console that shows progress: lines are printed above its bar.
     """
     stream = stream if stream is not None else sys.stderr
     is_text = settings.log_format == "text" or (
@@ -111,7 +109,7 @@ def configure_logging(
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Everything a line says, in order: time, level, event, logger, fields, error, trace ids."""
+    """The fields of a line, in order: time, level, event, logger, own fields, error, trace ids."""
     ours = getattr(record, _FIELDS, None)
     time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     line: dict[str, Any] = {
@@ -130,7 +128,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return json.dumps(fields_of(record), ensure_ascii=False, default=str)
@@ -203,7 +201,7 @@ def _safe(name: str, value: Any) -> Any:
 
 
 def _foreign_message(record: logging.LogRecord) -> str:
-    """Another library's line; Celery's about a failed task without the exception's own words."""
+    """The message of another library; without the exception's message if Celery reports a failed task."""
     if isinstance(record.args, Mapping) and "exc" in record.args:
         return f"task {record.args.get('name')} {record.args.get('description', 'failed')}"
     return redact(record.getMessage())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 LEAST = 0.001
-"""Smaller hours and amounts are shown as less than this: exact ones do not help planning."""
+"""Smaller hours and amounts are shown as `< 0.001`: exact ones do not help planning."""
 
 
 def plural(number: int, noun: str) -> str:
@@ -22,7 +22,7 @@ def span(seconds: float) -> str:
 
 
 def short_time(seconds: float) -> str:
-    """`8 ms`, `1.23 s`: for what takes seconds at most, each digit telling something."""
+    """`8 ms`, `1.23 s`: milliseconds below one second, else two decimals."""
     ms = 1000 * seconds
     if ms < 1:
         return "< 1 ms"
@@ -49,7 +49,7 @@ def size(count: float) -> str:
 
 
 def rough_duration(seconds: float) -> str:
-    """Seconds of a guess: `90 s`, `12 min`, `2 h 05 min`."""
+    """An estimated duration: `90 s`, `12 min`, `2 h 05 min`."""
     if seconds < 120:
         return f"{seconds:,.0f} s"
     minutes = round(seconds / 60)
@@ -104,7 +104,7 @@ def compact_plural(number: int, noun: str) -> str:
 
 
 def percent_of(part: float, whole: float) -> str:
-    """`12.3 %`; small shares keep two digits, and nothing out of nothing is 0 %."""
+    """`12.3 %`; small shares have two significant digits, and 0 of 0 is 0 %."""
     if not part or not whole:
         return "0 %"
     share = 100 * part / whole

@@ -1,4 +1,4 @@
-"""What `nvidia-smi` says of this machine's GPUs. No torch."""
+"""Asks `nvidia-smi` about this machine's GPUs. No torch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import cache
 
 
 def ask_nvidia_smi(*arguments: str) -> tuple[str, ...] | None:
-    """The lines it prints, bare and none of them empty; None without the program or the driver.
+    """The lines it prints, stripped, without empty ones; None without the program or the driver.
 
-    Each question is asked once a process: an answer takes a tenth of a second to several, with many
-    GPUs, and workers ask with each message. One that failed is asked again.
+    Each query runs once per process: it takes a tenth of a second to several seconds with many
+    GPUs, and workers ask for each message. A query that failed is run again.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -19,7 +19,7 @@ def ask_nvidia_smi(*arguments: str) -> tuple[str, ...] | None:
     try:
         return _answer(program, *arguments)
     except (OSError, subprocess.SubprocessError):
-        return None  # the command is there, the driver is not: as good as no GPU
+        return None  # the command exists without a driver: the same as no GPU
 
 
 @cache

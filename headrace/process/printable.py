@@ -1,17 +1,17 @@
-"""Text from elsewhere, made safe for a terminal."""
+"""Makes text from outside safe for a terminal."""
 
 from __future__ import annotations
 
 import re
 
-# C0 and C1 without tab, DEL, separators of lines, and what reorders the text around it (UAX #9).
+# C0 and C1 without tab, DEL, line separators, and characters that reorder text (UAX #9).
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
     r"""The text on one line, with control characters as `\x1b` and a line break as `\n`.
 
-    So it moves no cursor, hides nothing, and cannot pass for a line of headrace's own.
+    So it cannot move the cursor, hide text, or look like a line of headrace.
 
     Lone surrogates, which file names that are not UTF-8 have, become `\udc80`.
     """

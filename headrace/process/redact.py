@@ -1,4 +1,4 @@
-"""Takes credentials out of text that people will see."""
+"""Removes credentials from text that people will see."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MASK = "***"
 MAX_TEXT = 2_000
 """Characters of one value that are written; chosen: an error message fits, a document does not."""
 
-# a password may itself hold `@` and `/`: everything up to the last `@` of the word goes
+# a password may contain `@` and `/`: everything up to the word's last `@` is removed
 _USERINFO = re.compile(r"(?<=://)[^\s'\"<>]*@")
 _QUERY = re.compile(
     r"(?i)\b((?:x-amz-(?:signature|credential|security-token)|[a-z_\-]*(?:password|passwd|secret|api[_-]?key"
@@ -34,5 +34,5 @@ def redact(text: str) -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """True for a field whose value is never written, whatever it is."""
+    """Whether the value of a field of this name is never written."""
     return _SECRET_NAME.search(name) is not None

@@ -34,7 +34,7 @@ def _flag(name: str, setting: Setting) -> str:
 
 
 def help_of(setting: Setting) -> str:
-    """What the setting is, and its default unless the text says it or there is none to say."""
+    """The help text of the setting, with its default if it has one and the text does not name it."""
     default = setting.default
     has_none = default is None or isinstance(default, bool) or default in ((), {})
     if has_none or "default: " in setting.help:
@@ -44,7 +44,7 @@ def help_of(setting: Setting) -> str:
 
 
 def _plain_type(kind: Any) -> Any:
-    """What the command line reads; the settings check the rest."""
+    """The type that the command line parses; the settings validate the rest."""
     for one in get_args(kind) if get_origin(kind) is not dict else ():
         if one in (bool, int, float):
             return one
@@ -54,7 +54,7 @@ def _plain_type(kind: Any) -> Any:
 def with_settings(
     parameters: Iterable[inspect.Parameter],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The command with these options too; it gets those that were given as `flags`."""
+    """The command with these options added; those that were given are passed as `flags`."""
     shared = list(parameters)
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

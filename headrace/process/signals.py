@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal acts as it would without us.
+    """An event that SIGINT and SIGTERM set; a second signal has its default effect.
 
     Only for the main thread of a process.
     """

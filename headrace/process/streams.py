@@ -1,4 +1,4 @@
-"""Standard output and error that outlive their reader: `headrace run 2>&1 | head -n 1`."""
+"""Standard output and error that survive the end of their reader: `headrace run 2>&1 | head -n 1`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TextIO
 
 
 def keep_writing() -> None:
-    """Once the reader of a stream is gone, what is written to it is thrown away.
+    """Discard what is written to a stream whose reader has ended.
 
     A job must not stop because nothing reads its progress. Streams that were replaced already, as in
     a test, are left alone.
@@ -36,6 +36,6 @@ def _lasting(stream: TextIO) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(_Sink(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
-        errors="backslashreplace",  # a file's name may hold what the terminal cannot show
+        errors="backslashreplace",  # a file name may contain characters that the terminal cannot show
         line_buffering=True,
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Signal = Literal["traces", "metrics"]
 
 LONGEST_EXPORT_S = 5.0
-"""A collector that hangs holds one export no longer; chosen: a drain has 30 s in all."""
+"""The longest time for one export; chosen: a drain has 30 s in total."""
 
 
 def is_wanted(signal: Signal) -> bool:
@@ -47,7 +47,7 @@ def protocol_of(signal: Signal) -> str:
     """`http/protobuf` or `grpc`.
 
     Raises:
-        ConfigError: a protocol that headrace does not speak, or an HTTP endpoint without a scheme.
+        ConfigError: an unsupported protocol, or an HTTP endpoint without a scheme.
     """
     protocol = otel_setting("OTEL_EXPORTER_OTLP_PROTOCOL", signal) or "http/protobuf"
     if protocol not in ("http/protobuf", "grpc"):
@@ -69,7 +69,7 @@ def timeout_s(signal: Signal, grace_s: float) -> float:
 
 
 def number(name: str, default: float, signal: Signal | None = None) -> float:
-    """A number above zero out of `OTEL_*`; the default where there is none.
+    """A positive number from an `OTEL_*` variable; the default if it is not set.
 
     Raises:
         ConfigError: it is not a number above zero.

@@ -27,7 +27,7 @@ from headrace.tracing.trace_file import SpanRow
 
 
 class GivenIds(RandomIdGenerator):
-    """The ids given for the next span of this thread; random ones where none were given."""
+    """The ids that were set for the next span of this thread; random ids if none were set."""
 
     def __init__(self) -> None:
         self._next = threading.local()
@@ -70,12 +70,12 @@ def emit_rows(tracer: Tracer, ids: GivenIds, rows: Sequence[SpanRow]) -> None:
 
 
 def context_of(trace_id: str, span_id: str) -> Context:
-    """The current context, with this span as the one in force."""
+    """The current context, with this span as its current span."""
     return set_span_in_context(NonRecordingSpan(_span_context(trace_id, span_id)))
 
 
 def _parent(row: SpanRow, contexts: dict[str, Context]) -> Context:
-    """An empty context for a root; else that of the parent, sent here or by another process."""
+    """An empty context for a root; else the context of the parent, which another process may have sent."""
     if row.parent_span_id is None:
         return Context()
     known = contexts.get(row.parent_span_id)

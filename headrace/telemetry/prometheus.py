@@ -1,10 +1,10 @@
 """Metrics for Prometheus: of one process in its memory, of a host's workers in files they share.
 
-A worker's counters stand in files of its slot, mapped into memory by prometheus-client's own
-multi-process mode. The next process in that slot continues with the same file, so a restart, even
-after `kill -9`, makes no counter go backwards and no file be left behind; the fleet reads all of
-them when it is asked. Two processes that have one name at once (an orphan that outlives its
-parent) get files of their own: the name is held by a file lock, which ends with its process.
+A worker's counters are in files of its slot, memory-mapped by prometheus-client's multi-process
+mode. The next process in that slot continues with the same files. So after a restart, even after
+`kill -9`, no counter goes backwards and no file is left over. The fleet reads all files at each
+scrape. If two processes have the same name at once (an orphan that outlives its parent), each gets
+its own files: a process locks its name until it ends.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class PrometheusMetrics:
                 labels = (*metric.labels, *jobs)
                 more: dict[str, Any] = {}
                 if metric.kind == "gauge":
-                    # of the latest process of a slot, and only while there is one
+                    # of the latest process of a slot, and only while it lives
                     more["multiprocess_mode"] = "livemostrecent"
                 if metric.buckets:
                     more["buckets"] = metric.buckets
@@ -100,7 +100,7 @@ def metrics_in_files(folder: Path, process: str, label_jobs: bool = False) -> Pr
 
 
 def _hold_name(folder: Path, name: str) -> str:
-    """The name, or one with a number where a living process has it."""
+    """The name, or one with a number added if another process holds it."""
     for number in range(1, _NAMES_AT_ONCE):
         tried = name if number == 1 else f"{name}-{number}"
         lock = os.open(folder / f"{tried}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -124,7 +124,7 @@ def exposition_of_files(folder: Path) -> str:
     from prometheus_client.multiprocess import MultiProcessCollector
 
     registry = client.CollectorRegistry()
-    # a file is empty for the moment between its making and its first growth: it is read later
+    # a file is empty for a moment after it is made: it is read the next time
     files = [str(f) for f in sorted(folder.glob("*.db")) if f.stat().st_size]
     merge: Any = MultiProcessCollector.merge
     registry.register(_Merged(merge(files)))
@@ -140,7 +140,7 @@ class _Merged:
 
 
 def forget_gauges(folder: Path, process: str) -> None:
-    """Take the gauges of a worker that has ended away; what it counted stays."""
+    """Remove the gauges of a worker that has ended; its counters stay."""
     name = re.sub(r"[^A-Za-z0-9.-]", "-", process)
     for path in folder.glob(f"gauge_*_{name}.db"):
         path.unlink(missing_ok=True)

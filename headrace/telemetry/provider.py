@@ -1,6 +1,6 @@
-"""OpenTelemetry in one process: made once after the fork, shut down once, never in the way.
+"""OpenTelemetry in one process: set up once after the fork, shut down once, and never blocking.
 
-Nothing is exported, and nothing is said, unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or the signal's own)
+Nothing is exported or logged unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or the variable of one signal)
 names a collector. The SDK reads the rest of `OTEL_*` by itself. OpenTelemetry is imported in
 functions only, so that `--help` stays fast.
 """
@@ -37,14 +37,13 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 MOST_CLASSES = 64
-"""Classes of errors with series of their own; chosen: our tree has half of that, a model's code
-may raise anything."""
+"""Error classes that get their own time series; chosen: headrace has half as many."""
 
 Sample = tuple[str, tuple[str, ...], float]
 """Name of a gauge, values of its labels, value."""
 
 SAY_AGAIN_S = 60.0
-"""How often the log repeats that a collector does not answer; chosen: a night is 500 lines."""
+"""Seconds between log lines about a collector that does not answer; chosen: 500 lines in a night."""
 
 
 @dataclass
@@ -109,7 +108,7 @@ class Telemetry:
         return labels
 
     def watch(self, gauges: Callable[[], Iterable[Sample]], metrics: Iterable[str]) -> None:
-        """Export these gauges over OTLP, asked for at each export: what is gone is not sent."""
+        """Export these gauges over OTLP; they are read at each export, so gauges that are gone are not sent."""
         if self.meter is None:
             return
         from opentelemetry.metrics import CallbackOptions, Observation
@@ -132,7 +131,7 @@ class Telemetry:
 
     @contextmanager
     def in_trace(self, trace_id: str, span_id: str) -> Iterator[None]:
-        """Logs, and spans of instrumented libraries, within carry these ids."""
+        """Within the context, logs and spans of instrumented libraries carry these ids."""
         from opentelemetry.context import attach, detach
 
         from headrace.telemetry.preset_ids import context_of
@@ -144,18 +143,18 @@ class Telemetry:
             detach(token)
 
     def spans_dropped(self) -> Counter[str]:
-        """Spans that will reach no collector, by reason."""
+        """Number of spans that were lost, by reason."""
         return Counter(self._queue.dropped) if self._queue else Counter()
 
     def spans_exported(self) -> int:
         return self._queue.exported if self._queue else 0
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """True when every span so far reached the collector within the time."""
+        """Whether every span so far reached the collector within the time."""
         return self._queue is None or self._queue.force_flush(int(timeout_s * 1000))
 
     def shutdown(self, timeout_s: float = 5.0) -> None:
-        """Flush and stop, within the time; says what was lost. Twice is safe."""
+        """Flush and stop within the time; logs what was lost. Safe to call twice."""
         end_s = time.monotonic() + timeout_s
         if self._queue is not None:
             self._queue.shutdown(timeout_s)
@@ -187,11 +186,11 @@ def start_telemetry(
 
     `process` names it among the processes of its host that keep metrics; default: the worker.
 
-    To be called in each process after its fork, once. `OTEL_SERVICE_NAME` and
-    `OTEL_RESOURCE_ATTRIBUTES` win over what is given here.
+    Call it once in each process, after the fork. `OTEL_SERVICE_NAME` and
+    `OTEL_RESOURCE_ATTRIBUTES` override what is given here.
 
     Raises:
-        ConfigError: `OTEL_*` says something that headrace cannot do.
+        ConfigError: an `OTEL_*` variable has a value that headrace does not support.
         MissingExtra: gRPC was asked for and its package is not installed.
     """
     from headrace.telemetry import exporters
@@ -214,7 +213,7 @@ def start_telemetry(
 
 
 def _shared_metrics(process: str | None, label_jobs: bool) -> PrometheusMetrics | None:
-    """The files of a host's workers, where the fleet keeps some and the package is there."""
+    """Metrics in the files of the host's workers, if the fleet keeps such files and the package is installed."""
     folder = metrics_folder()
     if folder is None or process is None:
         return None
@@ -227,7 +226,7 @@ def _shared_metrics(process: str | None, label_jobs: bool) -> PrometheusMetrics 
 
 
 def _resource(service_name: str, attributes: Mapping[str, str]) -> Resource:
-    """What is given here, under what `OTEL_*` says; without command line and user name."""
+    """The resource: `OTEL_*` overrides what is given here; without command line and user name."""
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
     base = {"service.name": service_name, **attributes}
@@ -244,7 +243,7 @@ def _start_traces(telemetry: Telemetry, resource: Resource, grace_s: float) -> N
     said = _Complaints(telemetry)
     telemetry._queue = SpanQueue(
         exporters.span_exporter(grace_s),
-        # the SDK's own defaults, so that what is written of OTEL_BSP_* elsewhere holds here
+        # the SDK's defaults, so that OTEL_BSP_* works as documented elsewhere
         size=int(exporters.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)),
         batch_size=int(exporters.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)),
         delay_s=exporters.number("OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000,
@@ -287,7 +286,7 @@ class _Recent:
 
 
 class _Complaints:
-    """Says what goes wrong with a collector, at once and then once in a while."""
+    """Logs the failures of a collector: the first at once, then at most one per minute."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry

@@ -1,8 +1,8 @@
-"""A bounded queue of spans before an exporter, that counts every span it loses.
+"""A bounded queue of spans in front of an exporter. It counts every span it loses.
 
-OpenTelemetry's own `BatchSpanProcessor` (sdk 1.45) drops the oldest spans without a count that can
-be read, gives up a batch after one failed export, and waits up to 30 s at shutdown whatever is
-asked. This one keeps a failed batch for later, so that a collector's restart loses nothing.
+OpenTelemetry's own `BatchSpanProcessor` (sdk 1.45) drops the oldest spans without a readable count,
+gives up a batch after one failed export, and waits up to 30 s at shutdown, whatever the given
+timeout. This one keeps a failed batch for later, so that a restart of the collector loses nothing.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
-"""Between tries of a collector that does not answer; chosen: soon back, and no storm."""
+"""Longest pause between attempts to reach a collector; chosen: soon back, and no storm of requests."""
 
 
 class SpanQueue(SpanProcessor):
-    """Hands finished spans to the exporter from a thread of its own; `on_end` never waits."""
+    """Passes finished spans to the exporter in its own thread; `on_end` never waits."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class SpanQueue(SpanProcessor):
         self._lose(lost, 1)
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
-        """True when everything queued has left within the time (5 s by default)."""
+        """Whether all queued spans were sent within the time (5 s by default)."""
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
@@ -85,7 +85,7 @@ class SpanQueue(SpanProcessor):
             return not self._queue and not self._in_flight
 
     def shutdown(self, timeout_s: float = 5.0) -> None:
-        """Send what is queued, for no longer than this; count the rest as lost. Twice is safe."""
+        """Send what is queued within the time; count the rest as lost. Safe to call twice."""
         with self._changed:
             if self._closing:
                 return

@@ -1,1 +1,1 @@
-"""Traces: one for a job, one for each attempt at a chunk, timed once for spans and Parquet alike."""
+"""Traces: one per job, one per attempt on a chunk. The same spans are exported and written to Parquet."""

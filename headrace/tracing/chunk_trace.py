@@ -33,7 +33,7 @@ from schemas.names import telemetry as names
 
 
 class Stage(Protocol):
-    """What `with observe(stage) as s` gives."""
+    """The value of `with observe(stage) as s`."""
 
     def add(self, **counters: float) -> None:
         """Add to the stage's counters: `rows`, `tokens`, `padding_tokens`, `batches`, `bytes` …"""
@@ -46,11 +46,11 @@ class Observe(Protocol):
 
 
 class Emitter(Protocol):
-    """Where finished spans go; `Telemetry` in a process, anything in a test."""
+    """Receives finished spans; `Telemetry` in a process, a fake in a test."""
 
     @property
     def resource(self) -> Mapping[str, str]:
-        """What makes the spans: `service.name` and the like."""
+        """The resource of the spans: `service.name` and others."""
 
     def emit(self, rows: Sequence[SpanRow]) -> None:
         """Take finished spans, parents before children; never blocks, never raises."""
@@ -154,7 +154,7 @@ class ChunkTrace:
         return self._rows
 
     def _wall(self, steady_ns: int) -> int:
-        """A steady time as nanoseconds since the epoch: a clock set back makes no negative span."""
+        """A steady time as nanoseconds since the epoch; setting back the clock makes no span negative."""
         return self._start_ns + steady_ns - self._steady_ns
 
     def _root(
@@ -241,7 +241,7 @@ _COMMITTED: tuple[tuple[str, str, dict[str, str]], ...] = (
 
 
 def outcome_of(error: BaseException) -> str:
-    """The outcome that an exception out of an attempt means."""
+    """The outcome of an attempt that ended with this exception."""
     if isinstance(error, Stopped):
         return "stopped"
     return "lease_lost" if isinstance(error, LeaseLost) else "error"

@@ -1,8 +1,8 @@
 """Writes the trace of an attempt that could not write its own, since its worker was killed.
 
 The process that sees the crash (the worker's parent, the next worker, or the controller) calls
-this. The mark that the attempt left in Redis has its trace, its start and what it was doing. Its
-stages are not known; the span ends when the crash was seen.
+this. The attempt's mark in Redis has its trace id, its start and its last stage. How long its
+stages took is unknown; the span ends when the crash is detected.
 """
 
 from __future__ import annotations

@@ -82,9 +82,9 @@ class JobTrace:
         return trace
 
     def adopt(self, job: Job, store: Store | None = None) -> None:
-        """Speak for this job: its ids, its queue, the time it was submitted; any time before `end`.
+        """Take over this job's ids, queue and time of submission; at any time before `end`.
 
-        A submitter learns only after planning that the same job was there already.
+        A submitter learns only after planning that the job existed already.
         """
         self.trace_id = job.trace_id or self.trace_id
         self.span_id = job.span_id or self.span_id
@@ -107,7 +107,7 @@ class JobTrace:
         self._common |= named(attributes)
 
     def traceparent(self) -> str:
-        """What messages carry: the span `job`."""
+        """The `traceparent` of the span `job`, which messages carry."""
         return traceparent(self.trace_id, self.span_id)
 
     def end(
@@ -118,7 +118,8 @@ class JobTrace:
     ) -> list[SpanRow]:
         """This producer's spans; they are sent to the emitter. A second call changes nothing.
 
-        `state` is how the job ended, and makes the span `job`; None leaves it to another.
+        With `state`, how the job ended, the span `job` is made too; None leaves that to another
+        process.
         """
         if self._rows is None:
             end_ns = self._wall(self._clock.steady_ns())

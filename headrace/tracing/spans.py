@@ -1,4 +1,4 @@
-"""How a span of headrace is put together: names, links, status, attributes."""
+"""How spans are built: names, links, status, attributes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-
 
 
 def links_to(traceparent: str | None) -> tuple[Link, ...]:
-    """A link to the span that a W3C `traceparent` names; none where it names none.
+    """A link to the span that a W3C `traceparent` names; empty if it is missing or invalid.
 
     Source: https://www.w3.org/TR/trace-context/#traceparent-header
     """
@@ -70,7 +70,7 @@ def named(attributes: Mapping[str, Value | None]) -> dict[str, Value]:
 
 
 def safe_message(error: BaseException | None) -> str | None:
-    """The message of our own errors; of any other only the class, for it may quote a row's text."""
+    """The message of our own errors; of other errors only the class, since the message may quote a row's text."""
     if error is None:
         return None
     return redact(str(error)) if isinstance(error, HeadraceError) else type(error).__name__
@@ -89,8 +89,8 @@ def stage_span(
 ) -> SpanRow:
     """The child span that sums up a stage; `parent` is its trace and span id.
 
-    It has failed when the error that ended the work came out of it; an error that the work
-    survived, such as a halved batch, is only counted (`headrace.raised`).
+    The stage failed if it raised the error that ended the work. An error that the work survived, as
+    when a batch was halved, is only counted (`headrace.raised`).
     """
     failed = error is not None and sums.raised_id in {id(e) for e in _chain(error)}
     attributes: dict[str, Value] = {

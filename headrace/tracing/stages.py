@@ -1,4 +1,4 @@
-"""Stages of a piece of work, each summed over its calls from any number of threads."""
+"""The stages of a piece of work; each is a sum over its calls, from any thread."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def new_id(size_bytes: int) -> str:
 
 
 class StageSums:
-    """What is known of one stage so far; times are steady nanoseconds."""
+    """The sums of one stage so far; times are steady nanoseconds."""
 
     __slots__ = (
         "busy_ns",
@@ -88,8 +88,7 @@ class Stages:
         return Call(self, stage, counters)
 
     def sums(self) -> list[tuple[str, StageSums]]:
-        """Stages in the order of their first start; calls still open end now, for a thread that
-        hangs should be seen too."""
+        """Stages in the order of their first start; open calls end now, so that a hanging thread shows too."""
         for call in list(self._open):
             call.__exit__(None, None, None)
         with self._lock:
@@ -132,7 +131,7 @@ class Stages:
 
 
 class Call:
-    """One entry into a stage, as a context; used once, by one thread."""
+    """One call of a stage, as a context manager; used once, by one thread."""
 
     __slots__ = ("_retries", "_stages", "counters", "stage", "start_ns")
 
@@ -159,6 +158,6 @@ class Call:
         trace: TracebackType | None,
     ) -> None:
         retries = retries_of_thread() - self._retries
-        if retries > 0:  # not so where another thread ends a call that hangs
+        if retries > 0:  # negative if another thread ends a call that hangs
             self.add(retries=retries)
         self._stages._leave(self, error)

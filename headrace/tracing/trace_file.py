@@ -1,8 +1,8 @@
 """`_traces/*.spans`, Parquet files: spans in OpenTelemetry's data model, one row each.
 
 `SpanRow` is the one form of a finished span in headrace: the file is made from it, and so is what
-goes to a collector, so that both always agree. Its attributes stand whole in the map `attributes`
-(as text); the ones people ask for have typed columns beside it.
+goes to a collector, so that both always agree. All attributes are in the map `attributes` (as
+text); those that are often queried have typed columns too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ StatusCode = Literal["UNSET", "OK", "ERROR"]
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Points at a span of another trace."""
+    """A link to a span of another trace."""
 
     trace_id: str
     span_id: str
@@ -48,7 +48,7 @@ class SpanRow:
     attributes: Mapping[str, Value] = field(default_factory=dict)
     resource: Mapping[str, str] = field(default_factory=dict)
     sample_ns: tuple[int, ...] = ()
-    """Durations of some of the stage's calls, drawn evenly, for percentiles over chunks."""
+    """Durations of randomly chosen calls of the stage, for percentiles over chunks."""
 
 
 _TYPES: dict[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
@@ -79,7 +79,7 @@ COLUMNS: dict[str, str] = {
     "call_p95_ns": names.CALL_P95_NS,
     "call_p99_ns": names.CALL_P99_NS,
 }
-"""Typed columns and the attribute each one repeats."""
+"""Typed columns, and the attribute that each repeats."""
 
 TRACES = pa.schema(
     [
@@ -126,7 +126,7 @@ def spans_to_table(rows: Sequence[SpanRow]) -> pa.Table:
 def spans_to_parquet(rows: Sequence[SpanRow]) -> bytes:
     """The spans as a whole Parquet file."""
     out = io.BytesIO()
-    # a handful of rows: dictionaries and statistics would cost more than they tell
+    # few rows: dictionaries and statistics would cost more than they save
     pq.write_table(spans_to_table(rows), out, compression="zstd", use_dictionary=False)
     return out.getvalue()
 
