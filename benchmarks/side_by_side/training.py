@@ -29,7 +29,7 @@ from workers.pipeline.rows import Window
 from workers.training.checkpoints import CheckpointBook
 from workers.training.loop import train
 from workers.training.loop_watch import Host
-from workers.training.models import make_model
+from workers.training.model.make import make_model
 from workers.training.rows.labelled_rows import Collator, LabelledRows, read_rows
 from workers.training.rows.token_batches import TokenBatches, default_budget
 

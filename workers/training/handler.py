@@ -31,7 +31,7 @@ from workers.pipeline.write import PartSink
 from workers.training.checkpoints import CheckpointBook
 from workers.training.loop import logits_of, train
 from workers.training.loop_watch import Host, Progress
-from workers.training.models import load_base, make_model, require_training_packages
+from workers.training.model.make import load_base, make_model, require_training_packages
 from workers.training.outcome import (
     Attempt,
     calibrate,

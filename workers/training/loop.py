@@ -15,7 +15,7 @@ import numpy as np
 
 from schemas.records.training import TrainingSpec
 from workers.training.loop_watch import Host, Watch
-from workers.training.lora import add_adapters, merge_adapters
+from workers.training.model.lora import add_adapters, merge_adapters
 from workers.training.rows.labelled_rows import Collator, LabelledRows, Rows
 from workers.training.rows.token_batches import TokenBatches, default_budget
 

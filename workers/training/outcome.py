@@ -26,7 +26,7 @@ from workers.training.card import model_card
 from workers.training.checkpoints import get_files, put_files
 from workers.training.entity_scores import entity_counts, score_rows
 from workers.training.loop import Trained
-from workers.training.models import load_base, save_model, scale_last_layer
+from workers.training.model.make import load_base, save_model, scale_last_layer
 from workers.training.predictions import predicted_columns
 from workers.training.rows.labelled_rows import LabelledRows
 from workers.training.rows.token_tags import NO_TAG

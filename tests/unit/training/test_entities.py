@@ -20,7 +20,7 @@ from tests.unit.tiny_models import TinyModels
 from tests.unit.training.made_rows import MadeHost, made_spec, window_of
 from workers.training.entity_scores import entity_counts, score_entities
 from workers.training.loop import Trained, train
-from workers.training.models import load_base, make_model, save_model
+from workers.training.model.make import load_base, make_model, save_model
 from workers.training.outcome import calibrate
 from workers.training.predictions import predictions_of
 from workers.training.rows.labelled_rows import Collator, LabelledRows, read_rows

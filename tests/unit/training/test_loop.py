@@ -14,7 +14,7 @@ from schemas.records.training import Size
 from tests.unit.tiny_models import TinyModels
 from tests.unit.training.made_rows import MadeHost, made_rows, made_spec, made_texts
 from workers.training.loop import Trained, train
-from workers.training.models import load_base, make_model
+from workers.training.model.make import load_base, make_model
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from schemas.records.training import Lora
 from tests.unit.tiny_models import TinyModels
 from tests.unit.training.made_rows import MadeHost, made_rows, made_spec
 from workers.training.loop import Trained, train
-from workers.training.lora import add_adapters
-from workers.training.models import load_base, save_model
+from workers.training.model.lora import add_adapters
+from workers.training.model.make import load_base, save_model
 
 
 def run(folder: Path, made: MadeHost, lora: Lora) -> tuple[Trained, Any, Any]:

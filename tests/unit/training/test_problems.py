@@ -16,7 +16,7 @@ from tests.unit.tiny_models import TinyModels
 from tests.unit.training.made_rows import MadeHost, made_spec, made_texts, window_of
 from workers.pipeline.rows import ChunkStats, Window
 from workers.training.loop import train
-from workers.training.models import load_base, scale_last_layer
+from workers.training.model.make import load_base, scale_last_layer
 from workers.training.outcome import part_rows
 from workers.training.predictions import columns_of, predictions_of
 from workers.training.rows.labelled_rows import read_rows

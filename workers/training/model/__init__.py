@@ -1,0 +1,1 @@
+"""The model of a training: made or loaded, adapted, made smaller, saved."""
