@@ -53,11 +53,13 @@ def train(
         typer.Option("--output", "-o", help="folder or s3://bucket/prefix for model and report"),
     ],
     label_column: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--label-column", help="column with the label: text, integer, bool, list, fraction, or entities"
+            "--label-column", show_default=False,
+            help="column with the label: text, integer, bool, list, fraction, or entities; default: label, "
+            "with --teacher none",
         ),
-    ] = "label",
+    ] = None,
     task: Annotated[
         Literal["text-classification", "token-classification"],
         typer.Option("--task", help="what the model will do"),
@@ -124,6 +126,21 @@ def train(
         int | None, _learning("evaluations per epoch; default: 1", "--evaluations")
     ] = None,
     seed: Annotated[int | None, _learning("default: 0", "--seed")] = None,
+    teacher: Annotated[
+        str | None,
+        _learning("output of a job of text classification over these rows, whose scores are learned", "--teacher"),
+    ] = None,
+    student_layers: Annotated[
+        int | None,
+        _learning("layers of the base that are kept; default: all, of a teacher's model half", "--student-layers"),
+    ] = None,
+    teacher_temperature: Annotated[
+        float | None, _learning("softens the scores that are learned; default: 2", "--teacher-temperature")
+    ] = None,
+    gold_weight: Annotated[
+        float | None,
+        _learning("of the gold label where there is a teacher's score too; default: 0.5", "--gold-weight"),
+    ] = None,
     lora: Annotated[
         bool, _learning("only small matrices beside the base's layers learn; merged at the end", "--lora")
     ] = False,
@@ -155,7 +172,9 @@ def train(
         "early_stopping": early_stopping, "evaluations": evaluations, "seed": seed,
     }  # fmt: skip
     asked = asked_of(
-        label_column=label_column, task=task, tokens_column=tokens_column, base=base,
+        label_column=label_column or "label", has_gold=teacher is None or label_column is not None,
+        teacher=teacher, student_layers=student_layers, teacher_temperature=teacher_temperature,
+        gold_weight=gold_weight, task=task, tokens_column=tokens_column, base=base,
         size=size if from_scratch else None,
         problem=problem, renamed=renamed, validation=validation,
         balanced=class_weights == "balanced",

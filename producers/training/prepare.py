@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from headrace.formats.base import FAULT, Span
-from headrace.formats.opener import InputOpener
-from headrace.formats.text_column import as_bytes, plain_column
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
@@ -21,28 +18,33 @@ from producers.models.named import version_of
 from producers.models.reference import resolve_model
 from producers.planning.chunking import Target
 from producers.planning.columns import ColumnRequest
-from producers.planning.corpus import Corpus, read_corpus
+from producers.planning.corpus import read_corpus
 from producers.planning.discovery import discover
-from producers.planning.tables import table_reader
 from producers.submission.prepare import PreparedJob
 from producers.submission.spec import options_of, resolve_dtype
+from producers.training.asked import Asked, check_options
 from producers.training.entities import joined, readable, understand_entities
 from producers.training.labels import Labels, balanced, understand
+from producers.training.read_rows import hashes_of, read_labelled
 from producers.training.split import Split, split_by_file, split_rows
+from producers.training.teacher import (
+    SCORES,
+    Teacher,
+    gold_and_taught,
+    read_teacher,
+    teaching_job,
+)
 from schemas.errors import ColumnError, ConfigError, ModelError
 from schemas.records.engine import PACKED
-from schemas.records.job import Inputs, Spec
-from schemas.records.text_hash import text_hash
+from schemas.records.job import Inputs, ModelRef, Spec
 from schemas.records.training import (
     JOB_TASKS,
     SPLIT,
+    TEACHER,
     TRAIN,
     UNLABELLED,
     VALIDATION,
-    Lora,
-    ModelTask,
-    Problem,
-    Size,
+    Distillation,
     TrainingSpec,
 )
 
@@ -52,38 +54,6 @@ StoreRows = Callable[[pa.Table, Store], str]
 BASE_TASK = "feature-extraction"
 """The task whose checks a base passes: any encoder will do, its head is replaced."""
 FEWEST = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What `headrace train` was asked for."""
-
-    label_column: str
-    task: ModelTask = "text-classification"
-    tokens_column: str | None = None
-    """Of token classification: the tokens that the label column's tags belong to; None: spans."""
-    base: str | None = None
-    size: Size | None = None
-    problem: Problem | None = None
-    """None: as the labels say."""
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    validation: str = "0.1"
-    """A share of the texts, or a file of labelled rows."""
-    balanced: bool = False
-    lora: Lora | None = None
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `TrainingSpec` that were given."""
-
-    @property
-    def share(self) -> float | None:
-        """The share of the texts; None: a file was named."""
-        try:
-            share = float(self.validation)
-        except ValueError:
-            return None
-        if not 0 <= share < 1:
-            raise ConfigError(f"--validation {self.validation}: a share is from 0 to under 1")
-        return share
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +78,22 @@ def check_training(settings: Settings, inputs: Sequence[str], asked: Asked) -> C
         ModelError: the base cannot be found or used.
     """
     opened = partial(open_store, settings=settings)
-    if (asked.base is None) == (asked.size is None):
-        raise ConfigError("a training needs --base MODEL, or --from-scratch with a --size")
-    _check_options(settings, asked)
-    rows, counts = _read(settings, inputs, asked, opened)
-    rows, labels = _labels(settings, rows, asked)
-    split = _split(settings, rows, labels, asked, counts[0])
-    base, names = _base(settings, asked, labels, opened)
-    spec = _spec(asked, labels, names, split)
+    check_options(settings, asked)
+    teacher = None if asked.teacher is None else _teacher(settings, asked.teacher, opened)
+    rows, counts = read_labelled(settings, inputs, asked, opened)
+    taught: list[np.ndarray | None] | None = None
+    if teacher is None:
+        rows, labels = _labels(settings, rows, asked)
+        known = _label_texts(labels)
+    else:
+        hashes = hashes_of(rows, settings.text_column, settings.text_pair_column)
+        taught, gold = teacher.scores(hashes), rows[asked.label_column] if asked.has_gold else None
+        labels, known = gold_and_taught(teacher, taught, gold, asked.label_column, asked.renamed)
+    split = _split(settings, rows, labels, known, asked, counts[0])
+    base, names = _base(settings, asked, labels, teacher, opened)
+    spec = _spec(asked, labels, names, split, teacher, base)
     _check_sides(split, asked)
-    table = _table(settings, rows, labels, split, asked)
+    table = _table(settings, rows, labels, split, asked, _in_order(taught, labels.names, names))
     warnings = (*base.warnings, *labels.warnings, *_warnings(split, asked, len(rows)))
     return Checked(table, spec, split, labels, base, warnings)
 
@@ -141,7 +117,7 @@ def prepare_training(
     wanted = ColumnRequest(
         task=JOB_TASKS[checked.spec.task], text=settings.text_column,
         pair=settings.text_pair_column, id=settings.id_column,
-        carried=(checked.spec.label_column, SPLIT),
+        carried=(checked.spec.label_column, SPLIT, *((TEACHER,) if checked.spec.distillation else ())),
     )  # fmt: skip
     corpus = read_corpus((address,), discover([address], opened, literal=True), wanted)
     spec = Spec(
@@ -174,71 +150,30 @@ def prepare_training(
     )  # fmt: skip
 
 
-def _read(
-    settings: Settings, inputs: Sequence[str], asked: Asked, opened: Callable[[str], Store]
-) -> tuple[pa.Table, tuple[int, int]]:
-    """The wanted columns of all labelled rows, and how many are of `inputs` and of the
-    validation file."""
-    wanted = ColumnRequest(
-        task=JOB_TASKS[asked.task], text=asked.tokens_column or settings.text_column,
-        text_is_list=asked.tokens_column is not None, pair=settings.text_pair_column,
-        id=settings.id_column, carried=(asked.label_column,),
-    )  # fmt: skip
-    sources = [list(inputs)] + ([[asked.validation]] if asked.share is None else [])
-    tables = []
-    for patterns in sources:
-        found = discover(
-            patterns, opened, only=settings.pattern, literal=settings.literal,
-            read_table=table_reader(settings),
-        )  # fmt: skip
-        corpus = read_corpus(tuple(patterns), found, wanted, settings.limit)
-        tables.append(pa.Table.from_batches(list(_batches(corpus, wanted, opened))))
-    sizes = [len(table) for table in tables]
-    try:
-        table = pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise ColumnError(
-            f"{asked.validation} has other types of columns than the training rows: {error}"
-        ) from error
-    return table, (sizes[0], sum(sizes[1:]))
+def _teacher(settings: Settings, output: str, opened: Callable[[str], Store]) -> Teacher:
+    """The scores in an output, with the labels of the model that made them."""
+    store = opened(output)
+    job = teaching_job(store)
+    ref = job.spec.model
+    info = resolve_model(
+        ref.uri,
+        ref.revision,
+        BASE_TASK,
+        opened,
+        max_length=None,
+        allow_pickle=settings.allow_pickle,
+    )
+    return read_teacher(store, job, info.labels)
 
 
-def _batches(
-    corpus: Corpus, wanted: ColumnRequest, opened: Callable[[str], Store]
-) -> Iterator[pa.RecordBatch]:
-    """The rows of a corpus, with the wanted columns alone."""
-    opener = InputOpener(opened)
-    left = corpus.rows
-    for found in corpus.files:
-        parts = dict(found.file.partitions)
-        names = [name for name in wanted.in_files if name not in parts]
-        row = 0
-        for unit in found.units:
-            span = Span.of_unit(unit, row)
-            row += unit.rows
-            for batch in opener(found.file).read(span, names, corpus.types.planned):
-                batch = batch.slice(0, left)
-                left -= len(batch)
-                if FAULT in batch.schema.names:
-                    batch = batch.drop_columns([FAULT])
-                for name in wanted.in_files:
-                    if name in parts:
-                        constant = pa.repeat(pa.scalar(parts[name], pa.string()), len(batch))
-                        batch = batch.append_column(name, constant)
-                yield batch.select(list(wanted.in_files))
-
-
-def _check_options(settings: Settings, asked: Asked) -> None:
-    if asked.lora and asked.size:
-        raise ConfigError("--lora learns beside a --base: a model from scratch has none")
-    if asked.task == "text-classification":
-        if asked.tokens_column:
-            raise ConfigError("--tokens-column is for --task token-classification")
-        return
-    if settings.text_pair_column or asked.problem or asked.balanced:
-        raise ConfigError(
-            "--text-pair-column, --problem and --class-weights are not for token classification"
-        )
+def _in_order(
+    taught: list[np.ndarray | None] | None, before: Sequence[str], names: Sequence[str]
+) -> list[list[float] | None] | None:
+    """The teacher's scores in the order of the student's labels."""
+    if taught is None:
+        return None
+    order = [list(before).index(name) for name in names]
+    return [None if scores is None else scores[order].tolist() for scores in taught]
 
 
 def _labels(settings: Settings, rows: pa.Table, asked: Asked) -> tuple[pa.Table, Labels]:
@@ -257,10 +192,10 @@ def _labels(settings: Settings, rows: pa.Table, asked: Asked) -> tuple[pa.Table,
 
 
 def _split(
-    settings: Settings, rows: pa.Table, labels: Labels, asked: Asked, training_rows: int
-) -> Split:
-    hashes = _hashes(rows, settings.text_column, settings.text_pair_column)
-    texts = _label_texts(labels)
+    settings: Settings, rows: pa.Table, labels: Labels, texts: list[str | None], asked: Asked,
+    training_rows: int,
+) -> Split:  # fmt: skip
+    hashes = hashes_of(rows, settings.text_column, settings.text_pair_column)
     if asked.share is None:
         return split_by_file(hashes, texts, training_rows)
     stratify = labels.problem == "single_label"
@@ -275,32 +210,25 @@ def _label_texts(labels: Labels) -> list[str | None]:
     return [None if value is None else repr(value) for value in labels.values.to_pylist()]
 
 
-def _hashes(rows: pa.Table, text: str, pair: str | None) -> list[bytes | None]:
-    """A hash of each row's text; None where a text is missing."""
-    found: list[bytes | None] = []
-    for batch in rows.to_batches():
-        texts = as_bytes(plain_column(batch, text))
-        if pair is None:
-            found += [None if t is None else text_hash(t) for t in texts]
-            continue
-        pairs = as_bytes(plain_column(batch, pair))
-        found += [
-            None if t is None or p is None else text_hash(t, p)
-            for t, p in zip(texts, pairs, strict=True)
-        ]
-    return found
-
-
 def _base(
-    settings: Settings, asked: Asked, labels: Labels, opened: Callable[[str], Store]
-) -> tuple[ModelInfo, tuple[str, ...]]:
-    """The base, and the labels in the order of its outputs where it has the same ones."""
-    if asked.base is None:
+    settings: Settings, asked: Asked, labels: Labels, teacher: Teacher | None,
+    opened: Callable[[str], Store],
+) -> tuple[ModelInfo, tuple[str, ...]]:  # fmt: skip
+    """The base, and the labels in the order of its outputs where it has the same ones.
+
+    Without one that was named it is the teacher's own model.
+    """
+    if asked.size is not None:
         return ModelInfo(NO_MODEL, {}), labels.names
-    named = version_of(settings.model_copy(update={"model": asked.base}), any_task=True)
+    if asked.base is None:
+        assert teacher is not None
+        ref: ModelRef | None = teacher.job.spec.model
+    else:
+        named = version_of(settings.model_copy(update={"model": asked.base}), any_task=True)
+        ref = None if named is None else named.model
     info = resolve_model(
-        asked.base if named is None else named.model.uri,
-        settings.revision if named is None else named.model.revision,
+        str(asked.base) if ref is None else ref.uri,
+        settings.revision if ref is None else ref.revision,
         BASE_TASK,
         opened,
         max_length=asked.hyperparameters.get("max_length"),
@@ -312,7 +240,24 @@ def _base(
     return info, info.labels if same else labels.names
 
 
-def _spec(asked: Asked, labels: Labels, names: tuple[str, ...], split: Split) -> TrainingSpec:
+def _student_layers(asked: Asked, teacher: Teacher | None, base: ModelInfo) -> int | None:
+    """Layers of the student; None: as many as the base has."""
+    said = (base.config.get(name) for name in ("num_hidden_layers", "n_layers", "n_layer"))
+    layers = next((n for n in said if isinstance(n, int)), None)
+    wanted = asked.student_layers
+    if wanted is None and teacher is not None and asked.base is None and asked.size is None:
+        if layers is None or layers < 2:
+            raise ConfigError("the teacher's model does not say its layers: give --student-layers")
+        return layers // 2
+    if wanted is not None and layers is not None and not 1 <= wanted < layers:
+        raise ConfigError(f"--student-layers {wanted}: the base has {layers} layers")
+    return wanted
+
+
+def _spec(
+    asked: Asked, labels: Labels, names: tuple[str, ...], split: Split, teacher: Teacher | None,
+    base: ModelInfo,
+) -> TrainingSpec:  # fmt: skip
     weights = None
     if asked.balanced:
         if labels.problem != "single_label":
@@ -325,7 +270,8 @@ def _spec(asked: Asked, labels: Labels, names: tuple[str, ...], split: Split) ->
         given["epochs"] = 5.0
     return TrainingSpec(
         task=asked.task, problem=labels.problem, label_column=asked.label_column, labels=names,
-        size=asked.size, lora=asked.lora,
+        size=asked.size, lora=asked.lora, student_layers=_student_layers(asked, teacher, base),
+        distillation=None if teacher is None else Distillation(job=teacher.job.id, **asked.distilled),
         class_weights=weights, **{**given, **asked.hyperparameters},
     )  # fmt: skip
 
@@ -344,16 +290,22 @@ def _check_sides(split: Split, asked: Asked) -> None:
 
 
 def _table(
-    settings: Settings, rows: pa.Table, labels: Labels, split: Split, asked: Asked
-) -> pa.Table:
+    settings: Settings, rows: pa.Table, labels: Labels, split: Split, asked: Asked,
+    taught: list[list[float] | None] | None,
+) -> pa.Table:  # fmt: skip
     """What the job reads: id, texts, label and side of each row, in their order."""
     names = [settings.id_column, settings.text_column, settings.text_pair_column]
     kept = rows.select([n for n in dict.fromkeys(names) if n and n != asked.label_column])
     if SPLIT in kept.column_names or asked.label_column == SPLIT:
         raise ColumnError(f"a column is called {SPLIT!r}, as the one that is added: rename it")
-    return kept.append_column(asked.label_column, labels.values).append_column(
+    table = kept.append_column(asked.label_column, labels.values).append_column(
         SPLIT, pa.array(split.sides, pa.string())
     )
+    if taught is None:
+        return table
+    if TEACHER in table.column_names:
+        raise ColumnError(f"a column is called {TEACHER!r}, as the one that is added: rename it")
+    return table.append_column(TEACHER, pa.array(taught, SCORES))
 
 
 def _warnings(split: Split, asked: Asked, rows: int) -> Iterator[str]:

@@ -15,6 +15,8 @@ JOB_TASKS = {"text-classification": TRAINING, "token-classification": TOKEN_TRAI
 """The task of a job by that of the model which it trains."""
 SPLIT = "split"
 """Column of the labelled rows: which side of the split a row is on."""
+TEACHER = "teacher_scores"
+"""Column of the labelled rows: the probabilities that a teacher gave each label."""
 TRAIN, VALIDATION, UNLABELLED, LEAKED = "train", "validation", "unlabelled", "leaked"
 """Values of that column; `leaked`: a training row whose text is in the validation file."""
 
@@ -49,6 +51,17 @@ class Lora(_Record):
     """How the layers' names end; empty: every linear layer of the encoder."""
 
 
+class Distillation(_Record):
+    """How a student learns the scores of a teacher."""
+
+    job: str
+    """Id of the job that scored the rows."""
+    temperature: float = Field(2.0, gt=0, le=100)
+    """Scores of teacher and student are softened by it before they are compared."""
+    gold_weight: float = Field(0.5, ge=0, le=1)
+    """Of the gold label, where a row has both."""
+
+
 class TrainingSpec(_Record):
     """What decides the model, beside the labelled rows and the base: part of the job's id."""
 
@@ -60,6 +73,9 @@ class TrainingSpec(_Record):
     size: Size | None = None
     """Of a model that is trained from scratch; None: a base is loaded."""
     lora: Lora | None = None
+    distillation: Distillation | None = None
+    student_layers: int | None = Field(None, ge=1)
+    """Layers of the base that are kept; None: all."""
     epochs: float = Field(3.0, gt=0, le=1_000)
     learning_rate: float = Field(5e-5, gt=0, le=1)
     batch_tokens: int | None = Field(None, ge=16)

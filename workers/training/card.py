@@ -44,6 +44,7 @@ def model_card(
             ("seed", str(spec.seed)),
             ("parameters", f"{result.parameters:,}"),
             *_lora(result),
+            *_student(result),
             ("device", result.device),
         ]),
         _table("Versions", sorted(result.versions.items())),
@@ -70,6 +71,16 @@ def _lora(result: TrainingResult) -> list[tuple[str, str]]:
     ]
 
 
+def _student(result: TrainingResult) -> list[tuple[str, str]]:
+    spec, found = result.spec, []
+    if spec.student_layers is not None:
+        found.append(("layers of the base", f"{spec.student_layers}, evenly spread"))
+    if spec.distillation is not None:
+        by = spec.distillation
+        found.append(("teacher", f"job {by.job}, temperature {by.temperature:g}"))
+    return found
+
+
 def limits(result: TrainingResult) -> list[str]:
     """What a reader should know before they trust the model."""
     found = [
@@ -79,6 +90,10 @@ def limits(result: TrainingResult) -> list[str]:
     validation = result.rows.get("validation", 0)
     if validation < 1_000:
         found.append(f"There are only {validation:,} validation rows: the scores are uncertain.")
+    if result.spec.distillation is not None:
+        found.append(
+            "Where a validation row has no gold label, that of the teacher counts as right."
+        )
     found += rare_labels(result)
     if result.spec.problem == "single_label" and result.temperature != 1:
         found.append(

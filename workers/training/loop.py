@@ -157,7 +157,7 @@ def _trainer(
         data_collator=Collator(rows, *pad),
         batches=batches,
         rows=rows,
-        class_weights=spec.class_weights,
+        spec=spec,
         watch=watch,
     )
     trainer.remove_callback(PrinterCallback)

@@ -13,7 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
+from schemas.records.training import TrainingSpec
 from workers.training.loop_watch import Watch
+from workers.training.model.student import distillation_loss
 from workers.training.rows.labelled_rows import LabelledRows
 from workers.training.rows.token_batches import TokenBatches
 
@@ -29,13 +31,13 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
         *,
         batches: TokenBatches,
         rows: LabelledRows,
-        class_weights: tuple[float, ...] | None,
+        spec: TrainingSpec,
         watch: Watch,
         **given: Any,
     ) -> None:
         super().__init__(**given)
         self._batches, self._rows, self._watch = batches, rows, watch
-        self._class_weights = class_weights
+        self._class_weights, self._distillation = spec.class_weights, spec.distillation
         self.add_callback(_Callback(watch))
 
     def get_train_dataloader(self) -> Any:
@@ -54,7 +56,12 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The model's own loss; with class weights, cross-entropy weighted by them."""
+        """The model's own loss; weighted by class weights; or against a teacher's scores."""
+        if self._distillation is not None:
+            labels, teacher, is_gold = (inputs.pop(n) for n in ("labels", "teacher", "is_gold"))
+            outputs = model(**inputs)
+            loss = distillation_loss(outputs.logits, labels, teacher, is_gold, self._distillation)
+            return (loss, outputs) if return_outputs else loss
         if self._class_weights is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels = inputs.pop("labels")
@@ -92,7 +99,8 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
             while start < len(order):
                 count = max(1, EVALUATED_TOKENS // int(lengths[order[start]]))
                 batch = self._prepare_inputs(collate(rows[order[start : start + count]]))
-                del batch["labels"]
+                for name in ("labels", "teacher", "is_gold"):
+                    batch.pop(name, None)
                 numbers = model(**batch).logits.float()
                 if self._rows.places is not None:
                     numbers = numbers[batch["attention_mask"].bool()]

@@ -36,7 +36,8 @@ from producers.submission.create import create_job
 from producers.submission.prepare import PreparedJob, masked_command
 from producers.terminal.console import command
 from producers.terminal.training import result_lines, split_lines
-from producers.training.prepare import Asked, Checked, check_training, prepare_training
+from producers.training.asked import Asked
+from producers.training.prepare import Checked, check_training, prepare_training
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import output_layout
 from schemas.records.job import Job
@@ -53,6 +54,11 @@ _PROBLEMS = {
 def asked_of(
     *,
     label_column: str,
+    has_gold: bool,
+    teacher: str | None,
+    student_layers: int | None,
+    teacher_temperature: float | None,
+    gold_weight: float | None,
     task: ModelTask,
     tokens_column: str | None,
     base: str | None,
@@ -69,7 +75,10 @@ def asked_of(
     Raises:
         ConfigError: a size or a map that cannot be read.
     """
+    distilled = {"temperature": teacher_temperature, "gold_weight": gold_weight}
     return Asked(
+        has_gold=has_gold, teacher=teacher, student_layers=student_layers,
+        distilled={name: value for name, value in distilled.items() if value is not None},
         label_column=label_column, task=task, tokens_column=tokens_column, base=base,
         size=None if size is None else parse_size(size),
         problem=None if problem is None else _PROBLEMS[problem],  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from headrace.tasks.contract import LoadRequest
 from schemas.errors import MissingExtra, ModelError
 from schemas.records.training import TrainingSpec
 from workers.models.load import load_tokenizer
+from workers.training.model.student import student_of
 
 EXTRA = ("accelerate", "tensorboardX")
 """What the extra `train` brings, beside `peft` for LoRA."""
@@ -55,6 +56,8 @@ def load_base(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
             )  # fmt: skip
         except (ValueError, OSError, RuntimeError) as error:
             raise ModelError(f"{folder} cannot be trained for {spec.task}: {error}") from error
+    if spec.student_layers is not None:
+        model = student_of(model, spec.student_layers)
     if spec.max_length is not None:
         tokenizer.model_max_length = spec.max_length
     if tokenizer.pad_token_id is None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from schemas.entity_tags import Span
 from schemas.errors import ModelError
-from schemas.records.training import TRAIN, VALIDATION, TrainingSpec
+from schemas.records.training import TEACHER, TRAIN, VALIDATION, TrainingSpec
 from workers.pipeline.rows import RowError, Window
 from workers.training.rows.token_tags import NO_TAG, tags_of_spans
 
@@ -40,6 +40,10 @@ class LabelledRows:
     windows: list[Window] = field(default_factory=list)
     places: np.ndarray | None = None
     """Of entities: first character of each token and the one after its last, int32 `[tokens, 2]`."""
+    teacher: np.ndarray | None = None
+    """Probabilities that a teacher gave each label, float32 `[rows, labels]`; NaN: none."""
+    is_gold: np.ndarray | None = None
+    """With a teacher: whether the target is a gold label, bool `[rows]`."""
     entities: list[list[Span]] | None = None
     """Labelled entities of each row."""
 
@@ -98,8 +102,13 @@ def read_rows(
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
     column = carried[spec.label_column]
     entities = _entities(column) if of_tokens else None
+    teacher = is_gold = None
     if entities is None:
         targets = targets_of(column, spec)
+        if spec.distillation is not None:
+            teacher, is_gold = _teacher(carried[TEACHER], spec), targets >= 0
+            told = np.nan_to_num(teacher, nan=-1.0).argmax(-1)
+            targets = np.where(is_gold, targets, told)
     else:
         targets = _tags(places, entities, spec)
         marked = np.concatenate([[0], np.cumsum(targets != NO_TAG)])
@@ -115,6 +124,8 @@ def read_rows(
         windows=kept,
         places=np.concatenate(places) if of_tokens else None,
         entities=entities,
+        teacher=teacher,
+        is_gold=is_gold,
     )
 
 
@@ -170,6 +181,12 @@ def _entities(column: pa.ChunkedArray) -> list[list[Span]]:
     ]
 
 
+def _teacher(column: pa.ChunkedArray, spec: TrainingSpec) -> np.ndarray:
+    """The teacher's probabilities, float32 `[rows, labels]`, NaN in rows without."""
+    nothing = [np.nan] * len(spec.labels)
+    return np.array([row or nothing for row in column.to_pylist()], dtype=np.float32)
+
+
 def _tags(
     places: Sequence[np.ndarray], entities: Sequence[Sequence[Span]], spec: TrainingSpec
 ) -> np.ndarray:
@@ -219,6 +236,10 @@ class Collator:
             tensors["token_type_ids"] = np.where(mask, self.rows.type_ids[where], self.pad_type)
         found = {name: torch.from_numpy(array.astype(np.int64)) for name, array in tensors.items()}
         if self.rows.places is None:
-            return {**found, "labels": torch.from_numpy(self.rows.targets[numbers])}
+            found["labels"] = torch.from_numpy(self.rows.targets[numbers])
+            if self.rows.teacher is not None and self.rows.is_gold is not None:
+                found["teacher"] = torch.from_numpy(self.rows.teacher[numbers])
+                found["is_gold"] = torch.from_numpy(self.rows.is_gold[numbers])
+            return found
         labels = np.where(mask, self.rows.targets[where], NO_TAG)
         return {**found, "labels": torch.from_numpy(labels)}
