@@ -150,6 +150,12 @@ def train(
         str | None,
         _learning("ends of layers' names, e.g. query,value; default: every linear layer", "--lora-targets"),
     ] = None,
+    sweep: Annotated[
+        str | None,
+        _learning(
+            "train at each point, e.g. 'learning_rate=2e-5,5e-5 seed=0,1', into folders below OUTPUT", "--sweep"
+        ),
+    ] = None,
     register: Annotated[
         str | None,
         typer.Option("--register", help="name in the model registry for the result", show_default=False),
@@ -164,7 +170,8 @@ def train(
     flags: dict[str, Any],
 ) -> None:  # fmt: skip
     """Train a classifier of texts or tokens on labelled rows: checked, checkpointed, calibrated, with a card."""
-    from producers.commands.training.train import asked_of, lora_of, train_model
+    from producers.commands.training.options import asked_of, lora_of
+    from producers.commands.training.train import train_model
 
     hyperparameters = {
         "epochs": epochs, "learning_rate": learning_rate, "batch_tokens": batch_tokens,
@@ -181,12 +188,18 @@ def train(
         lora=lora_of(lora, lora_rank, lora_alpha, lora_targets),
         hyperparameters={k: v for k, v in hyperparameters.items() if v is not None},
     )  # fmt: skip
-    raise typer.Exit(
-        train_model(
-            {**flags, "model_registry": model_registry}, labelled, output, asked,
-            register=register, fleet=fleet, wait=wait, as_json=json,
-        )
-    )  # fmt: skip
+    settings = {**flags, "model_registry": model_registry}
+    if sweep is not None:
+        from producers.commands.training.sweep import sweep_models
+
+        code = sweep_models(
+            settings, labelled, output, asked, sweep, register=register, fleet=fleet, wait=wait, as_json=json
+        )  # fmt: skip
+    else:
+        code = train_model(
+            settings, labelled, output, asked, register=register, fleet=fleet, wait=wait, as_json=json
+        )  # fmt: skip
+    raise typer.Exit(code)
 
 
 def retrain(

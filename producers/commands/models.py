@@ -74,7 +74,7 @@ def show_model(session: Session, name: str) -> int:
         })  # fmt: skip
         return ExitCode.OK
     for version in versions:
-        session.terminal.say(_version_line(version))
+        session.terminal.say(version_line(version))
     for move in moves:
         session.terminal.say(_move_line(move))
     return ExitCode.OK
@@ -95,7 +95,7 @@ def register_model(
         session.settings, name, model, task=task, note=note, reference=reference,
         label_column=label_column,
     )  # fmt: skip
-    _print(session, version.model_dump(mode="json"), _version_line(version))
+    _print(session, version.model_dump(mode="json"), version_line(version))
     return ExitCode.OK
 
 
@@ -154,7 +154,8 @@ def _print(session: Session, record: dict[str, Any], line: str) -> None:
         session.terminal.say(line)
 
 
-def _version_line(version: ModelVersion) -> str:
+def version_line(version: ModelVersion) -> str:
+    """A version in one line."""
     labels = f", {len(version.labels)} labels" if version.labels else ""
     note = f": {version.note}" if version.note else ""
     return (

@@ -48,6 +48,17 @@ class Terminal:
         self.out.print_json(json.dumps(value, default=str))
 
 
+class KeepingTerminal(Terminal):
+    """Keeps the objects of `--json`, for a command that makes one of several."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects: list[Any] = []
+
+    def print_json(self, value: Any) -> None:
+        self.objects.append(value)
+
+
 def plain(*line: Piece) -> Text:
     """The pieces as one line without control characters."""
     from rich.text import Text

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+from pydantic import ValidationError
 
 from headrace.settings import Settings
 from schemas.errors import ConfigError
-from schemas.records.training import Lora, ModelTask, Problem, Size
+from schemas.records.training import Distillation, Lora, ModelTask, Problem, Size, TrainingSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,12 @@ class Asked:
         return share
 
 
+_BOUNDS = partial(TrainingSpec, problem="single_label", label_column="label", labels=("a", "b"))
+_OF_TEACHER = partial(Distillation, job="")
+
+
 def check_options(settings: Settings, asked: Asked) -> None:
-    """Check that the options fit together.
+    """Check that the options fit together, and are within bounds.
 
     Raises:
         ConfigError: two of them do not.
@@ -68,6 +75,13 @@ def check_options(settings: Settings, asked: Asked) -> None:
         or asked.task != "text-classification"
     ):
         raise ConfigError("--teacher is for text classification with one label per row, unweighted")
+    for kind, given in ((_BOUNDS, asked.hyperparameters), (_OF_TEACHER, asked.distilled)):
+        try:
+            kind(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = str(first["loc"][0]).replace("_", "-")
+            raise ConfigError(f"--{option} {first['input']}: {first['msg']}") from error
     if asked.lora and asked.size:
         raise ConfigError("--lora learns beside a --base: a model from scratch has none")
     if asked.task == "text-classification":

@@ -41,6 +41,8 @@ MODEL = "model/"
 """The model of a training, once it is whole."""
 MODEL_FILES = "_headrace/model.json"
 """Which attempt's files are the model."""
+SWEEP = "sweep.json"
+"""Beside the outputs of a sweep's points: their settings and scores."""
 TRAINING_RESULT = "model/training.json"
 TENSORBOARD = "tensorboard/"
 

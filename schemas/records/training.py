@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +22,10 @@ TRAIN, VALIDATION, UNLABELLED, LEAKED = "train", "validation", "unlabelled", "le
 """Values of that column; `leaked`: a training row whose text is in the validation file."""
 
 Problem = Literal["single_label", "multi_label", "regression", "entities"]
+BEST_BY: Mapping[Problem, str] = {
+    "single_label": "macro_f1", "multi_label": "macro_f1", "regression": "r2", "entities": "f1",
+}  # fmt: skip
+"""The score by which a checkpoint is the best, by the kind of problem; larger is better."""
 ModelTask = Literal["text-classification", "token-classification"]
 
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from schemas.records.training import Checkpoint, TrainingSpec
+from schemas.records.training import BEST_BY, Checkpoint, TrainingSpec
 from workers.training.checkpoints import CheckpointBook
 from workers.training.entity_scores import score_rows
 from workers.training.rows.labelled_rows import LabelledRows
 from workers.training.rows.token_batches import TokenBatches
-from workers.training.scores import GOOD
 
 CHECKPOINT_S = 60.0
 """Chosen: what a kill costs at most, for a second or two of writing in each minute."""
@@ -120,7 +119,7 @@ class Watch:
     def evaluated(self, step: int, logits: np.ndarray, control: Any) -> None:
         """Keep the scores; ask the Trainer to stop when they have not grown for a while."""
         numbers = score_rows(self._rows, logits, self._spec).numbers
-        value = numbers[GOOD[self._spec.problem]]
+        value = numbers[BEST_BY[self._spec.problem]]
         if self._best is None or value > self._best + GAIN:
             self._best, self.best_step, self._waited = value, step, 0
         else:

@@ -21,12 +21,6 @@ class Scores:
     classes: tuple[ClassScore, ...] = ()
 
 
-GOOD = {
-    "single_label": "macro_f1", "multi_label": "macro_f1", "regression": "r2", "entities": "f1",
-}  # fmt: skip
-"""The number by which a checkpoint is the best, by the kind of problem; larger is better."""
-
-
 def score(
     problem: Problem, logits: np.ndarray, targets: np.ndarray, labels: tuple[str, ...]
 ) -> Scores:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-
-from pydantic import ValidationError
 
 from headrace.process.numbers import plural
 from headrace.storage.open import open_store
@@ -24,6 +22,7 @@ from producers.commands.run import (
     refusals_reported,
     show_if_over,
 )
+from producers.commands.models import make_version, version_line
 from producers.commands.session import Session, open_session, with_dates
 from producers.driver.job_end import clear_stop_flags
 from producers.driver.job_setup import StoredJob, register, require_device
@@ -34,102 +33,34 @@ from producers.local.worker_packages import TRAINING_PACKAGES, require_packages
 from producers.records.training_result import result_of
 from producers.submission.create import create_job
 from producers.submission.prepare import PreparedJob, masked_command
-from producers.terminal.console import command
+from producers.terminal.console import KeepingTerminal, command
 from producers.terminal.training import result_lines, split_lines
 from producers.training.asked import Asked
 from producers.training.prepare import Checked, check_training, prepare_training
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import output_layout
 from schemas.records.job import Job
-from schemas.records.training import JOB_TASKS, Lora, ModelTask, Size, TrainingResult
-
-_SIZE = re.compile(r"(\d+)x(\d+)(?:x(\d+))?")
-_PROBLEMS = {
-    "single-label": "single_label",
-    "multi-label": "multi_label",
-    "regression": "regression",
-}
+from schemas.records.model_version import ModelVersion
+from schemas.records.training import JOB_TASKS, TrainingResult
 
 
-def asked_of(
-    *,
-    label_column: str,
-    has_gold: bool,
-    teacher: str | None,
-    student_layers: int | None,
-    teacher_temperature: float | None,
-    gold_weight: float | None,
-    task: ModelTask,
-    tokens_column: str | None,
-    base: str | None,
-    size: str | None,
-    problem: str | None,
-    renamed: str | None,
-    validation: str,
-    balanced: bool,
-    lora: Lora | None,
-    hyperparameters: dict[str, Any],
-) -> Asked:
-    """What the command line says.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A training as far as this command has driven it."""
 
-    Raises:
-        ConfigError: a size or a map that cannot be read.
-    """
-    distilled = {"temperature": teacher_temperature, "gold_weight": gold_weight}
-    return Asked(
-        has_gold=has_gold, teacher=teacher, student_layers=student_layers,
-        distilled={name: value for name, value in distilled.items() if value is not None},
-        label_column=label_column, task=task, tokens_column=tokens_column, base=base,
-        size=None if size is None else parse_size(size),
-        problem=None if problem is None else _PROBLEMS[problem],  # type: ignore[arg-type]
-        renamed=read_map(renamed), validation=validation, balanced=balanced,
-        lora=lora,
-        hyperparameters=hyperparameters,
-    )  # fmt: skip
+    code: int
+    job: Job
+    store: Store
+    printed: tuple[Any, ...] = ()
+    """What `--json` would have printed of the job."""
 
+    @property
+    def model(self) -> str:
+        return f"{self.job.output}/{output_layout.MODEL.rstrip('/')}"
 
-def lora_of(is_on: bool, rank: int | None, alpha: int | None, targets: str | None) -> Lora | None:
-    """The adapters that the command line asks for.
-
-    Raises:
-        ConfigError: options of them without `--lora`, or out of bounds.
-    """
-    given: dict[str, Any] = {"rank": rank, "alpha": alpha}
-    given = {name: value for name, value in given.items() if value is not None}
-    if targets is not None:
-        given["targets"] = tuple(filter(None, (t.strip() for t in targets.split(","))))
-    if not is_on:
-        if given:
-            raise ConfigError(f"--lora-{next(iter(given))} is for --lora")
-        return None
-    try:
-        lora = Lora(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"--lora-{first['loc'][0]}: {first['msg']}") from error
-    return lora if "alpha" in given else lora.model_copy(update={"alpha": 2 * lora.rank})
-
-
-def parse_size(text: str) -> Size:
-    """`2x128x4000` as layers, width and vocabulary; the vocabulary may be left out.
-
-    Raises:
-        ConfigError: it is not of that form, or not within bounds.
-    """
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise ConfigError(f"--size {text}: write layers x width x vocabulary, e.g. 2x128x4000")
-    names = ("layers", "width", "vocabulary")
-    given = {n: int(v) for n, v in zip(names, match.groups(), strict=True) if v is not None}
-    try:
-        size = Size(**given)
-    except ValidationError as error:
-        raise ConfigError(f"--size {text}: {error.errors()[0]['msg']}") from error
-    if size.width % size.heads:
-        raise ConfigError(
-            f"--size {text}: the width is a multiple of {32 if size.width < 256 else 64}"
-        )
-    return size
+    @property
+    def result(self) -> TrainingResult | None:
+        return result_of(self.store) if self.code == ExitCode.OK else None
 
 
 def train_model(
@@ -144,13 +75,33 @@ def train_model(
     as_json: bool,
 ) -> int:
     """Check everything, make the job, and train here or on a fleet; returns the exit code."""
+    session, inputs, output = open_training(flags, labelled, output, asked, as_json=as_json)
+    if fleet and register and not wait:
+        raise ConfigError("--register needs the finished model: add --wait")
+    return _end(
+        session, run_training(session, inputs, output, asked, fleet=fleet, wait=wait), register
+    )
+
+
+def open_training(
+    flags: dict[str, Any], labelled: Sequence[str], output: str, asked: Asked, *, as_json: bool
+) -> tuple[Session, list[str], str]:
+    """Session, inputs and output of a training, with their dates filled in."""
     given = {k: v for k, v in flags.items() if v is not None}
     session = open_session(
         {**given, "task": JOB_TASKS[asked.task], "workers": 1, "preload": True}, as_json=as_json
     )
     session, inputs, (output,) = with_dates(session, labelled, [output])
-    if fleet and register and not wait:
-        raise ConfigError("--register needs the finished model: add --wait")
+    return session, inputs, output
+
+
+def run_training(
+    session: Session, inputs: Sequence[str], output: str, asked: Asked, *, fleet: bool, wait: bool
+) -> Ended:
+    """One training, from its checks to its end; with `fleet` and not `wait` only submitted."""
+    kept = KeepingTerminal()
+    if session.as_json:
+        session = replace(session, terminal=kept)
     with job_trace(session.settings) as (trace, telemetry):
         started = time.time()
         with refusals_reported(session, output):
@@ -162,11 +113,12 @@ def train_model(
             if not wait:
                 if not has_controller:
                     session.terminal.warn(f"{NO_CONTROLLER}: start `headrace controller`")
-                session.terminal.say(job.id)
-                return ExitCode.OK
+                if not session.as_json:
+                    session.terminal.say(job.id)
+                return Ended(ExitCode.OK, job, store, ({"id": job.id, "output": job.output},))
         if code is None:
             code = drive_and_show(session, job, store, broker, trace, telemetry, started=started)
-    return _end(session, job, store, register) if code == ExitCode.OK else code
+    return Ended(code, job, store, tuple(kept.objects))
 
 
 def _set_up(
@@ -224,25 +176,54 @@ def _begin(session: Session, stored: StoredJob) -> int | None:
     return None
 
 
-def _end(session: Session, job: Job, store: Store, name: str | None) -> int:
+def _end(session: Session, ended: Ended, name: str | None) -> int:
     """Say what came out, and register it if that was asked for."""
-    result = result_of(store)
-    model = f"{job.output}/{output_layout.MODEL.rstrip('/')}"
-    if result is not None and not session.as_json:
-        for line in result_lines(result, model):
-            session.terminal.say(*line)
-    if name is not None:
-        note = f"headrace train, job {job.id}"
-        task = "text-classification" if result is None else result.spec.task
-        return register_model(session, name, model, task=task, note=note)
+    result = ended.result
     if not session.as_json:
-        session.terminal.say(f"  next    {command('run', *_next(result, model))}")
-    return ExitCode.OK
+        say_result(session, ended)
+    version = None
+    if name is not None and ended.code == ExitCode.OK and result is not None:
+        version = register_training(session, ended, result, name)
+        if not session.as_json:
+            session.terminal.say(version_line(version))
+    elif result is not None and not session.as_json:
+        session.terminal.say(f"  next    {command('run', *_next(result, ended.model))}")
+    if session.as_json:
+        session.terminal.print_json(as_one(ended, version))
+    return ended.code
 
 
-def _next(result: TrainingResult | None, model: str) -> list[str]:
+def say_result(session: Session, ended: Ended) -> None:
+    """Scores, steps and where the model is, of a training that has come to its end."""
+    result = ended.result
+    if result is not None:
+        for line in result_lines(result, ended.model):
+            session.terminal.say(*line)
+
+
+def register_training(
+    session: Session, ended: Ended, result: TrainingResult, name: str
+) -> ModelVersion:
+    """A version of the model that was trained."""
+    note = f"headrace train, job {ended.job.id}"
+    return make_version(session.settings, name, ended.model, task=result.spec.task, note=note)
+
+
+def as_one(ended: Ended, version: ModelVersion | None) -> dict[str, Any]:
+    """The one object of `--json`: the job as every command prints it, and what came out."""
+    result = ended.result
+    found: dict[str, Any] = dict(ended.printed[-1]) if ended.printed else {"id": ended.job.id}
+    if result is not None:
+        found |= {"model": ended.model, "scores": result.scores, "steps": result.steps,
+                  "best_step": result.best_step}  # fmt: skip
+    if version is not None:
+        found["version"] = version.model_dump(mode="json")
+    return found
+
+
+def _next(result: TrainingResult, model: str) -> list[str]:
     """The words that score with the model."""
     words = ["INPUT", "--output", "OUT", "--model", model]
-    if result is None or result.spec.task == "text-classification":
+    if result.spec.task == "text-classification":
         return words
     return [*words, "--task", result.spec.task]

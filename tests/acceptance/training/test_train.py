@@ -100,7 +100,9 @@ def weights(output: Path) -> bytes:
 
 
 @pytest.mark.timeout(LIMIT_S)
-def test_what_comes_out_of_a_training(undisturbed: Path, home: Path, run: Run) -> None:
+def test_what_comes_out_of_a_training(
+    undisturbed: Path, home: Path, run: Run, words: Callable[[Path], list[str]]
+) -> None:
     result = TrainingResult.model_validate_json((undisturbed / "model/training.json").read_text())
     assert result.rows == {"train": 216, "unlabelled": 1, "validation": 23}
     assert result.spec.labels == ("negative", "positive")
@@ -113,6 +115,11 @@ def test_what_comes_out_of_a_training(undisturbed: Path, home: Path, run: Run) -
     assert has_prediction == [side == "validation" for side in part["split"]]
     assert part["status"].count("error") == 1
     assert run("verify", str(undisturbed)).returncode == ExitCode.OK
+    again = run(
+        *words(undisturbed), "--json", "--register", "m", "--model-registry", str(home / "r")
+    )
+    record = json.loads(again.stdout)  # one object
+    assert (record["scores"], record["version"]["name"]) == (result.scores, "m")
 
     scored = home / "scored"
     model = str(undisturbed / "model")
@@ -194,6 +201,30 @@ def test_entities_are_trained_on_tags_and_evaluated_at_once(home: Path, run: Run
     assert json.loads(found.stdout)["micro"]["f1"] == pytest.approx(scores["f1"], abs=1e-6)
 
 
+@pytest.mark.timeout(2 * LIMIT_S)
+def test_a_sweep_that_was_killed_goes_on_and_registers_its_best(
+    home: Path, run: Run, labelled: Path
+) -> None:
+    output = home / "sweep"
+    words = [
+        "train", str(labelled), "--label-column", "stars", "--from-scratch", "--size", "1x32x200",
+        "--epochs", "1", "--output", str(output), "--sweep", "learning_rate=1e-6,2e-2", "--json",
+    ]  # fmt: skip
+    first, second = output / "learning_rate-1e-06", output / "learning_rate-0.02"
+    # the first point stands as if the sweep had been killed after it
+    plain = [*words[:-3], "--learning-rate", "1e-6"]
+    plain[plain.index(str(output))] = str(first)
+    assert run(*plain).returncode == ExitCode.OK
+    before = (first / output_layout.MODEL / "model.safetensors").stat().st_mtime_ns
+    done = run(*words, "--register", "reviews", "--model-registry", str(home / "registry"))
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert (first / output_layout.MODEL / "model.safetensors").stat().st_mtime_ns == before
+    found = json.loads(done.stdout)  # one object
+    assert found["best"] == 1
+    assert found["version"]["model"]["uri"] == f"{second}/model"
+    assert found["points"] == json.loads((output / output_layout.SWEEP).read_text())["points"]
+
+
 @pytest.fixture
 def bad(tmp_path: Path) -> Iterator[Path]:
     texts = [f"text {i}" for i in range(60)]
@@ -217,6 +248,9 @@ def bad(tmp_path: Path) -> Iterator[Path]:
         (["--base", "/no/such/folder"], ExitCode.MODEL),
         (["--validation", "1.5"], ExitCode.CONFIG),
         (["--tokens-column", "text"], ExitCode.CONFIG),
+        (["--epochs", "0"], ExitCode.CONFIG),
+        (["--seed", "-1"], ExitCode.CONFIG),
+        (["--sweep", "rate=1"], ExitCode.CONFIG),
         (["--task", "token-classification"], ExitCode.COLUMN),
     ],
 )

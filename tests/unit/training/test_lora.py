@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from producers.commands.training.train import lora_of
+from producers.commands.training.options import lora_of
 from schemas.errors import ConfigError, ModelError, Stopped
 from schemas.records.training import Lora
 from tests.unit.tiny_models import TinyModels
