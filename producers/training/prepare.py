@@ -127,7 +127,7 @@ def prepare_training(
         id_column=wanted.id,
         columns=wanted.carried,
         task=wanted.task,
-        params=checked.spec.model_dump(mode="json"),
+        params=checked.spec.to_params(),
         model=checked.model.ref,
         dtype=resolve_dtype("auto", hint),
         max_length=checked.spec.max_length,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -95,6 +95,14 @@ class TrainingSpec(_Record):
     """Evaluations without a gain after which it ends; 0: never."""
     evaluations: int = Field(1, ge=1, le=100)
     """Evaluations per epoch."""
+
+    def to_params(self) -> dict[str, Any]:
+        """As the job's record has it. What came later is left out where it is not used: so a
+        command means the same job as before."""
+        later = ("lora", "distillation", "student_layers")
+        return self.model_dump(
+            mode="json", exclude={name for name in later if getattr(self, name) is None}
+        )
 
     @property
     def shown_labels(self) -> tuple[str, ...]:

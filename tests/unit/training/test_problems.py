@@ -94,3 +94,15 @@ def test_the_temperature_is_in_the_last_layer(tiny: TinyModels) -> None:
     assert scale_last_layer(model, 2.0)
     with torch.inference_mode():
         assert torch.allclose(model(ids).logits, before / 2, atol=1e-6)
+
+
+def test_what_came_later_changes_no_job_that_does_not_use_it() -> None:
+    first = {
+        "task", "problem", "label_column", "labels", "size", "epochs", "learning_rate",
+        "batch_tokens", "warmup", "weight_decay", "max_length", "seed", "class_weights",
+        "early_stopping", "evaluations",
+    }  # fmt: skip
+    spec = made_spec()
+    assert spec.to_params().keys() == first
+    assert type(spec).model_validate(spec.to_params()) == spec
+    assert "student_layers" in made_spec(student_layers=2).to_params()
