@@ -56,8 +56,8 @@ $(VENV)/.torch: constraints.txt $(VENV)/.pip
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 	@if nvidia-smi -L >/dev/null 2>&1; then torch=gpu; else torch=cpu; fi; \
-		echo "installing headrace[$$torch,embedded,s3,report]"; \
-		$(INSTALL) --quiet --editable ".[$$torch,embedded,s3,report]"
+		echo "installing headrace[$$torch,embedded,s3,report,train]"; \
+		$(INSTALL) --quiet --editable ".[$$torch,embedded,s3,report,train]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -93,14 +92,6 @@ def check_precision(*, flags: dict[str, Any]) -> None:
     from workers.precision.check import become_the_check
 
     become_the_check(flags)
-
-
-@app.command("train-demo", hidden=True)
-def train_demo(corpus: Path, folder: Path) -> None:
-    """Train the demo's classifier on a labelled Parquet file (columns text and label)."""
-    from workers.training.text_classifier import train_on_terminal
-
-    train_on_terminal(folder, corpus)
 
 
 def main() -> None:

@@ -154,8 +154,8 @@ def make_model(folder: Path, size: str, device: str = "cpu", dtype: str = "float
 def save_tokenizer(folder: Path) -> Any:
     """A tokenizer of our reviews' words, which every model here has; the same at each call."""
     from producers.demo.corpus import rows as reviews
-    from workers.training.text_classifier import _tokenizer
+    from workers.training.rows.vocabulary import wordpiece_tokenizer
 
-    words = _tokenizer([review.text for review in reviews(2, 5_000)])
+    words = wordpiece_tokenizer([review.text for review in reviews(2, 5_000)], 4_000, 512)
     words.save_pretrained(folder)
     return words

@@ -5,44 +5,44 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from headrace.settings import cache_folder
 from producers.commands.run import run_job
 from producers.commands.session import open_session
+from producers.commands.training.train import open_training, run_training, say_result
 from producers.demo.corpus import (
     CORPUS_ROWS,
     CORPUS_SEED,
-    TRAINING_ROWS,
-    TRAINING_SEED,
+    Review,
+    labelled,
     rows,
     write_corpus,
 )
 from producers.demo.score import accuracy
 from producers.terminal.console import Terminal, command
-from schemas.errors import ExitCode, HeadraceError, MissingExtra
+from producers.training.asked import Asked
+from schemas.errors import ExitCode
+from schemas.records.training import Size
+
+LEARNING = {"epochs": 1.0, "batch_tokens": 768, "early_stopping": 0}
+"""Measured: one pass is enough, and larger batches make too few steps of the same rows."""
 
 
 def run_demo(folder: Path | None, workers: int | None) -> int:
     """Make what is missing, run the job, print its accuracy; returns the exit code."""
     terminal = Terminal()
     home = (folder or cache_folder() / "demo").resolve()
-    corpus, training, model = home / "reviews.parquet", home / "labelled.parquet", home / "model"
-    _write_once(terminal, corpus, CORPUS_SEED, CORPUS_ROWS, f"a corpus of {CORPUS_ROWS:,} reviews")
-    if not (model / "config.json").exists():  # the folder appears complete or not at all
-        _write_once(
-            terminal,
-            training,
-            TRAINING_SEED,
-            TRAINING_ROWS,
-            f"{TRAINING_ROWS:,} labelled reviews to learn from",
-        )
-        _train(terminal, training, model)
-    else:
-        terminal.note(("the model of an earlier demo is kept:", "dim"), f" {model}")
+    corpus, training = home / "reviews.parquet", home / "short-reviews.parquet"
+    reviews = rows(CORPUS_SEED, CORPUS_ROWS)
+    _write_once(terminal, corpus, reviews, f"a corpus of {CORPUS_ROWS:,} reviews")
+    _write_once(terminal, training, labelled(), "labelled reviews to learn from")
+    code, model = _train(terminal, training, home / "training")
+    if code != ExitCode.OK:
+        return code
     results = home / "scored"
     shutil.rmtree(results, ignore_errors=True)
     options = {
@@ -61,25 +61,37 @@ def run_demo(folder: Path | None, workers: int | None) -> int:
     return code
 
 
-def _write_once(terminal: Terminal, path: Path, seed: int, count: int, what: str) -> None:
+def _write_once(terminal: Terminal, path: Path, reviews: Iterable[Review], what: str) -> None:
     if path.exists():
         return
     started = time.monotonic()
-    write_corpus(path, rows(seed, count))
+    write_corpus(path, reviews)
     terminal.note(f"wrote {what} in {time.monotonic() - started:.1f} s: {path}")
 
 
-def _train(terminal: Terminal, training: Path, model: Path) -> None:
-    """Train in the worker's command, since training needs torch."""
-    executable = Path(sys.executable).parent / "headrace-worker"
-    if not executable.exists():
-        raise MissingExtra(
-            "headrace-worker is not installed here: pip install 'headrace[cpu,embedded]'"
-        )
-    terminal.note("training a small BERT on them (about a minute on two cores, once)")
-    done = subprocess.run([str(executable), "train-demo", str(training), str(model)], check=False)
-    if done.returncode != 0:
-        raise HeadraceError(f"training the demo's model failed with exit code {done.returncode}")
+def _train(terminal: Terminal, training: Path, output: Path) -> tuple[int, str]:
+    """The exit code of the training, and its model; one of an earlier demo is kept."""
+    words = [
+        w for name, value in LEARNING.items() for w in (f"--{name.replace('_', '-')}", f"{value:g}")
+    ]
+    shown = command(
+        "train",
+        str(training),
+        "--from-scratch",
+        "--output",
+        str(output),
+        "--id-column",
+        "id",
+        *words,
+    )
+    terminal.note(("$", "bold"), f" {shown}")
+    asked = Asked("label", size=Size.model_validate({}), hyperparameters=LEARNING)
+    session, inputs, where = open_training(
+        {"id_column": "id"}, [str(training)], str(output), asked, as_json=False
+    )
+    ended = run_training(session, inputs, where, asked, fleet=False, wait=True)
+    say_result(session, ended)
+    return ended.code, ended.model
 
 
 def _spelled(command: str) -> str:

@@ -130,7 +130,6 @@ MAY_PRINT = (
     "headrace/process/version_option.py",
     "headrace/process/setting_options.py",  # makes the options of both command lines
     "headrace/process/logs.py",  # colours for the log of a fleet at a terminal
-    "workers/training/text_classifier.py",  # the demo's bar
 )
 
 DOORS = ("producers.cli", "workers.cli")

@@ -14,15 +14,13 @@ from headrace.storage.store import Store
 from headrace.tracing.job_trace import JobTrace
 from producers.api.inputs import store_table
 from producers.capacity.device_hint import DeviceHint, guess_device
-from producers.commands.models import register_model
-from producers.commands.quality.evaluate import read_map
+from producers.commands.models import make_version, version_line
 from producers.commands.run import (
     drive_and_show,
     note_lost_parts,
     refusals_reported,
     show_if_over,
 )
-from producers.commands.models import make_version, version_line
 from producers.commands.session import Session, open_session, with_dates
 from producers.driver.job_end import clear_stop_flags
 from producers.driver.job_setup import StoredJob, register, require_device
@@ -214,7 +212,7 @@ def as_one(ended: Ended, version: ModelVersion | None) -> dict[str, Any]:
     result = ended.result
     found: dict[str, Any] = dict(ended.printed[-1]) if ended.printed else {"id": ended.job.id}
     if result is not None:
-        found |= {"model": ended.model, "scores": result.scores, "steps": result.steps,
+        found["training"] = {"model": ended.model, "scores": result.scores, "steps": result.steps,
                   "best_step": result.best_step}  # fmt: skip
     if version is not None:
         found["version"] = version.model_dump(mode="json")

@@ -119,7 +119,7 @@ def test_what_comes_out_of_a_training(
         *words(undisturbed), "--json", "--register", "m", "--model-registry", str(home / "r")
     )
     record = json.loads(again.stdout)  # one object
-    assert (record["scores"], record["version"]["name"]) == (result.scores, "m")
+    assert (record["training"]["scores"], record["version"]["name"]) == (result.scores, "m")
 
     scored = home / "scored"
     model = str(undisturbed / "model")
@@ -178,51 +178,46 @@ def test_a_training_that_is_interrupted_commits_and_continues(
     assert weights(output) == weights(undisturbed)
 
 
-@pytest.mark.timeout(LIMIT_S)
-def test_entities_are_trained_on_tags_and_evaluated_at_once(home: Path, run: Run) -> None:
+@pytest.fixture(scope="module")
+def tagged(home: Path) -> Path:
     words = [["in", "paris", "today"], ["ann", "is", "here"], ["no", "one"], ["to", "new", "york"]]
     tags = [["O", "B-LOC", "O"], ["B-PER", "O", "O"], ["O", "O"], ["O", "B-LOC", "I-LOC"]]
     rows = [([*w, str(i)], [*t, "O"]) for i in range(20) for w, t in zip(words, tags, strict=True)]
     table = pa.table({"tokens": [w for w, _ in rows], "ner_tags": [t for _, t in rows]})
     pq.write_table(table, home / "tagged.parquet")
-    output = home / "entities"
-    done = run(
-        "train", str(home / "tagged.parquet"), "--task", "token-classification",
-        "--tokens-column", "tokens", "--label-column", "ner_tags", "--from-scratch",
-        "--size", "1x32x200", "--epochs", "6", "--learning-rate", "1e-2", "--early-stopping", "0",
-        "--validation", "0.25", "--output", str(output),
-    )  # fmt: skip
-    assert done.returncode == ExitCode.OK, done.stderr
-    assert f"--model {output}/model --task token-classification" in done.stdout
-    scores = json.loads((output / "model/training.json").read_text())["scores"]
-    assert scores["f1"] > 0.9
-    found = run("evaluate", str(output), "--label-column", "ner_tags", "--json")
-    assert found.returncode == ExitCode.OK, found.stderr
-    assert json.loads(found.stdout)["micro"]["f1"] == pytest.approx(scores["f1"], abs=1e-6)
+    return home / "tagged.parquet"
 
 
 @pytest.mark.timeout(2 * LIMIT_S)
-def test_a_sweep_that_was_killed_goes_on_and_registers_its_best(
-    home: Path, run: Run, labelled: Path
+def test_a_sweep_over_entities_goes_on_registers_its_best_and_is_evaluated(
+    home: Path, run: Run, tagged: Path
 ) -> None:
     output = home / "sweep"
     words = [
-        "train", str(labelled), "--label-column", "stars", "--from-scratch", "--size", "1x32x200",
-        "--epochs", "1", "--output", str(output), "--sweep", "learning_rate=1e-6,2e-2", "--json",
+        "train", str(tagged), "--task", "token-classification", "--tokens-column", "tokens",
+        "--label-column", "ner_tags", "--from-scratch", "--size", "1x32x200", "--epochs", "6",
+        "--early-stopping", "0", "--validation", "0.25", "--output", str(output), "--json",
     ]  # fmt: skip
-    first, second = output / "learning_rate-1e-06", output / "learning_rate-0.02"
-    # the first point stands as if the sweep had been killed after it
-    plain = [*words[:-3], "--learning-rate", "1e-6"]
-    plain[plain.index(str(output))] = str(first)
-    assert run(*plain).returncode == ExitCode.OK
-    before = (first / output_layout.MODEL / "model.safetensors").stat().st_mtime_ns
-    done = run(*words, "--register", "reviews", "--model-registry", str(home / "registry"))
+    # the sweep is as if it had been killed after its first point
+    assert run(*words, "--sweep", "learning_rate=1e-6").returncode == ExitCode.OK
+    first = output / "learning_rate-1e-06" / output_layout.MODEL / "model.safetensors"
+    before = first.stat().st_mtime_ns
+    registry = ["--register", "names", "--model-registry", str(home / "registry")]
+    done = run(*words, "--sweep", "learning_rate=1e-6,1e-2", *registry)
     assert done.returncode == ExitCode.OK, done.stderr
-    assert (first / output_layout.MODEL / "model.safetensors").stat().st_mtime_ns == before
+    assert first.stat().st_mtime_ns == before
     found = json.loads(done.stdout)  # one object
+    best = output / "learning_rate-0.01"
     assert found["best"] == 1
-    assert found["version"]["model"]["uri"] == f"{second}/model"
+    assert found["version"]["model"]["uri"] == f"{best}/model"
+    assert found["version"]["task"] == "token-classification"
     assert found["points"] == json.loads((output / output_layout.SWEEP).read_text())["points"]
+
+    f1 = found["points"][1]["scores"]["f1"]
+    assert f1 > 0.9
+    evaluated = run("evaluate", str(best), "--label-column", "ner_tags", "--json")
+    assert evaluated.returncode == ExitCode.OK, evaluated.stderr
+    assert json.loads(evaluated.stdout)["micro"]["f1"] == pytest.approx(f1, abs=1e-6)
 
 
 @pytest.fixture
