@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from headrace.tasks import candidate_labels
-from headrace.tasks.items import questions
+from headrace.tasks.items import questions, windows
 from headrace.tasks.sentence_files import (
     POOLINGS,
     check_adapter,
@@ -38,6 +38,8 @@ def check_active_dims(params: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 TASKS = "headrace.tasks"
+IN_WINDOWS = "headrace.tasks_in_windows"
+"""The same tasks, for texts that are read in windows."""
 SPECS = "headrace.task_specs"
 
 MULTI_LABEL = Param(
@@ -48,6 +50,16 @@ MULTI_LABEL = Param(
     always=True,
 )
 
+LONG_TEXT = Param(
+    "long_text",
+    str,
+    "text longer than the model: truncate, or read in windows that are brought together",
+    "truncate",
+    choices=("truncate", windows.WINDOW),
+)
+COMBINE = Param(
+    "combine", str, "how windows become a row: mean (default) or max", choices=("mean", "max")
+)
 STRIDE = Param("stride", int, "tokens that neighbouring windows of a long text share")
 
 TEXT_CLASSIFICATION = TaskSpec(
@@ -56,10 +68,15 @@ TEXT_CLASSIFICATION = TaskSpec(
     params=(
         Param("scores", bool, "also write the score of every label", False, always=True),
         MULTI_LABEL,
+        LONG_TEXT,
+        STRIDE,
+        COMBINE,
     ),
     head="ForSequenceClassification",
     check_files=lambda read, params, where: scoring_of(read, read("config.json") or {}, where),
     pairs=True,
+    settle=windows.settle,
+    reads_whole_text=windows.reads_windows,
     engine=PACKED,
     label_column="predicted_label",
     score_column="score",
@@ -77,7 +94,11 @@ TOKEN_CLASSIFICATION = TaskSpec(
             choices=("none", "simple", "first", "average", "max"),
             always=True,
         ),
+        LONG_TEXT,
+        STRIDE,
     ),
+    settle=windows.settle,
+    reads_whole_text=windows.reads_windows,
     head="ForTokenClassification",
     check_files=lambda read, params, where: check_adapter(read, where),
     engine=PACKED,
@@ -107,7 +128,12 @@ FEATURE_EXTRACTION = TaskSpec(
             "prompt of the model's own before each text; none: no prompt; default: as the model says",
         ),
         Param("truncate_dim", int, "numbers of a vector that are kept; default: as the model says"),
+        LONG_TEXT,
+        STRIDE,
+        COMBINE,
     ),
+    settle=windows.settle,
+    reads_whole_text=windows.reads_windows,
     check_files=recipe_of,
     model_folder=transformer_folder,
     engine=PACKED,
@@ -158,7 +184,7 @@ QUESTION_ANSWERING = TaskSpec(
     params=(
         Param("question", str, "question that is asked of every row"),
         Param("question_column", str, "column with the question of each row"),
-        Param("top_k", int, "answers of a row", 1),
+        Param("top_k", int, "answers of a row; default: 1"),  # of other tasks too
         Param("max_answer_len", int, "longest answer in tokens", 15),
         STRIDE,
         Param("impossible", bool, "an answer may be that there is none", False),
@@ -167,6 +193,7 @@ QUESTION_ANSWERING = TaskSpec(
     check_files=lambda read, params, where: check_adapter(read, where),
     pair_option="question_column",
     settle=questions.settle,
+    reads_whole_text=lambda params: True,
     engine=PACKED,
     score_column="score",
 )

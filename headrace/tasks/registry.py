@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any
 
-from headrace.tasks.catalog import TASKS
+from headrace.tasks.catalog import IN_WINDOWS, TASKS
 from headrace.tasks.contract import Task
+from headrace.tasks.items.windows import reads_windows
 from headrace.tasks.spec import TaskSpec
 from schemas.errors import ConfigError
 
 
-def load_task(name: str, points: Iterable[EntryPoint] | None = None) -> Task:
+def load_task(
+    name: str,
+    points: Iterable[EntryPoint] | None = None,
+    params: Mapping[str, Any] = MappingProxyType({}),
+) -> Task:
     """A new, not yet loaded task; `points` defaults to what is installed.
+
+    With parameters that ask for windows (`--long-text window`) it is the one that reads them.
 
     Raises:
         ConfigError: no package offers a task of that name, or what it offers cannot be imported.
     """
-    known = {p.name: p for p in (entry_points(group=TASKS) if points is None else points)}
+    group = IN_WINDOWS if reads_windows(params) else TASKS
+    known = {p.name: p for p in (entry_points(group=group) if points is None else points)}
     if name not in known:
         listed = ", ".join(sorted(known)) or "none: is headrace installed in this environment?"
         raise ConfigError(f"there is no task {name!r}; known tasks: {listed}")

@@ -71,6 +71,10 @@ def _one(params: Mapping[str, Any]) -> float:
     return 1.0
 
 
+def _no(params: Mapping[str, Any]) -> bool:
+    return False
+
+
 def _none(params: Mapping[str, Any]) -> float:
     return 0.0
 
@@ -106,6 +110,8 @@ class TaskSpec:
     """What its worker would refuse of the model's files, found at submission."""
     model_folder: Callable[[Callable[[str], Any]], str] = _whole_folder
     """Where in the model's folder its config.json and weights are, given a reader as above."""
+    reads_whole_text: Callable[[Mapping[str, Any]], bool] = _no
+    """Whether a text longer than the model is read to its end, from the parameters; for estimates."""
     items_per_row: Callable[[Mapping[str, Any]], float] = _one
     """Sequences that the model computes per row, from the task's parameters; for estimates."""
     item_bytes: Callable[[Mapping[str, Any]], float] = _none

@@ -84,6 +84,8 @@ class JobOptions(TypedDict, total=False):
     max_answer_len: int
     stride: int
     impossible: bool
+    long_text: str
+    combine: str
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -127,8 +128,10 @@ def estimate(
     texts = sample_texts(files, count, spec.text_source, open_file, sample_rows)
     counted = count_tokens(list(texts), prepared.model.folder)
     max_length, said_by = max_length_of(spec.max_length, prepared.model.limit)
+    whole = task_spec(spec.task).reads_whole_text(spec.params)
     tokens = replace(
-        summarise(counted.lengths, counted.exact, max_length), unknown_share=counted.unknown_share
+        summarise(counted.lengths, counted.exact, sys.maxsize if whole else max_length),
+        unknown_share=counted.unknown_share,
     )
     chunks, largest = _chunks(prepared)
     task = task_spec(spec.task)

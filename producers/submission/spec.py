@@ -13,6 +13,7 @@ from headrace.settings import Settings
 from headrace.tasks.answers import LATEST, AskedModel, Change, changes_of, version_of
 from headrace.tasks.catalog import BUILT_IN, task_spec
 from headrace.tasks.generation.engines import EngineName, engine_named
+from headrace.tasks.items.windows import reads_windows
 from producers.capacity.device_hint import DeviceHint
 from producers.models.info import ModelInfo
 from producers.planning.columns import ColumnRequest
@@ -71,6 +72,8 @@ def pair_column(settings: Settings, params: Mapping[str, Any]) -> str | None:
     if task.pair_option is None:
         if given and not task.pairs:
             raise ConfigError(f"--text-pair-column has no meaning for {settings.task}")
+        if given and reads_windows(params):
+            raise ConfigError("--text-pair-column has no meaning with --long-text window")
         if task.needs_pair and not given:
             raise ConfigError(f"{settings.task} needs a second text: --text-pair-column")
         return given

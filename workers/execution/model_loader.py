@@ -97,7 +97,7 @@ class ModelLoader:
         if spec.needs_model and job.spec.dtype not in dtypes_of(device):
             raise ModelError(f"job {job.id} wants {not_served(job.spec.dtype, device)}")
         started = time.monotonic()
-        task = load_task(job.spec.task)
+        task = load_task(job.spec.task, params=job.spec.params)
         # the weights are hashed while torch is still being imported
         path = str(self._path(job)) if spec.needs_model else ""
         if path:

@@ -127,7 +127,7 @@ def load_online(settings: Settings) -> OnlineModel:
     own = {p.name: getattr(settings, p.name) for p in spec.params} if spec.name in BUILT_IN else {}
     params = spec.resolve(own | dict(settings.task_params))
     dtype = resolve_dtype(settings.dtype, settings.device)
-    task = load_task(settings.task)
+    task = load_task(settings.task, params=params)
     task.load(
         LoadRequest(
             model_path=str(folder), device=device_inside(settings.device), dtype=dtype,
