@@ -5,7 +5,7 @@ It runs in an environment of its own, since that version is not among the pinned
     python3.11 -m venv /tmp/oracle && /tmp/oracle/bin/pip install torch==2.13.0 transformers==4.57.6
     python -m tests.oracles.seeded_models /tmp/models
     /tmp/oracle/bin/python tests/oracles/question_answering.py /tmp/models \
-        tests/unit/tasks/question_answering_4_57.json
+        tests/unit/tasks/items/question_answering_4_57.json
 
 The file holds questions, contexts and cases; each case's `expected` is written anew.
 """
