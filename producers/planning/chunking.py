@@ -14,10 +14,10 @@ from schemas.records.chunk import Chunk, InputFile
 # Chosen: with eight chunks each, the last worker to finish idles the others for an eighth at most.
 # With four, two workers on 20,000 short rows (seven chunks) were at 0.84 of two bare engines.
 CHUNKS_PER_WORKER = 8
-MIN_ROWS = 256  # chosen: below it the price of a chunk (lease, open, commit) shows
+MIN_ROWS = 256  # chosen: in smaller chunks, lease, open and commit take a visible share
 MAX_ROWS = 100_000  # required: a part is checked and hashed as a whole
 MAX_BYTES = 64 << 20  # required: a worker may have 400 MB above its model
-# Chosen: a chunk that follows units may miss its target by as much.
+# Chosen: how far a chunk that ends with a unit may exceed its target.
 SLACK = 0.25
 
 
@@ -27,7 +27,7 @@ class Target(NamedTuple):
     rows: int
     bytes: int
     slack: float = SLACK
-    """How far above the target a chunk may go to end with a unit; 0 where a person set it."""
+    """How far a chunk may exceed the target to end with a unit; 0 if the user set the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ def target_chunk(
 ) -> Target:
     """How large the chunks of a corpus should be; `tokens_per_s` is the speed of one worker.
 
-    About 30 s of work, but at least eight chunks per worker where the corpus is small. What a person
-    has set (`chunk_rows`, `chunk_bytes`) is kept as an upper bound, to the row.
+    About 30 s of work, but at least eight chunks per worker where the corpus is small. What the
+    user has set (`chunk_rows`, `chunk_bytes`) is an exact upper bound.
     """
     if chunk_rows is not None or chunk_bytes is not None:
         return Target(chunk_rows or MAX_ROWS, chunk_bytes or 1 << 62, slack=0.0)
@@ -114,7 +114,7 @@ def cut(units: Sequence[Unit], rows: int) -> list[Unit]:
 
 
 def slice_file(units: Sequence[Unit], target: Target) -> Iterator[Slice]:
-    """The file's rows exactly once and in order, as slices near the target.
+    """The file's rows, each exactly once and in order, as slices near the target size.
 
     Whole units are put together while they fit; one that is too large by itself is split evenly,
     and its pieces are not put together with others. So a small slice comes only before a unit that
@@ -140,12 +140,12 @@ def slice_file(units: Sequence[Unit], target: Target) -> Iterator[Slice]:
 
 
 def _weight(rows: int, size: int, target: Target) -> float:
-    """How full a chunk is: 1.0 is at its target."""
+    """How full a chunk is; 1.0 means that it has reached its target."""
     return max(rows / target.rows, size / target.bytes)
 
 
 def _split(first_row: int, unit: Unit, target: Target) -> Iterator[Slice]:
-    """One large unit in even pieces, none of them empty."""
+    """One large unit, split into even pieces; none is empty."""
     weight = _weight(unit.rows, unit.text_bytes, target)
     pieces = min(unit.rows, ceil(weight / (1.0 + target.slack)))
     for i in range(pieces):

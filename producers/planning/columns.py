@@ -1,4 +1,4 @@
-"""Which columns of the input a job uses, and whether they are fit for it. Names and types only."""
+"""Which columns of the input a job uses, and whether they can be used. Names and types only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.errors import ColumnError, SchemaMismatch
 from schemas.records.job import Column
 from schemas.records.text_source import template_in
 
-MAX_TYPE_TEXT = 4_096  # required: what a job's record takes
+MAX_TYPE_TEXT = 4_096  # required: the longest that a job's record allows
 ROW_NUMBER = "id"
 """The default id column: the row's number within its file, int64."""
 
@@ -59,11 +59,11 @@ class ColumnTypes:
     id: str
     carried: tuple[Column, ...]
     planned: Any = None
-    """`pyarrow.Schema` of the columns read, where the files do not say it or differ."""
+    """`pyarrow.Schema` of the columns read, if the files do not have types or differ."""
 
 
 def check_names(wanted: ColumnRequest) -> None:
-    """Check that the names can be columns of one output.
+    """Check that the names can be the columns of one output.
 
     Raises:
         ColumnError: a name occurs twice, or is one that headrace writes itself.
@@ -94,7 +94,7 @@ def check_names(wanted: ColumnRequest) -> None:
 
 
 class TypesOfFiles:
-    """The types of the wanted columns over all files, as far as they were added."""
+    """The types of the wanted columns over all files added so far."""
 
     def __init__(self, wanted: ColumnRequest) -> None:
         self._wanted = wanted
@@ -105,7 +105,7 @@ class TypesOfFiles:
         self._seen: tuple[Any, dict[str, str | None]] | None = None
 
     def add(self, scan: Scan, partitions: dict[str, str | None], where: str) -> None:
-        """Take a file's columns in.
+        """Add a file's columns.
 
         Raises:
             ColumnError: one is missing, occurs twice, or has a type that cannot be used; the
@@ -210,7 +210,7 @@ class TypesOfFiles:
         if mine is None or other is None:
             if (mine is None) == (other is None):
                 return mine
-            # JSON Lines leave out what they do not have; a Parquet file says it
+            # JSON Lines may leave out a column; a Parquet file names all of them
             if (name in partitions) == (name in first_partitions):
                 return other if mine is None else mine
         elif self._only_read(name) and all(is_text(f.type) for f in (mine, other)):
@@ -298,7 +298,7 @@ def _text_type(fields: Sequence[Any]) -> str:
 
 
 def type_text(field: Any | None) -> str:
-    """The Arrow type in words; a very long one is cut, with a digest of all of it."""
+    """The Arrow type as text; a very long one is cut, and ends with a digest of the whole."""
     text = "string" if field is None else str(field.type)
     if len(text) <= MAX_TYPE_TEXT:
         return text

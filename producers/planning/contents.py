@@ -1,4 +1,4 @@
-"""Hashes of all bytes of a small corpus on a disk: they set a touched file apart from a changed one."""
+"""Hashes of all bytes of a small corpus on a disk: they distinguish a touched file from a changed one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def hash_contents(corpus: Corpus, open_store: Callable[[str], Store]) -> dict[st
     found: dict[str, str] = {}
     for file in (it.file for it in corpus.files):
         if not is_local_uri(file.uri):
-            continue  # an object's etag is of its content
+            continue  # the etag of an object depends on its content
         root, name = split_uri(file.uri)
         try:
             store = open_store(root)
@@ -30,5 +30,5 @@ def hash_contents(corpus: Corpus, open_store: Callable[[str], Store]) -> dict[st
             if etag_of(store, name, file.format) == (file.size, file.etag):
                 found[file.uri] = digest
         except (HeadraceError, OSError):
-            continue  # the job itself will say what is wrong with the file
+            continue  # the job itself reports what is wrong with the file
     return found

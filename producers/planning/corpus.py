@@ -103,7 +103,7 @@ def read_corpus(
 ) -> Corpus:
     """The corpus of these files; with a limit, only as many files as it takes are scanned.
 
-    With `allow_empty` there may be no row: types are then those of an empty file that has them.
+    With `allow_empty` there may be no row: then the types come from an empty file.
 
     Raises:
         ColumnError: a wanted column is missing, not text, or collides with one of ours.
@@ -117,7 +117,9 @@ def read_corpus(
     types = TypesOfFiles(wanted)
     schema = None
     for file in scan(_until(found, lambda: totals.full), wanted):
-        if any(unit.rows for unit in file.rows.units):  # writers give an empty column any type
+        if any(
+            unit.rows for unit in file.rows.units
+        ):  # in a file without rows, a column may have any type
             types.add(file.scan, file.partitions, file.uri)
         schema = schema or file.scan.schema
         if totals.add(file.rows):
@@ -224,13 +226,13 @@ def read_file(found: Found, wanted: ColumnRequest) -> Scanned:
     typed = tuple(name for name in (wanted.id, *wanted.carried) if name)
     result = scan_file(found.store, found.info, Request(found.uri, wanted.texts, typed))
     own = set(result.scan.schema.names)
-    if result.scan.is_loose:  # a wanted column that no line has may well come from the path
+    if result.scan.is_loose:  # a wanted column that no line has may come from the path
         own -= {f.name for f in result.scan.schema if str(f.type) == "null"}
     file = InputFile(
         uri=found.uri,
         size=result.size,
         etag=result.etag,
-        # a column in the file comes before one in the path
+        # a column in the file takes precedence over one in the path
         partitions=tuple(pair for pair in found.partitions if pair[0] not in own),
         format=result.scan.format,
     )

@@ -22,7 +22,7 @@ from schemas.records.chunk import InputFile
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """What Hive, Spark and DuckDB write into a path for a null."""
 MOST_PEEKS = 1_000
-"""Chosen: half a minute of a bucket's answers; past it files are passed over by their names."""
+"""Chosen: half a minute of requests to a bucket; further files are judged by name only."""
 MOST_FOLDERS = 1_000
 """Chosen: a listing stays in a folder while it lists it."""
 _GLOB = re.compile(r"[*?\[]")
@@ -33,7 +33,7 @@ OpenStore = Callable[[str], Store]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file of the corpus that was listed and not yet read."""
+    """A file of the corpus that was listed and is not read yet."""
 
     store: Store
     info: ObjectInfo
@@ -92,15 +92,15 @@ def discover(
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """Which files of a folder count."""
+    """Decides which files of a folder are taken."""
 
     only: re.Pattern[str] | None
     passed: PassedOver
     read_table: ReadTable | None
     linked: set[str] = field(default_factory=set)
-    """Files of a disk that were reached by a link inside a listing."""
+    """Files on a disk that were reached by a link inside the listing."""
     folders: dict[str, str] = field(default_factory=dict)
-    """Where folders of this listing are, links followed."""
+    """Real paths of this listing's folders, with links resolved."""
 
     def is_double(self, store: Store, name: str, lists: Callable[[str], bool]) -> bool:
         """Whether a link leads to this file, and it comes under another name; it is counted then.
@@ -129,7 +129,7 @@ class _Choice:
         return self.folders[folder]
 
     def lists(self, store: Store, name: str) -> bool:
-        """Whether a file of a disk that is there would be taken, for its name and its first bytes."""
+        """Whether an existing file on a disk would be taken, by its name and its first bytes."""
         if _hidden(name):
             return False
         if self.only is not None:
@@ -171,7 +171,7 @@ def is_plain(name: str) -> bool:
 
 
 def discover_planned(files: Iterable[InputFile], open_store: OpenStore) -> Iterator[Found]:
-    """The files of a plan, as they are now, in its order.
+    """The files of a plan, in its order, as they are now.
 
     Raises:
         InputNotFound: one is gone.
@@ -195,7 +195,9 @@ def _expand(pattern: str, open_store: OpenStore, chosen: _Choice, literal: bool)
 def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
     is_local = is_local_uri(uri)
     if is_local and os.path.isfile(uri):
-        uri = os.path.realpath(uri)  # the user named this link; a store follows none out of itself
+        uri = os.path.realpath(
+            uri
+        )  # the user named this link; a store follows no link that leaves it
     root, name = split_uri(uri)
     if name and not (is_local and os.path.isdir(uri)):
         store = open_store(root)
@@ -320,7 +322,7 @@ def _hidden(name: str) -> bool:
 
 
 def _may_be_empty(pattern: str, literal: bool) -> bool:
-    """Not a file by its name, and not a folder that is missing: those are mistakes on any night."""
+    """Whether a pattern may match nothing: not a named file, and not a missing folder, which are always mistakes."""
     uri = normalise_uri(pattern)
     if not literal and _GLOB.search(uri) and not os.path.exists(uri):
         return True
@@ -340,7 +342,7 @@ def _nothing(pattern: str, only: str | None, literal: bool) -> str:
 
 
 def covers(pattern: str, uri: str, *, literal: bool = False) -> bool:
-    """Whether a file at that URI would be found by the pattern."""
+    """Whether the pattern would find a file at this URI."""
     root = normalise_uri(pattern)
     if uri == root:
         return True

@@ -1,4 +1,4 @@
-"""Are the ids of a corpus distinct? Counted over the id column alone, up to a bound."""
+"""Counts duplicate and null ids of a corpus; reads only the id column, up to a limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class IdReport:
     checked: bool
     rows: int
     duplicates: int = 0
-    """Rows whose id an earlier row has."""
+    """Rows with the id of an earlier row."""
     nulls: int = 0
     reason: str = ""
 

@@ -1,4 +1,4 @@
-"""What a listing of the input passes over, counted and named for a warning."""
+"""Files that a listing of the input skips, counted and named for a warning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN = 5
 
 @dataclass(slots=True)
 class PassedOver:
-    """Files of a folder that are neither by name nor by their first bytes of a format read here."""
+    """Files of a folder whose name and first bytes show no supported format."""
 
     count: int = 0
     names: list[str] = field(default_factory=list)

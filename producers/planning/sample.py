@@ -1,8 +1,8 @@
-"""Rows drawn from all over a corpus: the same ones each time, from a bounded number of places.
+"""Rows sampled over the whole corpus: always the same rows, from a limited number of places.
 
-A place is a unit of a file (a row group, a block of lines); it holds as many of the wanted rows as
-its size deserves. What is read of one is bounded, so that a corpus of large units costs no more than
-one of small ones.
+A place is a unit of a file (a row group, a block of lines); its share of the sample is proportional
+to its size. What is read of each place is limited, so that large units cost no more than small
+ones.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from producers.planning.chunking import FileRows, cut
 from schemas.records.chunk import InputFile
 from schemas.records.text_source import shown
 
-PLACES = (
-    16  # chosen: an object store answers that many reads in a second or two; more of small ones
-)
+PLACES = 16  # chosen: an object store answers this many reads in a second or two
 READ_ROWS = 500_000  # chosen: of short texts some 50 MB are read, in about a second
 BATCH_ROWS = 4_096
 LONGEST_TEXT = 50_000
-"""Letters. Chosen: more than any encoder reads of a row."""
+"""Characters. Chosen: more than any encoder reads of a row."""
 
 Row = tuple[str, ...]
 """The row's texts, one for each column."""
@@ -34,7 +32,7 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class SampledUnit:
-    """Rows to take of one unit: their numbers in it, rising."""
+    """Rows to take from one unit: their numbers within it, ascending."""
 
     file: InputFile
     span: Span
@@ -45,7 +43,8 @@ class SampledUnit:
 def choose_rows(
     files: Iterable[FileRows], total: int, wanted: int, seed: str, limit: int | None = None
 ) -> Iterator[SampledUnit]:
-    """Where to take about `wanted` rows of `total`: evenly over the corpus, by chance in a place.
+    """Places for about `wanted` of `total` rows: spread evenly over the corpus, random within a
+    place.
 
     `files` is read twice. `limit` cuts the corpus as the job's does. Pure: the same arguments
     choose the same rows.

@@ -1,8 +1,8 @@
 """Delta Lake and Iceberg folders: which of their files are the table, by their own libraries.
 
-Such a folder also holds files of rows that were overwritten or deleted. A table is read as its
-present snapshot: the files of it are the input, and the plan keeps them. What the files alone do
-not say (deleted rows, renamed columns) is refused.
+Such a folder also has files of rows that were overwritten or deleted. A table is read as its
+current snapshot: the files of the snapshot are the input, and the plan keeps them. A table whose
+files alone are not enough (deleted rows, renamed columns) is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _VERSION = re.compile(r"(?:^|/)v?(\d+)[^/]*\.metadata\.json$")
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """A data file of a snapshot, with its partition values where the file has not got them."""
+    """A data file of a snapshot, with its partition values if they are not in the file."""
 
     uri: str
     partitions: tuple[tuple[str, str | None], ...] = ()
@@ -44,7 +44,7 @@ class Snapshot:
     files: tuple[TableFile, ...]
 
     def note(self) -> str:
-        """What is read, in a sentence."""
+        """A sentence that says what is read."""
         return (
             f"{self.uri} is {NAMES[self.kind]}: version {self.version}, {len(self.files):,} files"
         )
@@ -55,7 +55,7 @@ ReadTable = Callable[[Kind, str, Store], Snapshot]
 
 
 def table_kind(store: Store) -> Kind | None:
-    """What the folder is, if it is a table."""
+    """The kind of table in the folder; None if it is not a table."""
     if next(iter(store.list(LOG)), None) is not None:
         return "delta"
     if any(info.name.endswith(METADATA) for info in store.list("metadata/")):
@@ -170,7 +170,7 @@ def newest_metadata(uri: str, names: Iterable[str]) -> str:
 
 
 def _check_names(uri: str, table: Any) -> None:
-    """Data files have the names of their time: a column that was renamed would not be found."""
+    """Refuse renamed columns: data files keep the old names."""
     ids: dict[str, int] = {}
     names: dict[int, str] = {}
     for schema in table.metadata.schemas:
@@ -216,7 +216,7 @@ def _iceberg_options(uri: str, settings: Settings) -> dict[str, str]:
 
 
 def _credentials() -> Iterator[tuple[str, str]]:
-    """As boto3 finds them, so that one bucket needs one set."""
+    """Credentials as boto3 finds them, so that a bucket needs only one set."""
     import boto3
 
     session = boto3.Session()

@@ -1,4 +1,4 @@
-"""What was predicted at the submission beside what happened."""
+"""Compares what was predicted at the submission with what happened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemas.records.manifest import Receipt
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One quantity: as expected, as it was, and how far that is off."""
+    """One quantity: expected, actual, and the difference."""
 
     name: str
     expected: str
@@ -78,7 +78,7 @@ def _row(name: str, expected: float, actual: float, show: object) -> Compared:
 
 
 def off(expected: float, actual: float) -> str:
-    """`+12 %`: how much more it was; `× 3.4` where percents say little; empty without an expectation."""
+    """`+12 %`: the relative difference; `× 3.4` if it is large; empty without an expected value."""
     if expected <= 0:
         return ""
     ratio = actual / expected

@@ -1,6 +1,7 @@
-"""What a report tells, read from an output within bounds, whatever the size of the job.
+"""The facts of a report, read from an output; how much is read is limited, whatever the size of the
+job.
 
-All receipts are read; traces and parts up to a number, evenly chosen over the job.
+All receipts are read, but only a limited number of traces and parts, spread evenly over the job.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Facts:
 
 
 def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts:
-    """The facts of a job that has ended, or of one on its way as far as it got by `now_s`.
+    """The facts of a job that has ended, or of a running job as of `now_s`.
 
     `ask` reads a row's text from the input; without it the facts hold no text.
 

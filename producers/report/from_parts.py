@@ -1,4 +1,4 @@
-"""What some parts say of a job's rows: lengths, labels, scores, and examples of errors."""
+"""Reads some parts: lengths, labels and scores of rows, and examples of errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class ErrorClass:
-    """Rows that failed alike."""
+    """Rows that failed with the same class of error."""
 
     error_type: str
     rows: int
@@ -90,7 +90,7 @@ def _columns(store: Store, spec: TaskSpec, chunk: int) -> pa.Table | None:
         with store.open(output_layout.part(chunk)) as file, pq.ParquetFile(file) as part:
             return part.read(columns=[n for n in part.schema_arrow.names[1:] if n in wanted])
     except (OSError, pa.ArrowException):
-        return None  # a part that is gone is `verify`'s business
+        return None  # `verify` reports missing parts
 
 
 def _column(table: pa.Table, path: str | None) -> pa.Array:
@@ -130,7 +130,7 @@ def read_errors(
 def _examples(
     store: Store, chunk: int, kind: str, text_column: str, ask: ReadText | None
 ) -> Iterator[Example]:
-    """Some rows of a part that failed so."""
+    """Some rows of a part that failed with this error."""
     with store.open(output_layout.part(chunk)) as file, pq.ParquetFile(file) as part:
         id_column = part.schema_arrow.names[0]
         table = part.read(columns=[id_column, "error_type", "error_message"])

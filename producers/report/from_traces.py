@@ -1,4 +1,4 @@
-"""What the traces of a job say: stages, batches, attempts that failed."""
+"""Reads the traces of a job: stages, batches, failed attempts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRACES = 300
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """A stage in the mean chunk: seconds from the attempt's start, and seconds inside it."""
+    """A stage of the mean chunk: its start and end in seconds after the attempt's start, and its busy seconds."""
 
     stage: str
     start_s: float

@@ -1,4 +1,4 @@
-"""Facts and figures in the template: the page itself."""
+"""Renders the page: facts and figures in the template."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
 
 
 def by_what(facts: Facts) -> str:
-    """What scored the rows, in words."""
+    """A sentence about what scored the rows."""
     spec = facts.job.spec
     if spec.task in JOB_TASKS.values():
         return "by the model that was trained on them"
@@ -128,7 +128,7 @@ def by_what(facts: Facts) -> str:
 
 
 def pictures(facts: Facts) -> dict[str, Picture]:
-    """Every plot there is something to show in, by its name."""
+    """The plots that have data, by name."""
     time, rows = plots_of_time, plots_of_rows
     makers = (
         *(time.throughput, time.timeline, time.waterfall, time.latency),
@@ -139,7 +139,7 @@ def pictures(facts: Facts) -> dict[str, Picture]:
 
 
 def tiles(facts: Facts) -> list[tuple[str, str, str]]:
-    """The numbers at the top: value, name, remark."""
+    """The numbers at the top of the page: value, name, remark."""
     totals, manifest = facts.manifest.totals, facts.manifest
     work_s = manifest.finished_s - (manifest.started_s or manifest.submitted_s)
     scored = sum(r.rows for r in facts.receipts)
@@ -171,7 +171,7 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
 
 
 def answers(facts: Facts) -> list[tuple[str, int]]:
-    """Where the predictions came from, where not all were computed."""
+    """Where the predictions came from, if not all were computed."""
     totals = facts.manifest.totals
     duplicates = max(0, totals.ok - totals.computed - totals.reused)
     if not totals.reused and not duplicates:
@@ -203,7 +203,7 @@ def workers(facts: Facts) -> list[dict[str, Any]]:
 
 
 def about(facts: Facts) -> list[tuple[str, str]]:
-    """The job in words."""
+    """The job's properties as text."""
     job, spec, totals = facts.job, facts.job.spec, facts.manifest.totals
     patterns = ", ".join(map(redact, job.inputs.patterns))
     has_model = task_spec(spec.task).needs_model

@@ -1,4 +1,4 @@
-"""SVG out of matplotlib that takes its colours from the page.
+"""SVG from matplotlib, with colours that come from the page.
 
 Each colour that matplotlib is given is a placeholder that becomes a CSS variable, so that light and
 dark both work; text stays text; ids are made unique within the page.
@@ -78,7 +78,7 @@ class Picture:
 
 
 class Canvas:
-    """A figure in the making; `axes` to draw on."""
+    """A figure being drawn; draw on `axes`."""
 
     def __init__(self, figure: Figure, axes: Axes) -> None:
         self.figure = figure

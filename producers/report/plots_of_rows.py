@@ -33,7 +33,7 @@ def lengths(facts: Facts) -> Picture | None:
 
 
 def padding(facts: Facts) -> Picture | None:
-    """How much of what the device saw was padding, chunk by chunk."""
+    """The share of padding in what the device computed, per chunk."""
     seen = [(r.tokens, r.padding_tokens) for r in facts.receipts if r.tokens]
     if not any(wasted for _, wasted in seen):
         return None  # the page says so in words
@@ -79,7 +79,7 @@ def labels(facts: Facts) -> Picture | None:
 
 
 def scores(facts: Facts) -> Picture | None:
-    """How sure the model is."""
+    """The distribution of scores."""
     values = facts.sample.scores
     if not len(values):
         return None

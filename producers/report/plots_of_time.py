@@ -55,7 +55,7 @@ def throughput(facts: Facts) -> Picture | None:
 
 
 def timeline(facts: Facts) -> Picture | None:
-    """When each worker was busy: a bar a chunk, or shares of time where chunks are many."""
+    """When each worker was busy: one bar per chunk, or shares of time if there are many chunks."""
     by_worker: dict[str, list[Receipt]] = {}
     for receipt in facts.receipts:
         if receipt.seconds > 0:
@@ -93,7 +93,7 @@ def timeline(facts: Facts) -> Picture | None:
 def _bars(
     it: Canvas, row: int, receipts: list[Receipt], start_s: float, end_s: float, scale: float
 ) -> None:
-    gap_s = end_s / 900  # a hair between neighbours
+    gap_s = end_s / 900  # a small gap between neighbours
     spans = [
         ((r.started_s - start_s) / scale, max(r.seconds - gap_s, gap_s) / scale) for r in receipts
     ]
@@ -191,7 +191,7 @@ def rows_over_time(receipts: tuple[Receipt, ...]) -> tuple[np.ndarray, np.ndarra
 
 
 def spread(begin: np.ndarray, end: np.ndarray, amount: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """What falls into each bin when every amount is spread evenly from its begin to its end."""
+    """The amount in each bin if every amount is spread evenly from its begin to its end."""
     share = np.clip((edges[None, :] - begin[:, None]) / (end - begin)[:, None], 0, 1)
     return np.diff((share * amount[:, None]).sum(axis=0))
 
@@ -204,6 +204,6 @@ def time_unit(longest_s: float) -> tuple[float, str]:
 
 
 def _minor(value: float, _position: Any = None) -> str:
-    """Labels for 2 and 5 between the powers of ten, where there is room for no more."""
+    """Labels for 2 and 5 between the powers of ten, if there is no room for more."""
     digit = value / 10 ** np.floor(np.log10(value))
     return axis_number(round(value, 6)) if round(digit) in (2, 5) else ""

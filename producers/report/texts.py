@@ -1,4 +1,4 @@
-"""The text of a row, read from the input; only where a person asked for texts."""
+"""Reads the text of a row from the input; only if the user asked for texts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TextReader:
 
 
 def _shown(raw: bytes | None) -> str | None:
-    """The text for a page: what is not valid UTF-8 shows as replacement characters."""
+    """The text for a page; invalid UTF-8 becomes replacement characters."""
     if raw is None:
         return None
     text = raw.decode("utf-8", "replace")

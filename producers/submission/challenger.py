@@ -45,7 +45,7 @@ def read_share(text: str) -> float:
 
 
 def challenger_settings(settings: Settings, model: str, job: Job) -> Settings:
-    """The settings of the challenger's job: the same, on the drawn rows, after the first job."""
+    """The settings of the challenger's job: the same, on the selected rows, after the first job."""
     return settings.model_copy(
         update={
             "model": model, "revision": None, "reuse": None, "limit": None, "pattern": None,
@@ -64,7 +64,7 @@ def draw_rows(
     open_store: Callable[[str], Store],
     note: Callable[[str], None] = lambda line: None,
 ) -> Challenger:
-    """Copy the drawn rows of a job's corpus to the output `into`; those of before are kept.
+    """Copy the selected rows of a job's corpus to the output `into`; rows copied before are kept.
 
     Raises:
         OutputConflict: that output has rows of another job, or of another share.
@@ -123,7 +123,7 @@ def _drawn(
 
 
 def _in_share(batch: pa.RecordBatch, spec: Spec, share: float) -> list[int]:
-    """The rows whose text falls into the share; a null text falls into none."""
+    """The rows whose text is in the share; a null text never is."""
     limit = share_limit(share)
     texts = as_bytes(plain_column(batch, spec.text_column))
     pairs: list[bytes | None] | None = None

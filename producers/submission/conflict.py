@@ -1,4 +1,4 @@
-"""What sets two jobs apart, in words. Pure."""
+"""Describes how two jobs differ. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.records.job import (
 
 
 def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
-    """Each field that decides the output and differs, as `text_column: text → body`."""
+    """Each differing field that decides the output, as `text_column: text → body`."""
     # the default engine is not in the record
     before, after = (
         s.model_dump(mode="json")

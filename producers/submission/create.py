@@ -103,7 +103,7 @@ def _adopt(store: Store, existing: Job, prepared: PreparedJob) -> Job:
 
 
 def _refuse_leftovers(store: Store, prepared: PreparedJob) -> None:
-    """Parts without a record would be taken for this job's own."""
+    """Refuse parts without a job record: they would count as this job's own."""
     found = next(iter(store.list(output_layout.DATA)), None)
     if found is None:
         found = store.head(output_layout.MANIFEST) or store.head(output_layout.SUCCESS)
@@ -119,7 +119,7 @@ def _refuse_leftovers(store: Store, prepared: PreparedJob) -> None:
 
 
 def _store_plan(store: Store, prepared: PreparedJob) -> PlanTotals:
-    """Totals of the plan in the output: this one, or the one that was there before."""
+    """Store the plan if there is none; returns the totals of the plan in the output."""
     scratch = store.scratch()
     try:
         with _disk_errors(store):

@@ -1,4 +1,4 @@
-"""`{date}` and its kin in paths, filled in once, when a command starts. Pure."""
+"""`{date}` and similar words in paths, filled in once, when a command starts. Pure."""
 
 from __future__ import annotations
 

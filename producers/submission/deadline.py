@@ -1,4 +1,4 @@
-"""When a job should be done: a time of day, a date, or so long after its submission. Pure."""
+"""When a job should be done: a time of day, a date, or a duration after its submission. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job would cost: tokens from a sample, chunks, time, price. Queues nothing."""
+"""Estimates a job: tokens from a sample, chunks, time, price. Queues nothing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from producers.submission.prepare import PreparedJob
 from schemas.records.job import Predicted
 from schemas.records.text_source import shown
 
-SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then good to some five per cent
+SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then accurate to about 5 %
 SAMPLE_PLACES = 8  # chosen: corpora are often sorted by source or day
-SAMPLE_TEXT_BYTES = 20_000  # chosen: past any max-length of an encoder; keeps a 50 MB row cheap
-GUESSED_MAX_LENGTH = 512  # chosen, for a hub model whose files are not here; most encoders' limit
+SAMPLE_TEXT_BYTES = 20_000  # chosen: beyond any encoder's max-length; keeps a 50 MB row cheap
+GUESSED_MAX_LENGTH = (
+    512  # chosen: the limit of most encoders, for a hub model whose files are not here
+)
 UNKNOWN_TEXTS = 200  # chosen: the share of unknown tokens shows in far fewer
 MOST_UNKNOWN = 0.5  # chosen: above this the model cannot have read the text
 BINS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -30,7 +32,7 @@ BINS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Rows of the sample with `low` up to, not including, `high` tokens; no `high` in the last."""
+    """Number of sampled rows with `low` up to, not including, `high` tokens; the last bin has no `high`."""
 
     low: int
     high: int | None
@@ -53,7 +55,7 @@ class TokenCounts:
     """After truncation."""
     bins: tuple[Bin, ...]
     unknown_share: float = 0.0
-    """Of the tokens, those that the model's tokenizer does not know; 0 where it was not asked."""
+    """Share of tokens that the model's tokenizer does not know, 0 to 1; 0 if it was not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Estimate:
     dtype: str
     max_length: int
     max_length_from: str
-    """What says so: an option, or a name in a file of the model."""
+    """Where the limit comes from: an option, or a name in a file of the model."""
     files: int
     rows: int
     file_bytes: int
@@ -118,7 +120,7 @@ def estimate(
 ) -> Estimate:
     """The estimate of a prepared job; reads a sample of its text, from a few places.
 
-    A speed that earlier jobs on this machine showed comes before the guess.
+    A speed measured by earlier jobs on this machine takes precedence over the guess.
 
     Raises:
         InputUnreadable, StorageError: the sample cannot be read.
@@ -170,7 +172,7 @@ def estimate(
 
 
 def max_length_of(asked: int | None, limit: LengthLimit | None) -> tuple[int, str]:
-    """The maximum tokens per row, and what says so."""
+    """The maximum tokens per row, and where the limit comes from."""
     if asked is not None:
         return asked, "--max-length"
     if limit is not None:
@@ -187,7 +189,7 @@ def _unknown(share: float) -> Iterator[str]:
 
 
 def summarise(lengths: Sequence[int], exact: bool, max_length: int) -> TokenCounts:
-    """Lengths in tokens, in figures."""
+    """Statistics of lengths in tokens."""
     ordered = sorted(lengths)
     rows = len(ordered)
     if not rows:
@@ -222,7 +224,7 @@ class SampledTokens:
 
 
 def count_tokens(texts: Sequence[bytes], folder: Path | None) -> SampledTokens:
-    """Tokens of each text, by the model's tokenizer where it is a tokenizer.json in the folder."""
+    """Number of tokens of each text, by the tokenizer.json of the model if there is one."""
     file = folder / "tokenizer.json" if folder else None
     if file is None or not file.is_file():
         return SampledTokens(_by_bytes(texts), False)
@@ -306,7 +308,7 @@ def _from_file(
 
 
 def _chunks(prepared: PreparedJob) -> tuple[int, int]:
-    """How many chunks, and the rows of the largest."""
+    """Number of chunks, and the rows of the largest."""
     count = largest = 0
     for chunk in prepared.chunks():
         count += 1

@@ -1,7 +1,7 @@
-"""Does a precision keep float32's answers on this corpus? Asked of the engine, and remembered.
+"""Checks whether a precision gives the same answers as float32 on this corpus; caches the result.
 
-The engine is another process, `headrace-worker check-precision`: torch is never imported here. An
-answer is kept in the user's cache under the digest of everything it hangs on: the rows that were
+The engine is another process, `headrace-worker check-precision`: torch is never imported here. A
+result is kept in the user's cache under the digest of everything it depends on: the rows that were
 drawn, the model, the task's options, the precision, and the versions of what computes.
 """
 
@@ -39,9 +39,9 @@ Ask = Callable[[PrecisionRequest], Agreement]
 """Scores the rows both ways. Raises NotChecked."""
 
 GATED = frozenset({"int8"})
-"""Precisions that a job may not have unless they were found to be near enough."""
+"""Precisions that are refused unless a check found them close enough to float32."""
 TIMEOUT_S = 1_800.0  # chosen: a large model on one core; a check that hangs must end
-KEPT = 200  # chosen: a half-kilobyte each
+KEPT = 200  # chosen: half a kilobyte each
 
 
 class NotChecked(Exception):
@@ -76,7 +76,7 @@ def question(prepared: PreparedJob, settings: Settings, open_file: OpenFile) -> 
 
 
 def check(request: PrecisionRequest, settings: Settings, folder: Path, ask: Ask) -> PrecisionCheck:
-    """What is known of the precision: remembered in `folder`, else asked."""
+    """The result for this precision: from the cache in `folder`, else from the engine."""
     file = folder / f"{request.digest(versions())}.json"
     known = _remembered(file)
     why = ""
@@ -130,7 +130,7 @@ def ask_engine(request: PrecisionRequest, settings: Settings) -> Agreement:
     """Ask `headrace-worker check-precision` on this machine.
 
     Raises:
-        NotChecked: it is not installed, has not the device, fails, or takes too long.
+        NotChecked: it is not installed, lacks the device, fails, or takes too long.
     """
     try:
         command = [find_worker_executable(), "check-precision"]
@@ -168,7 +168,7 @@ def _remembered(file: Path) -> Agreement | None:
 
 
 def _remember(file: Path, found: Agreement) -> None:
-    """Keep it, and let the oldest go; a cache that cannot be written costs the next check."""
+    """Cache the result and delete the oldest ones; without a writable cache the next job checks again."""
     with suppress(OSError):
         write_atomically(file, found.model_dump_json())
         kept = sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)

@@ -58,7 +58,7 @@ class PreparedJob:
     model: ModelInfo
     target: Target
     tokens_per_s: float
-    """Of one worker, a guess."""
+    """Speed of one worker, a guess."""
     warnings: tuple[str, ...] = field(default=())
     contents: Mapping[str, str] = field(default_factory=dict)
     """sha256 of the bytes of each file, by URI; of small corpora on a disk."""
@@ -95,7 +95,7 @@ def prepare(
     extra_params: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> PreparedJob:
-    """Everything that decides a job, found out and checked; reads footers and the model's files.
+    """Find and check everything that decides a job; reads footers and the model's files.
 
     Paths have their dates filled in already. `planned` are the files of an earlier job's plan: these
     are taken, and `inputs` only names them. `extra_params` go to the task beside those from the
@@ -185,7 +185,7 @@ def prepare(
 
 
 def masked_command(argv: Sequence[str]) -> str:
-    """A command line that may be kept: without broker, without credentials, without hooks."""
+    """The command line without broker, credentials and hooks, so that it may be stored."""
     shown: list[str] = []
     hide = False
     for word in argv:

@@ -19,7 +19,7 @@ _SPECIAL: dict[str, Callable[[Job], Any]] = {
     "accept_precision": lambda job: (job.precision and job.precision.accepted) or None,
     "task_params": lambda job: json.dumps(_params(job)[1]) if _params(job)[1] else None,
 }
-"""Settings that stand in a job's record in another form."""
+"""Settings that a job's record has in another form."""
 
 NOT_REPEATED = {
     "workers": "this machine's",
@@ -49,7 +49,7 @@ NOT_REPEATED = {
 
 
 def repeated_settings(job: Job) -> dict[str, Any]:
-    """The settings that give a job the same spec again; None: as it is by default.
+    """The settings that give the same spec again; None means the default.
 
     Each option of a job is here or in `NOT_REPEATED`, which a test holds.
     """

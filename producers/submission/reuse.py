@@ -27,7 +27,7 @@ SAME: tuple[tuple[str, Callable[[Spec], Any]], ...] = (
     ("version of its answers", lambda spec: spec.answers_version),
     ("text pairs", lambda spec: spec.text_pair_column is not None),
 )
-"""What must be the same, so that the same text has the same answer."""
+"""What must be equal, so that the same text has the same answer."""
 
 
 def reusable(output: str, spec: Spec, open_store: Callable[[str], Store]) -> tuple[str, str]:

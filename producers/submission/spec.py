@@ -1,4 +1,4 @@
-"""What a submission asks for, as the parts of a job's record."""
+"""Turns settings into the parts of a job's record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from schemas.records.text_source import made_text, template_in
 
 
 def resolve_dtype(dtype: str, hint: DeviceHint) -> ResolvedDtype:
-    """What `auto` means on the device.
+    """The precision that `auto` means on the device.
 
     Raises:
         ConfigError: the device does not serve it.
@@ -111,7 +111,7 @@ def columns_wanted(settings: Settings, params: Mapping[str, Any]) -> ColumnReque
 
 
 def engine_of(settings: Settings) -> EngineName:
-    """What is to run the model. A job has one engine in one version, on all workers.
+    """The engine that runs the model. A job has one engine in one version, on all workers.
 
     Raises:
         ConfigError: there is no such engine, or the task has no choice.

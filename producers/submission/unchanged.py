@@ -29,8 +29,8 @@ def verify_inputs_unchanged(
 ) -> ModelInfo | None:
     """Check that nothing changed; returns the model, None for a task that needs none.
 
-    A file that was only touched is noted. It counts as changed where the plan has no hash of its
-    bytes, since nothing else tells that they are the same.
+    A file that was only touched is noted. It counts as changed if the plan has no hash of its
+    bytes, since then they cannot be compared.
 
     Raises:
         InputChanged: a file is gone or is another one; names up to three.
