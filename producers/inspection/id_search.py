@@ -1,4 +1,4 @@
-"""An id as a person writes it, looked for in an id column of any type."""
+"""Searches an id column of any type for an id that is given as text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class IdSearch:
         return cls(pa.array(found, kind))
 
     def among(self, ids: pa.Array) -> pa.Array:
-        """Bool `[rows]`: which ids are meant."""
+        """Bool `[rows]`: which ids match."""
         ids, values = plain(ids), self.values
         if pa.types.is_float16(ids.type):  # pyarrow 26 compares no halves
             ids, values = ids.cast(pa.float32()), values.cast(pa.float32())
@@ -54,7 +54,7 @@ class IdSearch:
         return found[0] if len(found) == 1 else pc.or_(*found)
 
     def may_be_in(self, column: Any) -> bool:
-        """Whether a row group may hold it, by the statistics of its id column."""
+        """Whether a row group may contain the id, by the statistics of its id column."""
         statistics = column.statistics
         if statistics is None or not statistics.has_min_max:
             return True
@@ -66,7 +66,7 @@ class IdSearch:
 
 
 def _values(row_id: str, kind: pa.DataType, is_uuid: bool) -> Iterator[Any]:
-    """What the id may mean in a column of this type."""
+    """The values that the id may mean in a column of this type."""
     try:
         if is_uuid:
             yield uuid.UUID(row_id).bytes

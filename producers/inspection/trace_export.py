@@ -35,7 +35,7 @@ TRY_AGAIN = frozenset({408, 429, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What reached the collector."""
+    """Numbers of files and spans that reached the collector."""
 
     files: int
     spans: int

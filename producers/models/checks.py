@@ -1,7 +1,7 @@
-"""What of a model cannot work, found in its files before anything is queued. No torch.
+"""Finds problems in a model's files before anything is queued. No torch.
 
-A worker finds the same when it loads the model, but then every chunk of the job has failed once,
-and a person has gone home.
+A worker would find them when it loads the model, but only after every chunk of the job had failed
+once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from schemas.errors import ModelError
 WHOLE, PICKLED = "model.safetensors", "pytorch_model.bin"
 """Names under which transformers looks for weights, and for an index of their shards."""
 POINTER = b"version https://git-lfs"
-"""How a file begins that git-lfs has not fetched."""
-POINTER_BYTES = 1024  # required: git-lfs makes none larger
+"""First bytes of a file that git-lfs has not fetched."""
+POINTER_BYTES = 1024  # required: pointer files of git-lfs are smaller
 CLASSIFIER = re.compile(
     r"classif|score|logits|summary|head|out_proj|predict|final_layer", re.IGNORECASE
 )
@@ -46,9 +46,9 @@ PADDING_FIRST = frozenset(
         "mpnet", "data2vec-text", "ibert", "xmod", "luke", "markuplm", "lilt", "layoutlmv3", "esm",
     }
 )  # fmt: skip
-"""Families that count positions from behind the padding token, as fairseq did."""
+"""Families whose positions start after the padding token's id, as in fairseq."""
 FEW = 0.98
-"""Tokens of a tokenizer, as a share of the model's: under it, it may be another model's."""
+"""If a tokenizer has less than this share of the model's tokens, it may belong to another model."""
 
 
 def check_files(files: ModelFiles, allow_pickle: bool) -> None:
@@ -197,7 +197,7 @@ def _check_labels(shapes: Shapes, config: Mapping[str, Any], where: str) -> None
 
 
 def label_count(config: Mapping[str, Any]) -> int:
-    """Labels of a configuration; two where it names none, as transformers takes it."""
+    """Number of labels in a configuration; two if it names none, as in transformers."""
     names = config.get("id2label")
     if isinstance(names, Mapping) and names:
         return len(names)
@@ -211,7 +211,7 @@ def check_max_length(
     """Check that the tokens per row are limited, and that the model has as many positions.
 
     Raises:
-        ModelError: it has not, or neither the job nor the model states a limit.
+        ModelError: it has too few, or neither the job nor the model states a limit.
     """
     if max_length is None and limit is None:
         raise ModelError(
@@ -229,7 +229,8 @@ def check_room(
 ) -> None:
     """Check that a row has room for more than its special tokens.
 
-    `tokenizer` is tokenizer.json; what one written in Python adds is a worker's to find out.
+    `tokenizer` is the content of tokenizer.json; a tokenizer written in Python is checked by a
+    worker.
 
     Raises:
         ModelError: it has not.
@@ -247,7 +248,7 @@ def check_room(
 
 
 def special_tokens(processor: Any) -> int:
-    """Tokens that a post-processor of a tokenizer.json adds to a single row.
+    """Number of tokens that the post-processor in tokenizer.json adds to a single row.
 
     Source: https://huggingface.co/docs/tokenizers/api/post-processors
     """
@@ -270,7 +271,7 @@ def special_tokens(processor: Any) -> int:
 def limit_of(
     files: ModelFiles, config: Mapping[str, Any], positions: int | None
 ) -> LengthLimit | None:
-    """The limit of tokens per row that the files state; None: they state none."""
+    """The limit of tokens per row that the files state, if any."""
     return stated_limit(
         config,
         read_json(files, "tokenizer_config.json"),
@@ -280,7 +281,7 @@ def limit_of(
 
 
 def position_rows(shapes: Shapes, config: Mapping[str, Any]) -> int | None:
-    """Tokens that the learned position table has room for; None where there is no table."""
+    """Number of tokens that the learned position table supports; None without such a table."""
     tables = [s[0] for n, s in shapes.items() if POSITIONS.search(n) and len(s) == 2]
     if not tables:
         return None
@@ -290,7 +291,7 @@ def position_rows(shapes: Shapes, config: Mapping[str, Any]) -> int | None:
 
 
 def check_tokenizer(files: ModelFiles, config: Mapping[str, Any]) -> Iterator[str]:
-    """Warnings on the tokenizer.
+    """Warnings about the tokenizer.
 
     Raises:
         ModelError: there is none, or its vocabulary is another model's.
@@ -310,7 +311,7 @@ def check_tokenizer(files: ModelFiles, config: Mapping[str, Any]) -> Iterator[st
 
 
 def vocabulary_rows(config: Mapping[str, Any]) -> int | None:
-    """Tokens that the model knows, of the part that reads text."""
+    """Vocabulary size of the model's text part."""
     for part in (config, config.get("text_config"), config.get("text_encoder")):
         if isinstance(part, Mapping) and isinstance(part.get("vocab_size"), int):
             return int(part["vocab_size"])
@@ -318,7 +319,7 @@ def vocabulary_rows(config: Mapping[str, Any]) -> int | None:
 
 
 def vocabulary_size(tokenizer: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Of a tokenizer.json: one more than the largest id that text can give, and tokens in all."""
+    """Of a tokenizer.json: the largest id that a text can get plus 1, and the number of all tokens."""
     model = tokenizer.get("model")
     pieces = model.get("vocab") if isinstance(model, Mapping) else None
     if isinstance(pieces, Mapping):
@@ -334,7 +335,7 @@ def vocabulary_size(tokenizer: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def check_remote_code(config: Mapping[str, Any], trusted: bool, where: str) -> None:
-    """Check that the model is not code in its own folder that must not be run.
+    """Check that the model needs no code from its folder, unless that is allowed.
 
     Raises:
         ModelError: it is, and `--trust-remote-code` is not set.
@@ -349,7 +350,7 @@ def check_remote_code(config: Mapping[str, Any], trusted: bool, where: str) -> N
 
 
 def _is_known(model_type: str) -> bool:
-    """Whether transformers has this type of model itself; true where it cannot be asked."""
+    """Whether transformers supports this type of model; true if that cannot be found out."""
     try:
         # 4 s, and only for folders with code in them
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES

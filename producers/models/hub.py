@@ -22,22 +22,22 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A model of the hub at its commit, and what of it can be read without its weights."""
+    """A model of the hub at a commit, and what can be read of it without its weights."""
 
     commit: str
     config: Mapping[str, Any]
     folder: Path | None
-    """Its files on this machine, where all of them are in the cache."""
+    """Its folder on this machine, if all files are in the cache."""
     files: ModelFiles | None
-    """None: neither the cache nor the hub has more than config.json for us."""
+    """None if only config.json can be read from the cache or the hub."""
     shapes: Shapes
 
 
 def from_hub(name: str, revision: str | None) -> HubModel:
     """The model at its commit.
 
-    A commit is taken as it is; a branch or tag (`main` where none is given) becomes the commit
-    that the cache on this machine knows it by, else the one that the hub names.
+    A commit is used as it is. A branch or tag (default `main`) is resolved to the commit in this
+    machine's cache, else to the commit that the hub names.
 
     Raises:
         ModelError: no such model or revision, or the hub is not reachable; with what to do.
@@ -91,7 +91,7 @@ class HubFiles:
         return self._commit
 
     def shapes(self) -> Shapes:
-        """From the first bytes of the weights; empty where they are pickled or cannot be had."""
+        """From the headers of the weights; empty if they are pickled or out of reach."""
         from huggingface_hub import HfApi
 
         found: dict[str, tuple[int, ...]] = {}
@@ -108,7 +108,7 @@ class HubFiles:
 
 
 def _listed(name: str, commit: str) -> HubFiles | None:
-    """The files that the hub lists; None where it cannot be asked, or does not say how large."""
+    """The files that the hub lists, with sizes; None if it does not answer or gives no sizes."""
     from huggingface_hub import model_info
 
     try:
@@ -122,7 +122,7 @@ def _listed(name: str, commit: str) -> HubFiles | None:
 
 
 def cached_commit(cache: Path, revision: str) -> str | None:
-    """The commit that a branch or tag had when it was last fetched; None when it never was."""
+    """The commit that a branch or tag had when it was last fetched; None if it never was."""
     refs = (cache / "refs").resolve()
     file = (refs / revision).resolve()
     if not file.is_relative_to(refs) or not file.is_file():

@@ -1,4 +1,4 @@
-"""What a model's configuration says: its type, heads, labels and length."""
+"""Reads a model's configuration: its type, heads, labels and length."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _MAX_CONFIG_BYTES = 16 << 20  # chosen: the longest list of labels in use is und
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model that was found, and what can be said of it without loading it."""
+    """A model that was found, and what is known about it without loading it."""
 
     ref: ModelRef
     config: Mapping[str, Any]
     folder: Path | None = None
-    """Its files on this machine, where they are."""
+    """Its folder, if it is on this machine."""
     parameters: int | None = None
     embeddings: int = 0
-    """Of the parameters, those in tables that are looked up: they cost no time."""
+    """Number of parameters in embedding tables, which cost no computation."""
     limit: LengthLimit | None = None
-    """Tokens that a row may have; None: its files state none."""
+    """The limit of tokens per row that its files state, if any."""
     read: ReadJson | None = None
-    """Reads its JSON files; None: they are not on this machine, or it needs none."""
+    """Reads its JSON files; None if they are not on this machine or not needed."""
     warnings: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of its classes by their ids; empty where it has none."""
+        """The names of its classes by id; empty if it has none."""
         named = self.config.get("id2label")
         if not isinstance(named, dict):
             return ()

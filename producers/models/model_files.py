@@ -135,7 +135,7 @@ def read_any_json(files: ModelFiles, name: str) -> Any:
 
 
 def is_deciding(name: str) -> bool:
-    """Whether `folder_digest` would take a file of this name."""
+    """Whether `folder_digest` includes a file of this name."""
     *folders, file = name.split("/")
     if file.startswith(".") or any(f.startswith(".") or f in IGNORED_FOLDERS for f in folders):
         return False
@@ -143,7 +143,7 @@ def is_deciding(name: str) -> bool:
 
 
 def store_digest(store: Store, names: list[str]) -> str:
-    """What `folder_digest` gives for a folder with these objects as its files."""
+    """The same digest as `folder_digest` gives for a folder with these files."""
     whole = hashlib.sha256()
     for name in sorted(names):
         whole.update(name.encode("utf-8", "surrogateescape") + b"\0")

@@ -1,4 +1,4 @@
-"""A model named by the registry: which version a job's `--model models:/NAME@ALIAS` is now."""
+"""Resolves a job's `--model models:/NAME@ALIAS` to the version that the registry names now."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from schemas.records.model_version import ModelVersion
 
 
 def version_of(settings: Settings, *, any_task: bool = False) -> ModelVersion | None:
-    """The version that `model` names at this moment; None where it names a place of its own.
+    """The version that `model` names now; None if it is a folder or a hub id.
 
-    The job keeps the version's address and digest: an alias that moves later changes no job.
+    The job stores the version's address and digest, so moving the alias later changes no job.
     `any_task`: a base, whose head is replaced, may be registered for another task.
 
     Raises:

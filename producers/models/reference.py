@@ -53,7 +53,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a job asks of its model."""
+    """What a job requires of its model."""
 
     task: str
     revision: str | None
@@ -74,11 +74,10 @@ def resolve_model(
     trust_remote_code: bool = False,
     params: Mapping[str, Any] | None = None,
 ) -> ModelInfo:
-    """The model that a person means, with all that its files can say checked.
+    """The model that the reference names; everything that its files show is checked.
 
-    With the task's `params`, also that the task does what the files ask for.
-
-    Of a hub model as much is checked as the cache or the hub gives without the weights.
+    With the task's `params`, it is also checked that the task supports what the files ask for. For
+    a hub model, only what the cache or the hub gives without the weights is checked.
 
     Raises:
         ModelError: it cannot be found, is not pinned, or its files show that it cannot do the
@@ -158,7 +157,7 @@ def _from_files(files: ModelFiles, asked: _Asked, words: str) -> ModelInfo:
 
 
 def _inner(files: ModelFiles, task: str) -> ModelFiles:
-    """The files of the transformer itself, where sentence-transformers keeps it in a folder."""
+    """The files of the transformer itself, if sentence-transformers keeps them in a subfolder."""
     folder = task_spec(task).model_folder(partial(read_any_json, files))
     return InnerFiles(files, folder) if folder else files
 
@@ -169,7 +168,7 @@ def _checked(
     shapes: Shapes,
     asked: _Asked,
 ) -> ModelInfo:
-    """What the files say of the model, wherever they are."""
+    """The model's information from its files, wherever they are."""
     check_remote_code(config, asked.trust_remote_code, files.where)
     positions = position_rows(shapes, config)
     inner = _inner(files, asked.task)
@@ -183,7 +182,7 @@ def _checked(
     if spec.check_files is not None and asked.params is not None:
         asks = spec.check_files(read, asked.params, files.where)
         check_modules(files, asks, asked.allow_pickle)
-    if spec.engine:  # what a task of another package makes of the files is not known here
+    if spec.engine:  # how a task of another package uses the files is unknown here
         check_max_length(asked.max_length, limit, positions, files.where)
         check_room(asked.max_length, limit, read_json(inner, "tokenizer.json"), files.where)
         warnings += tuple(check_tokenizer(inner, config))

@@ -4,8 +4,8 @@
     NAME/profiles/000007.profile         what rows looked like when it was made; may be replaced
     NAME/aliases/champion/000012.json    the twelfth move of the alias, created only if absent
 
-The last move says where an alias points. Each move has a number, and of two writers of one
-number exactly one wins: so promotion is compare-and-swap, and the log is the audit.
+The last move says where an alias points. Each move has a number, and if two processes write the
+same number, exactly one wins. So promotion is a compare-and-swap, and the moves are the audit log.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def open_model_registry(settings: Settings) -> ModelRegistry:
     from headrace.storage.open import open_store
 
     uri = settings.model_registry or str(state_folder() / "models")
-    # the registry is the user's own place, not one that a job may name
+    # the registry is chosen by the user, not by a job
     return ModelRegistry(open_store(uri, settings.model_copy(update={"allowed_prefixes": ()})))
 
 
@@ -78,7 +78,7 @@ class ModelRegistry:
         self._now = now
 
     def names(self) -> list[str]:
-        """Every model that has a version."""
+        """The names of all models with a version."""
         return sorted({info.name.split("/")[0] for info in self._store.list() if "/" in info.name})
 
     def versions(self, name: str) -> list[ModelVersion]:
@@ -98,7 +98,7 @@ class ModelRegistry:
         by: str = "",
         note: str = "",
     ) -> ModelVersion:
-        """A new version; the same model and task again is the version that it has already.
+        """Register a version; the same model and task again returns the existing version.
 
         Raises:
             ModelRegistryError: the name is not one, or too many others register at once.
@@ -146,7 +146,7 @@ class ModelRegistry:
         return parse_version(data, f"{self._store.uri}/{_version_key(address.name, number or 0)}")
 
     def aliases(self, name: str) -> dict[str, AliasMove]:
-        """Where each alias of a model points: its last move."""
+        """The last move of each alias of a model."""
         last: dict[str, AliasMove] = {}
         for key, data in self._read_all(f"{_name(name)}/aliases/"):
             move = parse_move(data, f"{self._store.uri}/{key}")
@@ -161,11 +161,11 @@ class ModelRegistry:
         ]
 
     def keep_profile(self, version: ModelVersion, profile: bytes) -> None:
-        """Keep what the version's rows looked like when it was made; again replaces it."""
+        """Store the profile of the version's rows when it was made; replaces an earlier one."""
         self._store.replace(_profile_key(version.name, version.version), profile)
 
     def profile(self, version: ModelVersion) -> bytes | None:
-        """What `keep_profile` kept; None: nothing was."""
+        """The stored profile; None if there is none."""
         return self._store.read(_profile_key(version.name, version.version))
 
     def promote(
@@ -178,10 +178,10 @@ class ModelRegistry:
         by: str = "",
         why: str = "",
     ) -> AliasMove:
-        """Point the alias at a version; a move to where it points already is that move.
+        """Point the alias at a version; if it points there already, that last move is returned.
 
         `seen` is the number of the last move that the caller knew when it decided, 0 for none:
-        the alias moves only if no other move came since. None: whatever came.
+        the alias moves only if no other move came since. With None it moves in any case.
 
         Raises:
             ModelRegistryError: no such version; another moved the alias since, or at this moment.

@@ -1,4 +1,4 @@
-"""What the headers of safetensors files say: every tensor's name and shape, and whether it is whole."""
+"""Reads the headers of safetensors files: names and shapes of tensors, and whether a file is complete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Header:
 
 
 def read_header(file: Any) -> Header | None:
-    """The header of one open safetensors file; None when it has no sound one.
+    """The header of an open safetensors file; None if it is invalid.
 
     Source: https://huggingface.co/docs/safetensors/index#format
     """
@@ -48,11 +48,11 @@ class Weights:
 
     parameters: int
     embeddings: int
-    """Of the parameters, those in tables that are looked up."""
+    """Number of parameters in embedding tables."""
 
 
 def count(shapes: Shapes) -> Weights | None:
-    """Parameters of the tensors; None where there are none."""
+    """Number of parameters of the tensors; None without tensors."""
     if not shapes:
         return None
     total = embeddings = 0

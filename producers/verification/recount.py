@@ -1,4 +1,4 @@
-"""One part against the input it was made from: every row, in order, as a stream."""
+"""Compares a part with the input it was made from: every row, in order, as a stream."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BLOCK_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class ChunkCount:
-    """What was counted in a part, and what is wrong with it: kind → first place it shows."""
+    """The counts of a part, and its problems: kind → the first place."""
 
     rows: int = 0
     ok: int = 0

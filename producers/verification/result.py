@@ -1,4 +1,4 @@
-"""What a recount found: a verdict, figures, problems; and the certificate that can be kept."""
+"""The result of a verification: verdict, counts, problems; and its JSON certificate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Verdict = Literal["verified", "incomplete", "wrong"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not as promised: its kind, where, and what."""
+    """A problem: its kind, its place and a message."""
 
     kind: str
     where: str
@@ -48,7 +48,7 @@ class VerifyResult:
     """The first 100."""
     problem_count: int = 0
     notes: list[str] = field(default_factory=list)
-    """What was noticed and is not wrong."""
+    """Observations that are not problems."""
 
     @property
     def complete(self) -> bool:
@@ -62,7 +62,7 @@ class VerifyResult:
 
     @property
     def ok_overall(self) -> bool:
-        """Every row there once, in order, and the job closed."""
+        """Whether every row is there once, in order, and the job has ended."""
         return self.verdict == "verified"
 
     def wrong(self, kind: str, where: str, message: str) -> None:
@@ -124,7 +124,7 @@ class VerifyResult:
 
 
 def problem_lines(result: VerifyResult) -> Iterator[str]:
-    """One line a problem, for people."""
+    """One line per problem, for people."""
     for problem in result.problems:
         yield f"{problem.where}: {problem.message} [{problem.kind}]"
     if result.problem_count > len(result.problems):

@@ -1,4 +1,4 @@
-"""Rows of a part beside the rows of its input: where the first difference is. Streams, no store."""
+"""Finds the first difference between the rows of a part and of its input. Works on streams."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _add(result: VerifyResult, name: str, count: ChunkCount) -> None:
 
 
 def _list_parts(store: Store, result: VerifyResult) -> np.ndarray:
-    """Sizes of the parts, int64 `[chunks]`, -1 where there is none; what is foreign is named."""
+    """Sizes of the parts, int64 `[chunks]`, -1 if there is none; foreign files are reported."""
     sizes = np.full(result.chunks, -1, dtype=np.int64)
     for info in store.list(output_layout.DATA):
         chunk = output_layout.chunk_of_part(info.name)
@@ -155,7 +155,7 @@ def _check_record(
     recorded: ManifestPart | None,
     has_manifest: bool,
 ) -> None:
-    """The part against the manifest's line, or against its receipt while there is no manifest."""
+    """Compare the part with its line in the manifest, or with its receipt if there is no manifest."""
     name = output_layout.part(chunk.number)
     known: ManifestPart | Receipt | None = recorded
     if known is None and has_manifest:

@@ -18,7 +18,7 @@ class InputFile:
     format: str = "parquet"
     """As in `headrace.formats.opener.FORMATS`."""
     content: str | None = None
-    """sha256 of all its bytes, where the plan knows it: it tells a touched file from a changed one."""
+    """sha256 of all its bytes, if the plan has it: it distinguishes a touched file from a changed one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Column(_Record):
 
 
 class ModelRef(_Record):
-    """A model and the proof of which one."""
+    """A model: its address, and the revision that identifies it."""
 
     uri: str = Field(max_length=2048)
     """Local folder, hub id, or `s3://` folder."""
@@ -46,7 +46,7 @@ class ModelRef(_Record):
 
 
 class Inputs(_Record):
-    """The corpus in numbers; its files stand in the plan."""
+    """The corpus in numbers; its files are in the plan."""
 
     patterns: tuple[str, ...]
     digest: str
@@ -61,7 +61,7 @@ class Spec(_Record):
 
     inputs_digest: str
     text_column: str
-    """Empty where `text` says it."""
+    """Empty if `text` is set."""
     text: str | None = None
     """A template over columns, as `headrace.formats.template` writes it; absent without one."""
     text_pair_column: str | None = None
@@ -76,13 +76,12 @@ class Spec(_Record):
     reuse: str | None = None
     """sha256 of the manifest whose results are reused."""
     engine: str = Field(PACKED, max_length=64)
-    """What runs the model; absent in a record where it is `packed`, as before there were others."""
+    """Name of the engine; left out of the record if it is `packed`, as in earlier versions."""
     engine_version: str | None = Field(default=None, max_length=256)
     """Package and version that write the texts of a job that generates; None, and absent: another
     kind of job, or not known where it was submitted."""
     answers_version: int = Field(1, ge=1)
-    """Since when headrace answers this job as it does, see `headrace.tasks.answers`; absent where
-    it is 1."""
+    """Version of how headrace answers this job, see `headrace.tasks.answers`; left out if it is 1."""
 
     @model_serializer(mode="wrap")
     def _without_usual(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -104,7 +103,7 @@ class Spec(_Record):
 
 
 class Options(_Record):
-    """How the job is run: none of it changes what comes out."""
+    """How the job is run: no option changes its results."""
 
     queue: str = "default"
     priority: int = 0
@@ -121,15 +120,15 @@ class Options(_Record):
 
 
 class Predicted(_Record):
-    """What the job was expected to take, at its submission; for the report, and for nothing else."""
+    """What the job was expected to take, at its submission; used only by the report."""
 
     tokens: int
     exact_tokens: bool
-    """Counted by the model's own tokenizer in a sample; else four bytes per token."""
+    """Whether a sample was counted by the model's tokenizer; else four bytes per token are assumed."""
     tokens_per_s: float
     """Of one worker."""
     measured: bool
-    """The speed comes from an earlier job; else it is a guess from the model's size."""
+    """Whether the speed comes from an earlier job; else it is guessed from the model's size."""
     workers: int
     seconds: float
     worker_hours: float
@@ -158,7 +157,7 @@ class Job(_Record):
     command: str = ""
     predicted: Predicted | None = None
     precision: PrecisionCheck | None = None
-    """Found at the submission; None where nothing had to be checked."""
+    """Result of the check at the submission; None if no check was needed."""
     trace_id: str | None = None
     span_id: str | None = None
 
@@ -175,7 +174,7 @@ def job_id(spec: Spec) -> str:
 
 
 def parse_job(data: bytes, where: str) -> Job:
-    """The job in the bytes of a `job.json`.
+    """Parse the bytes of a `job.json`.
 
     Raises:
         OutputConflict: the bytes are no job of this version, or its id is not its spec's.

@@ -17,7 +17,7 @@ class _Record(BaseModel):
 
 
 class Receipt(_Record):
-    """A committed chunk in short; advisory, made again from the part when missing."""
+    """Summary of a committed chunk; advisory, and rebuilt from the part if it is missing."""
 
     chunk: int
     rows: int
@@ -43,7 +43,7 @@ class Receipt(_Record):
     """From the lease to the commit."""
     stages_s: dict[str, float] = Field(default_factory=dict)
     tokenizer: str = ""
-    """Library and version that tokenized, where it is not `tokenizers`."""
+    """Library and version of the tokenizer, if it is not `tokenizers`."""
 
 
 class Attempt(_Record):
@@ -55,21 +55,21 @@ class Attempt(_Record):
     cause: str
     """`worker_lost`, `timeout`, or the class of the error."""
     rows: tuple[int, ...] | None = None
-    """Rows (within the chunk) that were with the model; None: not known, the whole chunk."""
+    """Rows (within the chunk) that were in the model; None: unknown, so all rows of the chunk."""
     encoding: tuple[int, int] | None = None
-    """Rows (first, past the last) that were with the tokenizer at that moment."""
+    """Rows (first, last + 1) that were in the tokenizer."""
     message: str = ""
     worker: str = ""
     stage: str = ""
     advanced: int = 0
-    """Step of the last checkpoint that the attempt committed: the next one goes on from there."""
+    """Step of the last checkpoint that the attempt committed; the next attempt continues from it."""
     retryable: bool = True
     at_s: float = 0.0
     seen_by: str = ""
 
 
 class Parked(_Record):
-    """A chunk that is not tried again by itself."""
+    """A chunk that is not retried automatically."""
 
     chunk: int
     cause: str
@@ -139,7 +139,7 @@ class Manifest(_Record):
     state: JobState
     reason: str = ""
     cause: str = ""
-    """Class of the error that ended it, where all chunks share one: `missing_extra`, `model_error`."""
+    """Class of the error that ended the job, if all chunks share it: `missing_extra`, `model_error`."""
     totals: Totals
     parts: tuple[ManifestPart, ...]
     parked: tuple[Parked, ...] = ()
@@ -150,7 +150,7 @@ class Manifest(_Record):
     engine: str = ""
     """What ran the model, as `schemas.records.model_key.engine_name` writes it."""
     precision: PrecisionCheck | None = None
-    """How near the answers are to float32's, as it was found at the submission."""
+    """How close the answers are to float32's, as checked at the submission."""
     versions: dict[str, str] = Field(default_factory=dict)
     tokenizers: dict[str, int] = Field(default_factory=dict)
     """Chunks by the faster library that tokenized them; all others were tokenized by `tokenizers`."""
@@ -160,10 +160,10 @@ class Manifest(_Record):
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
-    """The manifest in the bytes.
+    """Parse the bytes of a manifest.
 
     Raises:
-        OutputConflict: they are none; what they hold is not repeated.
+        OutputConflict: they are not a manifest; the message does not repeat the content.
     """
     try:
         return Manifest.model_validate_json(data)

@@ -15,7 +15,7 @@ MAX_BYTES = 2048
 
 
 class ScoreChunk(BaseModel):
-    """Score these neighbouring chunks of this job."""
+    """A message: score these consecutive chunks of this job."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +39,7 @@ class ScoreChunk(BaseModel):
 
 
 def parse_message(body: Any) -> ScoreChunk:
-    """The message in a body from the queue.
+    """Parse the body of a message from the queue.
 
     Raises:
         MessageRejected: it is not a message of a version we know. The text of the error never

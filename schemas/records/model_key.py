@@ -1,4 +1,4 @@
-"""What a job wants of a worker, as one line: what decides its speed, and what it has to load."""
+"""Names that decide a worker's speed on a job, and what the worker has to load for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def engine_name(spec: Spec) -> str:
 
 
 def engine_key(job: Job) -> str:
-    """What a worker must have loaded; another name is another load."""
+    """What a worker must have loaded; for another name it has to load again."""
     spec = job.spec
     model = spec.model.model_dump()
     wanted = [spec.task, spec.params, model, spec.dtype, spec.max_length, spec.engine]

@@ -1,4 +1,4 @@
-"""What the registry of models keeps: versions, and the moves of aliases. Neither ever changes."""
+"""Records of the model registry: versions, and moves of aliases. They never change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ModelVersion(_Record):
     model: ModelRef
     task: str
     labels: tuple[str, ...] = ()
-    """By the id of the class; empty where the configuration names none."""
+    """Names of the labels by class id; empty if the configuration names none."""
     created_s: float
     """Seconds since the epoch."""
     created_by: str = Field(max_length=256)
@@ -33,7 +33,7 @@ class ModelVersion(_Record):
 
 
 class AliasMove(_Record):
-    """`NAME/aliases/champion/000012.json`: the twelfth move of the alias, and where it points since."""
+    """`NAME/aliases/champion/000012.json`: the twelfth move of the alias, and the version it points to."""
 
     name: str = Field(pattern=f"^{NAME}$")
     alias: str = Field(pattern=f"^{NAME}$")

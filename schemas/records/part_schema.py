@@ -33,7 +33,7 @@ PLAN_OF_ROW_GROUPS = pa.schema(
         *(f for f in PLAN if f.name in ("first_row", "rows", "bytes", "job_row")),
     ]
 )
-"""The plan as it was when Parquet was the only format; still read."""
+"""The plan of earlier versions, for Parquet only; still read."""
 
 META_CONTENTS = "headrace.input_contents"
 """Key of a plan's file metadata: a JSON object of URIs and the sha256 of each file's bytes, of small
@@ -85,4 +85,4 @@ META_VERSIONS = "headrace.versions"
 META_ERRORS = "headrace.errors"
 META_STATS = "headrace.stats"
 META_TEXTS = "headrace.texts"
-"""What a profile knows of the chunk's texts, since the part does not hold them."""
+"""A profile of the chunk's texts, since the part does not contain them."""

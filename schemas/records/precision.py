@@ -1,4 +1,4 @@
-"""How near a precision's answers are to float32's: what is asked, what was found, what is kept.
+"""How close a precision's answers are to float32's: request, result, and what the job keeps.
 
 The question goes from `headrace` to `headrace-worker check-precision` as JSON, with rows of the
 job's own corpus, and the answer comes back as JSON; what of it is kept in the job holds no text.
@@ -24,7 +24,7 @@ class _Record(BaseModel):
 
 
 class PrecisionRequest(_Record):
-    """Score these rows in float32 and in `dtype`; everything that decides the answer."""
+    """A request to score these rows in float32 and in `dtype`; has everything that decides the result."""
 
     task: str
     params: dict[str, Any] = Field(default_factory=dict)
@@ -39,27 +39,26 @@ class PrecisionRequest(_Record):
     pairs: tuple[str, ...] | None = None
 
     def digest(self, versions: Mapping[str, str]) -> str:
-        """Hex digits that are the same where the answer is: for the same question and engine."""
+        """Hex digits that identify the request and the engine: if they are equal, so is the result."""
         asked = json.dumps([self.model_dump(mode="json"), dict(versions)], sort_keys=True)
         return hashlib.sha256(asked.encode()).hexdigest()
 
 
 class Agreement(_Record):
-    """What was found on a sample of a job's rows."""
+    """The result on a sample of a job's rows."""
 
     dtype: str
     device: str
     rows: int
     measure: Measure
     share: float = Field(ge=-1, le=1)
-    """Held against the floor: of the labels, those that are the same; or the mean cosine; or the
-    correlation."""
+    """Compared with the floor: the share of equal labels, the mean cosine, or the correlation."""
     compared: int
     """Labels (of rows or of tokens), vectors or values."""
     differing: int | None = None
-    """Labels that are not the same."""
+    """Number of labels that differ."""
     lowest: float | None = None
-    """The cosine of the vector that is furthest off."""
+    """The lowest cosine of a vector."""
     entities: float | None = None
     """Token classification: the share among tokens that either precision gives a label other
     than `O`. Most tokens have `O`, and hide what became of the others."""
@@ -69,7 +68,7 @@ class Agreement(_Record):
     speed: float
     """How many times as fast as float32, on that device, at the same batches in turns."""
     seconds: float
-    """What the check took, loading included."""
+    """Duration of the check, including loading."""
 
 
 class PrecisionCheck(_Record):
@@ -80,14 +79,14 @@ class PrecisionCheck(_Record):
     """None: it was not checked, and `why` says why."""
     why: str = ""
     accepted: bool = False
-    """The user decided beforehand to continue with any result."""
+    """Whether the user decided beforehand to accept any result."""
 
     @property
     def passed(self) -> bool:
         return self.agreement is not None and self.agreement.share >= self.floor
 
     def sentence(self) -> str:
-        """What is known, in a sentence without its full stop."""
+        """The result as a sentence without its full stop."""
         found = self.agreement
         if found is None:
             return f"not checked against float32: {self.why}"

@@ -1,4 +1,4 @@
-"""What one retraining keeps: why it began and with what, and how it ended."""
+"""Records of a retraining: why it began, with what, and how it ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class _Record(BaseModel):
 
 
 class RetrainingBegun(_Record):
-    """`begun.json`: created only if absent, so that a second call goes on with the same."""
+    """`begun.json`: created only if absent, so that a second call continues the same retraining."""
 
     id: str = Field(pattern=r"^[0-9a-f]{12}$")
     date: str
@@ -25,7 +25,7 @@ class RetrainingBegun(_Record):
 
 
 class RetrainingVerdict(_Record):
-    """`verdict.json`: the last thing that is written, only if absent."""
+    """`verdict.json`: written last, only if absent."""
 
     candidate: int
     """The version of the new model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 HASH_BYTES = 16
-"""Chosen: at 10^10 distinct texts the odds that any two share a name are under 10^-18."""
+"""Chosen: among 10^10 distinct texts, the probability of any collision is under 10^-18."""
 
 
 def text_hash(text: bytes, pair: bytes | None = None) -> bytes:
