@@ -1,4 +1,5 @@
-"""The budget a worker starts with: set by hand, remembered from an earlier start, or found now.
+"""The initial token budget of a worker: set by the user, cached from an earlier start, or measured
+now.
 
 What was found is kept in a file of the user's cache for each model, precision, device, number of
 threads and version of what computes, so that a second start costs nothing. Out-of-memory is
@@ -50,13 +51,13 @@ class Known:
     """What is remembered of a model on a device."""
 
     tokens: int | None = None
-    """None: no search has been made."""
+    """The budget that was found; None if none was searched for."""
     failed_at: int | None = None
-    """The smallest batch that found no memory; None: none failed."""
+    """Tokens of the smallest batch that ran out of memory, if any."""
 
 
 class BudgetCache:
-    """The budget of one loaded task on one device, and the file it is remembered in."""
+    """The budget of one loaded task on one device, and its cache file."""
 
     def __init__(
         self,
@@ -90,9 +91,8 @@ class BudgetCache:
         return Budget(tokens, self._known.failed_at)
 
     def learn(self, budget: Budget) -> None:
-        """Remember what out-of-memory taught.
-
-        No less than the smallest size of a search: one mad row must not slow every job to come.
+        """Cache the smaller budget after out-of-memory. It is never below the smallest size of a
+        search, so that one extreme row does not slow all later jobs.
         """
         failed = min(filter(None, (budget.failed_at, self._known.failed_at)), default=None)
         if failed is None:
@@ -117,14 +117,14 @@ class BudgetCache:
             failed = min(filter(None, (found.failed_at, failed)), default=None)
             budget = Budget(found.tokens, failed).set_by_hand(found.tokens)
             self._keep(Known(budget.tokens, failed))
-        else:  # a task that fails on a made-up batch may do well on real ones
+        else:  # a task that fails on a synthetic batch may work on real ones
             self._known = replace(self._known, tokens=task.default_batch_tokens())
         seconds = round(time.monotonic() - started, 3)
         log.info("budget.found", count=self._known.tokens, device=self._device, seconds=seconds,
                  error_type=probe.failure)  # fmt: skip
 
     def _read(self, path: Path) -> Known:
-        """What the file says; nothing of a file that is damaged, too old or another's."""
+        """The content of the file; empty if it is damaged, too old or for another key."""
         try:
             found = json.loads(path.read_text())
             if found["key"] != self._key or self._now_s() - found["at_s"] > KEPT_S:
@@ -137,23 +137,23 @@ class BudgetCache:
         return Known()
 
     def _keep(self, known: Known) -> None:
-        """In memory, and in the file if that can be written; a worker beside us may do the same."""
+        """Store it in memory, and in the file if that is writable; other workers may write it too."""
         self._known = known
         if self._path is None:
             return
         text = json.dumps({"key": self._key, "at_s": self._now_s(), **asdict(known)})
         try:
             write_atomically(self._path, text)
-        except OSError as error:  # a read-only home: it is found again at the next start
+        except OSError as error:  # a read-only home: the next start measures again
             log.warning("budget.not_kept", error_type=type(error).__name__)
 
 
 class _Probe:
-    """Runs made-up batches and times them."""
+    """Runs synthetic batches and times them."""
 
     def __init__(self, task: Task, probed: SupportsBudgetSearch, device: str) -> None:
         self.failure: str | None = None
-        """Class of an error that is not out-of-memory; None: there was none."""
+        """Class of an error other than out-of-memory, if any."""
         self._task = task
         self._probed = probed
         self._device = device
@@ -165,7 +165,7 @@ class _Probe:
         return self._run(tokens, ROW_TOKENS)
 
     def fits(self, tokens: int) -> bool:
-        """Whether a batch of the longest rows has room; a CPU's memory says so too late."""
+        """Whether a batch of the longest rows fits; not tried on a CPU, which fails too late."""
         return self._device == CPU or self._run(tokens, None) is not None
 
     def _run(self, tokens: int, row_tokens: int | None) -> float | None:
@@ -184,7 +184,7 @@ class _Probe:
 
 
 def facts_of_job(job: Job) -> dict[str, str]:
-    """What the best budget depends on, of the job and of what is installed."""
+    """The properties of the job and of installed packages that the best budget depends on."""
     spec, installed = job.spec, versions()
     return {
         "task": spec.task,

@@ -12,14 +12,14 @@ WORTH = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Which sizes are tried on a kind of device, and for how long."""
+    """The batch sizes that are tried on a kind of device, and the time limit."""
 
     rungs: tuple[int, ...]
-    """Tokens of a batch, rising."""
+    """Tokens per batch, ascending."""
     limit_s: float
     """Sizes that would take the search beyond this are not tried."""
     repeats: int
-    """Batches of each size, of which the fastest counts; the first warms up."""
+    """Batches per size; the fastest counts, and the first warms up."""
 
 
 LADDERS = {
@@ -32,12 +32,12 @@ LADDERS = {
 }
 
 Try = Callable[[int], float | None]
-"""Seconds that a batch of so many tokens takes; None: the device has no memory for it."""
+"""Takes the tokens of a batch; returns its seconds, or None if the device is out of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search came to."""
+    """The result of a search."""
 
     tokens: int
     failed_at: int | None = None
@@ -49,10 +49,10 @@ def find_budget(
 ) -> Found:
     """The smallest budget whose speed is within 2 % of the best, and that the longest rows fit in.
 
-    `fits` says whether a batch of the longest rows has room. Where the time is over before a
-    size has shown that more gains nothing, it is `default`, or the best size tried if larger. An
-    eighth of the first size is run before all others, so that a model too large to try out on
-    this device costs little more than that.
+    `fits` says whether a batch of the longest rows has room. If the time ends before a larger size
+    showed no gain, it is `default`, or the best size tried if that is larger. An eighth of the
+    first size is run before all others, so that a model too large to try out on this device costs
+    little more than that.
     """
     rates, failed_at, is_flat = _climb(seconds_of, ladder)
     tokens = default
@@ -75,7 +75,7 @@ def _climb(seconds_of: Try, ladder: Ladder) -> tuple[dict[int, float], int | Non
     taken = _seconds(seconds_of, small, ladder.repeats)
     if taken is None:
         return {}, small, False
-    # the first one may have compiled kernels for a second, which says nothing of the model
+    # the first batch may have compiled kernels for a second
     fastest = min(taken)
     spent = fastest * len(taken)
     rates: dict[int, float] = {}
@@ -95,7 +95,7 @@ def _climb(seconds_of: Try, ladder: Ladder) -> tuple[dict[int, float], int | Non
 
 
 def _seconds(seconds_of: Try, size: int, repeats: int) -> list[float] | None:
-    """What each of some batches takes; None where one found no memory."""
+    """Seconds of each batch; None if one ran out of memory."""
     taken: list[float] = []
     for _ in range(repeats):
         seconds = seconds_of(size)

@@ -16,8 +16,8 @@ def pack(lengths: np.ndarray, budget_tokens: int, *, padded: bool) -> list[np.nd
     the budget is alone. Rows of one length keep their order, so that the result is a function of
     its arguments.
 
-    Longest first shows out-of-memory with the first batch, and sorting makes padding small where
-    there is padding, and runs of equal length long where there is none.
+    With the longest rows first, out-of-memory shows in the first batch. Sorting by length reduces
+    padding, and makes longer runs of equal length.
 
     Raises:
         ValueError: the budget is less than one token.
@@ -33,7 +33,7 @@ def pack(lengths: np.ndarray, budget_tokens: int, *, padded: bool) -> list[np.nd
 def _cut_padded(widths: np.ndarray, budget: int) -> Iterator[tuple[int, int]]:
     start = 0
     while start < len(widths):
-        # widths fall, so the first is what every row of the batch is padded to
+        # lengths descend, so every row of the batch is padded to the first
         rows = max(1, budget // max(1, int(widths[start])))
         stop = min(start + rows, len(widths))
         yield start, stop
@@ -41,7 +41,7 @@ def _cut_padded(widths: np.ndarray, budget: int) -> Iterator[tuple[int, int]]:
 
 
 def _cut_packed(widths: np.ndarray, budget: int) -> Iterator[tuple[int, int]]:
-    # an empty row costs one: a batch of a million empty rows is no batch either
+    # an empty row costs one token, so that a batch has a limited number of rows
     total = np.cumsum(np.maximum(widths, 1))
     start = spent = 0
     while start < len(widths):
@@ -52,25 +52,25 @@ def _cut_packed(widths: np.ndarray, budget: int) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The tokens a batch may have on one device, and what out-of-memory has taught about it."""
+    """The tokens a batch may have on one device, and the smallest size that did not fit."""
 
     tokens: int
     failed_at: int | None = None
     """Tokens of the smallest batch that did not fit; None: none failed so far."""
 
     def after_out_of_memory(self, batch_tokens: int) -> Budget:
-        """Half of what failed, and never again as much; at least one token."""
+        """The budget after out-of-memory: half of what failed; at least one token."""
         failed = min(batch_tokens, self.failed_at or batch_tokens)
         return replace(self, tokens=max(1, min(self.tokens, failed // 2)), failed_at=failed)
 
     def set_by_hand(self, tokens: int) -> Budget:
-        """What a person asked for; half of what failed, where it is no less than that."""
+        """The user's budget; half of what failed, if that size is known to fail."""
         failed = self.failed_at
         fits = failed is None or tokens < failed
         return replace(self, tokens=tokens if fits else max(1, (failed or 0) // 2))
 
 
 def halves(rows: np.ndarray) -> list[np.ndarray]:
-    """A batch that did not fit, as two; one row stays one."""
+    """Split a batch that did not fit into two; a single row stays as it is."""
     middle = (len(rows) + 1) // 2
     return [part for part in (rows[:middle], rows[middle:]) if len(part)]

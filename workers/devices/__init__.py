@@ -1,1 +1,1 @@
-"""CPUs and GPUs: what is there, what it computes, how a process is pinned to it."""
+"""CPUs and GPUs: which exist, which number formats they support, how a process is pinned to one."""

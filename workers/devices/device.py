@@ -1,4 +1,4 @@
-"""What devices there are, what they can do, and how a process must be started to use one well.
+"""Which devices exist, what they support, and how to start a process that uses one well.
 
 Nothing here imports torch at the top: the parent of a fleet lists devices and builds the
 environment of its children without paying for it.
@@ -47,7 +47,7 @@ def list_devices(spec: str = "auto") -> list[str]:
     """The devices a setting names, one worker process each: `["cpu"]` or `["cuda:0", "cuda:1"]`.
 
     `auto` is every GPU that `nvidia-smi` lists, else the CPU; `cuda` is every GPU; a list such as
-    `cuda:0,cuda:1` or `cpu,cpu` is taken literally. A slice (MIG) is a device: `cuda:0.1`.
+    `cuda:0,cuda:1` or `cpu,cpu` is used as given. A slice (MIG) is a device: `cuda:0.1`.
 
     Raises:
         ConfigError: the setting is invalid, or names a GPU that is not there.
@@ -104,7 +104,7 @@ def resolve_dtype(requested: str, device: str) -> str:
 
 
 def not_served(dtype: str, device: str, flags: frozenset[str] | None = None) -> str:
-    """Why a device does not serve a precision, and what to do: the end of a sentence."""
+    """Why a device does not support a precision, and what to do: the end of a sentence."""
     reasons = number_formats(flags) if device == CPU else {"int8": "it is for CPUs"}
     reason = reasons.get(dtype)
     why = f": {reason}" if reason else ""
@@ -129,23 +129,23 @@ def worker_environment(device: str, threads: int, visible: str | None = None) ->
 
 
 def kind_of(device: str) -> str:
-    """`cpu` or `cuda`: what tables of figures are kept by."""
+    """The kind of device, `cpu` or `cuda`."""
     return device.split(":")[0]
 
 
 def device_inside(device: str) -> str:
-    """What the worker itself calls its device: the only GPU it sees is `cuda:0`."""
+    """The device's name inside the worker: the only visible GPU is `cuda:0`."""
     return CPU if device == CPU else "cuda:0"
 
 
-# Each operation of torch gives Python's lock away. Where another thread takes ids from the tokenizer
+# Each operation of torch releases Python's lock. If another thread takes ids from the tokenizer
 # meanwhile, the one that launches waits Python's 5 ms for its turn, some 120 times a batch, and the
 # device with it. Chosen among 5, 0.5, 0.1 and 0.03 ms: see the log in docs/development/experiments.md.
 SWITCH_S = 1e-4
 
 
 def set_threads(device: str, threads: int) -> None:
-    """How many threads an operation may use, and how they share Python; before the model is loaded."""
+    """Set the threads of an operation and Python's switch interval; call it before the model is loaded."""
     import torch
 
     if device != CPU:
@@ -161,7 +161,7 @@ def threads_of(device: str) -> int:
 
 
 def name_of(device: str) -> str:
-    """What the device is, for the record: the CPU's model, the GPU's with its memory."""
+    """A name of the device for records: the CPU model, or the GPU model with its memory."""
     if device == CPU:
         return cpu_name()
     import torch
@@ -171,7 +171,7 @@ def name_of(device: str) -> str:
 
 
 def free_what_is_kept(device: str) -> None:
-    """Give the memory back that torch keeps of a GPU for the next batch."""
+    """Release the GPU memory that torch caches for the next batch."""
     if device != CPU:
         import torch
 
@@ -179,7 +179,7 @@ def free_what_is_kept(device: str) -> None:
 
 
 def memory_of() -> tuple[int, int]:
-    """Used and total bytes of this worker's GPU, over all processes."""
+    """Used and total bytes of this worker's GPU, for all processes."""
     import torch
 
     free, total = torch.cuda.mem_get_info(device_inside("cuda"))
@@ -187,14 +187,14 @@ def memory_of() -> tuple[int, int]:
 
 
 def is_lost(device: str) -> bool:
-    """True when a GPU answers nothing but errors to this process: only a new process can continue.
+    """Whether a GPU returns only errors to this process: then only a new process can continue.
 
     After an error inside a kernel (an index out of range, memory that fails) each later call
     fails as well. Source: CUDA Runtime API, `cudaErrorAssert` and its neighbours.
     """
     torch = sys.modules.get("torch")
     if device == CPU or torch is None or not torch.backends.cuda.is_built():
-        return False  # whatever is wrong, it is not the device
+        return False  # something else is wrong, not the device
     try:
         torch.cuda.synchronize(device)
     except RuntimeError:  # torch.AcceleratorError, and what it was before torch 2.8
@@ -212,7 +212,7 @@ def in_flight_of(device: str) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for the ways torch and Python say that a smaller batch could fit.
+    """Whether the error means that a smaller batch could fit.
 
     By name and message, so that a process that never imported torch can ask: torch raises
     `OutOfMemoryError` on a GPU but a plain `RuntimeError` from its CPU allocator and from cuBLAS.

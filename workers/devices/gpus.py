@@ -1,11 +1,11 @@
-"""The GPUs of this host by name and UUID, slices (MIG) included, and the cores that are near them.
+"""The GPUs of this host by name and UUID, including MIG slices, and the CPU cores near them.
 
 `nvidia-smi -L` prints one line a GPU and, indented, one a slice:
 
     GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)
       MIG 1g.5gb      Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
 
-A GPU that is cut into slices cannot compute as a whole, so its slices stand in its place:
+A GPU that is cut into slices cannot compute as a whole, so its slices are listed instead:
 `cuda:0.1` is slice 1 of GPU 0. Source: NVIDIA's MIG user guide, "CUDA device enumeration".
 """
 
@@ -31,7 +31,7 @@ class Gpu:
 
 
 def list_gpus() -> list[Gpu]:
-    """The GPUs of this host, slices in the place of a GPU that has some; empty without a driver."""
+    """The GPUs of this host; a GPU with MIG slices is replaced by them; empty without a driver."""
     return parse_gpus(nvidia_smi("-L"))
 
 
@@ -51,7 +51,7 @@ def parse_gpus(lines: Iterable[str]) -> list[Gpu]:
 
 
 def gpu_index(name: str) -> int:
-    """The number `nvidia-smi` gives the GPU of `cuda:0` or of its slice `cuda:0.1`."""
+    """The index in `nvidia-smi` of the GPU `cuda:0`, or of the GPU of the slice `cuda:0.1`."""
     return int(name.removeprefix("cuda:").split(".")[0] or 0)
 
 

@@ -1,9 +1,9 @@
-"""Memory that was freed inside glibc's heap goes back to the kernel, from time to time.
+"""Returns memory that was freed inside glibc's heap to the kernel, from time to time.
 
 A worker's heap keeps what it frees (see `MALLOC_ENVIRONMENT`), and batches of ever new sizes leave
 holes in it that the next one does not fit into: 1,000 rows of documentation left 120 MB of them,
-5,000 rows 200 MB (MiniLM). What is given back is faulted in again when it is needed, so that this
-is done seldom, and only when the process has grown.
+5,000 rows 200 MB (MiniLM). Returned memory has to be faulted in again when it is needed. So this is
+done rarely, and only if the process has grown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ scoring takes 1 % more processor time (five rounds by turns, which differ by 2 %
 
 
 def resident_bytes() -> int:
-    """What this process holds of the machine's memory."""
+    """Resident memory of this process in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
@@ -36,7 +36,7 @@ def trim_of(library: str | None = None) -> Callable[[int], int] | None:
 
 
 class Heap:
-    """Asked between batches; gives memory back when the process has grown since it last did."""
+    """Call `settle` between batches: it returns memory if the process has grown since the last time."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Heap:
         self._settled = resident()
 
     def settle(self) -> bool:
-        """True where memory was given back."""
+        """Return memory if the process has grown; returns whether it did."""
         if self._trim is None or self._clock() < self._next_s:
             return False
         self._next_s = self._clock() + EVERY_S

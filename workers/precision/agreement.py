@@ -1,6 +1,7 @@
-"""How near a model's answers in one precision are to those in another. Pure: arrays in, numbers out.
+"""How close a model's answers in one precision are to those in another. Pure: arrays in, numbers
+out.
 
-A task says what its numbers are (`ComparableOutput`); which of them decides is said here.
+A task says what its numbers are (`ComparableOutput`); this module says which of them decide.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from headrace.tasks.contract import ComparableOutput
 from schemas.records.precision import Measure
 
 DECISION = 0.5
-"""Independent labels are those with at least this score, as their readers take them."""
+"""The threshold at which an independent label counts as assigned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,9 @@ class Comparison:
 
 
 def compare(exact: ComparableOutput, rounded: ComparableOutput) -> Comparison:
-    """How near the rounded answers are; both are of the same rows, in the same order.
+    """How close the rounded answers are; both are of the same rows, in the same order.
 
-    A number that is not finite is taken for 0 among vectors and values, and for another label.
+    A number that is not finite counts as 0 in vectors and values, and as another label.
 
     Raises:
         ValueError: they are not of the same kind or shape, or there are none.
@@ -75,7 +76,7 @@ def _by_cosine(one: np.ndarray, two: np.ndarray) -> Comparison:
 
 
 def _by_correlation(one: np.ndarray, two: np.ndarray) -> Comparison:
-    """Pearson's r of the worst column. Where float32 says the same of every row, so must the other."""
+    """Pearson's r of the worst column. If float32 gives the same value for every row, the other must too."""
     columns = [_finite(x).T - _finite(x).mean(axis=0)[:, None] for x in (one, two)]
     return Comparison(
         "correlation", float(_cosines(*columns).min()), len(one), *_differences(one, two)
@@ -83,7 +84,7 @@ def _by_correlation(one: np.ndarray, two: np.ndarray) -> Comparison:
 
 
 def _cosines(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """float64 `[n]` of each line with its counterpart; two lines of zeros agree."""
+    """Cosines of corresponding lines, float64 `[n]`; two lines of zeros agree."""
     a, b = one.astype(np.float64), two.astype(np.float64)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     both_zero = ~a.any(axis=1) & ~b.any(axis=1)
@@ -92,7 +93,7 @@ def _cosines(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 
 def _differences(one: np.ndarray, two: np.ndarray) -> tuple[float, float]:
-    """Of each line its largest; their mean, and the largest of all."""
+    """The largest difference of each line: their mean and their maximum."""
     largest = np.abs(_finite(one) - _finite(two)).max(axis=1)
     return float(largest.mean()), float(largest.max())
 

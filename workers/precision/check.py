@@ -1,8 +1,8 @@
 """`headrace-worker check-precision`: rows in float32 and in another precision, on this machine.
 
 The question is a `PrecisionRequest` on standard input, the answer an `Agreement` on standard
-output; texts stand in neither arguments nor files. Both models are in memory at once. `headrace` starts it for
-`plan --check-precision` and before a job in int8.
+output; texts are neither in arguments nor in files. Both models are in memory at once. `headrace`
+starts it for `plan --check-precision` and before a job in int8.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def become_the_check(flags: dict[str, Any]) -> None:
     """Replace this process by one that is started as a worker is: memory settings, its own device.
 
     Raises:
-        ConfigError: the setting `device` has no meaning, or names a GPU that is not there.
+        ConfigError: the setting `device` is invalid, or names a GPU that does not exist.
     """
     settings = load_settings(**flags)
     slot = plan_slots(settings, cores_available())[0]
@@ -89,7 +89,7 @@ def check(
     threads: int,
     serves: Callable[[str], Collection[str]] = dtypes_of,
 ) -> Agreement:
-    """How near the asked precision is to float32 on the request's rows.
+    """How close the requested precision is to float32 on the request's rows.
 
     The rows are scored on half of the cores; the speed is that of a worker of so many threads.
 
@@ -118,7 +118,7 @@ def check(
     except ValueError as error:
         raise ConfigError(f"there is nothing to compare: {error}") from error
     set_threads(device, threads)
-    alone = device == CPU and threads == 1  # then processor time leaves other processes out
+    alone = device == CPU and threads == 1  # processor time then excludes other processes
     speed = _speed(
         exact, rounded, _some(batches), time.process_time if alone else time.perf_counter
     )
@@ -174,7 +174,7 @@ def _answers(task: Any, batches: list[Encodings]) -> ComparableOutput:
 
 
 def _some(batches: list[Encodings]) -> list[Encodings]:
-    """A few batches from the longest rows' to the shortest's, for the clock."""
+    """A few batches to time, from the longest rows to the shortest."""
     step = max(1, len(batches) // TIMED_BATCHES)
     return batches[step // 2 :: step][:TIMED_BATCHES]
 
@@ -182,7 +182,7 @@ def _some(batches: list[Encodings]) -> list[Encodings]:
 def _speed(
     exact: Task, rounded: Task, batches: list[Encodings], clock: Callable[[], float]
 ) -> float:
-    """How many times as fast the second is: both in turns, the faster of two rounds of a batch."""
+    """How many times as fast the second is: both run in turns, and the faster of two rounds counts."""
     for task in (exact, rounded):
         task.forward(batches[0])  # with other threads than before, the first is slower
     times = np.array([_times(exact, rounded, batch, clock) for batch in batches])

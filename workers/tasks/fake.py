@@ -1,7 +1,7 @@
 """A task without a model: what it returns is a function of its input, and it fails on demand.
 
-For tests and for sizing a fleet. A mistake in order, a lost or a doubled row is visible in the
-output, because every row carries the length and a digest of its own text.
+For tests and for sizing a fleet. Wrong order, a lost row or a duplicated row shows in the output,
+because every row has the length and a digest of its own text.
 
 With `{"faults": true}` a text can hold markers:
 
@@ -52,7 +52,7 @@ class FakeDeviceLost(RuntimeError):
 
 
 class FakeTask:
-    """One token a character; columns `length` (characters) and `digest` (of the text)."""
+    """One token per character; columns `length` (characters) and `digest` (of the text)."""
 
     padded = False
     """A batch costs the sum of its rows."""

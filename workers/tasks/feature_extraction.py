@@ -1,7 +1,7 @@
 """Feature extraction: one vector per row.
 
 Column: `embedding` list<float32>, each of the model's width. Not a fixed-size list: an error row is
-null, and pyarrow 20 to 24 cannot write, most readers not read, a null in one.
+null, and pyarrow 20 to 24 cannot write a null in such a list, and most readers cannot read it.
 
 Parameters:
 
@@ -44,7 +44,7 @@ ENCODERS = {
     "longt5": "LongT5EncoderModel",
     "switch_transformers": "SwitchTransformersEncoderModel",
 }
-"""Types of models of which only the encoder is run (sentence-t5, gtr)."""
+"""Model types of which only the encoder is run (sentence-t5, gtr)."""
 
 
 class FeatureExtraction(TransformerTask):

@@ -21,7 +21,7 @@ Step = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """Token vectors of a batch, without those of the prompt where it is not to be pooled."""
+    """Token vectors of a batch; those of the prompt are skipped if it must not be pooled."""
 
     flat: Any
     """`[tokens, width]`."""
@@ -30,7 +30,7 @@ class _Tokens:
     """Tokens at the start of each row that are not pooled."""
 
     def positions(self) -> Any:
-        """Of each token in its row, int64 `[tokens]`."""
+        """Position of each token in its row, int64 `[tokens]`."""
         import torch
 
         starts = torch.repeat_interleave(self.rows.first, self.rows.lengths)

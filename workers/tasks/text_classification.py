@@ -95,8 +95,8 @@ class TextClassification(TransformerTask):
 def activation_of(config: Any, multi_label: bool | None, named: str | None = None) -> Activation:
     """The function from logits to scores; `multi_label` overrides what the model says.
 
-    `named` is what a cross-encoder's files name. With one label it decides; with several, Sigmoid
-    makes them independent, and Identity leaves the pipeline's softmax.
+    `named` is the activation that a cross-encoder's files name. With one label it decides; with
+    several, Sigmoid makes them independent, and Identity leaves the pipeline's softmax.
 
     Raises:
         ModelError: a softmax over one label.

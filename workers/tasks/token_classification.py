@@ -47,7 +47,7 @@ IGNORED = "O"
 
 @dataclass(frozen=True, slots=True)
 class TokenSpans:
-    """What `decode` needs of a row: its text, and where its tokens lie in it."""
+    """What `decode` needs of a row: its text, and the offsets of its tokens."""
 
     text: str
     offsets: list[tuple[int, int]]
@@ -126,7 +126,7 @@ class TokenClassification(TransformerTask):
 
 
 def spans_of(text: str, encoding: Any, truncated_from_left: bool = False) -> TokenSpans:
-    """Where the tokens of an encoding lie in the text, and whether truncation cut a word."""
+    """The offsets of an encoding's tokens in the text, and whether truncation cut a word."""
     return TokenSpans(
         text=text,
         offsets=encoding.offsets or [(0, 0)],
@@ -136,7 +136,7 @@ def spans_of(text: str, encoding: Any, truncated_from_left: bool = False) -> Tok
 
 
 def _cuts_a_word(encoding: Any, from_left: bool) -> bool:
-    """True when the token at the edge and its dropped neighbour are of one word."""
+    """Whether the token at the edge and its dropped neighbour belong to one word."""
     if not encoding.overflowing:
         return False
     kept = [w for w in encoding.word_ids if w is not None]

@@ -1,4 +1,4 @@
-"""What the tasks that run a transformers model have in common: four of the five verbs."""
+"""What all tasks on a transformers model share: every method of `Task` but `columns` and `decode`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class TransformerTask:
 
     task: ClassVar[str]
     architecture: ClassVar[str | None]
-    """What the name of the model's class ends with; None: any model will do."""
+    """Suffix of the model's class name; None if any model will do."""
     output: ClassVar[Output]
     """What the engine returns for a batch."""
     unused_weights: ClassVar[tuple[str, ...]] = ()
     """Parts of names of weights that the task does not need."""
     empty_is_a_text: ClassVar[bool] = False
-    """An empty second text makes a pair all the same."""
+    """Whether an empty second text still makes a pair."""
 
     def __init__(self, make: Callable[[str], Engine] = make_engine) -> None:
         self._make_engine = make
@@ -80,7 +80,7 @@ class TransformerTask:
 
     @property
     def padded(self) -> bool:
-        """True when a batch costs its rows times the longest, false when the sum of its rows."""
+        """Whether a batch costs its rows times the longest; else it costs the sum of its rows."""
         return self.engine.padded
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
@@ -150,11 +150,11 @@ class TransformerTask:
 
     def probe_batch(self, tokens: int, row_tokens: int | None) -> Encodings:
         """See `SupportsBudgetSearch.probe_batch`."""
-        # a few rows' worth: a text of a million tokens would take seconds and gigabytes to make
+        # only a few rows: a text of a million tokens would take seconds and gigabytes to make
         longest = min(row_tokens or self.max_length, self.max_length, tokens)
         row = self.plain(["one two three four five six seven " * min(longest, PROBE_WORDS)])
         kept = longest if len(row.ids) >= min(longest, PROBE_WORDS) else len(row.ids)
-        # the special token that ends a row stays, some heads look for it
+        # the special token at the end stays: some heads look for it
         at = np.append(np.resize(np.arange(max(1, len(row.ids) - 1)), kept - 1), len(row.ids) - 1)
         rows = max(1, tokens // kept)
         return Encodings(
@@ -183,7 +183,7 @@ class TransformerTask:
         """See `Task.decode`."""
 
     def prepare(self, request: LoadRequest) -> None:
-        """Read the parameters; configuration and tokenizer are there, the weights are not."""
+        """Read the parameters; configuration and tokenizer are loaded, the weights are not."""
 
     def check_width(self, request: LoadRequest) -> None:
         """Check that the task can use lines of `self.width` numbers.

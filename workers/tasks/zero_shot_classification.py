@@ -1,4 +1,4 @@
-"""Zero-shot classification: which of the labels that a person names fits the text best.
+"""Zero-shot classification: which of the given labels fits the text best.
 
 A model of natural language inference is asked, for each label, whether the text entails the
 hypothesis "This example is {label}.". A row becomes one item for each of its labels.
@@ -133,7 +133,7 @@ class ZeroShotClassification(TransformerTask):
     def _labels_of_rows(
         self, texts: Sequence[str], pairs: Sequence[str] | None
     ) -> tuple[list[str], list[np.ndarray]]:
-        """All labels, and which of them each row has."""
+        """All distinct labels, and the labels of each row as indices into them."""
         if self.labels is not None:
             return self.labels, [np.arange(len(self.labels))] * len(texts)
         if pairs is None:
@@ -206,7 +206,7 @@ def label_scores(logits: np.ndarray, *, multi_label: bool) -> np.ndarray:
 
 
 def _first_equal(tokens: Tokens) -> np.ndarray:
-    """For each text the first that has the same tokens, int64 `[texts]`."""
+    """For each text, the first text with the same tokens, int64 `[texts]`."""
     if not len(tokens.ids):
         return np.arange(len(tokens.texts))
     seen: dict[bytes, int] = {}

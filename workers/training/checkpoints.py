@@ -2,7 +2,7 @@
 
 A checkpoint is what a part is: files under the attempt's own folder, hashed, and then one small
 object, `checkpoints/000400.json`, that names them with their digests. A later attempt reads only
-such records and checks every digest, so that a folder half written is never taken.
+such records and checks every digest, so that an incomplete folder is never used.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def get_files(store: Store, folder: str, files: Iterable[StoredFile], target: Pa
 
 
 class CheckpointBook:
-    """The checkpoints of one run, as one attempt sees and makes them."""
+    """The checkpoints of one run, as read and written by one attempt."""
 
     def __init__(self, store: Store, attempt: str, fault: Callable[[str], None]) -> None:
         """`fault` is called with the steps of a commit; tests kill the process there."""
         self._store, self._attempt, self._fault = store, attempt, fault
 
     def newest(self, target: Path) -> Checkpoint | None:
-        """The newest checkpoint that is whole, with its files in `target`; None: there is none."""
+        """The newest complete checkpoint, with its files copied to `target`; None if there is none."""
         for step in sorted(self._steps(), reverse=True):
             found = self._read(step)
             if found is None:
@@ -78,7 +78,7 @@ class CheckpointBook:
         return None
 
     def best(self, step: int, target: Path) -> bool:
-        """Whether the files of that step's checkpoint are whole; then they are in `target`."""
+        """Copy the files of that step's checkpoint to `target`; False if they are incomplete."""
         found = self._read(step)
         return found is not None and get_files(self._store, found.folder, found.files, target)
 
@@ -100,12 +100,12 @@ class CheckpointBook:
         return won
 
     def forget_old(self, best: int | None) -> None:
-        """Delete all but the newest two and the best: record first, so that none is half there."""
+        """Delete all but the newest two and the best; each record first, so that none is incomplete."""
         steps = sorted(self._steps())
         self._delete(step for step in steps[:-KEPT] if step != best)
 
     def forget_all(self) -> None:
-        """Delete every checkpoint, once the model is there; what killed attempts left too."""
+        """Delete every checkpoint after the model is published; also what killed attempts left."""
         self._delete(self._steps())
         for info in list(self._store.list(output_layout.CHECKPOINTS)):
             self._store.delete(info.name)

@@ -1,4 +1,4 @@
-"""What a worker does with a training: the one chunk of its job, from the lease to the commit."""
+"""How a worker runs a training: the only chunk of its job, from the lease to the commit."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ from workers.training.scalars import ScalarWriter
 log = get_logger(__name__)
 
 WIDE = 256
-"""Width of a model from which several threads are worth it."""
+"""From this width of a model on, several threads are used."""
 
 
 @dataclass(slots=True)
 class _Made:
-    """What an attempt has in its hands at the end."""
+    """The result of an attempt."""
 
     rows: LabelledRows
     logits: Any
@@ -63,7 +63,7 @@ class _Made:
 
 
 class TrainingHandler(MessageHandler):
-    """As `MessageHandler`, for a job that trains: its chunk is one long piece of work."""
+    """A `MessageHandler` for a job that trains: its chunk is one long piece of work."""
 
     def run(self) -> None:
         """Train, or continue a training. Raises StorageError; then the caller must release the leases."""
@@ -100,7 +100,7 @@ class TrainingHandler(MessageHandler):
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
-        """A folder of this attempt alone."""
+        """A scratch folder for this attempt only."""
         folder = self._context.store.scratch()
         try:
             yield folder
@@ -135,7 +135,7 @@ class TrainingHandler(MessageHandler):
         """Threads for the model: one for tensors this small.
 
         On a busy machine two threads that wait for each other crawl (measured: one took 42 s, two
-        did not end in 600 s). Then the weights depend on no number of cores, too.
+        did not end in 600 s). So the weights do not depend on the number of cores either.
         """
         identity = self._runtime.identity
         is_small = int(getattr(model.config, "hidden_size", WIDE)) < WIDE
@@ -265,7 +265,7 @@ class TrainingHandler(MessageHandler):
 
 
 def data_digest_of(chunk: Chunk) -> str:
-    """The digest by which the rows were named when they were stored."""
+    """The digest of the labelled rows, which is the name of their file."""
     return Path(chunk.file.uri).stem
 
 
@@ -283,7 +283,7 @@ def sides_of(rows: LabelledRows) -> dict[str, int]:
 
 
 def words_of(now: Progress) -> str:
-    """A training's progress in a few words, for the terminal."""
+    """A training's progress as a short text, for the terminal."""
     parts = [f"epoch {now.epoch:.1f}"]
     if now.loss is not None:
         parts.append(f"loss {now.loss:.3f}")

@@ -20,12 +20,12 @@ from workers.training.rows.labelled_rows import Collator, LabelledRows, Rows
 from workers.training.rows.token_batches import TokenBatches, default_budget
 
 LOGS = 200
-"""Chosen: points of the loss curve."""
+"""Chosen: the number of points of the loss curve."""
 
 
 @dataclass(slots=True)
 class Trained:
-    """A training that came to its end; the model holds the weights of the best checkpoint."""
+    """A finished training; the model has the weights of the best checkpoint."""
 
     steps: int
     best_step: int
@@ -36,17 +36,17 @@ class Trained:
     tokens: int
     padding: int
     learned: int
-    """Parameters that learned."""
+    """Number of trained parameters."""
     resumed_from: int
     logits: np.ndarray
-    """Of the validation rows, `[rows, labels]`."""
+    """Logits of the validation rows, `[rows, labels]`."""
     history: list[dict[str, float]] = field(default_factory=list)
 
 
 def train(
     model: Any, rows: LabelledRows, pad: tuple[int, int], spec: TrainingSpec, host: Host
 ) -> Trained:
-    """Train the model on the rows, going on from the newest checkpoint; blocks until the end.
+    """Train the model on the rows, from the newest checkpoint on; blocks until the end.
 
     `pad` is the id of the padding token and its type. The same rows, spec and model give the same
     weights on a CPU with as many threads, whatever kills it on the way.
@@ -98,7 +98,7 @@ def logits_of(
 
 
 def _take_best(model: Any, host: Host, steps: int, best: int) -> int:
-    """Load the best checkpoint's weights, unless they are the last; returns whose they are."""
+    """Load the best checkpoint's weights, unless they are the last; returns the step of the weights."""
     if best == steps:
         return best
     folder = host.folder / "best"

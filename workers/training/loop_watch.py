@@ -1,4 +1,4 @@
-"""What happens between two steps of a training: evaluate, save, stop, and what is kept of it."""
+"""Decides between two steps of a training whether to evaluate, save or stop, and records the results."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from workers.training.rows.labelled_rows import LabelledRows
 from workers.training.rows.token_batches import TokenBatches
 
 CHECKPOINT_S = 60.0
-"""Chosen: what a kill costs at most, for a second or two of writing in each minute."""
+"""Chosen: a kill loses at most this much work; saving takes one or two seconds."""
 GAIN = 1e-4
-"""Chosen: a smaller gain is none, for early stopping."""
+"""Chosen: a smaller gain does not count for early stopping."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a training is; `best` is the number that decides, on the validation rows."""
+    """Progress of a training; `best` is the best value of the deciding metric on the validation rows."""
 
     step: int
     of: int
@@ -37,7 +37,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the loop needs of the process around it."""
+    """What the loop needs from its process."""
 
     folder: Path
     """A scratch folder of this attempt."""
@@ -45,13 +45,13 @@ class Host:
     bf16: bool
     book: CheckpointBook
     stop_reason: Callable[[], str | None]
-    """`drain`, `cancelled` or `paused`; None: go on."""
+    """Returns `drain`, `cancelled` or `paused`; None to continue."""
     stop: Callable[[str], None]
     """Ends the attempt for that reason, by an exception."""
     show: Callable[[Progress], None]
     write_scalars: Callable[[int, Mapping[str, float]], None]
     seconds_left: Callable[[], float]
-    """Of the grace time, once a stop was asked for."""
+    """Seconds left of the grace time, after a stop was requested."""
     clock: Callable[[], float] = time.monotonic
     """Seconds by which speeds are measured."""
     committed: Callable[[int], None] = lambda step: None
@@ -59,7 +59,7 @@ class Host:
 
 
 class Watch:
-    """Decides after each step what comes next: evaluate, save, stop; and keeps what was seen."""
+    """Decides after each step what comes next: evaluate, save or stop; records scores and losses."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Watch:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to train, after the checkpoint that was resumed from."""
+        """Whether nothing is left to train after the checkpoint that was resumed."""
         patience = self._spec.early_stopping
         gave_up = bool(patience) and self._waited >= patience
         return self.first_step >= len(self._batches) or gave_up
@@ -117,7 +117,7 @@ class Watch:
         self._show(step)
 
     def evaluated(self, step: int, logits: np.ndarray, control: Any) -> None:
-        """Keep the scores; ask the Trainer to stop when they have not grown for a while."""
+        """Record the scores; ask the Trainer to stop if they have not improved for a while."""
         numbers = score_rows(self._rows, logits, self._spec).numbers
         value = numbers[BEST_BY[self._spec.problem]]
         if self._best is None or value > self._best + GAIN:
@@ -131,13 +131,13 @@ class Watch:
         self._show(step)
 
     def logged(self, step: int, logs: Mapping[str, float]) -> None:
-        """Keep loss and learning rate."""
+        """Record loss and learning rate."""
         numbers = {k: float(v) for k, v in logs.items() if k in ("loss", "learning_rate")}
         if numbers:
             self._add(step, numbers)
 
     def saved(self, step: int, folder: Path) -> None:
-        """Commit what the Trainer has written; then end the attempt, if that was asked for."""
+        """Commit what the Trainer has written; then end the attempt if a stop was requested."""
         began = time.monotonic()
         state = {
             "best_step": self.best_step, "best_score": self._best, "waited": self._waited,

@@ -1,4 +1,4 @@
-"""From a trained model to what stays: its record, its card, its files, and a row for each row."""
+"""Turns a trained model into its outputs: record, card, files, and a row for each labelled row."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from workers.training.rows.token_tags import NO_TAG
 from workers.training.scores import fit_temperature
 
 FEWEST = 20
-"""Chosen: on fewer validation rows a temperature would be chance."""
+"""Chosen: with fewer validation rows, a fitted temperature would be random."""
 MOST = 200_000
 """Chosen: tokens that a temperature is fitted on; more would change its third digit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What the record says of the attempt that ended the training."""
+    """The part of the record about the attempt that ended the training."""
 
     id: str
     number: int
@@ -122,7 +122,7 @@ def write_model(
 
 
 def publish_model(store: Store, attempt: str, folder: Path) -> None:
-    """Make the folder's files the run's model, unless another attempt has done so.
+    """Publish the folder's files as the run's model, unless another attempt has done so.
 
     Raises:
         StorageError: the store failed.

@@ -25,7 +25,7 @@ NAME = "headrace_packed"
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Where the rows of a packed batch begin, for every layer of one forward."""
+    """The boundaries of the rows of a packed batch, for all layers of one forward."""
 
     runs: tuple[tuple[int, int, int], ...]
     """Neighbours of equal length: (first token, rows, tokens per row); no rows without tokens."""
@@ -54,7 +54,7 @@ def runs_of(offsets: np.ndarray) -> tuple[tuple[int, int, int], ...]:
 
 
 def register() -> None:
-    """Make the attention known to transformers under `NAME`; calling twice is safe."""
+    """Register the attention with transformers under `NAME`; safe to call twice."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, packed_attention)
@@ -142,7 +142,7 @@ def _attend_varlen(
 
 @cache
 def _takes_gqa() -> bool:
-    """False for torch 2.11, whose function accepts fewer key heads without this argument."""
+    """Whether the function has the argument `enable_gqa`; torch 2.11 takes fewer key heads without it."""
     from torch.nn.attention.varlen import varlen_attn
 
     return "enable_gqa" in signature(varlen_attn).parameters

@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Where the rows of a flat `[tokens, ...]` tensor lie: int64 tensors on its device."""
+    """The positions of the rows in a flat `[tokens, ...]` tensor: int64 tensors on its device."""
 
     first: Any
     """`[rows]`: the first token of each row."""
@@ -37,7 +37,7 @@ class Family:
     head: Callable[[Any, Any, Rows], Any]
     """(model, last hidden states `[tokens, width]`, rows) to logits `[rows, labels]`."""
     pools_first: bool = False
-    """The head reads nothing but each row's first token."""
+    """Whether the head reads only each row's first token."""
     positions_skip_padding: bool = False
     """Positions count from `pad_token_id + 1` and stand still at padding tokens (fairseq)."""
     asks_positions: bool = False
@@ -95,7 +95,7 @@ def family_of(config: Any) -> Family | None:
 
 
 def depends_on_batch(config: Any) -> bool:
-    """True when a model's positions depend on what else is in the batch."""
+    """Whether a model's positions depend on the other rows of the batch."""
     rope = getattr(config, "rope_parameters", None) or {}
     kinds = [rope.get("rope_type")] + [
         r.get("rope_type") for r in rope.values() if isinstance(r, dict)

@@ -1,8 +1,8 @@
 """The layer of BERT's family for packed batches on a GPU, with fewer passes over its memory.
 
-Between a layer's matrix products a GPU only moves memory. Written out here are the same numbers
-in fewer steps: query, key and value come from one product, GELU is done by the product before it,
-and a residual is added by the normalization that follows.
+Between a layer's matrix products a GPU only moves memory. Here the same numbers are computed in
+fewer steps: query, key and value come from one product, GELU is part of the product before it, and
+a residual is added by the normalization that follows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from workers.engines.packed.last_layer import bert_layers
 
 
 def fuse_layers(model: Any) -> int:
-    """Let the layers of a BERT-like encoder compute packed batches in fewer steps; how many can.
+    """Let the layers of a BERT-like encoder compute packed batches in fewer steps; returns how many
+    can.
 
     In place; what is not packed is computed as before. The three weights become views of one.
     """
@@ -104,7 +105,7 @@ def linear_gelu(states: Any, dense: Any) -> Any:
 
 
 def fuse_norms(model: Any) -> list[Any]:
-    """Let the RMSNorm of decoders run as one kernel of torch instead of six; which they are."""
+    """Let the RMSNorm of decoders run as one kernel of torch instead of six; returns the changed modules."""
     found = [
         module
         for module in model.modules()
@@ -118,7 +119,7 @@ def fuse_norms(model: Any) -> list[Any]:
 
 
 def unfuse(modules: Iterable[Any]) -> None:
-    """Let them compute again as their classes say."""
+    """Restore the original computation of these modules."""
     for module in modules:
         del module.forward
 

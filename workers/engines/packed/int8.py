@@ -64,7 +64,7 @@ SENTENCES = (
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """What became of a model's linear layers."""
+    """How many linear layers were replaced and kept."""
 
     replaced: int
     kept: int
@@ -76,7 +76,7 @@ def quantize(
 ) -> Quantized:
     """Replace the linear layers in the blocks of an fp32 model in eval mode, in place.
 
-    Heads, poolers and embeddings stay: they are small, and the answer hangs on them.
+    Heads, poolers and embeddings stay: they are small, and the answer depends on them.
     `run_sentences` runs the model over some text, unpadded; it is called twice. `flags` are the
     CPU's, absent: this machine's.
 
@@ -104,7 +104,7 @@ def quantize(
 
 
 def _take_in_gelu(model: Any) -> None:
-    """Let layers that a GELU follows do it themselves, in place."""
+    """Let layers that are followed by a GELU compute it themselves, in place."""
     for owner in list(model.modules()):
         name, activation = gelu_behind(owner)
         layer = getattr(owner, name, None) if name else None
@@ -114,7 +114,7 @@ def _take_in_gelu(model: Any) -> None:
 
 
 def _inside_blocks(model: Any) -> Any:
-    """(name, linear layer) of everything inside the repeated blocks that is worth it."""
+    """(name, linear layer) of every layer inside the repeated blocks that gains from int8."""
     import torch
 
     for prefix, blocks in model.named_modules():
@@ -126,7 +126,7 @@ def _inside_blocks(model: Any) -> Any:
 
 @dataclass(slots=True)
 class _Range:
-    """What a layer was given: the largest and lowest value of each channel, `[in]`."""
+    """The inputs of a layer: the largest and lowest value of each channel, `[in]`."""
 
     high: Any
     low: Any
@@ -235,7 +235,7 @@ class _Rounding:
 def _errors(
     layers: dict[str, Any], new: dict[str, Any], run_sentences: Callable[[], Any]
 ) -> dict[str, float]:
-    """How far each int8 layer is off on what the fp32 model gives it.
+    """The relative error of each int8 layer on the inputs that it has in the fp32 model.
 
     Relative, and the mean of the layer's outputs: a few that are very large hide the others.
     """
@@ -267,7 +267,7 @@ def _errors(
 
 
 def _scales(weight: Any, wide_sums: bool) -> Any:
-    """What one step of each row's rounded weights is worth, `[out]`.
+    """The scale of each row's rounded weights, `[out]`.
 
     Without `wide_sums` the larger sum of two neighbours counts instead of the largest weight.
     Neighbours are channels 0 and 1, 2 and 3, ...: the pairs that `vpmaddubsw` adds in oneDNN's

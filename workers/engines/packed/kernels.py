@@ -1,4 +1,4 @@
-"""Our own kernels, where there is what compiles them."""
+"""Our own kernels, if they can be compiled here."""
 
 from __future__ import annotations
 

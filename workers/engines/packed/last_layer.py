@@ -19,7 +19,8 @@ _PARTS = ("attention.self.query", "attention.self.key", "attention.self.value",
 
 
 def shorten_last_layer(model: Any) -> bool:
-    """Let the last layer compute first tokens where the packing asks; False: it is not BERT's.
+    """Let the last layer compute only first tokens if the packing says so; False if it is not
+    BERT's layer.
 
     In place; without `packing.first` the layer computes as before. Not for decoders, where the
     first token sees nothing.
@@ -33,7 +34,7 @@ def shorten_last_layer(model: Any) -> bool:
 
 
 def bert_layers(model: Any) -> list[Any]:
-    """The layers of an encoder built as BERT's is; none: it is another."""
+    """The layers of an encoder that is built like BERT's; empty if it is not."""
     layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
     if not layers or getattr(model.config, "is_decoder", False):
         return []

@@ -1,4 +1,5 @@
-"""How a kind of linear layer is computed on this CPU: timed at a model's first load, then kept.
+"""Chooses how a kind of linear layer is computed on this CPU: timed at a model's first load, then
+cached.
 
 What wins on one CPU loses on another. GELU inside oneDNN's product is the fastest with AVX-512; on
 Zen 3 (AVX2) the same product with GELU after it is 1.1 to 1.2 times as fast (measured, see the log
@@ -52,11 +53,11 @@ class Kind:
     bias: bool
     dtype: str
     gelu: bool
-    """An exact GELU comes right behind it."""
+    """Whether an exact GELU follows directly."""
 
     @property
     def default(self) -> Way:
-        """The way of a layer that was not timed."""
+        """The default way, without timing."""
         return "fused" if self.gelu else "laid_out"
 
     @property
@@ -68,7 +69,7 @@ class Kind:
 
 Calls = Mapping[Way, Callable[[], Any]]
 Choose = Callable[[Kind, Callable[[], Calls]], Way]
-"""The way for a kind; the calls to time are made only where they are needed."""
+"""The way for a kind of layer; the calls are only built if they have to be timed."""
 
 
 def by_default(kind: Kind, calls: Callable[[], Calls]) -> Way:
@@ -77,13 +78,13 @@ def by_default(kind: Kind, calls: Callable[[], Calls]) -> Way:
 
 
 def fastest(seconds: Mapping[Way, float], default: Way) -> Way:
-    """The way of the fewest seconds, if it beats the default by the margin; else the default."""
+    """The fastest way, if it beats the default by the margin; else the default."""
     best = min(seconds, key=lambda way: seconds[way])
     return best if seconds[best] < (1 - MARGIN) * seconds[default] else default
 
 
 def time_ways(calls: Calls, clock: Callable[[], float]) -> dict[Way, float]:
-    """Median seconds of a call of each way, by turns."""
+    """Median seconds per call of each way, measured in turns."""
     rounds: dict[Way, list[float]] = {way: [] for way in calls}
     for _ in range(1 + ROUNDS):
         for way, call in calls.items():
@@ -126,13 +127,13 @@ class LayerChoices:
                 return way
             if theirs := self._read(kind):  # a worker beside this one was first
                 return theirs
-            write_atomically(path, text)  # what was there is damaged, or too old
+            write_atomically(path, text)  # the existing file is damaged or too old
         except OSError as error:  # a read-only home: timed again at the next start
             log.warning("budget.not_kept", error_type=type(error).__name__)
         return way
 
     def _read(self, kind: Kind) -> Way | None:
-        """What the file says; None of a file that is absent, damaged, too old or another's."""
+        """The choice in the file; None if it is missing, damaged, too old or for another key."""
         try:
             found = json.loads(self._path(kind).read_text())
             fresh = self._now_s() - found["at_s"] <= KEPT_S
@@ -168,7 +169,7 @@ def for_this_cpu(folder: Path) -> LayerChoices:
 
 
 def _write_if_absent(path: Path, text: str) -> bool:
-    """Write the file whole; False where there is one already, which stays."""
+    """Write the file atomically; False if one exists already, which is kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     try:

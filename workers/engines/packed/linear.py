@@ -83,7 +83,7 @@ def _dtypes(flags: frozenset[str]) -> set[Any]:
 
 
 def shared_weights(model: Any) -> set[int]:
-    """Addresses of weights that belong to more than one module: a layout would double them."""
+    """Addresses of weights that several modules share: another layout would duplicate them."""
     seen: set[int] = set()
     shared: set[int] = set()
     for module in model.modules():
@@ -105,7 +105,7 @@ def _worth_it(layer: Any, dtypes: set[Any]) -> bool:
 
 
 def gelu_behind(owner: Any) -> tuple[str, str]:
-    """Names of a linear layer and of the exact GELU right behind it; empty where there is none."""
+    """Names of linear layers and of the exact GELU that directly follows each, if any."""
     from transformers.activations import ACT2FN
 
     for linear, activation in FUSED:
@@ -144,7 +144,7 @@ def release_pages(weight: Any) -> None:
 
 
 def identity() -> Any:
-    """A module that gives what it is given, in the place of one that another has taken in."""
+    """An identity module, in place of an activation that another module has absorbed."""
     import torch
 
     return torch.nn.Identity()
@@ -156,7 +156,7 @@ def _kind_of(layer: Any, gelu: bool) -> Kind:
 
 
 def _calls(layer: Any, gelu: bool) -> Calls:
-    """The ways to compute the layer and its GELU, each on the same made-up tokens."""
+    """The ways to compute the layer and its GELU, each on the same synthetic tokens."""
     import torch
 
     tokens = _kind_of(layer, gelu).tokens

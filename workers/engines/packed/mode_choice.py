@@ -1,4 +1,4 @@
-"""Decides which way of running a model is right: what each row alone gives is compared with batches.
+"""Decides which way of running a model is correct: compares batches with single rows.
 
 Four ways, tried in this order when a model is loaded; the first that agrees is kept:
 

@@ -1,9 +1,9 @@
-"""What a forward leaves behind in a model, found when the model is loaded, and put back after.
+"""Finds the state that a forward changes in a model when it is loaded, and restores it afterwards.
 
 Some models remember: a dynamic rotary embedding its longest row, BigBird that a row was too short
-for its blocks and that it reads everything in full from then on. A row's answer would then hang on
-what came before it. Buffers, submodules and plain attributes of all modules and configurations are
-compared before and after each probe; what was seen to change is put back before every forward.
+for its blocks and that it reads everything in full from then on. A row's answer would then depend
+on the rows before it. Buffers, submodules and plain attributes of all modules and configurations
+are compared before and after each probe; what was seen to change is put back before every forward.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ABSENT = object()
 
 @dataclass(slots=True)
 class _Kept:
-    """One entry of a module as it was."""
+    """The saved value of one attribute of a module."""
 
     where: MutableMapping[str, Any]
     name: str
     value: Any
     copy: Any
-    """Of a tensor's numbers; None for what is no tensor."""
+    """A copy of a tensor's numbers; None if it is not a tensor."""
 
     @classmethod
     def of(cls, where: MutableMapping[str, Any], name: str) -> _Kept:
@@ -63,7 +63,7 @@ class ModelState:
         self._names = {id(where): set(where) for where in _owners(model)}
 
     def settle(self) -> None:
-        """Note what changed since the model was loaded, and put it back."""
+        """Record what changed since the model was loaded, and restore it."""
         for kept in self._all:
             if kept.is_changed():
                 self._seen[id(kept.where), kept.name] = kept
@@ -73,17 +73,17 @@ class ModelState:
         self.put_back()
 
     def put_back(self) -> None:
-        """Make the model what it was; costs nothing where no forward was seen to change it."""
+        """Restore the model's state; costs nothing if no forward was seen to change it."""
         for kept in self._seen.values():
             kept.put_back()
 
     def forget_rest(self) -> None:
-        """Keep only what was seen to change, with its present value: layers may have been replaced."""
+        """Keep only what was seen to change, with its current value: layers may have been replaced."""
         self._all, self._names = [], {}
         self._seen = {at: _Kept.of(kept.where, kept.name) for at, kept in self._seen.items()}
 
     def __bool__(self) -> bool:
-        """True when a forward changes the model."""
+        """Whether a forward changes the model."""
         return bool(self._seen)
 
 
@@ -111,7 +111,7 @@ def _is_small_tensor(value: Any) -> bool:
 
     if not isinstance(value, torch.Tensor) or isinstance(value, torch.nn.Parameter):
         return False
-    if value.is_meta:  # a table that was never filled has no numbers
+    if value.is_meta:  # a table that was never filled has no values
         return False
     # laid out for int8 or for oneDNN, it is a weight, and cannot be compared
     if value.layout != torch.strided or value.is_quantized:

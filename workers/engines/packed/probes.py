@@ -1,7 +1,7 @@
-"""Rows that a model is tried on before it is trusted with batches: short, long, of one length.
+"""Rows on which a model is tried before it runs batches: short, long, of equal length.
 
 A family's blocks, windows and chunks are numbers in its configuration. Rows on both sides of each
-are tried, so that what changes there is seen when the model is loaded and not in a night's output.
+number are tried, so that a change there is found when the model is loaded.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WORDS = [*PROBE[1].split(), *PROBE[2].split()]
 
 
 def bounds_of(config: Mapping[str, Any]) -> set[int]:
-    """Numbers in a configuration (as a dict) at which rows may be cut."""
+    """Numbers in a configuration (as a dict) at which a model may cut rows."""
     return set(_bounds(config))
 
 
@@ -55,7 +55,7 @@ def _bounds(value: Any, name: str = "") -> Iterator[int]:
 
 
 def lengths_to_try(bounds: set[int], longest: int) -> tuple[int, ...]:
-    """Tokens of the rows to try, rising, none over `longest`."""
+    """Lengths of the rows to try in tokens, ascending, at most `longest`."""
     wanted = {4, 23, USUAL_REACH}
     for bound in bounds:
         wanted |= {bound + 1, 2 * bound + 1}
@@ -65,7 +65,7 @@ def lengths_to_try(bounds: set[int], longest: int) -> tuple[int, ...]:
 
 
 def long_row(encode: Callable[[Sequence[str]], Encodings], tokens: int = MOST) -> Encodings:
-    """One row of so many tokens or more, or as many as a row may have."""
+    """One row of at least so many tokens, or of as many as a row may have."""
     draw = random.Random(7)
     return encode([" ".join(draw.choices(WORDS, k=tokens))])
 
@@ -94,7 +94,7 @@ def within_time(
     clock: Callable[[], float],
     limit_s: float = LIMIT_S,
 ) -> list[int]:
-    """The lengths that `run` was through with; none that would go far over the time is begun."""
+    """The lengths that `run` finished; none is begun that would far exceed the time limit."""
     done: list[int] = []
     started = clock()
     last_s = 0.0
@@ -109,5 +109,5 @@ def within_time(
 
 
 def _growth(before: int, length: int) -> float:
-    """How much longer a longer row takes: attention grows with the square, once it is what counts."""
+    """How much longer a longer row takes: attention grows with the square of the length."""
     return length / before if length <= USUAL_REACH else (length / before) ** 2

@@ -58,7 +58,7 @@ class Runner:
     ) -> None:
         self.mode: Mode = "padded"
         self.width = 0
-        """Numbers of each row or token, as they came out of the probes."""
+        """Numbers per row or token, as the probes gave them."""
         self._model = model
         self._output = output
         self._device = device
@@ -72,7 +72,7 @@ class Runner:
         self._first_only = False
         self._state: ModelState | None = None
         self._proven: int | None = None
-        """Tokens of the longest row that was tried; None: as long as any need be."""
+        """Tokens of the longest row that was tried; None means that all lengths were tried."""
         # the kernel for cumulative lengths: on GPUs, in half precision
         self._flash = device != "cpu" and self._precision in ("float16", "bfloat16")
         self._usual_attention = model.config._attn_implementation
@@ -161,7 +161,7 @@ class Runner:
         return mode
 
     def _lay_out(self) -> None:
-        """Lay the weights out for this device."""
+        """Convert the weights to the fastest layout for this device."""
         if self._device == "cpu":
             prepack_weights(self._model, choose=self._choose)
         elif self._flash:
@@ -189,7 +189,7 @@ class Runner:
         )
 
     def _difference(self, probe: Encodings, alone: np.ndarray) -> float:
-        """How far a batch in the present mode is from single rows; infinity if it cannot run."""
+        """The difference between a batch in the current mode and single rows; infinity if it cannot run."""
         try:
             return difference(self(probe), alone, self._output)
         except Exception as error:
@@ -354,7 +354,7 @@ class Runner:
 
 
 def _fetch(result: Any) -> Callable[[], np.ndarray]:
-    """A result on its way to the host, behind its batch's own work; what is returned waits for it."""
+    """Start to copy a result to the host, after its batch; the returned function waits for it."""
     import torch
 
     there = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)

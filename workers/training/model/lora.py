@@ -1,4 +1,5 @@
-"""LoRA: the base stays as it is, and small matrices beside its linear layers learn; then both are one.
+"""LoRA: the base is frozen, small matrices beside its linear layers are trained, then merged into
+it.
 
 The adapter is injected into the model itself, so that checkpoints, evaluations and the version are
 those of any training.
@@ -15,11 +16,11 @@ from schemas.errors import ModelError
 from schemas.records.training import Lora
 
 POOLER = "pooler"
-"""Part of the head: many a base has none of its own, and it would stay random."""
+"""The pooler counts as head: many bases have none, and it would stay random."""
 
 
 def add_adapters(model: Any, lora: Lora) -> None:
-    """Put adapters beside the layers, and let only them and the head learn. In place.
+    """Add adapters to the layers; only they and the head are trained. In place.
 
     Matrices are drawn from torch's generator: seed it before.
 
@@ -44,7 +45,7 @@ def add_adapters(model: Any, lora: Lora) -> None:
 
 
 def merge_adapters(model: Any) -> None:
-    """Add the adapters to the layers that they are beside, and take them away. In place."""
+    """Merge the adapters into their layers, and remove them. In place."""
     from peft.tuners.lora import LoraLayer
 
     found = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, LoraLayer)]
@@ -56,7 +57,7 @@ def merge_adapters(model: Any) -> None:
 
 
 def is_head(model: Any, name: str) -> bool:
-    """Whether the module or parameter is of the head, which learns as a whole."""
+    """Whether the module or parameter belongs to the head, which is trained as a whole."""
     return not name.startswith(f"{model.base_model_prefix}.") or POOLER in name.split(".")
 
 

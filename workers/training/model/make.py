@@ -1,4 +1,4 @@
-"""The model that a training begins with, and what is written at its end."""
+"""Makes or loads the model that a training begins with, and saves it at the end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from workers.models.load import load_tokenizer
 from workers.training.model.student import student_of
 
 EXTRA = ("accelerate", "tensorboardX")
-"""What the extra `train` brings, beside `peft` for LoRA."""
+"""Packages of the extra `train`, beside `peft` for LoRA."""
 
 
 def require_training_packages(spec: TrainingSpec) -> None:
-    """Nothing, where this worker can train so.
+    """Check that this worker has the packages for this training.
 
     Raises:
         MissingExtra: it lacks a package.
@@ -66,7 +66,7 @@ def load_base(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
 
 
 def make_model(texts: Sequence[str], spec: TrainingSpec) -> tuple[Any, Any]:
-    """A BERT of the size asked for, and a WordPiece tokenizer with the words of the texts.
+    """A BERT of the requested size, and a WordPiece tokenizer with the words of the texts.
 
     Weights are drawn from torch's generator: seed it before.
     """
@@ -84,7 +84,7 @@ def make_model(texts: Sequence[str], spec: TrainingSpec) -> tuple[Any, Any]:
         num_attention_heads=size.heads,
         intermediate_size=size.width * 2 if size.width < 256 else size.width * 4,
         max_position_embeddings=length,
-        hidden_dropout_prob=0.0,  # so small a model does not learn its rows by heart
+        hidden_dropout_prob=0.0,  # so small a model does not memorize its rows
         attention_probs_dropout_prob=0.0,
     )
     _name_labels(config, spec)
