@@ -5,7 +5,7 @@ The answer is a `Recipe`; what it cannot say is refused, never dropped: see `fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,6 +57,25 @@ class Module:
     activation: str = ""
     """Of a Dense module: the name of a class in torch.nn."""
     residual: bool = False
+    sizes: tuple[int | None, ...] = ()
+    """The shape of its weight, as its configuration says it; None where that says nothing."""
+    bias: bool | None = None
+
+    def misfit(self, shapes: Mapping[str, Sequence[int]]) -> str | None:
+        """Where the shapes of its weights, by name, contradict its configuration, in words.
+
+        sentence-transformers does not load such a folder.
+        """
+        layer = "norm" if self.kind == "LayerNorm" else "linear"
+        found = tuple(shapes.get(f"{layer}.weight", self.sizes))
+        if len(found) != len(self.sizes) or any(
+            said not in (None, there) for said, there in zip(self.sizes, found, strict=True)
+        ):
+            said = ["any" if size is None else size for size in self.sizes]
+            return f"its weight is {list(found)}, and its config.json says {said}"
+        if self.bias not in (None, f"{layer}.bias" in shapes):
+            return f"its config.json sets bias to {self.bias}, and its weights do not"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +275,11 @@ def _modules(read: ReadJson, where: str, *, is_auto: bool) -> Recipe:
             recipe = _pooling(read, recipe, path, where, is_auto=is_auto)
         elif kind != "Dropout":
             recipe = replace(recipe, after=(*recipe.after, _module(read, kind, path, where)))
+    if is_auto and "Pooling" not in seen:
+        raise ModelError(
+            f"model {where}: modules.json has no Pooling, which makes one vector of a row's: name "
+            "one with --pooling"
+        )
     return recipe
 
 
@@ -273,6 +297,8 @@ def _is_in_place(kind: str, seen: list[str]) -> bool:
 
 def _pooling(read: ReadJson, recipe: Recipe, path: str, where: str, *, is_auto: bool) -> Recipe:
     file = _join(path, "config.json")
+    if is_auto:
+        _check_there(read, file, where)
     found = _settings(read(file), table.POOLING, file, where)
     recipe = replace(recipe, include_prompt=bool(found.get("include_prompt", True)))
     if not is_auto:
@@ -288,16 +314,35 @@ def _pooling(read: ReadJson, recipe: Recipe, path: str, where: str, *, is_auto: 
 
 def _module(read: ReadJson, kind: str, path: str, where: str) -> Module:
     file = _join(path, "config.json")
+    if kind != "Normalize":
+        _check_there(read, file, where)
     found = _settings(read(file), f"{kind}/config.json", file, where)
     for key in ("module_input_name", "module_output_name"):
         if found.get(key, "sentence_embedding") != "sentence_embedding":
             raise _refused(where, file, key, found[key])
+    if kind == "LayerNorm":
+        return Module(kind, path, sizes=(found.get("dimension"),))
     if kind != "Dense":
         return Module(kind, path)
     activation = str(found.get("activation_function", "torch.nn.modules.activation.Tanh"))
     if not activation.startswith("torch.nn."):
         raise _refused(where, file, "activation_function", activation)
-    return Module(kind, path, activation.rpartition(".")[2], bool(found.get("use_residual")))
+    return Module(
+        kind,
+        path,
+        activation.rpartition(".")[2],
+        bool(found.get("use_residual")),
+        (found.get("out_features"), found.get("in_features")),
+        found.get("bias"),
+    )
+
+
+def _check_there(read: ReadJson, file: str, where: str) -> None:
+    """A module without its settings is half a copy of a folder."""
+    if read(file) is None:
+        raise ModelError(
+            f"model {where}: {file}, of a module in modules.json, is not there; copy the folder again"
+        )
 
 
 def _sentence_settings(

@@ -106,17 +106,24 @@ def check_modules(files: ModelFiles, found: object, allow_pickle: bool) -> None:
     """Check that each module after the pooling has its weights, where `found` is a `Recipe`.
 
     Raises:
-        ModelError: one has none that may be loaded.
+        ModelError: one has none that may be loaded, or others than its configuration says.
     """
     for module in found.after if isinstance(found, Recipe) else ():
-        kinds = ("model.safetensors", *(["pytorch_model.bin"] if allow_pickle else []))
-        if module.kind != "Normalize" and not any(
-            f"{module.path}/{kind}" in files.sizes() for kind in kinds
-        ):
-            pickled = f"{module.path}/pytorch_model.bin" in files.sizes()
+        if module.kind == "Normalize":
+            continue
+        safe, pickled = (f"{module.path}/{name}" for name in (WHOLE, PICKLED))
+        if safe in files.sizes():
+            with files.open(safe) as file:
+                header = read_header(file)
+            why = "is damaged" if header is None else module.misfit(header.shapes)
+            if why:
+                raise ModelError(
+                    f"model {files.where}: {module.path}, a {module.kind} module: {why}"
+                )
+        elif not (allow_pickle and pickled in files.sizes()):
             raise ModelError(
-                f"model {files.where}: {module.path}, a {module.kind} module, has no model.safetensors"
-                + (", and its pickle needs --allow-pickle" if pickled else "")
+                f"model {files.where}: {module.path}, a {module.kind} module, has no {WHOLE}"
+                + (", and its pickle needs --allow-pickle" if pickled in files.sizes() else "")
             )
 
 

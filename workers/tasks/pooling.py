@@ -130,7 +130,11 @@ def _load_step(module: Module, request: LoadRequest) -> Step:
 
     if module.kind == "Normalize":
         return normalize
-    weights = _weights(Path(request.model_path) / module.path, request)
+    folder = Path(request.model_path) / module.path
+    weights = _weights(folder, request)
+    why = module.misfit({name: tensor.shape for name, tensor in weights.items()})
+    if why:
+        raise ModelError(f"{folder}, a {module.kind} module: {why}")
     try:
         if module.kind == "LayerNorm":
             scale, shift = weights["norm.weight"], weights["norm.bias"]
@@ -146,6 +150,11 @@ def _load_step(module: Module, request: LoadRequest) -> Step:
     activate, residual = kind(), weights.get("residual.weight")
 
     def dense(vectors: Any) -> Any:
+        if vectors.shape[1] != weight.shape[1]:
+            raise ModelError(
+                f"{folder}, a Dense module, takes vectors of {weight.shape[1]} numbers, and gets "
+                f"{vectors.shape[1]}"
+            )
         found = activate(linear(vectors, weight, bias))
         if not module.residual:
             return found

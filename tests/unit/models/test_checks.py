@@ -252,6 +252,7 @@ def test_what_a_folder_asks_for_and_no_task_does_is_refused(
         json.dumps([{"path": p, "type": f"sentence_transformers.models.{k}"} for p, k in kinds])
     )
     (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text("{}")
     (folder / name).write_text(json.dumps(content))
     assert words in refusal(folder, "feature-extraction", params={})
     assert resolve(folder, "feature-extraction").ref.revision  # as an earlier job is resumed

@@ -93,6 +93,8 @@ def test_a_prompt_of_a_hub_model_is_known_at_submission(tmp_path: Path) -> None:
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
     modules = [{"path": p, "type": f"sentence_transformers.models.{k}"} for p, k in kinds]
     put("modules.json", modules)(folder)
+    (folder / "1_Pooling").mkdir()
+    put("1_Pooling/config.json", {"pooling_mode": "mean"})(folder)
     put("config_sentence_transformers.json", {"prompts": {"query": "query: "}})(folder)
     flags = ("--task", "feature-extraction", "--prompt-name")
     with local_hub(folder) as endpoint:
