@@ -147,9 +147,19 @@ def _iceberg(uri: str, store: Store, settings: Settings) -> Snapshot:
             f"{uri} is an Iceberg table with delete files: its data files alone do not say its "
             "rows; rewrite them first (CALL system.rewrite_data_files)"
         )
-    files = sorted(re.sub(r"^s3[an]://", "s3://", task.file.file_path) for task in tasks)
+    files = sorted(plain_location(task.file.file_path) for task in tasks)
     version = str(table.metadata.current_snapshot_id)
     return Snapshot("iceberg", uri, version, tuple(map(TableFile, files)))
+
+
+def plain_location(location: str) -> str:
+    """A location in Iceberg's metadata as a URI of ours; its letters are those of the file's name.
+
+    A `file://` URI would be decoded, and `k=a%2Fb` is what a folder is called on the disk.
+    """
+    if location.startswith("file:"):
+        return "/" + location.removeprefix("file:").lstrip("/")
+    return re.sub(r"^s3[an]://", "s3://", location)
 
 
 def newest_metadata(uri: str, names: Iterable[str]) -> str:

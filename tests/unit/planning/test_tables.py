@@ -184,3 +184,19 @@ def test_a_table_is_verified_as_any_input(delta: Path, tmp_path: Path) -> None:
     score(store, job)
     finish(store, job)
     assert verify(store, fake_settings(), now_s=NOW_S).verdict == "verified"
+
+
+def test_a_folder_of_an_iceberg_table_may_have_an_escape_in_its_name(tmp_path: Path) -> None:
+    from pyiceberg.transforms import IdentityTransform
+
+    catalogue = SqlCatalog("c", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{tmp_path}/w")
+    catalogue.create_namespace("n")
+    rows = pa.table({"text": ["new a", "new b"], "day": ["a/b", "100%"]})
+    table = catalogue.create_table("n.t", schema=rows.schema)
+    with table.update_spec() as change:
+        change.add_field("day", IdentityTransform(), "day")
+    table.append(rows)
+    folder = Path(table.location().removeprefix("file://"))
+    assert any("%2F" in str(path) for path in folder.rglob("*.parquet"))
+    assert sorted(map(str, days_scored(folder, tmp_path / "out"))) == ["100%", "a/b"]
+    catalogue.close()
