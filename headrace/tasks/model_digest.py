@@ -14,8 +14,11 @@ from schemas.errors import ModelError
 
 # Weights, configuration, tokenizers, and code that trust_remote_code would run.
 DECIDING_SUFFIXES = frozenset(
-    {".json", ".safetensors", ".bin", ".txt", ".model", ".jinja", ".py", ".spm", ".tiktoken"}
-)
+    {
+        ".json", ".safetensors", ".bin", ".txt", ".model", ".jinja", ".py", ".spm", ".tiktoken",
+        ".codes", ".bpe", ".tokenizer",
+    }
+)  # fmt: skip
 # Files found in model folders that do not change the predictions.
 IGNORED_NAMES = frozenset({"trainer_state.json", "all_results.json", "train_results.json"})
 IGNORED_FOLDERS = frozenset({"onnx", "openvino", "coreml", "runs", "checkpoints"})

@@ -15,7 +15,8 @@ from schemas.errors import ModelError
 VOCABULARY_NAMES = frozenset(
     {
         "tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "bpe.codes", "dict.txt",
-        "entity_vocab.json", "encoder.json", "tekken.json", "vocab.bpe",
+        "entity_vocab.json", "encoder.json", "tekken.json", "vocab.bpe", "prophetnet.tokenizer",
+        "byte_maps.json",
     }
 )  # fmt: skip
 VOCABULARY_SUFFIXES = frozenset({".model", ".spm", ".tiktoken"})

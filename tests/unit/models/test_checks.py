@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from headrace.storage.local import LocalStore
+from headrace.tasks.model_digest import deciding_names
+from headrace.tasks.tokenizer_files import VOCABULARY_NAMES, VOCABULARY_SUFFIXES
 from producers.models.reference import resolve_model
 from schemas.errors import ExitCode, ModelError
 from tests.unit.models.model_folder import SHAPES, write_model, write_tokenizer, write_weights
@@ -181,11 +183,20 @@ def test_a_folder_without_tokenizer_files_is_refused(tmp_path: Path) -> None:
     assert "has no tokenizer files" in refusal(folder, "feature-extraction")
 
 
-@pytest.mark.parametrize("name", ["vocab.txt", "spiece.model", "sentencepiece.bpe.model"])
+@pytest.mark.parametrize(
+    "name", ["vocab.txt", "spiece.model", "sentencepiece.bpe.model", "prophetnet.tokenizer"]
+)
 def test_any_file_with_a_vocabulary_will_do(tmp_path: Path, name: str) -> None:
     folder = write_model(tmp_path / "m", vocabulary=None)
     (folder / name).write_text("[UNK]")
     assert resolve(folder).parameters == 1000
+
+
+def test_each_file_with_a_vocabulary_is_fetched_and_part_of_the_digest(tmp_path: Path) -> None:
+    names = [*VOCABULARY_NAMES, *(f"x{suffix}" for suffix in VOCABULARY_SUFFIXES)]
+    for name in names:
+        (tmp_path / name).write_text("a")
+    assert set(deciding_names(tmp_path)) == set(names)
 
 
 def test_a_model_of_letters_needs_no_vocabulary(tmp_path: Path) -> None:
