@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from headrace.tasks import candidate_labels
+from headrace.tasks.generation.specs import GENERATION_SPECS
 from headrace.tasks.items import questions, windows
 from headrace.tasks.sentence_files import (
     POOLINGS,
@@ -247,6 +248,7 @@ BUILT_IN: dict[str, TaskSpec] = {
         TEXT_RANKING,
         SPARSE_EMBEDDING,
         QUESTION_ANSWERING,
+        *GENERATION_SPECS,
         FAKE,
     )
 }

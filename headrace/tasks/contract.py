@@ -7,7 +7,7 @@ on the CPU, on threads of their own, while the device computes another batch. `c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.tasks.fan_out import FanOut
+from headrace.tasks.generation.answer import Answer, Watch
 from schemas.records.engine import PACKED
 
 
@@ -177,6 +178,15 @@ class SupportsPartRead(Protocol):
     @property
     def part_read(self) -> PartRead:
         """The part; `all` also where `decode` needs places in the whole text. Valid after `load`."""
+
+
+@runtime_checkable
+class SupportsGeneration(Protocol):
+    """Optional method of a task whose engine batches the rows of a window itself."""
+
+    def generate(self, rows: Encodings, watch: Watch, budget_tokens: int) -> Iterator[Answer]:
+        """One answer for each row, in any order; `Answer.row` is its place. See
+        `workers.engines.generating.base`. `decode` gets answers without an error."""
 
 
 @runtime_checkable

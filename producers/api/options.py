@@ -86,6 +86,22 @@ class JobOptions(TypedDict, total=False):
     impossible: bool
     long_text: str
     combine: str
+    max_new_tokens: int
+    min_new_tokens: int
+    num_beams: int
+    temperature: float
+    top_p: float
+    seed: int
+    stop: str
+    on_long: str
+    prompt: str
+    messages_column: str
+    system_prompt: str
+    chat: bool
+    chat_template: str
+    prefix: str
+    src_lang: str
+    tgt_lang: str
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:

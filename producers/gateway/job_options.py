@@ -21,6 +21,7 @@ REFUSED = {
     "device": "the fleet's",
     "literal": "given by the form of the input",
     "task_params": "options have names",
+    "chat_template": "it names a file, which would be the gateway's",
     "price_per_hour": "the operator's",
     "accept_precision": "the operator's",
     "precision_floor": "the operator's",

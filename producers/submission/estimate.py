@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,15 @@ from headrace.formats.text_column import as_bytes, plain_column
 from headrace.tasks.catalog import task_spec
 from headrace.tasks.length_limit import LengthLimit
 from producers.planning.chunking import FileRows, cut
+from producers.submission.generation import (
+    generation_of,
+    new_tokens,
+    read_tokens,
+    shown_settings,
+)
 from producers.submission.prepare import PreparedJob
 from schemas.records.job import Predicted
+from schemas.records.model_key import engine_name
 from schemas.records.text_source import shown
 
 SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then accurate to about 5 %
@@ -90,6 +97,12 @@ class Estimate:
     worker_hours: float
     cost: float | None
     warnings: tuple[str, ...]
+    engine: str = ""
+    """What runs the model."""
+    on_long: str = ""
+    """What is done with texts that are too long; empty: they are cut."""
+    generation: Mapping[str, str] = field(default_factory=dict)
+    """Of a job that generates: each setting with what says it."""
 
     def predicted(self, price_per_hour: float | None) -> Predicted:
         """The part of the estimate that the job's record keeps, to compare with the result."""
@@ -139,10 +152,15 @@ def estimate(
     task = task_spec(spec.task)
     beside = task.item_bytes(spec.params) / BYTES_PER_TOKEN
     item = min(max_length, tokens.mean_scored + beside) if beside else tokens.mean_scored
+    generation = generation_of(spec.task, spec.params, prepared.model)
     total = round(item * corpus.rows * task.items_per_row(spec.params))
+    generated = round(new_tokens(generation) * corpus.rows)
     speed = measured_tokens_per_s or prepared.tokens_per_s
-    seconds = total / (speed * max(1, min(workers, chunks)))
-    hours = total / speed / 3600
+    # a measured speed is one of read and generated tokens together
+    more = generated if measured_tokens_per_s else read_tokens(generation) * corpus.rows
+    work = total + more
+    seconds = work / (speed * max(1, min(workers, chunks)))
+    hours = work / speed / 3600
     return Estimate(
         job=prepared.id,
         output=prepared.output,
@@ -160,13 +178,16 @@ def estimate(
         chunks=chunks,
         chunk_rows=largest,
         tokens=tokens,
-        tokens_total=total,
+        tokens_total=total + generated,
         tokens_per_s=speed,
         measured=measured_tokens_per_s is not None,
         workers=workers,
         seconds=seconds,
         worker_hours=hours,
         cost=None if price_per_hour is None else hours * price_per_hour,
+        engine=engine_name(spec),
+        on_long="" if generation is None else spec.params.get("on_long", "error"),
+        generation=shown_settings(generation),
         warnings=(*prepared.warnings, *_unknown(tokens.unknown_share)),
     )
 

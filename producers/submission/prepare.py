@@ -33,8 +33,9 @@ from producers.planning.discovery import covers, discover, discover_planned
 from producers.planning.id_check import check_ids
 from producers.planning.passed_over import PassedOver
 from producers.planning.tables import table_reader
+from producers.submission.generation import generation_of, work_per_token
 from producers.submission.reuse import reusable
-from producers.submission.spec import columns_wanted, options_of, spec_of, task_params
+from producers.submission.spec import columns_wanted, options_of, spec_of, task_params, text_source
 from schemas.errors import ConfigError
 from schemas.records.chunk import Chunk, InputFile
 from schemas.records.job import (
@@ -44,6 +45,7 @@ from schemas.records.job import (
     Spec,
     job_id,
 )
+from schemas.records.text_source import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,11 @@ def prepare(
             corpus.rows,
             corpus.text_bytes,
             workers=workers_hint,
-            tokens_per_s=speed / task_spec(settings.task).items_per_row(params),
+            tokens_per_s=speed
+            / task_spec(settings.task).items_per_row(params)
+            / work_per_token(
+                generation_of(settings.task, params, model), corpus.text_bytes, corpus.rows
+            ),
             chunk_rows=settings.chunk_rows,
             chunk_bytes=settings.chunk_bytes,
         ),
@@ -225,7 +231,7 @@ def _warnings(
     if len(corpus.formats) > 1:
         yield f"the input is mixed, {' and '.join(corpus.formats)}: is every row in it once?"
     if "binary" in corpus.types.text:
-        yield f"{settings.text or settings.text_column!r} is {corpus.types.text}: its bytes are read as UTF-8"
+        yield f"{shown(text_source(settings))!r} is {corpus.types.text}: its bytes are read as UTF-8"
     if settings.id_column:
         report = check_ids(
             corpus.files,

@@ -90,13 +90,44 @@ def text_source(settings: Settings) -> str:
     Raises:
         ConfigError: the template has no meaning, or there is a text column beside it.
     """
-    if not settings.text:
+    template = template_of(settings)
+    messages = messages_column(settings)
+    if messages is not None:
+        if template or settings.text_column not in ("", messages, _usual_column()):
+            raise ConfigError("--messages-column names the texts itself: leave the others out")
+        return messages
+    if not template:
         return settings.text_column
-    if settings.text_column not in ("", declared_settings()["text_column"].default):
+    if settings.text_column not in ("", _usual_column()):
         raise ConfigError(
             "--text and --text-column contradict one another: --text names columns itself"
         )
-    return made_text(str(parse_template(settings.text)))
+    return made_text(str(parse_template(template)))
+
+
+def template_of(settings: Settings) -> str | None:
+    """The template of the job's texts: `--text`, or what a task that takes prompts calls it.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    prompt: str | None = None
+    if any(param.name == "prompt" for param in task_spec(settings.task).params):
+        prompt = getattr(settings, "prompt", None)
+    if settings.text and prompt and settings.text != prompt:
+        raise ConfigError("--text and --prompt contradict one another: both make the prompt")
+    return settings.text or prompt
+
+
+def messages_column(settings: Settings) -> str | None:
+    """The column with the messages of a chat, where the task reads one."""
+    if all(param.name != "messages_column" for param in task_spec(settings.task).params):
+        return None
+    return getattr(settings, "messages_column", None)
+
+
+def _usual_column() -> Any:
+    return declared_settings()["text_column"].default
 
 
 def columns_wanted(settings: Settings, params: Mapping[str, Any]) -> ColumnRequest:
@@ -137,10 +168,13 @@ def spec_of(
     """The spec; `params` are what `task_params` gives."""
     task = task_spec(settings.task)
     engine = engine_of(settings)
+    if task.generates and settings.dtype == "int8":
+        raise ConfigError(f"--dtype int8 is not for {settings.task}: use bfloat16")
+    source = text_source(settings)
     return Spec(
         inputs_digest=corpus.digest,
-        text_column="" if settings.text else settings.text_column,
-        text=template_in(text_source(settings)),
+        text_column="" if template_in(source) else source,
+        text=template_in(source),
         text_pair_column=pair_column(settings, params),
         id_column=settings.id_column,
         columns=settings.columns,

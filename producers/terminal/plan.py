@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.process.numbers import plural, rough_duration, size
-from producers.submission.estimate import Estimate, TokenCounts
+from producers.submission.estimate import Estimate
 from producers.terminal.console import grid, plain
 
 if TYPE_CHECKING:
@@ -35,23 +35,34 @@ def render_plan(told: Estimate) -> RenderableType:
         ("speed", f"{told.tokens_per_s:,.0f} tokens/s a worker ({speed})"),
         ("time", f"{rough_duration(told.seconds)} with {plural(told.workers, 'worker')}"),
     ]
+    rows += _of_generation(told)
     if told.cost is not None:
         rows.append(("cost", f"{told.cost:,.2f} for {told.worker_hours:,.2f} worker hours"))
     for name, value in rows:
         table.add_row(name, plain(value))
     warnings = [plain((f"warning: {warning}", "yellow")) for warning in told.warnings]
-    return Group(table, Text(), _histogram(told.tokens), *warnings)
+    return Group(table, Text(), _histogram(told), *warnings)
 
 
-def _histogram(tokens: TokenCounts) -> RenderableType:
+def _of_generation(told: Estimate) -> list[tuple[str, str]]:
+    """The engine and each setting, for a job that generates."""
+    if not told.generation:
+        return []
+    found = [("engine", told.engine)]
+    return found + [(name, value) for name, value in told.generation.items()]
+
+
+def _histogram(told: Estimate) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    tokens = told.tokens
+    fate = "are too long, an error (--on-long)" if told.on_long == "error" else "will be truncated"
     counted = "the model's tokenizer" if tokens.exact else "four bytes a token"
     head = (
         f"tokens a row, in a sample of {tokens.rows:,} (by {counted}): mean {tokens.mean:.0f}, "
         f"median {tokens.median}, 95 % under {tokens.p95 + 1}, longest {tokens.most}; "
-        f"{tokens.truncated_share:.1%} will be truncated"
+        f"{tokens.truncated_share:.1%} {fate}"
     )
     table = grid()
     most = max((found.rows for found in tokens.bins), default=1)

@@ -115,6 +115,9 @@ ATTRIBUTES: dict[str, Attribute] = {
     "headrace.reused_rows": Attribute(int, "rows copied from an earlier output"),
     "headrace.computed_rows": Attribute(int, "rows that went through the model"),
     "headrace.tokens": Attribute(int, "tokens of the rows, special tokens included"),
+    "headrace.generated_tokens": Attribute(
+        int, "tokens that the model wrote, in `headrace.tokens`"
+    ),
     "headrace.padding_tokens": Attribute(int, "padding tokens, not counted in `headrace.tokens`"),
     "headrace.batches": Attribute(int, "batches on the device"),
     "headrace.batch_fill": Attribute(float, "share of the token budget that the batches filled"),

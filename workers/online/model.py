@@ -119,6 +119,8 @@ def load_online(settings: Settings) -> OnlineModel:
     if settings.model is None:
         raise ConfigError("name the model: --model")
     spec = task_spec(settings.task)
+    if spec.generates:
+        raise ConfigError(f"headrace-worker serve does not answer {settings.task}: submit a job")
     store_of = partial(open_store, settings=settings)
     folder = local_model(
         settings.model, settings.revision, settings, store_of,

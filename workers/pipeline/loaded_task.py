@@ -12,6 +12,7 @@ import pyarrow as pa
 from headrace.tasks.contract import (
     Encodings,
     SupportsFanOut,
+    SupportsGeneration,
     SupportsRowChecks,
     SupportsRowCosts,
     SupportsTokenizerName,
@@ -36,6 +37,8 @@ class LoadedTask:
 
     fan_out: SupportsFanOut | None = field(init=False, repr=False)
     """The task, if its rows become items."""
+    generates: bool = field(init=False, repr=False)
+    """The task's engine batches the rows of a window itself, see `workers.pipeline.generating`."""
     _row_costs: SupportsRowCosts | None = field(init=False, repr=False)
     _row_checks: SupportsRowChecks | None = field(init=False, repr=False)
     _tokenizer_name: SupportsTokenizerName | None = field(init=False, repr=False)
@@ -44,6 +47,7 @@ class LoadedTask:
         # asked once: Python 3.11 takes 10 microseconds for each question to a protocol
         task = self.task
         self.fan_out = task if isinstance(task, SupportsFanOut) else None
+        self.generates = isinstance(task, SupportsGeneration)
         self._row_costs = task if isinstance(task, SupportsRowCosts) else None
         self._row_checks = task if isinstance(task, SupportsRowChecks) else None
         self._tokenizer_name = task if isinstance(task, SupportsTokenizerName) else None

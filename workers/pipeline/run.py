@@ -21,6 +21,7 @@ from headrace.tasks.contract import Task
 from headrace.tracing.chunk_trace import Observe
 from workers.pipeline.assemble import assemble_rows
 from workers.pipeline.forward import score_windows
+from workers.pipeline.generating.generate import generate_windows
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.ports import Control, Profile, Sink, Source
 from workers.pipeline.reuse import Reuse
@@ -257,10 +258,12 @@ def _scored(
         (window, window.encodings, window.unique + window.window.start)
         for window in chunk.tokenized
     )
-    ready = chunk.tokenized.is_ready
-    for window, predictions in score_windows(
-        windows, engine, control, observe, stats, is_ready=ready
-    ):
+    if engine.generates:
+        predicted = generate_windows(windows, engine, control, observe, stats)
+    else:
+        ready = chunk.tokenized.is_ready
+        predicted = score_windows(windows, engine, control, observe, stats, is_ready=ready)
+    for window, predictions in predicted:
         if chunk.suspects.groups:
             waiting.append((window, predictions))
         else:

@@ -10,6 +10,7 @@ from headrace.coordination.attempts import SuspectRows
 from headrace.tracing.chunk_trace import Observe
 from workers.pipeline.assemble import token_counts
 from workers.pipeline.forward import score
+from workers.pipeline.generating.generate import generate
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.ports import Control, Source
 from workers.pipeline.rows import (
@@ -71,7 +72,8 @@ def _score_group(
     encodings, bad = encode_rows(sub, range(len(rows)), engine.task)
     late = {group[i][0]: HeldBackResult(None, fault=fault) for i, fault in bad.items()}
     kept = [i for i in range(len(rows)) if i not in bad]
-    found = score(encodings, np.array(rows)[kept], engine, control, observe, stats)
+    predict = generate if engine.generates else score
+    found = predict(encodings, np.array(rows)[kept], engine, control, observe, stats)
     n_tokens, truncated = token_counts(encodings)
     for place, i in enumerate(kept):
         if place in found.faults:

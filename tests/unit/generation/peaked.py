@@ -16,7 +16,7 @@ PAD, END, START, FIRST = 0, 1, 2, 3
 WORDS, COUNTS = 24, 6
 VOCABULARY = [
     "<pad>", "</s>", "<s>", *(f"n{n}" for n in range(1, COUNTS + 1)),
-    *(f"w{n}" for n in range(WORDS)),
+    *(f"w{n}" for n in range(WORDS - 5)), "user", "system", "assistant", ":", ".",
 ]  # fmt: skip
 TOKENS = {"pad_token_id": PAD, "eos_token_id": END, "bos_token_id": START}
 SMALL = {"vocab_size": len(VOCABULARY), "tie_word_embeddings": False, **TOKENS}
@@ -119,10 +119,18 @@ def save_peaked(folder: Path, family: str, **config: Any) -> Path:
     """The model with a tokenizer of whole words, and more of its config.json."""
     import json
 
+    peaked(family).save_pretrained(folder)
+    save_tokenizer(folder)
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    return folder
+
+
+def save_tokenizer(folder: Path) -> None:
+    """A tokenizer of whole words between spaces."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    peaked(family).save_pretrained(folder)
     rust = Tokenizer(
         models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="<pad>")
     )
@@ -131,9 +139,6 @@ def save_peaked(folder: Path, family: str, **config: Any) -> Path:
         tokenizer_object=rust, pad_token="<pad>", eos_token="</s>", bos_token="<s>",
         unk_token="<pad>", model_max_length=64,
     ).save_pretrained(folder)  # fmt: skip
-    file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | config))
-    return folder
 
 
 def words_of(ids: list[int]) -> str:

@@ -1,0 +1,106 @@
+"""Tasks whose answer is text: what each is, and their options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from headrace.tasks.generation.settings import TRANSLATION, settings_of, stops_of
+from headrace.tasks.spec import Param, TaskSpec
+from schemas.errors import ConfigError
+from schemas.records.engine import TRANSFORMERS
+
+COLUMNS = ("generated_text", "finish_reason", "n_generated", "logprob")
+
+GENERATING = (
+    Param("max_new_tokens", int, "most tokens of an answer; default: as the model says"),
+    Param("min_new_tokens", int, "fewest tokens of an answer; default: as the model says"),
+    Param("num_beams", int, "beams of the search; default: as the model says"),
+    Param("temperature", float, "of sampling; 0: the likeliest token; default: as the model says"),
+    Param("top_p", float, "share of the likeliest tokens to sample from"),
+    Param("top_k", int, "number of the likeliest tokens to sample from"),
+    Param("seed", int, "seed of sampling", 0),
+    Param("stop", str, "text that ends an answer; several as a JSON array"),
+    Param(
+        "on_long",
+        str,
+        "a text that is too long for the model: error, truncate-left or truncate-right",
+        "error",
+        choices=("error", "truncate-left", "truncate-right"),
+    ),
+)
+PREFIX = Param("prefix", str, "text before each text; default: as the model says")
+LANGUAGES = (
+    Param("src_lang", str, "language of the texts, as the model calls it"),
+    Param("tgt_lang", str, "language of the answers, as the model calls it"),
+)
+CHAT = (
+    Param("prompt", str, r"prompt made of columns, e.g. 'Sum up: {title}\n{body}'"),
+    Param("messages_column", str, "column with the messages of a chat, as JSON"),
+    Param("system_prompt", str, "system message before each prompt"),
+    Param("chat", bool, "apply the model's chat template; default: where it has one"),
+    Param("chat_template", str, "file with a chat template; default: the model's own"),
+)
+
+
+def settle(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters as the record holds them: a template's content in place of its file.
+
+    `prompt` is not among them: the record has it as the template of the texts.
+
+    Raises:
+        ConfigError: options that contradict one another, or a file that cannot be read.
+    """
+    stops_of(params.get("stop"))
+    found = {name: value for name, value in params.items() if name != "prompt"}
+    template = found.get("chat_template")
+    if template is not None:
+        found["chat_template"] = _content(template)
+    if found.get("chat") is False:
+        for name in ("messages_column", "system_prompt", "chat_template"):
+            if found.get(name) is not None:
+                option = name.replace("_", "-")
+                raise ConfigError(f"--no-chat and --{option} contradict one another")
+    if params.get("prompt") and found.get("messages_column"):
+        raise ConfigError("--prompt and --messages-column contradict one another")
+    return found
+
+
+def _content(template: str) -> str:
+    """What the file holds; a template itself, which has braces, as it is."""
+    if "{" in template:
+        return template
+    try:
+        return Path(template).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--chat-template {template} cannot be read: {error}") from error
+
+
+def _checks(task: str) -> Callable[[Callable[[str], Any], Mapping[str, Any], str], object]:
+    def check(read: Callable[[str], Any], params: Mapping[str, Any], where: str) -> None:
+        settings_of(task, read, params, where)
+
+    return check
+
+
+def _spec(name: str, *more: Param) -> TaskSpec:
+    return TaskSpec(
+        name=name,
+        columns=COLUMNS,
+        params=(*GENERATING, *more),
+        check_files=_checks(name),
+        engine=TRANSFORMERS,
+        generates=True,
+        settle=settle,
+        label_column="finish_reason",
+        score_column=None,
+    )
+
+
+GENERATION_SPECS = (
+    _spec("text-generation", *CHAT),
+    _spec("text2text-generation", PREFIX),
+    _spec("summarization", PREFIX),
+    _spec(TRANSLATION, PREFIX, *LANGUAGES),
+)

@@ -1,0 +1,66 @@
+"""What a job that generates is expected to compute, and the settings that it will have. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.assumptions import BYTES_PER_TOKEN
+from headrace.tasks.catalog import task_spec
+from headrace.tasks.generation.settings import GenerationSettings, settings_of
+from producers.models.info import ModelInfo
+
+SHARE_OF_MOST = 0.5
+"""Of the most tokens that an answer may have, how many it has. Chosen: the text decides."""
+COST_OF_NEW = 2.0
+"""A generated token beside one that is read with many others at once. Chosen, for rows that run
+together; a row alone costs many times as much."""
+
+
+def generation_of(
+    task: str, params: Mapping[str, Any], model: ModelInfo
+) -> GenerationSettings | None:
+    """The settings; None for another kind of task, or where the model's files are not here.
+
+    Raises:
+        ConfigError, ModelError: see `settings_of`.
+    """
+    if not task_spec(task).generates or model.read is None:
+        return None
+    return settings_of(task, model.read, params, model.ref.uri)
+
+
+def new_tokens(settings: GenerationSettings | None) -> float:
+    """Tokens that are generated for a row, as far as can be known; 0 if the job does not generate."""
+    return 0.0 if settings is None else SHARE_OF_MOST * max(1, settings.most_new_tokens)
+
+
+def read_tokens(settings: GenerationSettings | None) -> float:
+    """As many tokens of a prompt take as much time as what is generated for a row."""
+    return 0.0 if settings is None else COST_OF_NEW * settings.beams * new_tokens(settings)
+
+
+def work_per_token(settings: GenerationSettings | None, text_bytes: int, rows: int) -> float:
+    """The work of a job for each token that it reads, at least 1: reading is 1, and writing more."""
+    read = max(1.0, text_bytes / max(1, rows) / BYTES_PER_TOKEN)
+    return 1.0 + read_tokens(settings) / read
+
+
+def shown_settings(settings: GenerationSettings | None) -> dict[str, str]:
+    """Each setting with what says it, for people."""
+    if settings is None:
+        return {}
+    found = {
+        name: f"{_value(value)} ({settings.said_by[name]})"
+        for name, value in sorted(settings.values.items())
+    }
+    if settings.prefix:
+        found["prefix"] = repr(settings.prefix)
+    if settings.stop:
+        found["stop"] = ", ".join(map(repr, settings.stop))
+    return found
+
+
+def _value(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"

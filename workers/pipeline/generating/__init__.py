@@ -1,0 +1,1 @@
+"""How a chunk's rows become texts: the counterpart of `workers.pipeline.forward`."""

@@ -1,0 +1,170 @@
+"""Texts of windows, by a task that generates: the counterpart of `forward`.
+
+The task gets all prompts of a window and batches them itself. Prompts that fail are errors; rows
+that are with the model are marked, so that one that ends its process is found.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.tasks.contract import Encodings
+from headrace.tasks.generation.answer import Answer
+from headrace.tracing.chunk_trace import Observe
+from schemas.errors import HeadraceError, OutputMismatch, error_type_of
+from workers.pipeline.forward import WindowInput
+from workers.pipeline.loaded_task import LoadedTask
+from workers.pipeline.ports import Control
+from workers.pipeline.rows import ChunkStats, Predictions, RowError
+
+T = TypeVar("T")
+MARK_S = 1.0
+"""Between two marks of the same rows, each of which restarts the time limit of a step. Chosen: a
+mark is a call of Redis."""
+
+
+def generate(
+    encodings: Encodings | None,
+    rows: np.ndarray,
+    engine: LoadedTask,
+    control: Control,
+    observe: Observe,
+    stats: ChunkStats,
+) -> Predictions:
+    """Predictions for all encodings of one window, see `generate_windows`."""
+    one: list[WindowInput[None]] = [(None, encodings, rows)]
+    ((_, found),) = generate_windows(one, engine, control, observe, stats)
+    return found
+
+
+def generate_windows(
+    windows: Iterable[WindowInput[T]],
+    engine: LoadedTask,
+    control: Control,
+    observe: Observe,
+    stats: ChunkStats,
+) -> Iterator[tuple[T, Predictions]]:
+    """Predictions of each window, in order.
+
+    Raises:
+        Stopped, LeaseLost: from `control.check`; results not yet yielded are dropped.
+        DeviceLost: the device accepts no more work from this process.
+    """
+    for what, encodings, numbers in windows:
+        if encodings is None:
+            empty = _values(engine, None, {}, 0)
+            yield what, Predictions(empty, np.zeros(0, dtype=bool))
+        else:
+            yield what, _generated(encodings, numbers, engine, control, observe, stats)
+
+
+def _generated(
+    encodings: Encodings,
+    numbers: np.ndarray,
+    engine: LoadedTask,
+    control: Control,
+    observe: Observe,
+    stats: ChunkStats,
+) -> Predictions:
+    task: Any = engine.task
+    watch = ControlWatch(control, numbers)
+    answers: dict[int, Answer] = {}
+    prompt_tokens = int(encodings.offsets[-1])
+    with observe("forward", rows=len(encodings)) as stage:
+        for answer in task.generate(encodings, watch, engine.budget.tokens):
+            answers[answer.row] = answer
+        generated = sum(it.n_generated for it in answers.values() if it.error is None)
+        tokens = prompt_tokens + generated
+        stage.add(tokens=tokens, generated_tokens=generated, batches=watch.steps)
+    if answers.keys() != set(range(len(encodings))):
+        raise OutputMismatch(f"the engine gave {len(answers)} answers for {len(encodings)} prompts")
+    faults = {row: _fault(it.error) for row, it in answers.items() if it.error is not None}
+    good = {row: it for row, it in answers.items() if it.error is None}
+    with observe("decode", rows=len(good)):
+        values = _values(engine, encodings, good, len(encodings))
+    _count(stats, engine, watch, tokens, len(good))
+    computed = np.array([row in good for row in range(len(encodings))], dtype=bool)
+    return Predictions(values, computed, faults)
+
+
+def _values(
+    engine: LoadedTask, encodings: Encodings | None, good: dict[int, Answer], rows: int
+) -> pa.RecordBatch:
+    """The task's columns, one line for each row, nulls where there is no answer."""
+    schema = pa.schema(engine.task.columns())
+    if encodings is None or not good:
+        return pa.RecordBatch.from_arrays([pa.nulls(rows, f.type) for f in schema], schema=schema)
+    places = np.array(sorted(good), dtype=np.int64)
+    found = engine.task.decode(encodings.take(places), [good[row] for row in places.tolist()])
+    if found.num_rows != len(places):
+        raise OutputMismatch(f"decode gave {found.num_rows} rows for {len(places)}")
+    at = np.zeros(rows, dtype=np.int64)
+    missing = np.ones(rows, dtype=bool)
+    at[places], missing[places] = np.arange(len(places)), False
+    return found.take(pa.array(at, mask=missing))
+
+
+def _fault(error: Exception) -> RowError:
+    if isinstance(error, HeadraceError):
+        return RowError(error_type_of(error), str(error))
+    return RowError(error_type_of(error), f"{type(error).__name__}: {error}"[:500])
+
+
+def _count(
+    stats: ChunkStats, engine: LoadedTask, watch: ControlWatch, tokens: int, good: int
+) -> None:
+    stats.computed += good
+    stats.batches += watch.steps
+    stats.tokens += tokens
+    stats.oom_halvings += watch.halvings
+    if watch.halvings and watch.smallest is not None:
+        engine.budget = engine.budget.after_out_of_memory(watch.smallest)
+        engine.on_halved(engine.budget)
+
+
+@dataclass(slots=True)
+class ControlWatch:
+    """Passes the events of an engine on to the control of a chunk."""
+
+    control: Control
+    numbers: np.ndarray
+    """Number in the chunk of each prompt."""
+    steps: int = 0
+    halvings: int = 0
+    smallest: int | None = None
+    """Tokens of the smallest batch that did not fit."""
+    clock: Callable[[], float] = time.monotonic
+    _marked: frozenset[int] = frozenset()
+    _held: frozenset[int] = frozenset()
+    _marked_at: float = field(default=float("-inf"))
+
+    def check(self) -> None:
+        """See `Watch.check`."""
+        self.control.check()
+        if self._held and self.clock() - self._marked_at >= MARK_S:
+            self._mark()
+
+    def holding(self, rows: Collection[int]) -> None:
+        """See `Watch.holding`; rows that left stay marked until others come, or a second is over."""
+        self._held = frozenset(rows)
+        if self._held - self._marked:
+            self._mark()
+
+    def stepped(self, *, rows: int, tokens: int) -> None:
+        """See `Watch.stepped`."""
+        self.steps += 1
+
+    def out_of_memory(self, tokens: int) -> None:
+        """See `Watch.out_of_memory`."""
+        self.halvings += 1
+        self.smallest = min(tokens, self.smallest or tokens)
+
+    def _mark(self) -> None:
+        self.control.forwarding(self.numbers[sorted(self._held)].tolist())
+        self._marked, self._marked_at = self._held, self.clock()

@@ -1,0 +1,192 @@
+"""Tasks whose answer is text: prompts from texts, and columns from the answers of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from hashlib import blake2b
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from headrace.tasks.contract import Encodings, LoadRequest, PartRead
+from headrace.tasks.generation.answer import Answer, Watch
+from headrace.tasks.generation.settings import GenerationSettings, settings_of
+from schemas.errors import InvalidRow, ModelError
+from workers.engines.generating.base import GeneratingEngine, GenerationRequest, Prompt
+from workers.engines.generating.catalog import make_generating_engine
+from workers.models.load import (
+    check_vocabulary,
+    load_config,
+    load_tokenizer,
+    max_length_of,
+    read_json,
+)
+from workers.tasks.prompts import PromptEncoder, language_token, renderer_of
+
+REASONS = ("stop", "length")
+
+
+class GenerationTask:
+    """A task on a model that writes; subclasses say which."""
+
+    task: ClassVar[str]
+    part_read: ClassVar[PartRead] = "all"
+    """Which end of a text is cut, or whether it may be cut, is known when its prompt is made."""
+
+    def __init__(self, make: Callable[[str], GeneratingEngine] = make_generating_engine) -> None:
+        self._make_engine = make
+
+    def load(self, request: LoadRequest) -> None:
+        """See `Task.load`."""
+        params = request.params
+        read = partial(read_json, request.model_path)
+        settings = settings_of(self.task, read, params, request.model_path)
+        config = load_config(request)
+        self.tokenizer = load_tokenizer(request)
+        check_vocabulary(request, self.tokenizer, config)
+        self.settings = self._with_language(settings, params)
+        self.engine = self._make_engine(request.engine)
+        self.engine.load(
+            GenerationRequest(
+                request, self.settings, config, self.tokenizer, int(params.get("seed") or 0)
+            )
+        )
+        self._encoder = PromptEncoder(
+            self.tokenizer,
+            renderer_of(self.task, self.tokenizer, params, self.settings),
+            most=self._most_prompt_tokens(request),
+            on_long=params.get("on_long") or "error",
+        )
+
+    def _with_language(self, settings: GenerationSettings, params: Any) -> GenerationSettings:
+        """The language of the answers as their first token, where the tokenizer knows languages."""
+        source, target = params.get("src_lang"), params.get("tgt_lang")
+        if source is None or settings.prefix:
+            return settings
+        token = language_token(self.tokenizer, source, target)
+        values = {**settings.values, "forced_bos_token_id": token}
+        return GenerationSettings(
+            values,
+            {**settings.said_by, "forced_bos_token_id": "--tgt-lang"},
+            settings.is_encoder_decoder,
+            settings.prefix,
+            settings.stop,
+        )
+
+    def _most_prompt_tokens(self, request: LoadRequest) -> int:
+        """Tokens of a prompt: of an encoder all that it reads; else what its answer leaves."""
+        most = self._room = max_length_of(request, self.tokenizer, None)
+        if self.settings.is_encoder_decoder:
+            return most
+        stated = self.settings.values
+        left = most - int(stated["max_new_tokens"]) if "max_new_tokens" in stated else most - 1
+        if left < 1:
+            raise ModelError(
+                f"{request.model_path} has room for {most} tokens, and --max-new-tokens "
+                f"{stated['max_new_tokens']} leaves none for a prompt"
+            )
+        return left
+
+    def _most_new_tokens(self, prompt_tokens: int) -> int:
+        most = self.settings.new_tokens(prompt_tokens)
+        return most if self.settings.is_encoder_decoder else min(most, self._room - prompt_tokens)
+
+    def _no_room(self, prompt_tokens: int) -> InvalidRow:
+        stated = self.settings.values.get("max_length")
+        return InvalidRow(
+            f"the prompt has {prompt_tokens:,} tokens, and prompt and answer together may have "
+            f"{stated:,} (max_length in {self.settings.said_by.get('max_length')}): give "
+            "--max-new-tokens"
+        )
+
+    def columns(self) -> list[pa.Field]:
+        """See `Task.columns`."""
+        return [
+            pa.field("generated_text", pa.string()),
+            pa.field("finish_reason", pa.dictionary(pa.int8(), pa.string())),
+            pa.field("n_generated", pa.int32()),
+            pa.field("logprob", pa.float32()),
+        ]
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
+        """See `Task.encode`; `extra` holds each prompt as text."""
+        return self._encoder(texts)
+
+    def generate(self, rows: Encodings, watch: Watch, budget_tokens: int) -> Iterator[Answer]:
+        """See `SupportsGeneration.generate`."""
+        prompts = []
+        for row in range(len(rows)):
+            ids = rows.ids[rows.offsets[row] : rows.offsets[row + 1]]
+            most = self._most_new_tokens(len(ids))
+            if most < 1:
+                yield Answer(row, error=self._no_room(len(ids)))
+                continue
+            key = blake2b(ids.tobytes(), digest_size=16).digest()
+            text = "" if rows.extra is None else str(rows.extra[row])
+            prompts.append(Prompt(row, ids, text, key, most))
+        yield from self.engine.generate(prompts, watch, budget_tokens)
+
+    def forward(self, batch: Encodings) -> list[Answer]:
+        """See `Task.forward`; raises the error of the first row that has one."""
+        found = {a.row: a for a in self.generate(batch, _Alone(), self.default_batch_tokens())}
+        for answer in found.values():
+            if answer.error is not None:
+                raise answer.error
+        return [found[row] for row in range(len(batch))]
+
+    def decode(self, batch: Encodings, output: Sequence[Answer]) -> pa.RecordBatch:
+        """See `Task.decode`."""
+        reasons = pa.array([REASONS.index(it.finish_reason) for it in output], pa.int8())
+        columns = [
+            pa.array([it.text for it in output], pa.string()),
+            pa.DictionaryArray.from_arrays(reasons, pa.array(REASONS)),
+            pa.array([it.n_generated for it in output], pa.int32()),
+            pa.array([it.logprob for it in output], pa.float32()),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.columns()))
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """See `Task.is_out_of_memory`."""
+        return self.engine.is_out_of_memory(error)
+
+    def is_device_lost(self, error: BaseException) -> bool:
+        """See `SupportsAsyncForward.is_device_lost`."""
+        return self.engine.is_device_lost(error)
+
+    def default_batch_tokens(self) -> int:
+        """See `Task.default_batch_tokens`: of the caches of all rows that run at once."""
+        return self.engine.default_batch_tokens()
+
+
+class TextGeneration(GenerationTask):
+    """Goes on from a prompt, or answers a chat."""
+
+    task = "text-generation"
+
+
+class Text2TextGeneration(GenerationTask):
+    """Writes what a model with an encoder makes of the text."""
+
+    task = "text2text-generation"
+
+
+class Summarization(GenerationTask):
+    """The same, with the model's own settings for summaries."""
+
+    task = "summarization"
+
+
+class Translation(GenerationTask):
+    """The same, with the model's own settings for a pair of languages."""
+
+    task = "translation"
+
+
+class _Alone:
+    """A watch for rows that no job waits for."""
+
+    def check(self) -> None: ...
+    def holding(self, rows: Collection[int]) -> None: ...
+    def stepped(self, *, rows: int, tokens: int) -> None: ...
+    def out_of_memory(self, tokens: int) -> None: ...
