@@ -155,7 +155,7 @@ races: $(VENV)/.dev  ## eight creators of one part at once, 200 rounds; two prom
 	@HEADRACE_ALIAS_RACES=1000 $(PYTEST) tests/unit/models/test_registry.py -k of_two_promoters
 
 fuzz: $(VENV)/.dev  ## the parsers of whatever strangers may write, 5,000 examples each
-	@HEADRACE_FUZZ=5000 $(PYTEST) --timeout 3600 $(addprefix tests/unit/,queue/test_envelope.py \
+	@HEADRACE_FUZZ=5000 $(PYTEST) --timeout 3600 $(addprefix tests/unit/,consumer/test_envelope.py \
 		queue/test_redis_queue.py coordination/test_redis_values.py records output/test_plan_file.py formats pipeline/test_read.py \
 		storage/test_uri.py tracing/test_trace_file.py)
 
