@@ -122,6 +122,30 @@ def test_7_a_row_that_kills_every_time_is_the_only_error_of_its_thousand(
     say("7", f"seed {seed}: row {row} of 1,000, {how}: {tried} attempts, the other 999 are ok")
 
 
+@pytest.mark.timeout(120)
+def test_2_a_kill_in_the_middle_of_a_fan_out_loses_and_doubles_no_item(
+    make_fleet: MakeFleet, tmp_path: Path, seed: int, say: Say
+) -> None:
+    texts = lines(40, seed)
+    params = {"long_text": "window", "piece": 3, "ms_per_row": 3}
+    job = make_job(tmp_path, texts, chunk_rows=20, params=params, batch_tokens=40)
+    fleet = make_fleet()
+    fleet.start(1)
+    fleet.follow(job)
+
+    def rows_in_a_batch() -> bool:
+        return any(mark.rows for mark in fleet.leases(job).marks().values())
+
+    fleet.wait(rows_in_a_batch, 60, "items on their way")
+    assert fleet.workers[0].signal(signal.SIGKILL, child=True)
+    manifest = fleet.until_ended(job, 60)
+    rows = job.check()
+    assert all(row["n_tokens"] == row["length"] for row in rows)
+    died = sum(len(a) for a in attempts(job).values())
+    assert (manifest.state, died) == ("finished", 1)
+    say("2", f"seed {seed}: killed among the items of a chunk: 40 rows, each joined from its own")
+
+
 @pytest.mark.long_only
 @pytest.mark.timeout(300)
 def test_7_two_deadly_rows_in_a_job_of_many_chunks_touch_no_neighbour(
