@@ -20,7 +20,7 @@ from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.storage.uri import split_uri
 from schemas.names import output_layout
-from schemas.records.chunk import Chunk, InputFile
+from schemas.records.chunk import Chunk, InputFile, Piece
 from schemas.records.job import (
     Inputs,
     Job,
@@ -102,7 +102,11 @@ def make_job(
     assert found is not None
     file = InputFile(str(path), *found)
     chunks = [
-        Chunk(n, file, n, n + 1, 0, at, min(chunk_rows, len(texts) - at), 20 * chunk_rows, at)
+        Chunk(
+            n,
+            (Piece(file, n, n + 1, 0, at, min(chunk_rows, len(texts) - at), 20 * chunk_rows),),
+            at,
+        )
         for n, at in enumerate(range(0, len(texts), chunk_rows))
     ]
     store = open_store(output or str(folder / "out"), s)

@@ -48,10 +48,14 @@ def scan_file(store: Store, info: ObjectInfo, request: Request) -> ScannedFile:
         StorageError: the store does not answer.
     """
     try:
-        with store.open(info.name) as file:
+        with store.open(info.name, info) as file:
             scan = FORMATS[_format_of(info, file, request.where)].scan(file, info.size, request)
     except FileNotFoundError as error:
         raise InputUnreadable(f"{request.where} went away while it was being read") from error
+    except InputChanged as error:  # an object that was listed, and is another one or gone
+        raise InputUnreadable(
+            f"{request.where} changed or went away while it was being read"
+        ) from error
     return ScannedFile(info.size, _etag(store, info, scan.fingerprint), scan)
 
 
@@ -117,12 +121,19 @@ class InputOpener:
             InputChanged: the file is gone, or another file has its name.
         """
         store, name = self.place(file.uri)
+        if store.has_etag:
+            return self._object(file)
         now = etag_of(store, name, file.format)
         if now != (file.size, file.etag) and not self._is_only_touched(store, name, file, now):
-            raise InputChanged(
-                f"{file.uri} is not the file that was planned: put it back, or submit a new job"
-            )
+            raise _changed(file)
         return self(file)
+
+    def _object(self, file: InputFile) -> RowReader:
+        """An object: every read of it is of the planned one, and opening it reads."""
+        try:
+            return self(file)
+        except InputChanged as error:
+            raise _changed(file) from error
 
     def _is_only_touched(
         self, store: Store, name: str, file: InputFile, now: tuple[int, str] | None
@@ -146,11 +157,18 @@ class InputOpener:
         import pyarrow as pa
 
         try:
-            return MadeTexts(FORMATS[file.format].open(store.open(name), file.size))
+            known = ObjectInfo(name, file.size, file.etag, 0.0)
+            return MadeTexts(FORMATS[file.format].open(store.open(name, known), file.size))
         except (pa.ArrowException, OSError, ValueError) as error:
             # Arrow's message may contain text of the corpus
             kind = type(error).__name__
             raise InputUnreadable(f"{file.uri} cannot be read as {file.format}: {kind}") from error
+
+
+def _changed(file: InputFile) -> InputChanged:
+    return InputChanged(
+        f"{file.uri} is not the file that was planned: put it back, or submit a new job"
+    )
 
 
 def first_bytes(store: Store, name: str) -> bytes:

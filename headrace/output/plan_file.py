@@ -1,4 +1,7 @@
-"""`_headrace/plan.chunks`, a Parquet file: every chunk of a job, written as a stream and read as columns."""
+"""`_headrace/plan.chunks`, a Parquet file: every chunk of a job, written as a stream and read as columns.
+
+A row of it is a piece: rows of one file. Rows of one number, one after another, are one chunk.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from headrace.formats.opener import FORMATS
 from headrace.storage.store import Store
 from schemas.errors import OutputConflict
 from schemas.names import output_layout
-from schemas.records.chunk import Chunk, InputFile
+from schemas.records.chunk import Chunk, InputFile, Piece
 
 BATCH_CHUNKS = 65_536  # chosen: some 10 MB while it is written, one row group when it is read
 MAX_CHUNKS = (
@@ -25,9 +28,9 @@ MAX_CHUNKS = (
 )  # chosen: 16 times the largest plan that is supported; a larger one is an attack
 MAX_PLAN_BYTES = 2 << 30  # the same plan, decompressed
 MAX_ROWS = 1 << 36  # rows of one chunk: far past any file, and sums stay inside int64
-_SAME_NAMES = ("start", "stop", "skip", "first_row", "rows", "bytes", "job_row")
-"""Columns that are attributes of a chunk."""
-_NUMBERS = ("chunk", "size", *_SAME_NAMES)
+_SAME_NAMES = ("start", "stop", "skip", "first_row", "rows", "bytes")
+"""Columns that are attributes of a piece."""
+_NUMBERS = ("chunk", "size", *_SAME_NAMES, "job_row")
 _NAMES = ("file", "etag", "partitions", "format")
 
 
@@ -83,32 +86,41 @@ def _record_batch(chunks: list[Chunk]) -> Any:
 
     from schemas.records.part_schema import PLAN
 
+    pieces = [piece for chunk in chunks for piece in chunk.pieces]
     columns: dict[str, list[Any]] = {
-        "chunk": [c.number for c in chunks],
-        "file": [c.file.uri for c in chunks],
-        "size": [c.file.size for c in chunks],
-        "etag": [c.file.etag for c in chunks],
-        "partitions": list(_partition_texts(chunks)),
-        "format": [c.file.format for c in chunks],
-        **{name: [getattr(c, name) for c in chunks] for name in _SAME_NAMES},
+        "chunk": [c.number for c in chunks for _ in c.pieces],
+        "file": [p.file.uri for p in pieces],
+        "size": [p.file.size for p in pieces],
+        "etag": [p.file.etag for p in pieces],
+        "partitions": list(_partition_texts(pieces)),
+        "format": [p.file.format for p in pieces],
+        "job_row": [row for c in chunks for row in _job_rows(c)],
+        **{name: [getattr(p, name) for p in pieces] for name in _SAME_NAMES},
     }
     return pa.RecordBatch.from_arrays(
         [pa.array(columns[f.name], f.type) for f in PLAN], schema=PLAN
     )
 
 
-def _partition_texts(chunks: list[Chunk]) -> Iterator[str]:
+def _job_rows(chunk: Chunk) -> Iterator[int]:
+    row = chunk.job_row
+    for piece in chunk.pieces:
+        yield row
+        row += piece.rows
+
+
+def _partition_texts(pieces: list[Piece]) -> Iterator[str]:
     known: tuple[tuple[str, str | None], ...] = ()
     text = "{}"
-    for chunk in chunks:
-        if chunk.file.partitions != known:
-            known = chunk.file.partitions
+    for piece in pieces:
+        if piece.file.partitions != known:
+            known = piece.file.partitions
             text = json.dumps(dict(known), ensure_ascii=False)
         yield text
 
 
 class PlanTable:
-    """A stored plan, checked. Each column of numbers is an int64 array `[chunks]`."""
+    """A stored plan, checked. Each column of numbers is an int64 array `[pieces]`."""
 
     def __init__(
         self,
@@ -123,9 +135,13 @@ class PlanTable:
         """The files that have planned rows, in order."""
         self.types = types
         """`pyarrow.Schema` of the columns read; None where the files say it."""
-        self.rows: np.ndarray = numbers["rows"]
-        self.first_rows: np.ndarray = numbers["first_row"]
-        self.bytes: np.ndarray = numbers["bytes"]
+        is_first = np.diff(numbers["chunk"], prepend=-1) != 0
+        self._first = np.flatnonzero(is_first)
+        self._stop = np.append(self._first[1:], len(is_first))
+        self.rows: np.ndarray = _by_chunk(numbers["rows"], self._first)
+        """int64 `[chunks]`"""
+        self.bytes: np.ndarray = _by_chunk(numbers["bytes"], self._first)
+        """int64 `[chunks]`"""
 
     @classmethod
     def load(cls, store: Store) -> PlanTable:
@@ -168,10 +184,14 @@ class PlanTable:
         """The chunk of that number; raises IndexError outside `0 … len - 1`."""
         if not 0 <= number < len(self):
             raise IndexError(f"chunk {number} of {len(self)}")
-        return Chunk(
-            number=number,
-            file=self.files[int(self._file_of[number])],
-            **{name: int(self._numbers[name][number]) for name in _SAME_NAMES},
+        places = range(int(self._first[number]), int(self._stop[number]))
+        job_row = int(self._numbers["job_row"][places[0]])
+        return Chunk(number, tuple(map(self._piece, places)), job_row)
+
+    def _piece(self, at: int) -> Piece:
+        return Piece(
+            file=self.files[int(self._file_of[at])],
+            **{name: int(self._numbers[name][at]) for name in _SAME_NAMES},
         )
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -182,12 +202,20 @@ class PlanTable:
         return files_digest(self.files)
 
 
+def _by_chunk(column: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The sum of each chunk's pieces; `first` has the place of the first of them."""
+    if not len(first):
+        return np.zeros(0, dtype=np.int64)
+    sums: np.ndarray = np.add.reduceat(column, first)
+    return sums
+
+
 class _Unfit(Exception):
     """What is wrong with a plan, for the error message."""
 
 
 def _read_columns(data: bytes) -> tuple[dict[str, np.ndarray], Any, dict[str, str]]:
-    """The columns: numbers as int64, names as objects, each `[chunks]`; the types; the contents."""
+    """The columns: numbers as int64, names as objects, each `[pieces]`; the types; the contents."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -205,7 +233,7 @@ def _read_columns(data: bytes) -> tuple[dict[str, np.ndarray], Any, dict[str, st
         thrift_container_size_limit=1 << 20,
     )
     if reader.metadata.num_rows > MAX_CHUNKS:
-        raise _Unfit(f"{reader.metadata.num_rows} chunks; the most is {MAX_CHUNKS}")
+        raise _Unfit(f"{reader.metadata.num_rows} pieces; the most is {MAX_CHUNKS}")
     is_old = reader.schema_arrow.equals(PLAN_OF_ROW_GROUPS)
     if not is_old and not reader.schema_arrow.equals(PLAN):
         raise _Unfit("its columns are not those of a plan")
@@ -288,7 +316,7 @@ def _checked(columns: dict[str, np.ndarray], types: Any, contents: dict[str, str
 
 
 def _file_starts(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Bool `[chunks]`: True for the first chunk of a file."""
+    """Bool `[pieces]`: True for the first piece of a file."""
     starts = np.ones(len(columns["chunk"]), dtype=bool)
     if len(starts) > 1:
         names = ("file", "etag", "partitions", "format", "size")
@@ -299,7 +327,8 @@ def _file_starts(columns: dict[str, np.ndarray]) -> np.ndarray:
 
 def _check_numbers(numbers: dict[str, np.ndarray]) -> None:
     rows = numbers["rows"]
-    if not np.array_equal(numbers["chunk"], np.arange(len(rows))):
+    steps = np.diff(numbers["chunk"], prepend=-1)
+    if len(steps) and (steps[0] != 1 or steps.min() < 0 or steps.max() > 1):
         raise _Unfit("its chunks are not numbered 0, 1, 2 …")
     if len(rows) and (rows.min() < 1 or rows.max() > MAX_ROWS):
         raise _Unfit("a chunk has no rows, or too many")
@@ -310,7 +339,7 @@ def _check_numbers(numbers: dict[str, np.ndarray]) -> None:
 
 
 def _check_runs(numbers: dict[str, np.ndarray], starts: np.ndarray) -> None:
-    """Within a file each chunk begins where the one before it ends."""
+    """Within a file each piece begins where the one before it ends."""
     first, rows = numbers["first_row"], numbers["rows"]
     low, high = numbers["start"], numbers["stop"]
     if np.any(first[starts] != 0) or np.any((first[1:] != (first + rows)[:-1])[~starts[1:]]):

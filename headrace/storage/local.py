@@ -107,7 +107,7 @@ class LocalStore:
                 return
             _sync(target.parent)
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str, known: ObjectInfo | None = None) -> Any:
         from pyarrow.fs import LocalFileSystem
 
         if self.head(name) is None:

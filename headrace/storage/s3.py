@@ -153,8 +153,10 @@ class S3Store:
             name, lambda: self._connection.client().delete_object(Bucket=self._bucket, Key=key)
         )
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str, known: ObjectInfo | None = None) -> Any:
         """See `Store`; a read raises InputChanged if the object is no longer the one opened."""
+        if known is not None:
+            return open_ranged(known.size, partial(self._fetch, name, f'"{known.etag}"'))
         found = self._head(name)
         if found is None:
             raise FileNotFoundError(f"{name} is not in {self.uri}")
@@ -301,6 +303,8 @@ class S3Store:
                 IfMatch=etag,
             )
             data = bytes(answer["Body"].read())
+            if answer.get("ETag", etag).strip('"') != etag.strip('"'):  # IfMatch was ignored
+                raise InputChanged(f"{name} in {self.uri} is not the object that was opened")
             if len(data) != stop - start:
                 raise StorageError(f"{name} in {self._calls.where}: the server ignores ranges")
             return data

@@ -1,5 +1,7 @@
 """An object of a bucket as a file: each read is one ranged GET, retried like any other call.
 
+A small object is one GET of all of it, at the first read.
+
 This does not use Arrow's S3 file system. Its client (Arrow 26) gives up on a 503 whose body is
 longer than the requested range, and has credentials, region and timeouts of its own.
 """
@@ -11,6 +13,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+SMALL_BYTES = 128 << 10
+"""Chosen: on a usual line as long as the way there and back; Parquet is read in three pieces or more."""
+
 
 class RangedFile(io.RawIOBase):
     """Random reads through `fetch(start, stop)`; unbuffered, since Parquet reads whole columns."""
@@ -20,6 +25,7 @@ class RangedFile(io.RawIOBase):
         self._size_bytes = size_bytes
         self._fetch = fetch
         self._at = 0
+        self._whole: bytes | None = None
 
     def readable(self) -> bool:
         return True
@@ -43,9 +49,16 @@ class RangedFile(io.RawIOBase):
             stop = min(self._at + size, stop)
         if stop <= self._at:
             return b""
-        data = self._fetch(self._at, stop)
+        data = self._bytes(self._at, stop)
         self._at += len(data)
         return data
+
+    def _bytes(self, start: int, stop: int) -> bytes:
+        if self._size_bytes > SMALL_BYTES:
+            return self._fetch(start, stop)
+        if self._whole is None:
+            self._whole = self._fetch(0, self._size_bytes)
+        return self._whole[start:stop]
 
     def readinto(self, buffer: Any) -> int:
         data = self.read(len(buffer))

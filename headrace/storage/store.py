@@ -62,8 +62,15 @@ class Store(Protocol):
     def delete(self, name: str) -> None:
         """Delete the object; no error if there is none."""
 
-    def open(self, name: str) -> Any:
-        """A `pyarrow.NativeFile` with random access. Raises FileNotFoundError if there is no object."""
+    def open(self, name: str, known: ObjectInfo | None = None) -> Any:
+        """A `pyarrow.NativeFile` with random access.
+
+        With `known`, a store with etags asks nothing now: a read raises InputChanged if the object
+        is another one or gone.
+
+        Raises:
+            FileNotFoundError: there is no object, and none is known.
+        """
 
     def scratch(self) -> Path:
         """A local folder to build a file in; for a store on disk, on the same file system."""

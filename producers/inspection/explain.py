@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -138,14 +139,15 @@ def _find(store: Store, job: Job, name: str, row_id: str) -> list[dict[str, Any]
 def _row(job: Job, name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> dict[str, Any]:
     facts = {k.decode(): v.decode() for k, v in (part.metadata.metadata or {}).items()}
     values = row.to_pylist()[0]
+    file, input_row = source_of_row(facts, at)
     ours = {row.column_names[0], *(c.name for c in job.carried), *part_schema.RESERVED}
     return {
         "part": name,
         "part_row": at,
         "chunk": output_layout.chunk_of_part(name),
         "attempt": facts.get(part_schema.META_ATTEMPT),
-        "input_file": facts.get(part_schema.META_FILE),
-        "input_row": int(facts.get(part_schema.META_FIRST_ROW, 0)) + at,
+        "input_file": file,
+        "input_row": input_row,
         "status": values["status"],
         "error_type": values["error_type"],
         "error_message": values["error_message"],
@@ -155,6 +157,17 @@ def _row(job: Job, name: str, part: pq.ParquetFile, at: int, row: pa.Table) -> d
         "prediction": {n: v for n, v in values.items() if n not in ours and v is not None},
         "trace_id": values["trace_id"] or facts.get(part_schema.META_TRACE),
     }
+
+
+def source_of_row(facts: Mapping[str, str], row: int) -> tuple[str | None, int]:
+    """The input file of a part's row and its row number there, from the part's metadata."""
+    first = int(facts.get(part_schema.META_FIRST_ROW, 0))
+    at = row
+    for file, first_row, rows in json.loads(facts.get(part_schema.META_SOURCES, "[]")):
+        if at < rows:
+            return str(file), int(first_row) + at
+        at -= rows
+    return facts.get(part_schema.META_FILE), first + row
 
 
 def _attempts(store: Store, chunk: int) -> list[dict[str, Any]]:

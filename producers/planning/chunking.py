@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from headrace.assumptions import BYTES_PER_TOKEN, CHUNK_S
 from headrace.formats.base import Unit
-from schemas.records.chunk import Chunk, InputFile
+from headrace.storage.uri import is_local_uri
+from schemas.records.chunk import Chunk, InputFile, Piece
 
 # Chosen: with eight chunks each, the last worker to finish idles the others for an eighth at most.
 # With four, two workers on 20,000 short rows (seven chunks) were at 0.84 of two bare engines.
@@ -17,6 +18,10 @@ CHUNKS_PER_WORKER = 8
 MIN_ROWS = 256  # chosen: in smaller chunks, lease, open and commit take a visible share
 MAX_ROWS = 100_000  # required: a part is checked and hashed as a whole
 MAX_BYTES = 64 << 20  # required: a worker may have 400 MB above its model
+MAX_PIECES = 64
+"""Chosen: what a chunk costs (some ten requests) is little for each of 64 files, and one that is lost
+in the night takes no more than 63 others with it."""
+SHARED_WEIGHT = 0.5  # chosen: below it two fit into a chunk
 # Chosen: how far a chunk that ends with a unit may exceed its target.
 SLACK = 0.25
 
@@ -76,28 +81,62 @@ def target_chunk(
 
 
 def plan(files: Iterable[FileRows], target: Target, limit: int | None = None) -> Iterator[Chunk]:
-    """The chunks of the files, in order, never across two files; `limit` rows at most."""
+    """The chunks of the files, in order; `limit` rows at most.
+
+    A chunk is a slice of one file, or several whole files that are small, one after another.
+    """
     number = job_row = 0
+    for pieces in _together(_pieces(files, target, limit), target):
+        chunk = Chunk(number, pieces, job_row)
+        yield chunk
+        number, job_row = number + 1, job_row + chunk.rows
+
+
+class _Sliced(NamedTuple):
+    """A piece, and whether it may share a chunk: it is all of its file, and small."""
+
+    piece: Piece
+    may_share: bool
+
+
+def _pieces(files: Iterable[FileRows], target: Target, limit: int | None) -> Iterator[_Sliced]:
     left = limit
     for found in files:
         if left is not None and left <= 0:
             return
         units = found.units if left is None else cut(found.units, left)
-        for part in slice_file(units, target):
-            yield Chunk(
-                number=number,
-                file=found.file,
-                start=part.start,
-                stop=part.stop,
-                skip=part.skip,
-                first_row=part.first_row,
-                rows=part.rows,
-                bytes=part.bytes,
-                job_row=job_row,
-            )
-            number += 1
-            job_row += part.rows
+        slices = list(slice_file(units, target))
+        for part in slices:
+            small = _weight(part.rows, part.bytes, target) <= SHARED_WEIGHT
+            yield _Sliced(Piece(found.file, *part), small and len(slices) == 1)
             left = None if left is None else left - part.rows
+
+
+def _together(pieces: Iterable[_Sliced], target: Target) -> Iterator[tuple[Piece, ...]]:
+    """The pieces of each chunk: small neighbours together while they fit."""
+    waiting: list[Piece] = []
+    for piece, may_share in pieces:
+        if waiting and not (may_share and _fit(waiting, piece, target)):
+            yield tuple(waiting)
+            waiting = []
+        waiting.append(piece)
+        if not may_share:
+            yield tuple(waiting)
+            waiting = []
+    if waiting:
+        yield tuple(waiting)
+
+
+def _fit(pieces: Sequence[Piece], piece: Piece, target: Target) -> bool:
+    """Whether one more piece fits beside these, and is read alike."""
+    together = [*pieces, piece]
+    weight = _weight(sum(p.rows for p in together), sum(p.bytes for p in together), target)
+    return weight <= 1.0 and len(together) <= MAX_PIECES and _kind(pieces[0]) == _kind(piece)
+
+
+def _kind(piece: Piece) -> tuple[object, ...]:
+    file = piece.file
+    return file.format, is_local_uri(file.uri), [name for name, _ in file.partitions]
 
 
 def cut(units: Sequence[Unit], rows: int) -> list[Unit]:

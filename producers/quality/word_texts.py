@@ -8,7 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from headrace.formats.base import Span
+from headrace.formats.chunk_rows import span_of
 from headrace.formats.opener import InputOpener
 from headrace.formats.text_column import as_bytes, plain_column
 from headrace.output.plan_file import PlanTable
@@ -51,9 +51,8 @@ def _texts(store: Store, column: str, settings: Settings) -> Iterator[str]:
     seen = 0
     try:
         open_file = InputOpener(partial(open_store, settings=settings))
-        for chunk in PlanTable.load(store):
-            span = Span(chunk.start, chunk.stop, chunk.skip, chunk.first_row, chunk.rows)
-            for batch in open_file(chunk.file).read(span, [column]):
+        for piece in (piece for chunk in PlanTable.load(store) for piece in chunk.pieces):
+            for batch in open_file(piece.file).read(span_of(piece), [column]):
                 for raw in as_bytes(plain_column(batch, column)):
                     seen += 1
                     if raw is not None:

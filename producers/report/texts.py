@@ -14,6 +14,7 @@ from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from schemas.errors import HeadraceError
+from schemas.records.chunk import Chunk, Piece
 
 MOST_CHARACTERS = 400
 """Chosen: enough to see what is wrong with a text, and the page stays small."""
@@ -33,7 +34,7 @@ class TextReader:
     def __call__(self, chunk: int, column: str, row: int) -> str | None:
         """The text in this row of the chunk, cut if long; None where it is null or out of reach."""
         try:
-            found = self._plan.chunk(chunk)
+            found, row = _place(self._plan.chunk(chunk), row)
             skip = found.skip + row if found.skip >= 0 else -1
             span = Span(found.start, found.stop, skip, found.first_row + row, 1)
             for batch in self._open_file(found.file).read(span, [column]):
@@ -41,6 +42,15 @@ class TextReader:
         except (OSError, ValueError, IndexError, pa.ArrowException, HeadraceError):
             return None  # the input may be gone by now; the report is about the output
         return None
+
+
+def _place(chunk: Chunk, row: int) -> tuple[Piece, int]:
+    """The piece that has a row of the chunk, and the row's number in it."""
+    for piece in chunk.pieces:
+        if row < piece.rows:
+            return piece, row
+        row -= piece.rows
+    raise IndexError(f"chunk {chunk.number} has no such row")
 
 
 def _shown(raw: bytes | None) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.formats.chunk_rows import chunk_rows
+from headrace.formats.chunk_rows import PieceRows, chunk_rows
 from headrace.formats.opener import InputOpener
 from headrace.formats.text_column import as_bytes, plain_column
 from headrace.output.challenger_record import Challenger, read_challenger
@@ -21,7 +21,6 @@ from headrace.settings import Settings
 from headrace.storage.store import Store
 from schemas.errors import ConfigError, OutputConflict
 from schemas.names import output_layout
-from schemas.records.chunk import Chunk
 from schemas.records.job import Job, Spec
 from schemas.records.text_hash import share_limit, share_number, text_hash
 
@@ -112,14 +111,10 @@ def _drawn(
 ) -> Iterator[pa.RecordBatch]:
     plan, opener = PlanTable.load(store), InputOpener(open_store)
     for chunk in plan:
-        reader = opener.unchanged(chunk.file)
-        start, left = 0, chunk.rows
-        for whole in chunk_rows(reader, chunk, job.spec, plan.types, BATCH_ROWS):
-            batch = whole.slice(0, left)
-            drawn = _in_share(batch, job.spec, share)
+        for found in chunk_rows(opener.unchanged, chunk, job.spec, plan.types, BATCH_ROWS):
+            drawn = _in_share(found.batch, job.spec, share)
             if drawn:
-                yield _columns(batch, job.spec, chunk, start).take(pa.array(drawn))
-            start, left = start + len(batch), left - len(batch)
+                yield _columns(found, job.spec).take(pa.array(drawn))
 
 
 def _in_share(batch: pa.RecordBatch, spec: Spec, share: float) -> list[int]:
@@ -147,12 +142,12 @@ def _is_text(raw: bytes) -> bool:
     return True
 
 
-def _columns(batch: pa.RecordBatch, spec: Spec, chunk: Chunk, start: int) -> pa.RecordBatch:
+def _columns(found: PieceRows, spec: Spec) -> pa.RecordBatch:
     """Id, text, pair and carried columns of the rows, under the names that the job has."""
-    partitions, rows = dict(chunk.file.partitions), len(batch)
+    piece, first, batch = found
+    partitions, rows = dict(piece.file.partitions), len(batch)
     columns: dict[str, pa.Array] = {}
     if spec.id_column is None:
-        first = chunk.first_row + start
         columns["id"] = pa.array(range(first, first + rows), pa.int64())
     for name in (spec.id_column, spec.text_column, spec.text_pair_column, *spec.columns):
         if name is None or name in columns:

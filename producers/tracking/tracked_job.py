@@ -37,6 +37,7 @@ from producers.tracking.live_counts import LiveCounts
 from producers.tracking.lost_chunks import fate_of
 from schemas.errors import HeadraceError
 from schemas.names import output_layout, redis_keys
+from schemas.records.chunk import InputFile
 from schemas.records.job import Job
 from schemas.records.manifest import (
     Parked,
@@ -195,10 +196,12 @@ class TrackedJob:
             self._park(fate.parked)
 
     def _is_unchanged(self, chunk: int) -> bool:
-        """Whether this controller sees the chunk's input file as it was planned."""
+        """Whether this controller sees the chunk's input files as they were planned."""
+        return all(self._is_as_planned(piece.file) for piece in self.plan.chunk(chunk).pieces)
+
+    def _is_as_planned(self, file: InputFile) -> bool:
         if self.open_store is None:
             return False
-        file = self.plan.chunk(chunk).file
         root, name = split_uri(file.uri)
         try:
             store = self.open_store(root)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from headrace.formats.base import RowReader
-from headrace.formats.chunk_rows import chunk_rows
+from headrace.formats.chunk_rows import PieceRows, piece_rows
 from headrace.formats.text_column import plain_column
 from headrace.storage.store import Store
 from producers.planning.columns import ROW_NUMBER
-from producers.verification.row_diff import WINDOW_ROWS, WORDS, align, differences
+from producers.verification.row_diff import WINDOW_ROWS, WORDS, Rows, differences
 from schemas.errors import InputUnreadable
 from schemas.names import output_layout
 from schemas.records import part_schema
-from schemas.records.chunk import Chunk
-from schemas.records.job import Job
+from schemas.records.chunk import Chunk, InputFile, Piece
+from schemas.records.job import Job, Spec
 from schemas.records.model_key import engine_name
 
 WHOLE_BYTES = 128 << 20  # chosen: a part up to this is read once; a larger one twice, as a stream
@@ -43,10 +43,14 @@ class ChunkCount:
         self.problems.setdefault(kind, message)
 
 
+OpenInput = Callable[[InputFile], RowReader | None]
+"""Opens an input file; None where it is gone or not readable any more."""
+
+
 def recount(
-    store: Store, job: Job, chunk: Chunk, input_file: RowReader | None, size: int, types: Any = None
+    store: Store, job: Job, chunk: Chunk, open_input: OpenInput, size: int, types: Any = None
 ) -> ChunkCount:
-    """The part of the chunk counted, against its open input (or None); `types` are the plan's.
+    """The part of the chunk counted, and compared with its input; `types` are the plan's.
 
     Raises:
         StorageError: the store does not answer.
@@ -68,14 +72,8 @@ def recount(
                 count.wrong("columns", f"has no column {', '.join(missing)}")
                 return count
             ours = reader.iter_batches(WINDOW_ROWS, columns=names, use_threads=False)
-            theirs = None
-            if input_file is not None:
-                rows = chunk_rows(input_file, chunk, job.spec, types, WINDOW_ROWS)
-                theirs = _readable(rows)
-            _compare(ours, theirs, job, chunk, count)
+            _compare(ours, _Input(open_input, job.spec, types), chunk, count)
             _check_counts(chunk, reader, count)
-        except InputUnreadable as error:
-            count.wrong("input_changed", f"its input cannot be read: {error}")
         except (pa.ArrowException, OSError, ValueError) as error:
             count.wrong("unreadable_part", f"cannot be read: {type(error).__name__}: {error}")
     return count
@@ -115,8 +113,8 @@ def _check_metadata(reader: Any, job: Job, chunk: Chunk, count: ChunkCount) -> N
     expected = {
         part_schema.META_JOB: job.id,
         part_schema.META_CHUNK: str(chunk.number),
-        part_schema.META_FILE: chunk.file.uri,
-        part_schema.META_FIRST_ROW: str(chunk.first_row),
+        part_schema.META_FILE: chunk.pieces[0].file.uri,
+        part_schema.META_FIRST_ROW: str(chunk.pieces[0].first_row),
         part_schema.META_REVISION: job.spec.model.revision,
         part_schema.META_DTYPE: job.spec.dtype,
     }
@@ -126,6 +124,15 @@ def _check_metadata(reader: Any, job: Job, chunk: Chunk, count: ChunkCount) -> N
         if facts.get(key) != value:
             kind = "model_revision" if key == part_schema.META_REVISION else "metadata"
             count.wrong(kind, f"its {key} is {facts.get(key, 'missing')!r} and must be {value!r}")
+    if len(chunk.pieces) > 1 and _sources(facts) != [list(s) for s in chunk.sources()]:
+        count.wrong("metadata", f"its {part_schema.META_SOURCES} are not the files of its chunk")
+
+
+def _sources(facts: Mapping[str, str]) -> object:
+    try:
+        return json.loads(facts.get(part_schema.META_SOURCES, "null"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _check_counts(chunk: Chunk, reader: Any, count: ChunkCount) -> None:
@@ -140,40 +147,75 @@ def _check_counts(chunk: Chunk, reader: Any, count: ChunkCount) -> None:
         count.wrong("metadata", f"its {part_schema.META_OK} is not the {count.ok} ok rows it holds")
 
 
-def _readable(batches: Iterator[Any]) -> Iterator[Any]:
-    """The same, with errors of the input distinguished from errors of the part."""
-    import pyarrow as pa
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """The input that parts are compared with."""
 
-    try:
-        yield from batches
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputUnreadable(f"{type(error).__name__}: {error}") from error
+    open: OpenInput
+    spec: Spec
+    types: Any
+
+    def rows(self, piece: Piece) -> Iterator[PieceRows] | None:
+        """The piece's rows; None where its file cannot be opened any more.
+
+        Raises:
+            InputUnreadable: while they are read: errors of the input, distinguished from the part's.
+        """
+        reader = self.open(piece.file)
+        return None if reader is None else self._read(reader, piece)
+
+    def _read(self, reader: RowReader, piece: Piece) -> Iterator[PieceRows]:
+        import pyarrow as pa
+
+        try:
+            yield from piece_rows(lambda _: reader, piece, self.spec, self.types, WINDOW_ROWS)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise InputUnreadable(f"{type(error).__name__}: {error}") from error
 
 
-def _compare(
-    ours: Iterator[Any], theirs: Iterator[Any] | None, job: Job, chunk: Chunk, count: ChunkCount
-) -> None:
+def _compare(ours: Iterator[Any], source: _Input, chunk: Chunk, count: ChunkCount) -> None:
+    """Every row of the part beside its input row, file by file: one that is lost hides no other."""
+
     def counted() -> Iterator[Any]:
         for batch in ours:
             _count_status(batch, count)
             yield batch
 
-    parts = counted()
-    if theirs is None:
-        for _ in parts:
-            pass
-        return
-    at = 0
-    first = next(theirs, None)
-    for mine, source in align(parts, chain([] if first is None else [first], theirs)):
-        for kind, row in differences(mine, source, job, chunk, at):
-            count.wrong(kind, f"{WORDS[kind]}, first at row {at + row} of the chunk, row "
-                        f"{chunk.first_row + at + row} of {chunk.file.uri}")  # fmt: skip
-        at += mine.num_rows
-    for _ in parts:  # rows beyond the input's are counted too
-        pass
-    if at < chunk.rows and count.rows >= chunk.rows:
-        count.wrong("input_rows", f"the input has only {at} of the chunk's {chunk.rows} rows")
+    parts = Rows(counted())
+    at = seen = wanted = 0
+    for piece in chunk.pieces:
+        theirs = source.rows(piece)
+        compared = 0 if theirs is None else _compare_piece(parts, theirs, source.spec, at, count)
+        if theirs is not None and compared is not None:
+            seen, wanted = seen + compared, wanted + piece.rows
+        parts.pass_over(at + piece.rows)
+        at += piece.rows
+    parts.pass_over()  # rows beyond the input's are counted too
+    if seen < wanted and count.rows >= chunk.rows:
+        count.wrong("input_rows", f"the input has only {seen} of the chunk's {wanted} rows")
+
+
+def _compare_piece(
+    parts: Rows, theirs: Iterator[PieceRows], spec: Spec, at: int, count: ChunkCount
+) -> int | None:
+    """Rows that were compared, from row `at` of the chunk on; None where the input is damaged."""
+    done = 0
+    try:
+        for piece, first_row, batch in theirs:
+            low = 0
+            while low < batch.num_rows:
+                mine = parts.take(batch.num_rows - low)
+                if mine is None:
+                    return done
+                rows = PieceRows(piece, first_row + low, batch.slice(low, mine.num_rows))
+                for kind, row in differences(mine, rows, spec):
+                    count.wrong(kind, f"{WORDS[kind]}, first at row {at + done + row} of the chunk, "
+                                f"row {rows.first_row + row} of {piece.file.uri}")  # fmt: skip
+                low, done = low + mine.num_rows, done + mine.num_rows
+    except InputUnreadable as error:
+        count.wrong("input_changed", f"its input cannot be read: {error}")
+        return None
+    return done
 
 
 def _count_status(batch: Any, count: ChunkCount) -> None:

@@ -5,25 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from headrace.formats.chunk_rows import PieceRows
 from headrace.formats.text_column import as_bytes, plain_column
 from producers.planning.columns import ROW_NUMBER
 from schemas.records import part_schema
-from schemas.records.chunk import Chunk
-from schemas.records.job import Job
+from schemas.records.job import Spec
 from schemas.records.text_hash import text_hash
 
 WINDOW_ROWS = 8_192  # chosen: as the worker reads; a few MB at a time
 
 
-def align(a: Iterator[Any], b: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
-    """Slices of both of the same length, until one of them ends."""
-    left, right = next(a, None), next(b, None)
-    while left is not None and right is not None:
-        rows = min(left.num_rows, right.num_rows)
-        if rows:
-            yield left.slice(0, rows), right.slice(0, rows)
-        left = left.slice(rows) if left.num_rows > rows else next(a, None)
-        right = right.slice(rows) if right.num_rows > rows else next(b, None)
+class Rows:
+    """Batches that are taken from by rows."""
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
+        self._rest: Any | None = None
+        self._at = 0
+
+    def take(self, rows: int) -> Any | None:
+        """The next rows, at most so many; None at the end."""
+        while self._rest is None or not self._rest.num_rows:
+            self._rest = next(self._batches, None)
+            if self._rest is None:
+                return None
+        taken = self._rest.slice(0, rows)
+        self._rest = self._rest.slice(taken.num_rows)
+        self._at += taken.num_rows
+        return taken
+
+    def pass_over(self, until: int | None = None) -> None:
+        """Take the rows before row `until`, or all."""
+        while until is None or self._at < until:
+            if self.take(WINDOW_ROWS if until is None else until - self._at) is None:
+                return
 
 
 WORDS = {
@@ -34,20 +49,17 @@ WORDS = {
 }
 
 
-def differences(
-    mine: Any, source: Any, job: Job, chunk: Chunk, at: int
-) -> Iterator[tuple[str, int]]:
+def differences(mine: Any, theirs: PieceRows, spec: Spec) -> Iterator[tuple[str, int]]:
     """Kind and first row (within the slice) of each kind of difference."""
     import pyarrow as pa
 
-    spec = job.spec
+    piece, first, source = theirs
     if spec.id_column:
         expected = plain_column(source, spec.id_column)
     else:
-        first = chunk.first_row + at
         expected = pa.array(range(first, first + mine.num_rows), pa.int64())
     yield from _kind("row_order", expected, plain_column(mine, spec.id_column or ROW_NUMBER))
-    partitions = dict(chunk.file.partitions)
+    partitions = dict(piece.file.partitions)
     for name in spec.columns:
         value = (
             pa.repeat(pa.scalar(partitions[name], pa.string()), mine.num_rows)

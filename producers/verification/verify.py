@@ -71,9 +71,7 @@ def verify(
             if finished or chunk.number in recorded:
                 result.wrong("missing_part", name, "is not there")
             continue
-        count = recount(
-            store, job, chunk, inputs.reader(chunk), int(sizes[chunk.number]), plan.types
-        )
+        count = recount(store, job, chunk, inputs.reader, int(sizes[chunk.number]), plan.types)
         lines.update(f"{name} {count.sha256}\n".encode())
         _add(result, name, count)
         _check_record(store, result, chunk, count, recorded.get(chunk.number), manifest is not None)
@@ -203,7 +201,7 @@ def _check_manifest(result: VerifyResult, manifest: Manifest) -> None:
 
 
 class _Inputs:
-    """The open input file of the current chunk; each file is checked once, when it is reached."""
+    """The open input file; each file is checked once, when it is reached."""
 
     def __init__(
         self, open_store: Callable[[str], Store], job: Job, plan: PlanTable, result: VerifyResult
@@ -215,11 +213,11 @@ class _Inputs:
         self._uri: str | None = None
         self._reader: RowReader | None = None
 
-    def reader(self, chunk: Chunk) -> RowReader | None:
+    def reader(self, file: InputFile) -> RowReader | None:
         """The open file, or None where the input is gone or not readable any more."""
-        if self._uri != chunk.file.uri:
-            self._uri = chunk.file.uri
-            self._reader = self._opened(chunk.file)
+        if self._uri != file.uri:
+            self._uri = file.uri
+            self._reader = self._opened(file)
         return self._reader
 
     def _opened(self, file: InputFile) -> RowReader | None:
@@ -249,6 +247,6 @@ class _Inputs:
 
 def _rows_by_file(plan: PlanTable) -> dict[str, int]:
     rows: Counter[str] = Counter()
-    for chunk in plan:
-        rows[chunk.file.uri] += chunk.rows
+    for piece in (piece for chunk in plan for piece in chunk.pieces):
+        rows[piece.file.uri] += piece.rows
     return rows

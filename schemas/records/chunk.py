@@ -1,4 +1,4 @@
-"""A chunk: a slice of one input file, as an address. Never the text."""
+"""A chunk: a slice of an input file, or several small files, as an address. Never the text."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class Piece:
     """Rows `first_row … first_row + rows` of a file, and where reading them begins and ends.
 
     `start` and `stop` are in the format's own measure: row groups of Parquet, bytes of JSON Lines.
     """
 
-    number: int
     file: InputFile
     start: int
     stop: int
@@ -39,5 +38,27 @@ class Chunk:
     rows: int
     bytes: int
     """Uncompressed bytes of the text column, an estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of one file, or several small files one after another."""
+
+    number: int
+    pieces: tuple[Piece, ...]
+    """One or more, in order."""
     job_row: int
     """Row number of the first row within the whole job."""
+
+    @property
+    def rows(self) -> int:
+        return sum(piece.rows for piece in self.pieces)
+
+    @property
+    def bytes(self) -> int:
+        """Uncompressed bytes of the text column, an estimate."""
+        return sum(piece.bytes for piece in self.pieces)
+
+    def sources(self) -> list[tuple[str, int, int]]:
+        """URI, first row within the file and rows of each piece: where the chunk's rows are from."""
+        return [(piece.file.uri, piece.first_row, piece.rows) for piece in self.pieces]

@@ -86,9 +86,9 @@ def score(store: Store, job: Job, skip: Sequence[int] = (), task: Task | None = 
     for chunk in plan:
         if chunk.number in skip:
             continue
-        reader = open_file.unchanged(chunk.file)
         sink = PartSink(store, job, chunk, "a" * 16)
-        source = partial(read_windows, reader, chunk, job.spec, observe, rows=64, types=plan.types)
+        read = open_file.unchanged
+        source = partial(read_windows, read, chunk, job.spec, observe, rows=64, types=plan.types)
         started = start_chunk(source, task, observe, _Control())
         stats = run_chunk(started, engine, sink)
         sink.commit(stats, {})

@@ -23,7 +23,7 @@ from headrace.coordination.attempts import (
 from headrace.formats.base import RowReader
 from headrace.process.logs import get_logger
 from headrace.storage.store import Store
-from headrace.storage.uri import split_uri
+from headrace.storage.uri import is_local_uri
 from headrace.tasks.catalog import task_spec
 from headrace.tasks.generation.engines import version_here
 from headrace.tracing.chunk_trace import ChunkTrace
@@ -37,7 +37,7 @@ from schemas.errors import (
 )
 from schemas.names import output_layout
 from schemas.names import telemetry as names
-from schemas.records.chunk import Chunk
+from schemas.records.chunk import Chunk, InputFile
 from schemas.records.job import Job
 from schemas.records.message import ScoreChunk, parse_message
 from schemas.records.model_key import engine_name
@@ -281,10 +281,11 @@ class MessageHandler:
         control.begin(observe.trace_id)
         suspects = suspect_rows(attempts, chunk.rows)
         self._say_begun(observe, chunk, len(attempts) + 1, suspects)
-        is_local = self._runtime.open_store(split_uri(chunk.file.uri)[0]).is_local
-        disk = control.disk if is_local else nullcontext  # an object store has time limits
+        first = chunk.pieces[0].file  # the others are like it
+        # an object store has time limits
+        disk = control.disk if is_local_uri(first.uri) else nullcontext
         with disk():
-            reader = self._runtime.inputs.unchanged(chunk.file)
+            reader = self._runtime.inputs.unchanged(first)
         started = start_chunk(
             lambda: _each_within(disk, self._windows(reader, chunk, observe, engine)),
             engine.task,
@@ -297,12 +298,17 @@ class MessageHandler:
         return ChunkInProgress(chunk, control, observe, started, time.time())
 
     def _windows(
-        self, reader: RowReader, chunk: Chunk, observe: ChunkTrace, engine: LoadedTask
+        self, first: RowReader, chunk: Chunk, observe: ChunkTrace, engine: LoadedTask
     ) -> Iterator[Window]:
         spec, types = self._context.job.spec, self._context.plan.types
         of_gpu = {"first_rows": FIRST_ROWS, "most_bytes": WINDOW_BYTES_GPU}
         sizes = of_gpu if engine.in_flight > 1 else {}
-        return read_windows(reader, chunk, spec, observe, types=types, **sizes)
+
+        def open_file(file: InputFile) -> RowReader:
+            is_first = file == chunk.pieces[0].file
+            return first if is_first else self._runtime.inputs.unchanged(file)
+
+        return read_windows(open_file, chunk, spec, observe, types=types, **sizes)
 
     def _trace(self, chunk: Chunk, control: ChunkControl, number: int) -> ChunkTrace:
         job, identity = self._context.job, self._runtime.identity

@@ -1,13 +1,15 @@
-"""The rows of a chunk, read from its input file window by window, their texts checked."""
+"""The rows of a chunk, read from its input files window by window, their texts checked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from headrace.formats.base import FAULT, FAULTS, RowReader
-from headrace.formats.chunk_rows import chunk_rows
+from headrace.formats.base import FAULT, FAULTS
+from headrace.formats.chunk_rows import PieceRows, piece_rows
+from headrace.formats.opener import OpenFile
 from headrace.formats.text_column import as_bytes, plain_column
 from headrace.tracing.chunk_trace import Observe
 from schemas.errors import InputChanged, InputUnreadable
@@ -34,7 +36,7 @@ FIRST_ROWS = 1_024
 
 
 def read_windows(
-    reader: RowReader,
+    open_file: OpenFile,
     chunk: Chunk,
     spec: Spec,
     observe: Observe,
@@ -43,27 +45,28 @@ def read_windows(
     types: pa.Schema | None = None,
     most_bytes: int = WINDOW_BYTES,
 ) -> Iterator[Window]:
-    """The chunk's rows from an open input file, window by window.
+    """The chunk's rows from its input files, window by window.
 
     A window has at most `rows` rows, and about `most_bytes` where rows are large. With `first_rows`
     the first window has at most that many, and each later one at most twice as many as the previous.
-    `types` are the column types of the plan.
+    Small files are together in a window. `types` are the column types of the plan.
 
     Raises:
-        InputUnreadable: the file differs from the planned one, or ends early.
+        InputUnreadable: a file differs from the planned one, or ends early.
         InputChanged: it has fewer rows than planned.
     """
-    try:
-        batches = chunk_rows(reader, chunk, spec, types, _batch_rows(chunk, rows, most_bytes))
-        pieces = cut(batches, min(first_rows or rows, rows), rows)
-        yield from _windows(pieces, chunk, spec, observe)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        # of a damaged page, footer or stream; Arrow's message may hold text of the corpus
-        is_flipped = "checksum verification failed" in str(error)
-        why = "a page does not fit its checksum" if is_flipped else type(error).__name__
-        raise InputUnreadable(
-            f"{chunk.file.uri} cannot be read as {chunk.file.format}: {why}"
-        ) from error
+    first = min(first_rows or rows, rows)
+    batch_rows = _batch_rows(chunk, rows, most_bytes)
+    read = _pieces(open_file, chunk, spec, types, batch_rows, first, rows)
+    groups = grouped(read, first, batch_rows) if len(chunk.pieces) > 1 else ([r] for r in read)
+    start = 0
+    while start < chunk.rows:
+        with observe("read") as stage:
+            group = next(groups)
+            window = join_windows([window for window, _ in group])
+            stage.add(rows=len(window), bytes=sum(size for _, size in group))
+        start += len(window)
+        yield window
 
 
 def _batch_rows(chunk: Chunk, rows: int, most_bytes: int) -> int:
@@ -72,23 +75,42 @@ def _batch_rows(chunk: Chunk, rows: int, most_bytes: int) -> int:
     return max(1, min(rows, most_bytes // mean))
 
 
-def _windows(
-    batches: Iterator[pa.RecordBatch], chunk: Chunk, spec: Spec, observe: Observe
-) -> Iterator[Window]:
+_Read = tuple[Window, int]
+"""A window of one file's rows, and the bytes that it had when it was read."""
+
+
+def _pieces(
+    open_file: OpenFile,
+    chunk: Chunk,
+    spec: Spec,
+    types: Any,
+    batch_rows: int,
+    first: int,
+    most: int,
+) -> Iterator[_Read]:
+    """The rows of each piece; each error names the piece's own file."""
     start = 0
-    while start < chunk.rows:
-        with observe("read") as stage:
-            batch = next(batches, None)
-            if batch is None:
-                raise InputChanged(
-                    f"{chunk.file.uri} ends at row {chunk.first_row + start}; chunk {chunk.number} was "
-                    f"planned to row {chunk.first_row + chunk.rows}"
-                )
-            batch = batch.slice(0, chunk.rows - start)
-            window = make_window(batch, start, chunk, spec)
-            stage.add(rows=len(window), bytes=batch.nbytes)
-        start += len(window)
-        yield window
+    for piece in chunk.pieces:
+        end = start + piece.rows
+        try:
+            found = piece_rows(open_file, piece, spec, types, batch_rows)
+            for batch in cut((rows.batch for rows in found), first, most):
+                at = piece.first_row + piece.rows - (end - start)
+                yield make_window(PieceRows(piece, at, batch), start, spec), batch.nbytes
+                start += batch.num_rows
+        except (pa.ArrowException, OSError, ValueError) as error:
+            # of a damaged page, footer or stream; Arrow's message may hold text of the corpus
+            is_flipped = "checksum verification failed" in str(error)
+            why = "a page does not fit its checksum" if is_flipped else type(error).__name__
+            raise InputUnreadable(
+                f"{piece.file.uri} cannot be read as {piece.file.format}: {why}"
+            ) from error
+        if start < end:
+            last = piece.first_row + piece.rows
+            raise InputChanged(
+                f"{piece.file.uri} ends at row {last - (end - start)}; chunk {chunk.number} was "
+                f"planned to row {last}"
+            )
 
 
 def cut(batches: Iterable[pa.RecordBatch], first: int, most: int) -> Iterator[pa.RecordBatch]:
@@ -102,8 +124,39 @@ def cut(batches: Iterable[pa.RecordBatch], first: int, most: int) -> Iterator[pa
             at, size = at + piece.num_rows, min(size * 2, most)
 
 
-def make_window(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> Window:
+def grouped(read: Iterable[_Read], first: int, most: int) -> Iterator[list[_Read]]:
+    """Neighbours together: `first` rows at most, then twice as many each time up to `most`."""
+    group: list[_Read] = []
+    rows, size = 0, min(first, most)
+    for window, read_bytes in read:
+        if group and rows + len(window) > size:
+            yield group
+            group, rows, size = [], 0, min(size * 2, most)
+        group.append((window, read_bytes))
+        rows += len(window)
+    if group:
+        yield group
+
+
+def join_windows(windows: Sequence[Window]) -> Window:
+    """One window of neighbours."""
+    if len(windows) == 1:
+        return windows[0]
+    table = pa.Table.from_batches([w.carried for w in windows]).unify_dictionaries()
+    (carried,) = table.combine_chunks().to_batches()
+    pairs = [pair for w in windows for pair in w.pairs or ()]
+    return Window(
+        windows[0].start,
+        carried,
+        [text for w in windows for text in w.texts],
+        [digest for w in windows for digest in w.hashes],
+        None if windows[0].pairs is None else pairs,
+    )
+
+
+def make_window(found: PieceRows, start: int, spec: Spec) -> Window:
     """Rows as read, with their texts checked and hashed; `start` counts within the chunk."""
+    batch = found.batch
     faults = _faults(batch)
     raw = as_bytes(plain_column(batch, spec.text_source))
     texts = _decode(raw, faults)
@@ -120,7 +173,7 @@ def make_window(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> 
             None if isinstance(t, RowError) else text_hash(a or b"")
             for t, a in zip(texts, raw, strict=True)
         ]
-    return Window(start, _carried(batch, start, chunk, spec), texts, hashes, pairs)
+    return Window(start, _carried(found, spec), texts, hashes, pairs)
 
 
 def _faults(batch: pa.RecordBatch) -> dict[int, RowError]:
@@ -155,11 +208,11 @@ def _paired(
     return both, ["" if isinstance(p, RowError) else p for p in pairs]
 
 
-def _carried(batch: pa.RecordBatch, start: int, chunk: Chunk, spec: Spec) -> pa.RecordBatch:
+def _carried(found: PieceRows, spec: Spec) -> pa.RecordBatch:
     """The id column and the carried columns, under their own names and types."""
-    partitions = dict(chunk.file.partitions)
+    piece, first, batch = found
+    partitions = dict(piece.file.partitions)
     rows = batch.num_rows
-    first = chunk.first_row + start
     names: list[str] = []
     arrays: list[pa.Array] = []
     if spec.id_column is None:

@@ -111,12 +111,15 @@ class PartSink:
 
     def _metadata(self, stats: ChunkStats, facts: dict[str, str]) -> dict[str, str]:
         job, chunk = self._job, self._chunk
+        sources = chunk.sources()
+        several = {part_schema.META_SOURCES: json.dumps(sources)} if len(sources) > 1 else {}
         return {
             part_schema.META_JOB: job.id,
             part_schema.META_CHUNK: str(chunk.number),
             part_schema.META_ATTEMPT: self._attempt,
-            part_schema.META_FILE: chunk.file.uri,
-            part_schema.META_FIRST_ROW: str(chunk.first_row),
+            part_schema.META_FILE: sources[0][0],
+            part_schema.META_FIRST_ROW: str(sources[0][1]),
+            **several,
             part_schema.META_ROWS: str(stats.rows),
             part_schema.META_OK: str(stats.ok),
             part_schema.META_ERRORS: json.dumps(stats.errors_by_type, sort_keys=True),

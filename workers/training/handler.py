@@ -13,7 +13,7 @@ from typing import Any
 
 from headrace.coordination.attempts import SuspectRows, read_attempts
 from headrace.process.logs import get_logger
-from headrace.storage.uri import split_uri
+from headrace.storage.uri import is_local_uri
 from schemas.errors import DeviceLost, LeaseLost, Stopped
 from schemas.names import output_layout
 from schemas.records import part_schema
@@ -175,11 +175,10 @@ class TrainingHandler(MessageHandler):
 
     def _windows_of(self, it: ChunkInProgress) -> Iterator[Any]:
         job, runtime = self._context.job, self._runtime
-        is_local = runtime.open_store(split_uri(it.chunk.file.uri)[0]).is_local
+        is_local = is_local_uri(it.chunk.pieces[0].file.uri)
         with it.control.disk() if is_local else nullcontext():
-            reader = runtime.inputs.unchanged(it.chunk.file)
-            types = self._context.plan.types
-            yield from read_windows(reader, it.chunk, job.spec, it.observe, types=types)
+            open_file, types = runtime.inputs.unchanged, self._context.plan.types
+            yield from read_windows(open_file, it.chunk, job.spec, it.observe, types=types)
 
     def _fit(
         self, it: ChunkInProgress, folder: Path, number: int, spec: TrainingSpec, model: Any,
@@ -266,7 +265,7 @@ class TrainingHandler(MessageHandler):
 
 def data_digest_of(chunk: Chunk) -> str:
     """The digest of the labelled rows, which is the name of their file."""
-    return Path(chunk.file.uri).stem
+    return Path(chunk.pieces[0].file.uri).stem
 
 
 def training_of(params: Mapping[str, Any]) -> TrainingSpec:

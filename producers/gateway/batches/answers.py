@@ -84,7 +84,7 @@ def _rows(job_store: Store, lines: Any) -> Iterator[dict[str, Any]]:
     ids = _Ids(source)
     for chunk in plan:
         if chunk.number not in there:
-            for custom_id, line in ids.rows(chunk.first_row, chunk.rows):
+            for custom_id, line in ids.rows(chunk.job_row, chunk.rows):
                 yield {"custom_id": custom_id, "line": line, "status": "missing"}
             continue
         with job_store.open(output_layout.part(chunk.number)) as file:

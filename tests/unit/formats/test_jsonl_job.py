@@ -93,7 +93,7 @@ def test_a_row_is_explained_and_its_text_is_found(corpus: Path, tmp_path: Path) 
     assert (row["status"], row["input_row"], row["chunk"]) == ("ok", 1999, 5)
     read = TextReader(store, fake_settings())
     chunk = PlanTable.load(store).chunk(5)
-    assert read(5, "text", 1999 - chunk.first_row) == "text 1999 é"
+    assert read(5, "text", 1999 - chunk.job_row) == "text 1999 é"
 
 
 def test_verify_sees_a_part_that_is_not_the_inputs(corpus: Path, tmp_path: Path) -> None:

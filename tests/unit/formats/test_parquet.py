@@ -15,6 +15,7 @@ from headrace.formats.base import Span
 from headrace.formats.opener import InputOpener
 from headrace.storage.local import LocalStore
 from headrace.storage.s3_file import open_ranged
+from headrace.storage.store import ObjectInfo
 from schemas.records.chunk import InputFile
 
 ROWS, CHUNK = 29_000, 1_000
@@ -26,7 +27,7 @@ class CountedStore(LocalStore):
 
     fetched = most = 0
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str, known: ObjectInfo | None = None) -> Any:
         path = Path(self.uri) / name
 
         def fetch(start: int, stop: int) -> bytes:

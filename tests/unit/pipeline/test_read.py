@@ -21,7 +21,7 @@ from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import InputChanged, InputUnreadable
-from schemas.records.chunk import Chunk, InputFile
+from schemas.records.chunk import Chunk, InputFile, Piece
 from schemas.records.job import ModelRef, Spec
 from schemas.records.text_hash import text_hash
 from workers.pipeline.read import read_windows
@@ -44,11 +44,11 @@ def read(
     path: Path, first: int, rows: int, groups: tuple[int, int], spec: Spec = SPEC, **more: Any
 ) -> list[Window]:
     file = InputFile(str(path), path.stat().st_size, "e", more.pop("partitions", ()))
-    chunk = Chunk(0, file, *groups, -1, first, rows, more.pop("bytes", 10 * rows), first)
+    piece = Piece(file, *groups, -1, first, rows, more.pop("bytes", 10 * rows))
+    chunk = Chunk(0, (piece,), first)
     size = more.pop("window_rows", 8_192)
     first_rows = more.pop("first_rows", None)
-    reader = open_file(file)
-    return list(read_windows(reader, chunk, spec, observe_nothing, size, first_rows))
+    return list(read_windows(open_file, chunk, spec, observe_nothing, size, first_rows))
 
 
 def open_file(file: InputFile) -> RowReader:
@@ -249,9 +249,9 @@ def test_a_giant_row_group_is_never_held_whole(tmp_path: Path) -> None:
     )
     del column
     file = InputFile(str(path), path.stat().st_size, "e")
-    chunk = Chunk(0, file, 0, 1, 20_000, 20_000, 4_000, 4_000 * 2_500, 0)
+    chunk = Chunk(0, (Piece(file, 0, 1, 20_000, 20_000, 4_000, 4_000 * 2_500),), 0)
     before, most = pa.total_allocated_bytes(), 0
-    for window in read_windows(open_file(file), chunk, SPEC, observe_nothing):
+    for window in read_windows(open_file, chunk, SPEC, observe_nothing):
         most = max(most, pa.total_allocated_bytes() - before)
         assert window.texts[0] == f"{20_000 + window.start} {text}"
         assert sum(len(str(t)) for t in window.texts) <= 5 << 20

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headrace.formats.base import Unit
 from producers.planning.chunking import (
     MAX_BYTES,
+    MAX_PIECES,
     MAX_ROWS,
     MIN_ROWS,
     FileRows,
@@ -87,8 +88,42 @@ def test_a_plan_numbers_its_chunks_and_cuts_at_the_limit(
     for chunk in chunks:
         assert chunk.job_row == row
         row += chunk.rows
-    for a, b in pairwise(chunks):
+    pieces = [piece for chunk in chunks for piece in chunk.pieces]
+    for a, b in pairwise(pieces):
         assert b.first_row == (a.first_row + a.rows if a.file == b.file else 0)
+
+
+@given(st.lists(groups, max_size=20), targets)
+def test_only_whole_small_files_share_a_chunk(corpus: list[list[Unit]], target: Target) -> None:
+    files = [FileRows(a_file(i), g) for i, g in enumerate(corpus)]
+    chunks = list(plan(files, target))
+    for chunk in chunks:
+        if len(chunk.pieces) > 1:
+            assert chunk.rows <= target.rows
+            assert chunk.bytes <= target.bytes
+            whole = {f.file: sum(unit.rows for unit in f.units) for f in files}
+            assert all(piece.rows == whole[piece.file] for piece in chunk.pieces)
+
+
+def test_fifteen_hundred_files_of_three_rows_share_two_dozen_chunks() -> None:
+    files = [FileRows(a_file(i), row_groups((3, 300))) for i in range(1_500)]
+    chunks = list(plan(files, target_chunk(4_500, 450_000, workers=2, tokens_per_s=10_000)))
+    assert len(chunks) == 24
+    assert {len(chunk.pieces) for chunk in chunks} == {MAX_PIECES, 1_500 % MAX_PIECES}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        InputFile("/data/b.jsonl", 1, "e", format="jsonl"),
+        InputFile("s3://bucket/b.parquet", 1, "e"),
+        InputFile("/data/day=1/b.parquet", 1, "e", (("day", "1"),)),
+    ],
+    ids=["format", "store", "partitions"],
+)
+def test_files_that_are_read_in_another_way_share_no_chunk(other: InputFile) -> None:
+    files = [FileRows(file, row_groups((3, 300))) for file in (a_file(1), other)]
+    assert len(list(plan(files, Target(100, 10**6)))) == 2
 
 
 def test_one_giant_row_group_is_split_evenly() -> None:

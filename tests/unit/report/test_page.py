@@ -32,7 +32,7 @@ from producers.report.plot_canvas import canvas
 from producers.report.plots_of_time import rows_over_time, spread
 from schemas.errors import JobNotFound
 from schemas.names import output_layout
-from schemas.records.chunk import Chunk, InputFile
+from schemas.records.chunk import Chunk, InputFile, Piece
 from schemas.records.manifest import Receipt
 from tests.unit.fake_output import write_fake_output
 
@@ -189,7 +189,10 @@ def test_texts_are_there_only_when_they_are_asked_for(tmp_path: Path) -> None:
         tmp_path / "out", chunks=2, rows=50, error_share=0.2, corpus=str(corpus)
     )
     file = InputFile(str(corpus), corpus.stat().st_size, "e")
-    chunks = [Chunk(0, file, 0, 2, 0, 0, 50, 900, 0), Chunk(1, file, 1, 4, 20, 50, 50, 900, 50)]
+    chunks = [
+        Chunk(0, (Piece(file, 0, 2, 0, 0, 50, 900),), 0),
+        Chunk(1, (Piece(file, 1, 4, 20, 50, 50, 900),), 50),
+    ]
     write_plan(tmp_path / "plan", chunks)
     store.create_from_file(output_layout.PLAN, tmp_path / "plan")
     assert "planted text" not in build_report(store, SETTINGS)

@@ -38,7 +38,7 @@ def check(store: Store, job: Job) -> list[str]:
 def open_planned(store: Store) -> None:
     opener = InputOpener(partial(open_store, settings=fake_settings()))
     for chunk in PlanTable.load(store):
-        opener.unchanged(chunk.file)
+        opener.unchanged(chunk.pieces[0].file)
 
 
 def touch(path: Path) -> None:
