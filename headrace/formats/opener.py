@@ -16,6 +16,8 @@ from headrace.formats.parquet import NAME as PARQUET
 from headrace.formats.parquet import Parquet
 from headrace.formats.recognize import HEAD_BYTES, READ_AS, by_content, by_name
 from headrace.formats.template import MadeTexts
+from headrace.storage.kept_objects import KeptObjects
+from headrace.storage.s3_file import SMALL_BYTES
 from headrace.storage.store import ObjectInfo, Store
 from headrace.storage.uri import split_uri
 from schemas.errors import InputChanged, InputUnreadable
@@ -40,8 +42,12 @@ class ScannedFile:
     scan: Scan
 
 
-def scan_file(store: Store, info: ObjectInfo, request: Request) -> ScannedFile:
+def scan_file(
+    store: Store, info: ObjectInfo, request: Request, kept: KeptObjects | None = None
+) -> ScannedFile:
     """A listed file, scanned in the format that its name says, else its first bytes.
+
+    A small object, which is read whole at once, is added to `kept`.
 
     Raises:
         InputUnreadable: no format that is read here, cut short, or encrypted: says which.
@@ -50,6 +56,9 @@ def scan_file(store: Store, info: ObjectInfo, request: Request) -> ScannedFile:
     try:
         with store.open(info.name, info) as file:
             scan = FORMATS[_format_of(info, file, request.where)].scan(file, info.size, request)
+            if kept is not None and store.has_etag and info.size <= SMALL_BYTES:
+                file.seek(0)
+                kept.add((request.where, info.size, info.etag), bytes(file.read()))
     except FileNotFoundError as error:
         raise InputUnreadable(f"{request.where} went away while it was being read") from error
     except InputChanged as error:  # an object that was listed, and is another one or gone
@@ -90,8 +99,9 @@ class InputOpener:
     Thread-safe. The last file keeps its read position: see `headrace.formats.streams`.
     """
 
-    def __init__(self, open_store: OpenStore) -> None:
+    def __init__(self, open_store: OpenStore, kept: KeptObjects | None = None) -> None:
         self._open_store = open_store
+        self._kept = kept or KeptObjects(0)
         self._store: tuple[str, Store] | None = None
         self._last: tuple[tuple[str, int, str], RowReader] | None = None
         self._touched: tuple[str, tuple[int, str], bool] = ("", (0, ""), False)
@@ -157,8 +167,10 @@ class InputOpener:
         import pyarrow as pa
 
         try:
+            data = self._kept.find((file.uri, file.size, file.etag))
             known = ObjectInfo(name, file.size, file.etag, 0.0)
-            return MadeTexts(FORMATS[file.format].open(store.open(name, known), file.size))
+            source = store.open(name, known) if data is None else pa.BufferReader(data)
+            return MadeTexts(FORMATS[file.format].open(source, file.size))
         except (pa.ArrowException, OSError, ValueError) as error:
             # Arrow's message may contain text of the corpus
             kind = type(error).__name__

@@ -97,6 +97,8 @@ class S3Calls:
             try:
                 send()
                 return True
+            except HeadraceError:
+                raise
             except Exception as error:
                 if is_too_large(error) and not of_upload:
                     raise TooLarge from error
@@ -120,6 +122,8 @@ class S3Calls:
     def _tried(self, name: str, call: Callable[[], T], *, writing: bool) -> T:
         try:
             return self._retrying(retry_if_exception(self._may_help))(call)
+        except HeadraceError:  # raised from itself, an error would be its own cause, without end
+            raise
         except Exception as error:
             raise self._explained(error, name, writing=writing) from error
 
@@ -137,6 +141,4 @@ class S3Calls:
         )
 
     def _explained(self, error: BaseException, name: str, *, writing: bool) -> HeadraceError:
-        if isinstance(error, HeadraceError):
-            return error
         return explain(error, self.where, name, writing=writing)

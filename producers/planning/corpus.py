@@ -22,6 +22,7 @@ from headrace.formats.base import Request, Scan, Unit
 from headrace.formats.input_identity import add_to_digest
 from headrace.formats.opener import scan_file
 from headrace.process.numbers import plural
+from headrace.storage.kept_objects import KeptObjects
 from producers.planning.chunking import FileRows, cut
 from producers.planning.columns import (
     ColumnRequest,
@@ -100,10 +101,12 @@ def read_corpus(
     progress: Progress | None = None,
     *,
     allow_empty: bool = False,
+    kept: KeptObjects | None = None,
 ) -> Corpus:
     """The corpus of these files; with a limit, only as many files as it takes are scanned.
 
     With `allow_empty` there may be no row: then the types come from an empty file.
+    Small objects are added to `kept`.
 
     Raises:
         ColumnError: a wanted column is missing, not text, or collides with one of ours.
@@ -116,7 +119,7 @@ def read_corpus(
     spool = Spool()
     types = TypesOfFiles(wanted)
     schema = None
-    for file in scan(_until(found, lambda: totals.full), wanted):
+    for file in scan(_until(found, lambda: totals.full), wanted, kept):
         if any(
             unit.rows for unit in file.rows.units
         ):  # in a file without rows, a column may have any type
@@ -212,19 +215,21 @@ class Scanned:
         return dict(self.rows.file.partitions)
 
 
-def scan(found: Iterable[Found], wanted: ColumnRequest) -> Iterator[Scanned]:
+def scan(
+    found: Iterable[Found], wanted: ColumnRequest, kept: KeptObjects | None = None
+) -> Iterator[Scanned]:
     """The files with their schemas and units, in the order given, a few ahead.
 
     Raises:
         InputUnreadable: no format that is read, cut short, or encrypted: names file and which.
     """
-    return in_order(lambda f: read_file(f, wanted), found)
+    return in_order(lambda f: read_file(f, wanted, kept), found)
 
 
-def read_file(found: Found, wanted: ColumnRequest) -> Scanned:
+def read_file(found: Found, wanted: ColumnRequest, kept: KeptObjects | None = None) -> Scanned:
     """One file, scanned and understood."""
     typed = tuple(name for name in (wanted.id, *wanted.carried) if name)
-    result = scan_file(found.store, found.info, Request(found.uri, wanted.texts, typed))
+    result = scan_file(found.store, found.info, Request(found.uri, wanted.texts, typed), kept)
     own = set(result.scan.schema.names)
     if result.scan.is_loose:  # a wanted column that no line has may come from the path
         own -= {f.name for f in result.scan.schema if str(f.type) == "null"}

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from headrace.formats.opener import InputOpener
+from headrace.formats.opener import InputOpener, OpenFile
 from headrace.settings import Settings
+from headrace.storage.kept_objects import KeptObjects
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_names, task_spec
 from producers.capacity.device_hint import DeviceHint
@@ -143,8 +144,15 @@ def prepare(
         if planned is None
         else discover_planned(planned, opened)
     )
+    kept = KeptObjects()
     corpus = read_corpus(
-        tuple(inputs), found, wanted, settings.limit, progress, allow_empty=settings.allow_empty
+        tuple(inputs),
+        found,
+        wanted,
+        settings.limit,
+        progress,
+        allow_empty=settings.allow_empty,
+        kept=kept,
     )
     speed = tokens_per_s(
         model.parameters, model.embeddings, device_hint, task_spec(settings.task).needs_model
@@ -185,7 +193,7 @@ def prepare(
         warnings=(
             *model.warnings,
             *passed.warnings(),
-            *_warnings(settings, corpus, opened),
+            *_warnings(settings, corpus, InputOpener(opened, kept)),
         ),
     )
 
@@ -221,9 +229,7 @@ def _check(settings: Settings, inputs: Sequence[str], output: str) -> None:
             )
 
 
-def _warnings(
-    settings: Settings, corpus: Corpus, open_store: Callable[[str], Store]
-) -> Iterator[str]:
+def _warnings(settings: Settings, corpus: Corpus, open_file: OpenFile) -> Iterator[str]:
     if not corpus.rows:
         yield "no rows in the input: the job ends at once (--allow-empty)"
     elif corpus.empty_files:
@@ -237,7 +243,7 @@ def _warnings(
             corpus.files,
             settings.id_column,
             corpus.rows,
-            InputOpener(open_store),
+            open_file,
             settings.limit,
             types=corpus.types.planned,
         )

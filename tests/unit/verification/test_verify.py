@@ -102,6 +102,56 @@ def test_invalid_utf8_is_an_error_row_without_a_hash(tmp_path: Path) -> None:
     assert result.errors_by_type == {"invalid_text": 2}
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A finished job of six files in one part."""
+    for n in range(6):
+        write_input(tmp_path / f"in/day={n % 2}/f{n}.parquet", [f"file {n} row {i}" for i in "abc"])
+    store, job = submit([tmp_path / "in"], tmp_path / "out", columns="day")
+    score(store, job)
+    finish(store, job)
+    return tmp_path / "out"
+
+
+def test_rows_of_small_files_in_one_part_are_verified_file_by_file(small: Path) -> None:
+    result = check(small)
+    assert (result.verdict, result.parts, result.rows) == ("verified", 1, 18)
+    rows = pq.read_table(part(small, 0)).to_pylist()
+    assert [row["id"] for row in rows] == [0, 1, 2] * 6
+    assert [row["day"] for row in rows] == ["0"] * 9 + ["1"] * 9
+
+
+@pytest.mark.parametrize("change", ["gone", "another", "longer"])
+def test_a_small_file_that_changed_is_named_and_hides_no_other(small: Path, change: str) -> None:
+    path = small.parent / "in/day=0/f2.parquet"
+    path.unlink()
+    if change != "gone":
+        write_input(path, ["another", "and", "more"] + ["row"] * (change == "longer"))
+
+    def spoil(table: pa.Table) -> pa.Table:
+        hashes = table["text_hash"].to_pylist()
+        hashes[16] = b"x" * 16
+        at = table.schema.get_field_index("text_hash")
+        return table.set_column(at, table.schema.field(at), [pa.array(hashes, pa.binary(16))])
+
+    before = {(p.kind, p.where) for p in check(small).problems}
+    assert all("f2.parquet" in where or kind == "text" for kind, where in before)
+    rewrite(part(small, 0), spoil)
+    found = check(small).problems
+    assert {p.where for p in found if "/in/" in p.where} == {str(path)}
+    if change == "gone":
+        assert any(p.kind == "text" and "row 1 of" in p.message and "f5.parquet" in p.message
+                   for p in found)  # fmt: skip
+
+
+def test_a_part_that_names_other_sources_is_wrong(small: Path) -> None:
+    path = part(small, 0)
+    facts = dict(pq.read_metadata(path).metadata)
+    facts[b"headrace.input_files"] = facts[b"headrace.input_files"].replace(b"f1", b"f9")
+    pq.write_table(pq.read_table(path).replace_schema_metadata(facts), path)
+    assert "metadata" in kinds(check(small))
+
+
 def test_a_job_that_runs_is_incomplete_and_not_wrong(tmp_path: Path) -> None:
     write_input(tmp_path / "in.parquet", TEXTS)
     store, job = submit([tmp_path / "in.parquet"], tmp_path / "out", chunk_rows=100)
