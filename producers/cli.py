@@ -317,15 +317,21 @@ def report(
         str | None, typer.Option(help="file to write; default: _report.html in the output")
     ] = None,
     with_texts: Annotated[
-        bool, typer.Option("--with-texts", help="include the texts of error rows")
+        bool, typer.Option("--with-texts", help="include the texts of example rows")
     ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(help="an earlier output to compare with; default: that of --reuse"),
+    ] = None,
     jaeger: Annotated[str | None, typer.Option(help="Jaeger address, for links")] = None,
 ) -> None:
     """Write the job's report: one HTML page that needs no network."""
     from producers.commands.inspect import write_report
     from producers.commands.session import open_session
 
-    raise typer.Exit(write_report(open_session({}), output, to, jaeger, with_texts=with_texts))
+    raise typer.Exit(
+        write_report(open_session({}), output, to, jaeger, with_texts=with_texts, against=against)
+    )
 
 
 @app.command()

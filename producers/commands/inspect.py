@@ -60,7 +60,13 @@ def send_to_collector(session: Session, output: str, url: str) -> int:
 
 
 def write_report(
-    session: Session, output: str, to: str | None, jaeger: str | None, *, with_texts: bool
+    session: Session,
+    output: str,
+    to: str | None,
+    jaeger: str | None,
+    *,
+    with_texts: bool,
+    against: str | None = None,
 ) -> int:
     """The job as one page that opens from disk."""
     from pathlib import Path
@@ -68,7 +74,9 @@ def write_report(
     from producers.report import build_report
 
     store = _store(output, session.settings)
-    page = build_report(store, session.settings, with_texts=with_texts, jaeger=jaeger)
+    page = build_report(
+        store, session.settings, with_texts=with_texts, against=against, jaeger=jaeger
+    )
     if to is None:
         store.replace(output_layout.REPORT, page.encode())
         session.terminal.say(f"{store.uri}/{output_layout.REPORT}")

@@ -25,6 +25,8 @@ from producers.report.from_traces import (
     mean_stages,
     read_traces,
 )
+from producers.report.night_before import Night
+from producers.report.shown_rows import FailedIds, ShownRow, failed_ids, show_rows
 from schemas.names import output_layout
 from schemas.records.job import Job
 from schemas.records.manifest import (
@@ -47,8 +49,13 @@ class Facts:
     failed: tuple[FailedAttempt, ...]
     sample: RowSample
     errors: tuple[ErrorClass, ...]
+    failed_ids: FailedIds
     training: TrainingResult | None = None
     """Of a job that trains, once its model is there."""
+    shown: tuple[ShownRow, ...] = ()
+    """Rows with their texts, where texts were asked for."""
+    before: Night | None = None
+    """An earlier job, to compare with."""
 
 
 def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts:
@@ -72,9 +79,11 @@ def read_facts(store: Store, now_s: float, ask: ReadText | None = None) -> Facts
         stages=tuple(mean_stages(traces)),
         batch_s=batch_seconds(traces),
         failed=tuple(failed_attempts(traces)),
-        sample=sample_rows(store, job.spec.task, [r.chunk for r in receipts if r.rows]),
+        sample=sample_rows(store, job, [r.chunk for r in receipts if r.rows]),
         errors=tuple(read_errors(store, job, receipts, ask)),
+        failed_ids=failed_ids(store, receipts),
         training=result_of(store) if job.spec.task in JOB_TASKS.values() else None,
+        shown=() if ask is None else tuple(show_rows(store, job, receipts, ask)),
     )
 
 

@@ -62,15 +62,28 @@ class RowSample:
     tokens: np.ndarray
     labels: Counter[str] = field(default_factory=Counter)
     scores: np.ndarray = field(default_factory=lambda: np.empty(0))
+    agreements: tuple[Agreement, ...] = ()
 
 
-def sample_rows(store: Store, task: str, chunks: list[int]) -> RowSample:
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How often the predicted label is the value of a carried column that holds labels."""
+
+    column: str
+    equal: int
+    of: int
+
+
+def sample_rows(store: Store, job: Job, chunks: list[int]) -> RowSample:
     """Lengths of the rows of some parts, with the labels and scores that the task says it writes."""
-    spec = task_spec(task)
+    spec = task_spec(job.spec.task)
+    carried = tuple(column.name for column in job.carried)
     with ThreadPoolExecutor(PARALLEL_READS) as pool:
         tables = [
             t
-            for t in pool.map(lambda c: _columns(store, spec, c), evenly(sorted(chunks), PARTS))
+            for t in pool.map(
+                lambda c: _columns(store, spec, c, carried), evenly(sorted(chunks), PARTS)
+            )
             if t
         ]
     labels: Counter[str] = Counter()
@@ -80,11 +93,38 @@ def sample_rows(store: Store, task: str, chunks: list[int]) -> RowSample:
         labels.update(_texts(_column(table, spec.label_column)))
         scores.append(_numbers(_column(table, spec.score_column)))
     rows = sum(t.num_rows for t in tables)
-    return RowSample(rows, np.concatenate(tokens), labels, np.concatenate(scores))
+    agreed = tuple(agreements(tables, spec.label_column, carried, frozenset(labels)))
+    return RowSample(rows, np.concatenate(tokens), labels, np.concatenate(scores), agreed)
 
 
-def _columns(store: Store, spec: TaskSpec, chunk: int) -> pa.Table | None:
-    paths = ("n_tokens", spec.label_column, spec.score_column)
+def agreements(
+    tables: Sequence[pa.Table], label: str | None, carried: Sequence[str], labels: frozenset[str]
+) -> Iterator[Agreement]:
+    """For each carried column whose values are labels of the model: rows that agree with it."""
+    for name in carried:
+        equal = of = 0
+        fits = label is not None and "." not in label
+        for table in tables if fits else ():
+            gold, said = _words(table, name), _words(table, str(label))
+            fits = fits and set(gold) - {None} <= labels
+            pairs = [(a, b) for a, b in zip(gold, said, strict=True) if a and b]
+            equal, of = equal + sum(a == b for a, b in pairs), of + len(pairs)
+        if fits and of:
+            yield Agreement(name, equal, of)
+
+
+def _words(table: pa.Table, name: str) -> list[str | None]:
+    """A column's values as text; nothing that is nested is a label."""
+    if name not in table.column_names or pa.types.is_nested(table[name].type):
+        return [None] * table.num_rows
+    words: list[str | None] = table[name].cast(pa.string()).to_pylist()
+    return words
+
+
+def _columns(
+    store: Store, spec: TaskSpec, chunk: int, carried: Sequence[str] = ()
+) -> pa.Table | None:
+    paths = ("n_tokens", spec.label_column, spec.score_column, *carried)
     wanted = {path.partition(".")[0] for path in paths if path}
     try:
         with store.open(output_layout.part(chunk)) as file, pq.ParquetFile(file) as part:

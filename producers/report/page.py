@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,20 @@ from headrace.process.numbers import (
 )
 from headrace.process.redact import redact
 from headrace.settings import Settings
+from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_spec
 from producers.pages.base_style import base_style
+from producers.quality.intervals import wilson
 from producers.report import plots_of_rows, plots_of_time
 from producers.report.estimate_vs_actual import compare, how_predicted
 from producers.report.facts import Facts, read_facts
+from producers.report.night_before import Night, read_night, side_by_side
 from producers.report.plot_canvas import Picture
 from producers.report.texts import TextReader
 from producers.report.training import learning, training_section
-from schemas.errors import MissingExtra
+from schemas.errors import HeadraceError, MissingExtra
+from schemas.records.job import Job
 from schemas.records.training import JOB_TASKS
 
 SLOWEST = 10
@@ -51,12 +56,14 @@ def build_report(
     settings: Settings,
     *,
     with_texts: bool = False,
+    against: str | None = None,
     jaeger: str | None = None,
     now_s: float | None = None,
 ) -> str:
     """The report of the job in this output, as one HTML page.
 
     `with_texts` adds the texts of the rows shown as examples; without it the page holds ids only.
+    `against` is an earlier output, whose figures are shown beside; without it that of `--reuse`.
     `jaeger` is the address of a Jaeger, for links.
 
     Raises:
@@ -64,7 +71,20 @@ def build_report(
         MissingExtra: matplotlib or jinja2 is not installed.
     """
     ask = TextReader(store, settings) if with_texts else None
-    return render(read_facts(store, time.time() if now_s is None else now_s, ask), jaeger=jaeger)
+    facts = read_facts(store, time.time() if now_s is None else now_s, ask)
+    return render(replace(facts, before=_before(facts.job, settings, against)), jaeger=jaeger)
+
+
+def _before(job: Job, settings: Settings, against: str | None) -> Night | None:
+    """The night to compare with; that of `--reuse` may be gone by now."""
+    if against is not None:
+        return read_night(open_store(against, settings))
+    if job.options.reuse_output is None:
+        return None
+    try:
+        return read_night(open_store(job.options.reuse_output, settings))
+    except (HeadraceError, OSError):
+        return None
 
 
 def render(facts: Facts, *, jaeger: str | None = None) -> str:
@@ -112,9 +132,21 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         command=redact(short_command(facts.job.command)),
         percent=percent_of,
         plural=compact_plural,
-        has_texts=any(e.text is not None for it in facts.errors for e in it.examples),
+        has_texts=bool(facts.shown)
+        or any(e.text is not None for it in facts.errors for e in it.examples),
+        failed_ids=facts.failed_ids,
+        shown=facts.shown,
+        agreements=[(a, wilson(a.equal, a.of)) for a in facts.sample.agreements],
+        before=facts.before and redact(facts.before.output),
+        nights=_nights(facts),
         jaeger=jaeger.rstrip("/") if jaeger else None,
     )
+
+
+def _nights(facts: Facts) -> list[tuple[str, str, str]]:
+    if facts.before is None:
+        return []
+    return side_by_side(facts.manifest, facts.sample.labels, facts.before)
 
 
 def by_what(facts: Facts) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,7 +89,10 @@ class Canvas:
         """The figure as a picture; `name` is unique within the page."""
         out = io.StringIO()
         none = {"Date": None, "Creator": None, "Type": None, "Format": None}
-        self.figure.savefig(out, format="svg", metadata=none)
+        with warnings.catch_warnings():
+            # the browser draws the text, in fonts of its own, and has those of every script
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+            self.figure.savefig(out, format="svg", metadata=none)
         return Picture(themed(out.getvalue(), name, title, words), title, words, is_wide)
 
     def histogram(self, values: np.ndarray, edges: np.ndarray) -> None:

@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "producers/quality": set(),
     "producers/retraining": set(),
     "producers/pages": set(),
-    "producers/report": {"producers/records", "producers/pages"},
+    "producers/report": {"producers/records", "producers/pages", "producers/quality"},
     "producers/inspection": {"producers/capacity"},
     "producers/tracking": {"producers/records"},
     "producers/control": {"producers/tracking", "producers/scaling", "producers/capacity",
