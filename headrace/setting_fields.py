@@ -98,7 +98,8 @@ class SettingFields:
     )
     dtype: Dtype = job("auto", "precision: auto, float32, bfloat16, float16 or int8")
     engine: str | None = job(
-        None, "what runs a model that generates: transformers, or an installed engine's name"
+        None,
+        "what runs a model that generates: transformers, ctranslate2, or an installed engine's name",
     )
     precision_floor: float = job(
         0.99, "int8: minimum agreement with float32 (share of equal labels, or cosine)", ge=0, le=1

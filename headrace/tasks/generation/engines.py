@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
 from schemas.errors import ConfigError
-from schemas.records.engine import TRANSFORMERS
+from schemas.records.engine import CTRANSLATE2, TRANSFORMERS
 
 GROUP = "headrace.generating_engines"
 
-OURS: Mapping[str, str] = {TRANSFORMERS: "transformers"}
+OURS: Mapping[str, str] = {TRANSFORMERS: "transformers", CTRANSLATE2: "ctranslate2"}
 """Name of an engine of headrace's own → the package that decides what it writes."""
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from headrace.tasks.generation.engines import GROUP, engine_named
 from schemas.errors import ConfigError
-from schemas.records.engine import TRANSFORMERS
+from schemas.records.engine import CTRANSLATE2, TRANSFORMERS
 from workers.engines.generating.base import GeneratingEngine
 
 
@@ -20,7 +20,16 @@ def _transformers() -> GeneratingEngine:
     return StepwiseEngine()
 
 
-ENGINES: dict[str, Callable[[], GeneratingEngine]] = {TRANSFORMERS: _transformers}
+def _ctranslate2() -> GeneratingEngine:
+    from workers.engines.ctranslate2.engine import CTranslate2Engine
+
+    return CTranslate2Engine()
+
+
+ENGINES: dict[str, Callable[[], GeneratingEngine]] = {
+    TRANSFORMERS: _transformers,
+    CTRANSLATE2: _ctranslate2,
+}
 
 
 def make_generating_engine(

@@ -1,0 +1,219 @@
+"""The engine `ctranslate2`: batches of rows of about one length go to CTranslate2, which searches.
+
+A batch runs in a thread of its own, so that a stop is seen within a moment. A greedy batch then ends
+with its next token; one of beams runs on to its end, and the next call waits for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from headrace.settings import cache_folder
+from schemas.errors import DeviceLost, HeadraceError, LeaseLost, ModelError, OutOfMemory, Stopped
+from workers.devices import device
+from workers.engines.ctranslate2.conversion import converted, vocabulary_of
+from workers.engines.ctranslate2.decoding import decoding_of, least_new_tokens
+from workers.engines.generating.base import Answer, GenerationRequest, Prompt, Watch
+from workers.engines.generating.schedule import Schedule
+from workers.engines.stepwise.answers import Ending
+from workers.engines.stepwise.memory import MOST_ROWS, budget_tokens
+
+LOOK_S = 0.25
+"""Chosen: how often a running batch is interrupted for `check`."""
+NEAR = 16
+"""Prompts of a decoder that differ by fewer tokens may share a greedy batch: what is longer than the
+shortest is read token by token. Chosen. With beams CTranslate2 4.8.5 gives some of them other texts,
+so that there they have one length."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """What the size of a cache is counted from."""
+
+    config: Any
+    dtype: Any
+
+
+class CTranslate2Engine:
+    """See `workers.engines.generating.base.GeneratingEngine`."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        """`cache` has the converted models; default: in the user's cache folder."""
+        self._cache = cache
+
+    def load(self, request: GenerationRequest) -> None:
+        import torch
+
+        asked, self._settings = request.load, request.settings
+        self._decoding = decoding_of(request.settings, asked.model_path)
+        folder = converted(request, self._cache or cache_folder() / "ctranslate2")
+        self._words = vocabulary_of(folder)
+        self._ids = {word: at for at, word in enumerate(self._words)}
+        self._device, self._is_pair = asked.device, request.settings.is_encoder_decoder
+        self._model = self._opened(folder, asked.dtype)
+        self._ending = Ending(request.tokenizer, request.settings.stop, self._decoding.ends)
+        self._sized = _Sized(request.config, getattr(torch, _cache_dtype(asked.dtype)))
+        self._most_rows = MOST_ROWS[device.kind_of(asked.device)]
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ctranslate2")
+        self._stop = threading.Event()
+
+    def _opened(self, folder: Path, dtype: str) -> Any:
+        import ctranslate2
+
+        kind = ctranslate2.Translator if self._is_pair else ctranslate2.Generator
+        try:
+            return kind(
+                str(folder),
+                device=device.kind_of(self._device),
+                compute_type=dtype,
+                inter_threads=1,
+                intra_threads=device.threads_of(self._device),
+            )
+        except (RuntimeError, ValueError) as error:
+            if device.is_out_of_memory(error):
+                raise
+            raise ModelError(f"CTranslate2 cannot load {folder}: {error}") from error
+
+    def generate(
+        self, prompts: Sequence[Prompt], watch: Watch, budget_tokens: int
+    ) -> Iterator[Answer]:
+        schedule = Schedule(
+            prompts, budget_tokens=budget_tokens, most_rows=self._most_rows,
+            costs=self._cost, alike=self._alike, joins=False,
+        )  # fmt: skip
+        while not schedule.is_done():
+            watch.check()
+            batch = schedule.admit()
+            watch.holding([prompt.row for prompt in batch])
+            try:
+                answers = self._answers(batch, watch)
+            except (Stopped, LeaseLost):
+                raise
+            except Exception as error:
+                yield from self._failed(error, schedule, watch)
+                continue
+            longest = max(len(p.ids) for p in batch) + max(a.n_generated for a in answers)
+            watch.stepped(rows=len(batch), tokens=len(batch) * longest)
+            schedule.finish([prompt.row for prompt in batch])
+            yield from answers
+        watch.holding(())
+
+    def _answers(self, batch: list[Prompt], watch: Watch) -> list[Answer]:
+        """The batch's answers, looking for a stop while it runs."""
+        self._stop = threading.Event()
+        running = self._thread.submit(self._searched, batch)
+        try:
+            found = _waited(running, watch)
+        except BaseException:
+            self._stop.set()  # a greedy search sees it, and ends
+            raise
+        return [self._answer(*it) for it in zip(batch, *found, strict=True)]
+
+    def _searched(self, batch: list[Prompt]) -> tuple[list[list[int]], list[float]]:
+        """Tokens of each answer, and the mean logarithm of their probabilities."""
+        options = dict(
+            self._decoding.options,
+            return_scores=True,
+            return_end_token=True,
+            suppress_sequences=[self._text(it) for it in self._suppressed()] or None,
+            end_token=sorted(self._decoding.ends) or None,
+            callback=_until(self._stop) if self._decoding.options["beam_size"] == 1 else None,
+        )
+        given = [self._text(prompt.ids.tolist()) for prompt in batch]
+        most = batch[0].max_new_tokens
+        least = max(least_new_tokens(self._settings, len(prompt.ids)) for prompt in batch)
+        if self._is_pair:
+            prefix = self._text(self._decoding.prefix)
+            found = self._model.translate_batch(
+                given, target_prefix=[prefix] * len(batch) if prefix else None,
+                max_input_length=0, max_decoding_length=most, min_decoding_length=least, **options,
+            )  # fmt: skip
+            tokens = [[self._ids[word] for word in it.hypotheses[0]] for it in found]
+        else:
+            found = self._model.generate_batch(
+                given, include_prompt_in_result=False, max_length=most, min_length=least, **options
+            )
+            tokens = [list(it.sequences_ids[0]) for it in found]
+        return tokens, [it.scores[0] for it in found]
+
+    def _answer(self, prompt: Prompt, tokens: list[int], score: float) -> Answer:
+        forced = self._decoding.forced_end
+        if forced is not None and len(tokens) == prompt.max_new_tokens:
+            tokens = [*tokens[:-1], forced]
+        for n in range(1, len(tokens)) if self._ending.stop else ():
+            if self._ending.has_stop(tokens[:n]):
+                tokens = tokens[:n]
+                break
+        if not tokens:
+            return Answer(prompt.row)
+        answer = self._ending.answer(prompt, tokens, score * self._scale(tokens))
+        # the score is of the tokens as they were found
+        return replace(answer, logprob=None) if forced is not None or self._ending.stop else answer
+
+    def _scale(self, tokens: list[int]) -> float:
+        """From CTranslate2's score to the sum over the tokens."""
+        return float(len(tokens) ** self._decoding.options["length_penalty"])
+
+    def _suppressed(self) -> list[Sequence[int]]:
+        size = len(self._words)  # Marian's padding is no token of CTranslate2's
+        return [it for it in self._decoding.suppressed if all(token < size for token in it)]
+
+    def _text(self, ids: Sequence[int]) -> list[str]:
+        return [self._words[i] for i in ids]
+
+    def _failed(self, error: Exception, schedule: Schedule, watch: Watch) -> Iterator[Answer]:
+        if self.is_device_lost(error):
+            raise DeviceLost(f"{type(error).__name__}: {error}"[:500]) from error
+        is_full, tokens = self.is_out_of_memory(error), schedule.tokens()
+        if is_full:
+            watch.out_of_memory(tokens)
+        for prompt in schedule.fail(out_of_memory=is_full):
+            yield Answer(prompt.row, error=_too_large(tokens) if is_full else error)
+        if is_full:
+            self._most_rows = schedule.most_rows
+
+    def default_batch_tokens(self) -> int:
+        return budget_tokens(self._sized, self._device, device.threads_of(self._device))
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return device.is_out_of_memory(error)
+
+    def is_device_lost(self, error: BaseException) -> bool:
+        return not self.is_out_of_memory(error) and device.is_lost(self._device)
+
+    def _cost(self, prompt: Prompt) -> int:
+        return (len(prompt.ids) + prompt.max_new_tokens) * self._settings.beams
+
+    def _alike(self, prompt: Prompt) -> Hashable:
+        least = least_new_tokens(self._settings, len(prompt.ids))
+        near = 1 if self._settings.beams > 1 else NEAR
+        return prompt.max_new_tokens, least, 0 if self._is_pair else len(prompt.ids) // near
+
+
+def _waited(running: Future[Any], watch: Watch) -> Any:
+    while True:
+        try:
+            return running.result(LOOK_S)
+        except TimeoutError:
+            if running.done():  # the search's own
+                raise
+            watch.check()
+
+
+def _until(stop: threading.Event) -> Callable[[Any], bool]:
+    """For a thread of CTranslate2's: holding the engine there, it might free itself, and abort."""
+    return lambda step: stop.is_set()
+
+
+def _too_large(tokens: int) -> HeadraceError:
+    return OutOfMemory(f"the device has no memory for this one row of up to {tokens} tokens")
+
+
+def _cache_dtype(dtype: str) -> str:
+    """Precision of the keys and values that are kept."""
+    return "float32" if dtype == "int8" else dtype
