@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from headrace.tasks.contract import LoadRequest
 from schemas.errors import ExitCode
@@ -22,6 +23,7 @@ BIN = Path(sys.executable).parent
 PARAMS = {"max_new_tokens": 8, "temperature": 1.2, "seed": 3}
 
 
+@pytest.mark.timeout(400)
 def test_a_killed_worker_changes_no_sampled_text(tmp_path: Path) -> None:
     save_peaked(tmp_path / "model", "llama")
     texts = [words_of(prompt) for prompt, _ in examples(40, 9)]
@@ -36,7 +38,7 @@ def test_a_killed_worker_changes_no_sampled_text(tmp_path: Path) -> None:
     def headrace(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [BIN / "headrace", *words], env=environment, capture_output=True, text=True,
-            timeout=100, cwd=tmp_path,
+            timeout=300, cwd=tmp_path,
         )  # fmt: skip
 
     done = headrace(

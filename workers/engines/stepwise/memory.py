@@ -14,7 +14,7 @@ from workers.models.load import text_config_of
 CACHE_SHARE = {"cpu": 0.4, "cuda": 0.7}
 """Of the free memory. Chosen: a step copies a layer's cache and needs room for its logits."""
 MOST_ROWS = {"cpu": 64, "cuda": 256}
-"""Rows at once: see docs/development/experiments.md."""
+"""Rows at once. Chosen: 64 on a CPU took a fifth of the time of 8, with a tiny model."""
 MOST_TOKENS = 1 << 22
 _CGROUPS = Path("/sys/fs/cgroup")
 
