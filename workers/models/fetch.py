@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from headrace.settings import Settings, cache_folder
 from headrace.storage.store import Store
 from headrace.storage.uri import is_local_uri
-from headrace.tasks.model_digest import folder_digest
+from headrace.tasks.model_digest import DECIDING_SUFFIXES, folder_digest
 from headrace.tasks.weight_files import is_whole
 from schemas.errors import MissingExtra, ModelChanged, ModelError
 
@@ -29,7 +29,8 @@ DIGEST_PREFIX = "sha256:"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # What a worker reads. Weights for other frameworks are many times the size of these.
-HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.spm", "*.tiktoken")
+# what the digest of a folder is made of; pickled weights and code only where they are allowed
+HUB_FILES = tuple(f"*{suffix}" for suffix in sorted(DECIDING_SUFFIXES - {".bin", ".py"}))
 OTHER_FRAMEWORKS = ("onnx/*", "openvino/*", "coreml/*")
 
 

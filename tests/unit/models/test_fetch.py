@@ -144,12 +144,14 @@ def test_a_cache_with_some_of_a_models_files_is_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_model(tmp_path / "model")
+    (folder / "bpe.codes").write_text("a b 1")
     snapshot = tmp_path / "hf/models--org--name/snapshots" / COMMIT
     write_model(snapshot, vocabulary=None)  # another program read no tokenizer
     with local_hub(folder) as endpoint:
         use(endpoint, tmp_path / "hf", monkeypatch)
         assert resolve("org/name", COMMIT, tmp_path) == snapshot
     assert (snapshot / "tokenizer.json").is_file()
+    assert (snapshot / "bpe.codes").is_file()  # in the digest of a folder, so fetched
 
 
 def test_some_of_a_models_files_are_taken_where_there_is_no_network(
