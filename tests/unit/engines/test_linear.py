@@ -79,6 +79,19 @@ def test_bfloat16_stays_where_the_cpu_does_not_multiply_it(bert: Any) -> None:
     assert prepack_weights(bert.to(torch.bfloat16), frozenset({"avx2", "avx512f"})) == 0
 
 
+def test_a_layer_that_says_its_sizes_as_tensors_is_laid_out_too() -> None:
+    import json
+    from dataclasses import asdict
+
+    import torch
+
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64)).eval()
+    model[0].in_features, model[0].out_features = torch.tensor(64), torch.tensor(64)
+    kinds: list[str] = []
+    prepack_weights(model, choose=lambda kind, _: kinds.append(json.dumps(asdict(kind))) or "torch")  # type: ignore[func-returns-value]
+    assert len(kinds) == 1
+
+
 def test_float16_stays(bert: Any) -> None:
     import torch
 

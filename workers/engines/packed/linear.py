@@ -152,7 +152,8 @@ def identity() -> Any:
 
 def _kind_of(layer: Any, gelu: bool) -> Kind:
     dtype = str(layer.weight.dtype).removeprefix("torch.")
-    return Kind(layer.in_features, layer.out_features, layer.bias is not None, dtype, gelu)
+    width_out, width_in = map(int, layer.weight.shape)  # some models say theirs as tensors
+    return Kind(width_in, width_out, layer.bias is not None, dtype, gelu)
 
 
 def _calls(layer: Any, gelu: bool) -> Calls:
@@ -160,7 +161,7 @@ def _calls(layer: Any, gelu: bool) -> Calls:
     import torch
 
     tokens = _kind_of(layer, gelu).tokens
-    x = torch.randn(tokens, layer.in_features, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(tokens, layer.weight.shape[1], generator=torch.Generator().manual_seed(0))
     x = x.to(layer.weight.dtype)
 
     def own() -> Any:
