@@ -74,7 +74,9 @@ def labels(facts: Facts) -> Picture | None:
         it.axes.set_xticks([])
         it.axes.spines["bottom"].set_visible(False)
         it.axes.grid(False)
-        words = ", ".join(f"{name} {percent_of(n, total)}" for name, n in found) + "."
+        # isolated, so that a label that is written from right to left turns no number around
+        shares = (f"\u2068{name}\u2069 {percent_of(n, total)}" for name, n in found)
+        words = ", ".join(shares) + "."
         return it.picture("labels", "Labels", words)
 
 

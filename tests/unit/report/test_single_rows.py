@@ -115,3 +115,4 @@ def test_labels_of_any_script_are_drawn_without_a_complaint(store: LocalStore) -
     labels = Counter({name: 10 - i for i, name in enumerate(SCRIPTS)})
     page = render(replace(facts, sample=replace(facts.sample, labels=labels)))
     assert all(f">{name}</text>" in page for name in SCRIPTS)
+    assert "\u2068إيجابي\u2069 15.4 %" in page
