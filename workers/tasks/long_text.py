@@ -23,13 +23,13 @@ from workers.models.window_encoder import WindowEncoder
 from workers.tasks.feature_extraction import FeatureExtraction
 from workers.tasks.text_classification import TextClassification
 from workers.tasks.token_classification import ENTITY, TokenClassification
-from workers.tasks.transformer import TransformerTask
+from workers.tasks.transformer import ItemsTask
 
 LETTERS_PER_TOKEN = 4
 """About so many, for a bound on memory. Chosen."""
 
 
-class InWindows(TransformerTask):
+class InWindows(ItemsTask):
     """What the tasks here have in common: rows to items."""
 
     reads_whole_text = True
@@ -53,15 +53,6 @@ class InWindows(TransformerTask):
             stand_in=special_token(self.config, self.tokenizer, "bos", "eos", "pad"),
             extra=self.extra(),
         )
-
-    @property
-    def tokenizer_library(self) -> str:
-        """See `SupportsTokenizerName`: windows are cut by the usual one."""
-        return ""
-
-    def plain(self, texts: Sequence[str]) -> Encodings:
-        """See `TransformerTask.plain`."""
-        return self._encoder(texts, None)
 
     def count_items(self, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
         """See `SupportsFanOut.count_items`."""

@@ -33,7 +33,7 @@ from headrace.tasks.sentence_files import check_adapter
 from schemas.errors import InvalidRow, ModelError
 from workers.models.load import read_json
 from workers.models.question_encoder import QuestionEncoder, WindowTokens
-from workers.tasks.transformer import TransformerTask
+from workers.tasks.transformer import ItemsTask
 
 ANSWER = pa.struct(
     [("answer", pa.string()), ("score", pa.float32()), ("start", pa.int32()), ("end", pa.int32())]
@@ -43,7 +43,7 @@ LETTERS_PER_WINDOW = 1_000
 """About so many are new in a window of 384 tokens. Chosen, for a bound on memory."""
 
 
-class QuestionAnswering(TransformerTask):
+class QuestionAnswering(ItemsTask):
     """See the module."""
 
     task = "question-answering"
@@ -80,16 +80,7 @@ class QuestionAnswering(TransformerTask):
                 "question-answering needs two: start and end"
             )
 
-    @property
-    def tokenizer_library(self) -> str:
-        """See `SupportsTokenizerName`: windows are cut by the usual one."""
-        return ""
-
     # -- rows to items
-
-    def plain(self, texts: Sequence[str]) -> Encodings:
-        """See `TransformerTask.plain`."""
-        return self._encoder(texts, None)
 
     def count_items(self, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
         """See `SupportsFanOut.count_items`."""

@@ -199,3 +199,16 @@ class TransformerTask:
     def pool(self) -> Callable[[Any, Any], Any] | None:
         """How token vectors become row vectors, on the device."""
         return None
+
+
+class ItemsTask(TransformerTask):
+    """A task of which a row becomes items; it makes them with the usual tokenizer library."""
+
+    @property
+    def tokenizer_library(self) -> str:
+        """See `SupportsTokenizerName.tokenizer_library`."""
+        return ""
+
+    def plain(self, texts: Sequence[str]) -> Encodings:
+        """See `TransformerTask.plain`: the whole of each text is one row."""
+        return self._encoder(texts, None)

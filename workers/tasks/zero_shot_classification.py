@@ -41,10 +41,10 @@ from schemas.errors import ConfigError, InvalidRow
 from workers.models.load import check_labels, read_json
 from workers.models.pair_encoder import PairEncoder, Tokens
 from workers.tasks.text_classification import SCORES, activate
-from workers.tasks.transformer import TransformerTask
+from workers.tasks.transformer import ItemsTask
 
 
-class ZeroShotClassification(TransformerTask):
+class ZeroShotClassification(ItemsTask):
     """See the module."""
 
     task = "zero-shot-classification"
@@ -91,16 +91,7 @@ class ZeroShotClassification(TransformerTask):
     def check_width(self, request: LoadRequest) -> None:
         check_labels(request, self.config, self.width)
 
-    @property
-    def tokenizer_library(self) -> str:
-        """See `SupportsTokenizerName`: pairs are joined from what the usual one gives."""
-        return ""
-
     # -- rows to items
-
-    def plain(self, texts: Sequence[str]) -> Encodings:
-        """See `TransformerTask.plain`."""
-        return self._encoder(texts, None)
 
     def count_items(self, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
         """See `SupportsFanOut.count_items`."""
