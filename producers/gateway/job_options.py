@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from headrace.setting_fields import declared_settings
 from headrace.settings import Settings
+from headrace.tasks.candidate_labels import labels_of
 from headrace.tasks.catalog import BUILT_IN
+from schemas.errors import ConfigError, InvalidRow
 
 REFUSED = {
     "trust_remote_code": "code of a model runs only where the operator says so",
@@ -65,6 +68,20 @@ NewJob: Any = create_model("NewJob", __base__=_Job, **_fields())
 
 
 def options_in(new: Any) -> dict[str, Any]:
-    """The options that a body gives, by their names as settings."""
+    """The options that a body gives, by their names as settings.
+
+    Raises:
+        ConfigError: labels that cannot be used.
+    """
     given = new.model_dump(exclude_none=True, exclude={"input", "output"})
+    if "candidate_labels" in given:
+        given["candidate_labels"] = _never_a_file(given["candidate_labels"])
     return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+
+
+def _never_a_file(labels: str) -> str:
+    """Labels as a JSON array: the command takes the name of a file too, here the gateway's own."""
+    try:
+        return json.dumps(labels_of(labels), ensure_ascii=False)
+    except InvalidRow as error:
+        raise ConfigError(f"candidate_labels: {error}") from error
