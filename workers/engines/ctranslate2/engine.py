@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from headrace.settings import cache_folder
-from schemas.errors import DeviceLost, HeadraceError, LeaseLost, ModelError, OutOfMemory, Stopped
+from schemas.errors import LeaseLost, ModelError, Stopped
 from workers.devices import device
 from workers.engines.ctranslate2.conversion import converted, vocabulary_of
 from workers.engines.ctranslate2.decoding import decoding_of, least_new_tokens
 from workers.engines.generating.base import Answer, GenerationRequest, Prompt, Watch
+from workers.engines.generating.failures import FailsByRow
 from workers.engines.generating.schedule import Schedule
 from workers.engines.stepwise.answers import Ending
 from workers.engines.stepwise.memory import MOST_ROWS, budget_tokens
@@ -39,7 +40,7 @@ class _Sized:
     dtype: Any
 
 
-class CTranslate2Engine:
+class CTranslate2Engine(FailsByRow):
     """See `workers.engines.generating.base.GeneratingEngine`."""
 
     def __init__(self, cache: Path | None = None) -> None:
@@ -95,7 +96,7 @@ class CTranslate2Engine:
             except (Stopped, LeaseLost):
                 raise
             except Exception as error:
-                yield from self._failed(error, schedule, watch)
+                yield from self.failed(error, schedule, watch)
                 continue
             longest = max(len(p.ids) for p in batch) + max(a.n_generated for a in answers)
             watch.stepped(rows=len(batch), tokens=len(batch) * longest)
@@ -166,25 +167,8 @@ class CTranslate2Engine:
     def _text(self, ids: Sequence[int]) -> list[str]:
         return [self._words[i] for i in ids]
 
-    def _failed(self, error: Exception, schedule: Schedule, watch: Watch) -> Iterator[Answer]:
-        if self.is_device_lost(error):
-            raise DeviceLost(f"{type(error).__name__}: {error}"[:500]) from error
-        is_full, tokens = self.is_out_of_memory(error), schedule.tokens()
-        if is_full:
-            watch.out_of_memory(tokens)
-        for prompt in schedule.fail(out_of_memory=is_full):
-            yield Answer(prompt.row, error=_too_large(tokens) if is_full else error)
-        if is_full:
-            self._most_rows = schedule.most_rows
-
     def default_batch_tokens(self) -> int:
         return budget_tokens(self._sized, self._device, device.threads_of(self._device))
-
-    def is_out_of_memory(self, error: BaseException) -> bool:
-        return device.is_out_of_memory(error)
-
-    def is_device_lost(self, error: BaseException) -> bool:
-        return not self.is_out_of_memory(error) and device.is_lost(self._device)
 
     def _cost(self, prompt: Prompt) -> int:
         return (len(prompt.ids) + prompt.max_new_tokens) * self._settings.beams
@@ -208,10 +192,6 @@ def _waited(running: Future[Any], watch: Watch) -> Any:
 def _until(stop: threading.Event) -> Callable[[Any], bool]:
     """For a thread of CTranslate2's: holding the engine there, it might free itself, and abort."""
     return lambda step: stop.is_set()
-
-
-def _too_large(tokens: int) -> HeadraceError:
-    return OutOfMemory(f"the device has no memory for this one row of up to {tokens} tokens")
 
 
 def _cache_dtype(dtype: str) -> str:

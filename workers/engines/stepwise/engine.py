@@ -12,14 +12,13 @@ from typing import Any
 
 from schemas.errors import (
     ConfigError,
-    DeviceLost,
     LeaseLost,
     ModelError,
-    OutOfMemory,
     Stopped,
 )
 from workers.devices import device
 from workers.engines.generating.base import Answer, GenerationRequest, Prompt, Watch
+from workers.engines.generating.failures import FailsByRow
 from workers.engines.generating.schedule import Schedule
 from workers.engines.stepwise.answers import Ending
 from workers.engines.stepwise.beams import BeamCohort
@@ -35,7 +34,7 @@ READS_THE_PROMPT = ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size"
 """Settings whose processors read what the encoder was given, with its padding."""
 
 
-class StepwiseEngine:
+class StepwiseEngine(FailsByRow):
     """See `workers.engines.generating.base.GeneratingEngine`."""
 
     def load(self, request: GenerationRequest) -> None:
@@ -87,7 +86,7 @@ class StepwiseEngine:
                 raise
             except Exception as error:
                 rows.clear()
-                yield from self._failed(error, schedule, watch)
+                yield from self.failed(error, schedule, watch)
                 continue
             watch.stepped(rows=width, tokens=tokens)
             schedule.finish([answer.row for answer in answers])
@@ -114,31 +113,8 @@ class StepwiseEngine:
         with torch.inference_mode():
             return rows.step()
 
-    def _failed(self, error: Exception, schedule: Schedule, watch: Watch) -> Iterator[Answer]:
-        if self.is_device_lost(error):
-            raise DeviceLost(f"{type(error).__name__}: {error}"[:500]) from error
-        is_full = self.is_out_of_memory(error)
-        tokens = schedule.tokens()
-        if is_full:
-            watch.out_of_memory(tokens)
-            device.free_what_is_kept(self._device)
-        for prompt in schedule.fail(out_of_memory=is_full):
-            if is_full:
-                error = OutOfMemory(
-                    f"the device has no memory for this one row of up to {tokens} tokens"
-                )
-            yield Answer(prompt.row, error=error)
-        if is_full:
-            self._most_rows = schedule.most_rows
-
     def default_batch_tokens(self) -> int:
         return budget_tokens(self.model, self._device, device.threads_of(self._device))
-
-    def is_out_of_memory(self, error: BaseException) -> bool:
-        return device.is_out_of_memory(error)
-
-    def is_device_lost(self, error: BaseException) -> bool:
-        return not self.is_out_of_memory(error) and device.is_lost(self._device)
 
     def _cost(self, prompt: Prompt) -> int:
         """Tokens that the row's caches may grow to."""

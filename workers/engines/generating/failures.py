@@ -1,0 +1,43 @@
+"""What a failure of the device means for an engine that generates, and for its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from schemas.errors import DeviceLost, OutOfMemory
+from workers.devices import device
+from workers.engines.generating.base import Answer, Watch
+from workers.engines.generating.schedule import Schedule
+
+
+class FailsByRow:
+    """The part of an engine that tells whose fault an error is."""
+
+    _device: str
+    _most_rows: int
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return device.is_out_of_memory(error)
+
+    def is_device_lost(self, error: BaseException) -> bool:
+        return not self.is_out_of_memory(error) and device.is_lost(self._device)
+
+    def failed(self, error: Exception, schedule: Schedule, watch: Watch) -> Iterator[Answer]:
+        """Answers of the rows that are to blame; the others run again, fewer at once.
+
+        Raises:
+            DeviceLost: the device is gone, and the process with it.
+        """
+        if self.is_device_lost(error):
+            raise DeviceLost(f"{type(error).__name__}: {error}"[:500]) from error
+        is_full, tokens = self.is_out_of_memory(error), schedule.tokens()
+        if is_full:
+            watch.out_of_memory(tokens)
+            device.free_what_is_kept(self._device)
+            error = OutOfMemory(
+                f"the device has no memory for this one row of up to {tokens} tokens"
+            )
+        for prompt in schedule.fail(out_of_memory=is_full):
+            yield Answer(prompt.row, error=error)
+        if is_full:
+            self._most_rows = schedule.most_rows
