@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
 .PHONY: help venv install dev demo test test-unit test-integration test-acceptance test-avx2 test-system \
-	system-packages lint bench families readers chaos races fuzz audit sbom clean
+	test-airflow test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
 
 help:  ## what can be made
 	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
@@ -103,6 +103,18 @@ test-avx2: $(VENV)/.dev  ## what hangs on the CPU's instructions, as on one with
 test-system: $(VENV)/.dev system-packages  ## what needs Debian packages: a browser, promtool, a TLS Redis, RabbitMQ
 	@echo '== system: a browser, promtool, a Redis with TLS, RabbitMQ =='
 	@$(PYTEST) tests/system
+
+# A real one, in an environment of its own: it pins what headrace does not.
+$(VENV)/airflow/.installed: deploy/airflow/pyproject.toml $(VENV)/.dev
+	@echo "installing Airflow into $(VENV)/airflow"
+	@$(BIN)/python -m venv $(VENV)/airflow
+	@$(VENV)/airflow/bin/pip install --quiet 'apache-airflow==3.3.2' ./deploy/airflow
+	@touch $@
+
+test-airflow: $(VENV)/airflow/.installed  ## headrace-airflow in a real Airflow, by hand: no part of CI
+	@echo '== airflow: a standalone Airflow and a gateway =='
+	@$(VENV)/airflow/bin/pip install --quiet --force-reinstall --no-deps ./deploy/airflow
+	@HEADRACE_TEST_AIRFLOW=$(VENV)/airflow/bin $(PYTEST) tests/schedulers
 
 test-gpu: $(VENV)/.dev  ## on a machine with a GPU, by hand: no part of CI
 	@echo '== gpu: the engine on a real one =='

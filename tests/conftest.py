@@ -57,14 +57,16 @@ def pytest_report_header() -> str:
     return f"cpu: {cpu.cpu_name()}, {os.cpu_count()} cores, serves {', '.join(served)}"
 
 
-def wait_until(condition: Callable[[], Any], limit_s: float = 20.0, what: str = "") -> Any:
+def wait_until(
+    condition: Callable[[], Any], limit_s: float = 20.0, what: str = "", every_s: float = 0.01
+) -> Any:
     """The condition's first true answer; fails when the limit passes."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         answer = condition()
         if answer:
             return answer
-        time.sleep(0.01)
+        time.sleep(every_s)
     raise AssertionError(f"waited {limit_s:g} s in vain for {what or condition}")
 
 

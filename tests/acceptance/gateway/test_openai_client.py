@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
 
-from headrace.queue.embedded_redis import EmbeddedRedis
+from tests.acceptance.harness.house import House, answering, running_house
 from tests.conftest import free_port, wait_until
-from tests.unit.tiny_models import TinyModels
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -28,70 +23,10 @@ BIN = Path(sys.executable).parent
 LINES = 400
 
 
-@dataclass
-class House:
-    """Real processes, and what they are started with."""
-
-    folder: Path
-    environment: dict[str, str]
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def start(self, name: str, *command: str) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [str(BIN / command[0]), *command[1:]], env=self.environment, cwd=self.folder,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-
-    def run(self, *command: str) -> str:
-        done = subprocess.run(
-            [str(BIN / command[0]), *command[1:]], env=self.environment, capture_output=True,
-            text=True, check=True,
-        )  # fmt: skip
-        return done.stdout.strip()
-
-    def serve(self, port: int) -> OpenAI:
-        """A gateway at the port, and a client of a key that is new."""
-        name = f"gateway-{port}-{len(self.processes)}"
-        key = self.run("headrace", "keys", "create", "--name", name)
-        self.start(name, "headrace", "serve", "--listen", f"127.0.0.1:{port}")
-        return OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=5)
-
-    def start_worker(self) -> None:
-        self.start("worker", "headrace-worker", "start", "--workers", "1")
-
-    def stop(self, name: str) -> None:
-        process = self.processes.pop(name)
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-    def end(self) -> None:
-        for process in self.processes.values():
-            process.send_signal(signal.SIGTERM)
-        for process in self.processes.values():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("gateway")
-    model = TinyModels(folder / "models")("bert", "")
-    with EmbeddedRedis(folder / "redis") as server:
-        names = {
-            "BROKER_URL": server.url, "GATEWAY_STORE": str(folder / "store"),
-            "GATEWAY_MODELS": f"tiny={model}", "REGISTRY": str(folder / "registry"),
-            "GRACE_S": "2",
-        }  # fmt: skip
-        environment = {**os.environ, **{f"HEADRACE_{k}": v for k, v in names.items()}}
-        environment |= {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
-        found = House(folder, environment)
-        found.start("controller", "headrace", "controller")
-        found.start_worker()
+    with running_house(tmp_path_factory.mktemp("gateway")) as found:
         yield found
-        found.end()
 
 
 def write_lines(path: Path, lines: int = LINES) -> Path:
@@ -102,20 +37,6 @@ def write_lines(path: Path, lines: int = LINES) -> Path:
     ]  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def answering(client: OpenAI) -> OpenAI:
-    """The client, once its gateway answers."""
-
-    def asks() -> bool:
-        try:
-            client.with_options(max_retries=0).files.list()
-        except Exception:
-            return False
-        return True
-
-    wait_until(asks, 30, "the gateway")
-    return client
 
 
 def test_the_client_uploads_creates_polls_downloads_and_cancels(
