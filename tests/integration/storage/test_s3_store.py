@@ -15,6 +15,7 @@ from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.probe import probe_store
 from headrace.storage.s3 import S3Options, S3Store
+from headrace.storage.s3_file import SMALL_BYTES
 from headrace.storage.store import Store
 from schemas.errors import (
     ConfigError,
@@ -52,15 +53,24 @@ def uploads(server: Any, bucket: str) -> list[Any]:
 
 def test_an_object_that_changes_while_it_is_read_is_noticed(s3_server: Any, s3_bucket: str) -> None:
     store = s3(s3_server, s3_bucket)
-    store.create("a", b"0123456789")
+    store.create("a", b"0123" + bytes(SMALL_BYTES))
     with store.open("a") as file:
         assert file.read(4) == b"0123"
-        store.replace("a", b"abcdefghij")
+        store.replace("a", b"abcd" + bytes(SMALL_BYTES))
         with pytest.raises(InputChanged, match="changed while it was read"):
             file.read(4)
         store.delete("a")
         with pytest.raises(InputChanged):
             file.read(4)
+
+
+def test_a_small_object_is_what_it_was_at_the_first_read(s3_server: Any, s3_bucket: str) -> None:
+    store = s3(s3_server, s3_bucket)
+    store.create("a", b"0123456789")
+    with store.open("a") as file:
+        assert file.read(4) == b"0123"
+        store.replace("a", b"abcdefghij")
+        assert file.read() == b"456789"
 
 
 def test_a_large_file_goes_in_parts_and_is_whole(s3_server: Any, s3_bucket: str) -> None:
