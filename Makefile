@@ -8,6 +8,8 @@ INSTALL := $(PIP) install --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest
 # A process of tests for each core; a thread for each process, since they share the cores.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadgroup
+# The other floors wait for processes more than they compute.
+PARALLEL_WAITING ?= -n 3 --dist loadgroup
 TORCH := 2.13.0
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
@@ -87,11 +89,11 @@ test-unit: $(VENV)/.dev  ## pure code; needs nothing
 
 test-integration: $(VENV)/.dev  ## a real Redis and a real S3 server, both from Python packages
 	@echo '== integration: a real Redis, a real S3 server =='
-	@OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/integration
+	@OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL_WAITING) tests/integration
 
 test-acceptance: $(VENV)/.dev  ## real processes and signals
 	@echo '== acceptance: real processes and signals =='
-	@$(PYTEST) $(PARALLEL) tests/acceptance
+	@$(PYTEST) $(PARALLEL_WAITING) tests/acceptance
 
 # For torch, for oneDNN, and for what reads /proc/cpuinfo.
 test-avx2: $(VENV)/.dev  ## what hangs on the CPU's instructions, as on one with AVX2 alone
