@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import headrace
 from headrace.tasks.contract import LoadRequest
 from schemas.errors import ExitCode
 from schemas.records.part_schema import META_ENGINE
@@ -35,13 +36,13 @@ def test_a_killed_worker_changes_no_sampled_text(tmp_path: Path) -> None:
         "COLUMNS": "200", "HEADRACE_FAULT": f"kill:forwarded:1:{tmp_path / 'flag'}",
     }  # fmt: skip
 
-    def headrace(*words: str) -> subprocess.CompletedProcess[str]:
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [BIN / "headrace", *words], env=environment, capture_output=True, text=True,
             timeout=300, cwd=tmp_path,
         )  # fmt: skip
 
-    done = headrace(
+    done = command(
         "run", str(corpus), "-o", "out", "--task", "text-generation", "--model", "model",
         "--prompt", "{a} {b}", "--workers", "1",
         *(f"--{name.replace('_', '-')}={value}" for name, value in PARAMS.items()),
@@ -54,9 +55,11 @@ def test_a_killed_worker_changes_no_sampled_text(tmp_path: Path) -> None:
     assert [row["generated_text"] for row in rows[:-1]] == _alone(
         tmp_path / "model", [f"{text} w1" for text in texts[:-1]]
     )
+    spans = headrace.open(tmp_path / "out").traces().to_table()
+    assert "headrace.generated_tokens" in str(spans["attributes"].to_pylist())
     engine = pq.read_metadata(part).metadata[META_ENGINE.encode()]
     assert engine.startswith(b"transformers (transformers ")
-    assert rows[0]["generated_text"] in headrace("explain", "out", "--id", "0").stdout
+    assert rows[0]["generated_text"] in command("explain", "out", "--id", "0").stdout
 
 
 def _alone(model: Path, prompts: list[str]) -> list[str]:
