@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +18,7 @@ from schemas.errors import (
     OutputNotWritable,
     UriNotAllowed,
 )
-
-PART = 5 * 2**20
-"""Required: the least that S3 takes for a part that is not the last."""
-
-
-@pytest.fixture(autouse=True)
-def _scratch_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scratch folder is its caller's to remove; these tests leave that to pytest."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+from tests.integration.storage.conftest import PART, names
 
 
 @pytest.fixture(params=["local", "s3", "s3-parts"])
@@ -39,10 +30,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     options = S3Options(endpoint_url=server.endpoint, part_bytes=PART)
     found = S3Store(bucket, "some/prefix", options)
     return found if request.param == "s3" else found.by_parts()
-
-
-def names(store: Store, prefix: str = "") -> list[str]:
-    return [info.name for info in store.list(prefix)]
 
 
 def test_what_is_not_there_is_none(store: Store) -> None:
