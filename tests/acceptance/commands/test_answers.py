@@ -17,7 +17,7 @@ from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.queue.redis_connection import connect
 from schemas.errors import ExitCode
 from schemas.names import output_layout
-from tests.acceptance.harness.fake_runs import SLOW, fake, parts
+from tests.acceptance.harness.fake_runs import SLOW, fake, parts, slow
 from tests.acceptance.harness.frozen import interrupt
 from tests.conftest import wait_until
 from tests.unit.tiny_models import save_model
@@ -28,7 +28,7 @@ def test_the_input_that_changed_is_refused_before_anything_is_computed(
     call: Any, start: Any, corpus: Path, tmp_path: Path, home: Path
 ) -> None:
     output = tmp_path / "out"
-    job = fake(corpus, output, "--task-params", SLOW, "--chunk-rows", "50", "--workers", "1")
+    job = slow(corpus, output, "--workers", "1")
     run = start("headrace", "run", *job)
     wait_until(lambda: parts(output) >= 1, 60)
     interrupt(run, home)

@@ -14,7 +14,7 @@ import psutil
 from headrace.queue.embedded_redis import EmbeddedRedis
 from schemas.errors import ExitCode
 from schemas.names import output_layout
-from tests.acceptance.harness.fake_runs import SLOW, fake, parts
+from tests.acceptance.harness.fake_runs import fake, parts, slow
 from tests.acceptance.harness.frozen import frozen, interrupt
 from tests.conftest import wait_until
 from tests.unit.tiny_models import save_model
@@ -59,7 +59,7 @@ def test_ctrl_c_drains_says_how_to_go_on_and_resume_computes_what_is_missing(
     start: Any, call: Any, corpus: Path, tmp_path: Path, home: Path
 ) -> None:
     output = tmp_path / "out"
-    job = fake(corpus, output, "--task-params", SLOW, "--chunk-rows", "50", "--workers", "1")
+    job = slow(corpus, output, "--workers", "1")
     run = start("headrace", "run", *job)
     wait_until(lambda: parts(output) >= 2, 60)
     notes = home / "state" / "headrace" / "running"
@@ -85,7 +85,7 @@ def test_a_killed_run_leaves_no_process_behind_and_can_be_run_again(
     start: Any, call: Any, corpus: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    command = fake(corpus, output, "--task-params", SLOW, "--chunk-rows", "50")
+    command = slow(corpus, output)
     run = start("headrace", "run", *command)
     wait_until(lambda: parts(output) >= 1, 60)
     family = psutil.Process(run.pid).children(recursive=True)
@@ -130,7 +130,7 @@ def test_a_cancelled_job_ends_and_resumes(
     with EmbeddedRedis() as server:
         broker = {"HEADRACE_BROKER_URL": server.url}
         worker = start("headrace-worker", "start", "--workers", "1", **broker)
-        job = fake(corpus, output, "--task-params", SLOW, "--chunk-rows", "50")
+        job = slow(corpus, output)
         submit = start("headrace", "submit", *job, "--wait", **broker)
         wait_until(lambda: parts(output) >= 1, 60)
         with frozen(worker):  # or the job may be over before the command has started
