@@ -149,9 +149,8 @@ def store_job(
         told = estimate_job(settings, prepared, workers, tokens_per_s)
         warnings = told.warnings[len(prepared.warnings) :]
         predicted = told.predicted(settings.price_per_hour)
-    except (
-        HeadraceError
-    ):  # the sample cannot be read: skip the estimate, the job will report the error
+    except HeadraceError:
+        # the sample cannot be read: skip the estimate, the job will report the error
         predicted = None
     job, is_new = create_job(
         store,

@@ -49,9 +49,7 @@ def check_before_job(
     if prepared.spec.dtype not in GATED or not prepared.corpus.rows:
         return None, None
     if read_job(open_store(prepared.output, settings)) is not None:
-        return (
-            None,
-            None,
-        )  # checked when it was made; a different job is refused with its reason
+        # checked when it was made; a different job is refused with its reason
+        return None, None
     checked = check_precision(settings, prepared, note)
     return checked, precision_verdict(checked, prepared.spec.dtype)

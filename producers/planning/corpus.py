@@ -120,9 +120,8 @@ def read_corpus(
     types = TypesOfFiles(wanted)
     schema = None
     for file in scan(_until(found, lambda: totals.full), wanted, kept):
-        if any(
-            unit.rows for unit in file.rows.units
-        ):  # in a file without rows, a column may have any type
+        # in a file without rows, a column may have any type
+        if any(unit.rows for unit in file.rows.units):
             types.add(file.scan, file.partitions, file.uri)
         schema = schema or file.scan.schema
         if totals.add(file.rows):

@@ -195,9 +195,8 @@ def _expand(pattern: str, open_store: OpenStore, chosen: _Choice, literal: bool)
 def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
     is_local = is_local_uri(uri)
     if is_local and os.path.isfile(uri):
-        uri = os.path.realpath(
-            uri
-        )  # the user named this link; a store follows no link that leaves it
+        # the user named this link; a store follows no link that leaves it
+        uri = os.path.realpath(uri)
     root, name = split_uri(uri)
     if name and not (is_local and os.path.isdir(uri)):
         store = open_store(root)

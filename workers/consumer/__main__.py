@@ -21,9 +21,8 @@ def main() -> None:
     words = [a for a in sys.argv[1:] if a.startswith(PARENT)]
     if not _die_with_parent(int(words[0].removeprefix(PARENT)) if words else None):
         return
-    _keep_to(
-        [a for a in sys.argv[1:] if a not in words]
-    )  # before anything counts the cores to size its pool of threads
+    # before anything counts the cores to size its pool of threads
+    _keep_to([a for a in sys.argv[1:] if a not in words])
     with fast_imports():
         from celery.platforms import SecurityWarning
 

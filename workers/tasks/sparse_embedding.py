@@ -82,9 +82,8 @@ def pooled(splade: Splade, flat: Any, rows: Any) -> Any:
     import torch
 
     flat = flat.float()
-    if (
-        splade.strategy == "max"
-    ):  # what follows is monotonic in the logit, so once per row is enough
+    if splade.strategy == "max":
+        # what follows is monotonic in the logit, so once per row is enough
         flat = torch.segment_reduce(flat, "max", lengths=rows.lengths, unsafe=True)
     flat = flat.relu().log1p()
     if splade.activation == "log1p_relu":
