@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 
@@ -14,11 +13,10 @@ from headrace.telemetry.provider import Telemetry
 from schemas.names import telemetry as names
 from workers.devices.device import CPU, memory_of
 from workers.devices.heap import resident_bytes
+from workers.devices.host_memory import container_limit_bytes
 from workers.pipeline.rows import ChunkStats
 
 log = get_logger(__name__)
-
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(slots=True)
@@ -75,8 +73,4 @@ def _memory(device: str) -> tuple[int, int]:
     if device != CPU:
         return memory_of()
     total = psutil.virtual_memory().total
-    try:
-        total = min(total, int(_CGROUP_LIMIT.read_text()))
-    except (OSError, ValueError):  # no cgroup, or one without a limit
-        pass
-    return resident_bytes(), total
+    return resident_bytes(), min(total, container_limit_bytes() or total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from typing import Any, ClassVar
@@ -66,13 +67,8 @@ class GenerationTask:
             return settings
         token = language_token(self.tokenizer, source, target)
         values = {**settings.values, "forced_bos_token_id": token}
-        return GenerationSettings(
-            values,
-            {**settings.said_by, "forced_bos_token_id": "--tgt-lang"},
-            settings.is_encoder_decoder,
-            settings.prefix,
-            settings.stop,
-        )
+        said_by = {**settings.said_by, "forced_bos_token_id": "--tgt-lang"}
+        return replace(settings, values=values, said_by=said_by)
 
     def _most_prompt_tokens(self, request: LoadRequest) -> int:
         """Tokens of a prompt: of an encoder all that it reads; else what its answer leaves."""

@@ -83,6 +83,11 @@ class GenerationSettings:
         """Sequences that a row has at once."""
         return int(self.values.get("num_beams") or 1)
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return frozenset(token_ids(self.values.get("eos_token_id")))
+
 
 def settings_of(
     task: str, read: ReadJson, params: Mapping[str, Any], where: str
@@ -121,6 +126,13 @@ def settings_of(
         str(of_task.get("prefix") or "") if prefix is None else prefix,
         stops_of(params.get("stop")),
     )
+
+
+def token_ids(value: Any) -> list[int]:
+    """The ids in a setting that names none, one or several."""
+    if value is None:
+        return []
+    return [int(it) for it in value] if isinstance(value, list | tuple) else [int(value)]
 
 
 def reads_then_writes(config: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.generation.peaked import peaked
-from workers.engines.stepwise.memory import budget_tokens, bytes_per_token, free_bytes
+from workers.engines.generating.memory import budget_tokens, bytes_per_token, free_bytes
 
 
 def test_a_token_has_keys_and_values_in_each_layer_of_the_decoder() -> None:

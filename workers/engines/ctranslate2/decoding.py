@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.tasks.generation.settings import GenerationSettings
+from headrace.tasks.generation.settings import GenerationSettings, token_ids
 from schemas.errors import ConfigError
 
 PATIENT = 8.0
@@ -63,11 +63,10 @@ def decoding_of(settings: GenerationSettings, model: str) -> Decoding:
                 f"--engine ctranslate2 with {model}: {by} asks for {name} = {value!r}, which "
                 f"CTranslate2 does not do as transformers does: {ADVICE}"
             )
-    ends = _numbers(values.get("eos_token_id"))
     beams, forced_end = settings.beams, values.get("forced_eos_token_id")
     early = values.get("early_stopping") or False
     if beams > 1:
-        _check_beams(settings, model, early is True, len(ends), forced_end)
+        _check_beams(settings, model, early is True, len(settings.ends), forced_end)
     elif values.get("no_repeat_ngram_size") and not settings.is_encoder_decoder:
         raise _refused(model, "no_repeat_ngram_size after a prompt")
     options = {
@@ -79,9 +78,9 @@ def decoding_of(settings: GenerationSettings, model: str) -> Decoding:
     first = values.get("forced_bos_token_id") if settings.is_encoder_decoder else None
     return Decoding(
         options,
-        frozenset(ends),
+        settings.ends,
         () if first is None else (int(first),),
-        None if forced_end is None else _numbers(forced_end)[0],
+        None if forced_end is None else token_ids(forced_end)[0],
         [
             *([token] for token in values.get("suppress_tokens") or []),
             *(values.get("bad_words_ids") or []),
@@ -120,12 +119,6 @@ def _refused(model: str, why: str) -> ConfigError:
     return ConfigError(
         f"--engine ctranslate2 with {model}: {why} give other texts than transformers: {ADVICE}"
     )
-
-
-def _numbers(value: Any) -> list[int]:
-    if value is None:
-        return []
-    return [int(it) for it in value] if isinstance(value, list | tuple) else [int(value)]
 
 
 def _or(value: Any, usual: Any) -> Any:

@@ -19,10 +19,10 @@ from workers.devices import device
 from workers.engines.ctranslate2.conversion import converted, vocabulary_of
 from workers.engines.ctranslate2.decoding import decoding_of, least_new_tokens
 from workers.engines.generating.base import Answer, GenerationRequest, Prompt, Watch
+from workers.engines.generating.ending import Ending
 from workers.engines.generating.failures import FailsByRow
+from workers.engines.generating.memory import MOST_ROWS, budget_tokens
 from workers.engines.generating.schedule import Schedule
-from workers.engines.stepwise.answers import Ending
-from workers.engines.stepwise.memory import MOST_ROWS, budget_tokens
 
 LOOK_S = 0.25
 """Chosen: how often a running batch is interrupted for `check`."""

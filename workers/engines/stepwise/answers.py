@@ -1,17 +1,12 @@
-"""Tokens of a row to its answer: text, how it ended, and stop texts."""
+"""What a step of rows that started together came to."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from schemas.errors import NotFinite
-from workers.engines.generating.base import Answer, FinishReason, Prompt
-
-NEAR_END = 8
-"""Tokens beside a letter each that a stop text at the end is looked for in. Chosen: a token holds
-a letter at least, but for special tokens and parts of letters."""
+from workers.engines.generating.base import Answer, Prompt
 
 
 class Step(NamedTuple):
@@ -22,36 +17,6 @@ class Step(NamedTuple):
     """Which rows of the model continue, in their order, int64 `[k]`; None: all as they are."""
     dropped: bool
     """Whether rows left; else `select` only swaps the beams of each row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How the rows of a job end."""
-
-    tokenizer: Any
-    stop: tuple[str, ...]
-    ends: frozenset[int]
-    """Tokens that end an answer."""
-
-    def answer(self, prompt: Prompt, tokens: Sequence[int], logprob: float) -> Answer:
-        """The answer of a row that has ended."""
-        text = self._text(tokens)
-        cuts = [text.find(stop) for stop in self.stop if stop in text]
-        reason: FinishReason = "stop" if cuts or tokens[-1] in self.ends else "length"
-        if cuts:
-            text = text[: min(cuts)]
-        return Answer(prompt.row, text, reason, len(tokens), logprob)
-
-    def has_stop(self, tokens: Sequence[int]) -> bool:
-        """Whether a stop text is near the end of these tokens."""
-        if not self.stop:
-            return False
-        near = max(map(len, self.stop)) + NEAR_END
-        text = self._text(tokens[-near:])
-        return any(stop in text for stop in self.stop)
-
-    def _text(self, tokens: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
 def not_finite(prompt: Prompt) -> Answer:

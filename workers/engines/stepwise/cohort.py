@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from workers.engines.generating.base import Answer
-from workers.engines.stepwise.answers import Ending, Step, left_of, not_finite
+from workers.engines.generating.ending import Ending
+from workers.engines.stepwise.answers import Step, left_of, not_finite
 from workers.engines.stepwise.noise import draw
 from workers.engines.stepwise.start import Started, processors_of
 

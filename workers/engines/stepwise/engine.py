@@ -18,12 +18,12 @@ from schemas.errors import (
 )
 from workers.devices import device
 from workers.engines.generating.base import Answer, GenerationRequest, Prompt, Watch
+from workers.engines.generating.ending import Ending
 from workers.engines.generating.failures import FailsByRow
+from workers.engines.generating.memory import MOST_ROWS, budget_tokens
 from workers.engines.generating.schedule import Schedule
-from workers.engines.stepwise.answers import Ending
 from workers.engines.stepwise.beams import BeamCohort
 from workers.engines.stepwise.cohort import Cohort
-from workers.engines.stepwise.memory import MOST_ROWS, budget_tokens
 from workers.engines.stepwise.probes import can_join, padding_matters
 from workers.engines.stepwise.rows import Chooser, JoinedRows, LoneRows
 from workers.engines.stepwise.start import start
@@ -48,9 +48,7 @@ class StepwiseEngine(FailsByRow):
         self.model = load_model(asked, request.config, auto_class)
         self.model.generation_config = _generation_config(request)
         self._pad = special_token(self.model.config, request.tokenizer, "pad")
-        ends = self.model.generation_config.eos_token_id
-        ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
-        self._ending = Ending(request.tokenizer, settings.stop, frozenset(ends))
+        self._ending = Ending(request.tokenizer, settings.stop, settings.ends)
         self._most_rows = MOST_ROWS[device.kind_of(asked.device)]
         self._choose_ways(settings.values)
 

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 from workers.devices import device
+from workers.devices.host_memory import container_limit_bytes, container_used_bytes
 from workers.models.load import text_config_of
 
 CACHE_SHARE = {"cpu": 0.4, "cuda": 0.7}
@@ -16,7 +17,6 @@ CACHE_SHARE = {"cpu": 0.4, "cuda": 0.7}
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows at once. Chosen: 64 on a CPU took a fifth of the time of 8, with a tiny model."""
 MOST_TOKENS = 1 << 22
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def budget_tokens(model: Any, where: str, threads: int) -> int:
@@ -38,10 +38,10 @@ def bytes_per_token(model: Any) -> int:
     return int(2 * layers * heads * size * model.dtype.itemsize)
 
 
-def free_bytes(threads: int, root: Path = _CGROUPS) -> int:
+def free_bytes(threads: int, *of_container: Path) -> int:
     """This process's part of the host's free memory: a host has a worker for each of its cores."""
     found = psutil.virtual_memory().available
-    limit, used = (_number(root / name) for name in ("memory.max", "memory.current"))
+    limit, used = container_limit_bytes(*of_container), container_used_bytes(*of_container)
     if limit is not None and used is not None:
         found = min(found, max(0, limit - used))
     return int(found * min(1.0, threads / (os.cpu_count() or 1)))
@@ -50,11 +50,3 @@ def free_bytes(threads: int, root: Path = _CGROUPS) -> int:
 def _free_of_gpu() -> int:
     used, total = device.memory_of()
     return total - used
-
-
-def _number(path: Path) -> int | None:
-    """What the kernel's file says; None where there is none, or no limit."""
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
