@@ -107,10 +107,10 @@ test-system: $(VENV)/.dev system-packages  ## what needs Debian packages: a brow
 	@$(PYTEST) tests/system
 
 # A real one, in an environment of its own: it pins what headrace does not.
-$(VENV)/airflow/.installed: deploy/airflow/pyproject.toml $(VENV)/.dev
+$(VENV)/airflow/.installed: $(VENV)/.dev
 	@echo "installing Airflow into $(VENV)/airflow"
 	@$(BIN)/python -m venv $(VENV)/airflow
-	@$(VENV)/airflow/bin/pip install --quiet 'apache-airflow==3.3.2' ./deploy/airflow
+	@$(VENV)/airflow/bin/pip install --quiet 'apache-airflow==3.3.2'
 	@touch $@
 
 test-airflow: $(VENV)/airflow/.installed  ## headrace-airflow in a real Airflow, by hand: no part of CI

@@ -24,9 +24,7 @@ class GatewayHook(BaseHook):
         conn_id: name of the Airflow connection.
     """
 
-    conn_name_attr = "conn_id"
     default_conn_name = "headrace_default"
-    hook_name = "headrace"
 
     def __init__(self, conn_id: str = default_conn_name) -> None:
         super().__init__()
@@ -87,5 +85,6 @@ def answer_in(response: httpx.Response) -> dict[str, Any]:
         why = response.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
         why = response.text[:200]
-    kind = GatewayError if response.status_code in (408, 429) or response.is_server_error else None
-    raise (kind or AirflowFailException)(f"the gateway refused ({response.status_code}): {why}")
+    may_pass = response.status_code in (408, 429) or response.is_server_error
+    kind = GatewayError if may_pass else AirflowFailException
+    raise kind(f"the gateway refused ({response.status_code}): {why}")
