@@ -32,6 +32,7 @@ from headrace.storage.store import Store
 from producers.capacity.device_hint import DeviceHint
 from producers.control.controller import Controller
 from producers.planning.chunking import (
+    ChunkPlan,
     FileRows,
     Target,
 )
@@ -95,7 +96,8 @@ def _prepared(folder: Path, rows: int) -> PreparedJob:
         file_bytes=rows * TEXT_BYTES, text_bytes=rows * TEXT_BYTES,
     )  # fmt: skip
     spec = small.spec.model_copy(update={"inputs_digest": digest})
-    return replace(small, corpus=corpus, spec=spec, target=Target(CHUNK_ROWS, 1 << 62, slack=0.0))
+    plan = ChunkPlan(footers, Target(CHUNK_ROWS, 1 << 62, slack=0.0))
+    return replace(small, corpus=corpus, spec=spec, plan=plan)
 
 
 def _publish(job: Job, store: Store) -> dict[str, float]:

@@ -80,6 +80,20 @@ def target_chunk(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkPlan:
+    """How a corpus is cut into chunks."""
+
+    files: Iterable[FileRows]
+    target: Target
+    limit: int | None = None
+    """Rows at most; None: all."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks, made again each time they are read."""
+        return plan(self.files, self.target, self.limit)
+
+
 def plan(files: Iterable[FileRows], target: Target, limit: int | None = None) -> Iterator[Chunk]:
     """The chunks of the files, in order; `limit` rows at most.
 

@@ -125,7 +125,7 @@ def _store_plan(store: Store, prepared: PreparedJob) -> PlanTotals:
         with _disk_errors(store):
             types = prepared.corpus.types.planned
             totals = write_plan(
-                scratch / "plan.parquet", prepared.chunks(), types, prepared.contents
+                scratch / "plan.parquet", prepared.plan.chunks(), types, prepared.contents
             )
         if store.create_from_file(output_layout.PLAN, scratch / "plan.parquet"):
             return totals

@@ -331,7 +331,7 @@ def _from_file(
 def _chunks(prepared: PreparedJob) -> tuple[int, int]:
     """Number of chunks, and the rows of the largest."""
     count = largest = 0
-    for chunk in prepared.chunks():
+    for chunk in prepared.plan.chunks():
         count += 1
         largest = max(largest, chunk.rows)
     return count, largest

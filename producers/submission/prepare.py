@@ -20,8 +20,7 @@ from producers.models.info import ModelInfo
 from producers.models.named import version_of
 from producers.models.reference import resolve_model
 from producers.planning.chunking import (
-    Target,
-    plan,
+    ChunkPlan,
     target_chunk,
 )
 from producers.planning.contents import hash_contents
@@ -38,7 +37,7 @@ from producers.submission.generation import generation_of, work_per_token
 from producers.submission.reuse import reusable
 from producers.submission.spec import columns_wanted, options_of, spec_of, task_params, text_source
 from schemas.errors import ConfigError
-from schemas.records.chunk import Chunk, InputFile
+from schemas.records.chunk import InputFile
 from schemas.records.job import (
     Column,
     Inputs,
@@ -59,7 +58,7 @@ class PreparedJob:
     inputs: Inputs
     corpus: Corpus
     model: ModelInfo
-    target: Target
+    plan: ChunkPlan
     tokens_per_s: float
     """Speed of one worker, a guess."""
     warnings: tuple[str, ...] = field(default=())
@@ -81,10 +80,6 @@ class PreparedJob:
     @property
     def carried(self) -> tuple[Column, ...]:
         return self.corpus.types.carried
-
-    def chunks(self) -> Iterator[Chunk]:
-        """The plan, made again each time it is read."""
-        return plan(self.corpus.files, self.target, self.spec.limit)
 
 
 def prepare(
@@ -163,6 +158,18 @@ def prepare(
         earlier, digest = reusable(settings.reuse, spec, opened)
         spec = spec.model_copy(update={"reuse": digest})
         options = options.model_copy(update={"reuse_output": earlier})
+    target = target_chunk(
+        corpus.rows,
+        corpus.text_bytes,
+        workers=workers_hint,
+        tokens_per_s=speed
+        / task_spec(settings.task).items_per_row(params)
+        / work_per_token(
+            generation_of(settings.task, params, model), corpus.text_bytes, corpus.rows
+        ),
+        chunk_rows=settings.chunk_rows,
+        chunk_bytes=settings.chunk_bytes,
+    )
     return PreparedJob(
         output=output_uri,
         spec=spec,
@@ -176,18 +183,7 @@ def prepare(
         ),
         corpus=corpus,
         model=model,
-        target=target_chunk(
-            corpus.rows,
-            corpus.text_bytes,
-            workers=workers_hint,
-            tokens_per_s=speed
-            / task_spec(settings.task).items_per_row(params)
-            / work_per_token(
-                generation_of(settings.task, params, model), corpus.text_bytes, corpus.rows
-            ),
-            chunk_rows=settings.chunk_rows,
-            chunk_bytes=settings.chunk_bytes,
-        ),
+        plan=ChunkPlan(corpus.files, target, spec.limit),
         tokens_per_s=speed,
         contents=hash_contents(corpus, opened),
         warnings=(

@@ -16,7 +16,7 @@ from producers.capacity.device_hint import DeviceHint
 from producers.models.info import NO_MODEL, ModelInfo
 from producers.models.named import version_of
 from producers.models.reference import resolve_model
-from producers.planning.chunking import Target
+from producers.planning.chunking import ChunkPlan, Target
 from producers.planning.columns import ColumnRequest
 from producers.planning.corpus import read_corpus
 from producers.planning.discovery import discover
@@ -144,7 +144,7 @@ def prepare_training(
         ),
         corpus=corpus,
         model=checked.model,
-        target=Target(rows=corpus.rows + 1, bytes=1 << 62),  # one chunk, whatever its size
+        plan=ChunkPlan(corpus.files, Target(rows=corpus.rows + 1, bytes=1 << 62)),  # one chunk
         tokens_per_s=0.0,
         warnings=checked.warnings,
     )  # fmt: skip

@@ -98,7 +98,7 @@ def test_an_object_that_changed_after_planning_is_named_by_the_worker(
     corpus: str, settings: Settings, s3_server: S3Server, s3_bucket: str
 ) -> None:
     prepared = prepare_small([corpus], f"s3://{s3_bucket}/out", settings)
-    files = [piece.file for chunk in prepared.chunks() for piece in chunk.pieces]
+    files = [piece.file for chunk in prepared.plan.chunks() for piece in chunk.pieces]
     client = s3_server.client()
     client.delete_object(Bucket=s3_bucket, Key="in/f001.parquet")
     client.put_object(Bucket=s3_bucket, Key="in/f002.parquet", Body=b"PAR1 another PAR1")

@@ -69,7 +69,7 @@ def bucket(
 def test_a_prefix_a_glob_and_an_object_are_found(bucket: Bucket) -> None:
     whole = bucket.prepare("in", columns="day")
     assert (whole.inputs.files, whole.inputs.rows) == (6, 720)
-    first = next(whole.chunks()).pieces[0].file
+    first = next(whole.plan.chunks()).pieces[0].file
     assert first.uri == f"{bucket.uri}/in/day=0/f0.parquet"
     assert first.partitions == (("day", "0"),)
     assert bucket.prepare("in/day=[01]/*.parquet").inputs.files == 4
@@ -79,7 +79,7 @@ def test_a_prefix_a_glob_and_an_object_are_found(bucket: Bucket) -> None:
 
 
 def test_an_etag_is_the_buckets_and_the_same_for_a_worker(bucket: Bucket) -> None:
-    file = next(bucket.prepare("in").chunks()).pieces[0].file
+    file = next(bucket.prepare("in").plan.chunks()).pieces[0].file
     store = open_store(f"{bucket.uri}/in/day=0", bucket.settings())
     assert etag_of(store, "f0.parquet", "parquet") == (file.size, file.etag)
     assert etag_of(store, "gone.parquet", "parquet") is None

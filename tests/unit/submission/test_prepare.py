@@ -233,7 +233,9 @@ def test_a_record_that_was_changed_by_hand_is_refused(corpus: Path, tmp_path: Pa
 def test_a_plan_of_other_input_beside_a_job_is_refused(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     create(corpus, out)
-    chunks: list[Chunk] = list(prepare_small([corpus / "day=1"], out, fake_settings()).chunks())
+    chunks: list[Chunk] = list(
+        prepare_small([corpus / "day=1"], out, fake_settings()).plan.chunks()
+    )
     (out / output_layout.PLAN).unlink()
     write_plan(out / output_layout.PLAN, chunks)
     with pytest.raises(OutputConflict, match="does not belong to job"):
