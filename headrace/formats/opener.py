@@ -1,27 +1,32 @@
-"""Opens input files by their URI, in their format, and checks their identity. Nothing else opens them."""
+"""Opens input files by their URI, checks their identity, and reads the rows of chunks.
+
+Nothing else opens them. The formats are beside it, behind the port in `base`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from headrace.formats.base import Format, Request, RowReader, Scan
+from headrace.formats.base import Format, Request, RowReader, Scan, Span
 from headrace.formats.input_identity import has_same_bytes
 from headrace.formats.jsonl import GZIP, JsonLines
 from headrace.formats.jsonl import NAME as JSONL
 from headrace.formats.parquet import NAME as PARQUET
 from headrace.formats.parquet import Parquet
 from headrace.formats.recognize import HEAD_BYTES, READ_AS, by_content, by_name
-from headrace.formats.template import MadeTexts
+from headrace.formats.template import columns_of, parse_template, with_texts
 from headrace.storage.kept_objects import KeptObjects
 from headrace.storage.s3_file import SMALL_BYTES
 from headrace.storage.store import ObjectInfo, Store
 from headrace.storage.uri import split_uri
 from schemas.errors import InputChanged, InputUnreadable
-from schemas.records.chunk import InputFile
+from schemas.records.chunk import Chunk, InputFile, Piece
+from schemas.records.job import Spec
+from schemas.records.text_source import template_in
 
 FORMATS: dict[str, Format] = {PARQUET: Parquet(), JSONL: JsonLines(), GZIP: JsonLines()}
 """The formats by their names in a plan."""
@@ -181,6 +186,83 @@ def _changed(file: InputFile) -> InputChanged:
     return InputChanged(
         f"{file.uri} is not the file that was planned: put it back, or submit a new job"
     )
+
+
+class MadeTexts:
+    """A reader that also gives texts made of columns, see `schemas.records.text_source`."""
+
+    def __init__(self, reader: RowReader) -> None:
+        self._reader = reader
+
+    @property
+    def rows(self) -> int | None:
+        return self._reader.rows
+
+    def read(
+        self, span: Span, columns: Sequence[str], types: Any = None, batch_rows: int = 8_192
+    ) -> Iterator[Any]:
+        made = {name: template_in(name) for name in columns}
+        templates = {name: parse_template(t) for name, t in made.items() if t is not None}
+        if not templates:
+            return self._reader.read(span, columns, types, batch_rows)
+        stored = dict.fromkeys(column for name in columns for column in columns_of(name))
+        batches = self._reader.read(span, list(stored), types, batch_rows)
+        names = list(dict.fromkeys(columns))
+        return (with_texts(batch, names, templates) for batch in batches)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class PieceRows(NamedTuple):
+    """Neighbouring rows of a piece, as a `pyarrow.RecordBatch`."""
+
+    piece: Piece
+    first_row: int
+    """Row number of the first of them within the file."""
+    batch: Any
+
+
+def chunk_rows(
+    open_file: OpenFile, chunk: Chunk, spec: Spec, types: Any, batch_rows: int
+) -> Iterator[PieceRows]:
+    """Batches of the chunk's rows with the columns that the job reads; see `RowReader.read`.
+
+    Ends with the first file that has fewer rows than planned.
+    """
+    for piece in chunk.pieces:
+        at = 0
+        for found in piece_rows(open_file, piece, spec, types, batch_rows):
+            yield found
+            at += found.batch.num_rows
+        if at < piece.rows:
+            return
+
+
+def piece_rows(
+    open_file: OpenFile, piece: Piece, spec: Spec, types: Any, batch_rows: int
+) -> Iterator[PieceRows]:
+    """Batches of one piece's rows, never more than it has; fewer where the file ends early."""
+    at = 0
+    reader = open_file(piece.file)
+    for batch in reader.read(span_of(piece), file_columns(spec, piece), types, batch_rows):
+        rows = batch.slice(0, piece.rows - at)
+        yield PieceRows(piece, piece.first_row + at, rows)
+        at += rows.num_rows
+        if at >= piece.rows:
+            return
+
+
+def span_of(piece: Piece) -> Span:
+    """What to read of the file."""
+    return Span(piece.start, piece.stop, piece.skip, piece.first_row, piece.rows)
+
+
+def file_columns(spec: Spec, piece: Piece) -> list[str]:
+    """The columns to read, each once; partition columns come from the path."""
+    wanted = [spec.text_source, spec.text_pair_column, spec.id_column, *spec.columns]
+    partitions = dict(piece.file.partitions)
+    return list(dict.fromkeys(n for n in wanted if n and n not in partitions))
 
 
 def first_bytes(store: Store, name: str) -> bytes:

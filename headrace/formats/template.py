@@ -7,11 +7,11 @@ are a line break, a tab and a backslash, as a shell passes them on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.formats.base import FAULT, RowReader, Span
+from headrace.formats.base import FAULT
 from headrace.formats.text_column import plain, plain_column
 from schemas.errors import ConfigError
 from schemas.records.text_source import template_in
@@ -81,33 +81,7 @@ def columns_of(name: str) -> tuple[str, ...]:
     return (name,) if template is None else parse_template(template).columns
 
 
-class MadeTexts:
-    """A reader that also gives texts made of columns, see `schemas.records.text_source`."""
-
-    def __init__(self, reader: RowReader) -> None:
-        self._reader = reader
-
-    @property
-    def rows(self) -> int | None:
-        return self._reader.rows
-
-    def read(
-        self, span: Span, columns: Sequence[str], types: Any = None, batch_rows: int = 8_192
-    ) -> Iterator[Any]:
-        made = {name: template_in(name) for name in columns}
-        templates = {name: parse_template(t) for name, t in made.items() if t is not None}
-        if not templates:
-            return self._reader.read(span, columns, types, batch_rows)
-        stored = dict.fromkeys(column for name in columns for column in columns_of(name))
-        batches = self._reader.read(span, list(stored), types, batch_rows)
-        names = list(dict.fromkeys(columns))
-        return (_with_texts(batch, names, templates) for batch in batches)
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-def _with_texts(batch: Any, names: Sequence[str], templates: dict[str, Template]) -> Any:
+def with_texts(batch: Any, names: Sequence[str], templates: dict[str, Template]) -> Any:
     """The batch with these text columns added; a row with a fault has no text."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -8,8 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from headrace.formats.chunk_rows import span_of
-from headrace.formats.opener import InputOpener
+from headrace.formats.opener import InputOpener, span_of
 from headrace.formats.text_column import as_bytes, plain_column
 from headrace.output.plan_file import PlanTable
 from headrace.settings import Settings

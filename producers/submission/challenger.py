@@ -12,8 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.formats.chunk_rows import PieceRows, chunk_rows
-from headrace.formats.opener import InputOpener
+from headrace.formats.opener import InputOpener, PieceRows, chunk_rows
 from headrace.formats.text_column import as_bytes, plain_column
 from headrace.output.challenger_record import Challenger, read_challenger
 from headrace.output.plan_file import PlanTable

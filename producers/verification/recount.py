@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.formats.base import RowReader
-from headrace.formats.chunk_rows import PieceRows, piece_rows
+from headrace.formats.opener import PieceRows, piece_rows
 from headrace.formats.text_column import plain_column
 from headrace.storage.store import Store
 from producers.planning.columns import ROW_NUMBER

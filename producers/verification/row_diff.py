@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from headrace.formats.chunk_rows import PieceRows
+from headrace.formats.opener import PieceRows
 from headrace.formats.text_column import as_bytes, plain_column
 from producers.planning.columns import ROW_NUMBER
 from schemas.records import part_schema

@@ -27,7 +27,7 @@ from schemas.names import output_layout
 from schemas.records.job import Job
 from workers.batching.packing import Budget
 from workers.pipeline.loaded_task import LoadedTask
-from workers.pipeline.read import read_windows
+from workers.pipeline.read import WindowSizes, read_windows
 from workers.pipeline.run import run_chunk, start_chunk
 from workers.pipeline.write import PartSink
 from workers.tasks.fake import FakeTask
@@ -88,7 +88,7 @@ def score(store: Store, job: Job, skip: Sequence[int] = (), task: Task | None = 
             continue
         sink = PartSink(store, job, chunk, "a" * 16)
         read = open_file.unchanged
-        source = partial(read_windows, read, chunk, job.spec, observe, rows=64, types=plan.types)
+        source = partial(read_windows, read, chunk, job.spec, observe, plan.types, WindowSizes(64))
         started = start_chunk(source, task, observe, _Control())
         stats = run_chunk(started, engine, sink)
         sink.commit(stats, {})

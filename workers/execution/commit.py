@@ -46,12 +46,25 @@ class Finished:
     profile: Profile | None = None
 
 
-def commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper) -> None:
-    """Publish the part, report it, and release the lease.
+OnFailure = Callable[[Chunk, ChunkControl, Exception], None]
+"""Records an attempt that ended with an error, and releases its chunk."""
 
-    Raises:
-        StorageError: the part could not be published by this attempt.
-    """
+
+def commit(
+    it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper, failed: OnFailure
+) -> None:
+    """Publish the part, report it, and release the lease; else end the attempt as failed."""
+    try:
+        _commit(it, work, runtime, held)
+    except Exception as error:
+        it.sink.discard()
+        spans = it.observe.finish("error", error)
+        keep_trace(work, runtime, it.chunk.number, it.control.mark.attempt, spans)
+        failed(it.chunk, it.control, error)
+
+
+def _commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper) -> None:
+    """The same. Raises StorageError if this attempt could not publish the part."""
     number, attempt = it.chunk.number, it.control.mark.attempt
     facts = {
         part_schema.META_TRACE: it.observe.trace_id,

@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,7 +21,7 @@ from headrace.coordination.attempts import (
     read_attempts,
     suspect_rows,
 )
-from headrace.formats.base import RowReader
+from headrace.formats.opener import OpenFile
 from headrace.process.logs import get_logger
 from headrace.storage.store import Store
 from headrace.storage.uri import is_local_uri
@@ -51,7 +52,6 @@ from workers.execution.attempt_ends import AttemptEnds, ChunkInProgress
 from workers.execution.commit import (
     Finished,
     commit,
-    keep_trace,
     keep_vocabulary,
 )
 from workers.execution.job_cache import JobContext
@@ -60,19 +60,15 @@ from workers.execution.presence import facts_of
 from workers.execution.runtime import Runtime
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.profile import ChunkProfile
-from workers.pipeline.read import (
-    FIRST_ROWS,
-    WINDOW_BYTES_GPU,
-    read_windows,
-)
+from workers.pipeline.read import ON_CPU, ON_GPU, read_windows
 from workers.pipeline.reuse import Reuse
-from workers.pipeline.rows import Window
 from workers.pipeline.run import run_chunk, start_chunk
 from workers.pipeline.write import PartSink
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
+OnDisk = Callable[[], AbstractContextManager[None]]
+"""What is around a read of a file on a disk, which has no time limit of its own."""
 
 
 def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
@@ -146,18 +142,6 @@ def flags_in(store: Store) -> set[str]:
     """The stop flags in the job's output: `cancelled`, `paused`. Raises StorageError."""
     flags = {"cancelled": output_layout.CANCELLED, "paused": output_layout.PAUSED}
     return {flag for flag, name in flags.items() if store.head(name) is not None}
-
-
-def _each_within(
-    around: Callable[[], AbstractContextManager[None]], items: Iterator[T]
-) -> Iterator[T]:
-    """The items; each is produced inside a context from `context`."""
-    while True:
-        with around():
-            found = next(items, None)
-        if found is None:
-            return
-        yield found
 
 
 class MessageHandler:
@@ -284,10 +268,18 @@ class MessageHandler:
         first = chunk.pieces[0].file  # the others are like it
         # an object store has time limits
         disk = control.disk if is_local_uri(first.uri) else nullcontext
-        with disk():
-            reader = self._runtime.inputs.unchanged(first)
+        source = partial(
+            read_windows,
+            self._open(first, disk),
+            chunk,
+            self._context.job.spec,
+            observe,
+            types=self._context.plan.types,
+            around=disk,
+            sizes=ON_GPU if engine.in_flight > 1 else ON_CPU,
+        )
         started = start_chunk(
-            lambda: _each_within(disk, self._windows(reader, chunk, observe, engine)),
+            source,
             engine.task,
             observe,
             control,
@@ -297,18 +289,12 @@ class MessageHandler:
         self._runtime.fault("read")
         return ChunkInProgress(chunk, control, observe, started, time.time())
 
-    def _windows(
-        self, first: RowReader, chunk: Chunk, observe: ChunkTrace, engine: LoadedTask
-    ) -> Iterator[Window]:
-        spec, types = self._context.job.spec, self._context.plan.types
-        of_gpu = {"first_rows": FIRST_ROWS, "most_bytes": WINDOW_BYTES_GPU}
-        sizes = of_gpu if engine.in_flight > 1 else {}
-
-        def open_file(file: InputFile) -> RowReader:
-            is_first = file == chunk.pieces[0].file
-            return first if is_first else self._runtime.inputs.unchanged(file)
-
-        return read_windows(open_file, chunk, spec, observe, types=types, **sizes)
+    def _open(self, first: InputFile, disk: OnDisk) -> OpenFile:
+        """Opens the chunk's files; the first is checked now, before anything is read ahead."""
+        inputs = self._runtime.inputs
+        with disk():
+            reader = inputs.unchanged(first)
+        return lambda file: reader if file == first else inputs.unchanged(file)
 
     def _trace(self, chunk: Chunk, control: ChunkControl, number: int) -> ChunkTrace:
         job, identity = self._context.job, self._runtime.identity
@@ -359,7 +345,7 @@ class MessageHandler:
         runtime.fault("forwarded")
         made = None if profile is None else profile.finish()
         finished = Finished(it.chunk, it.control, it.observe, sink, stats, it.started_at, made)
-        return committer.submit(self._commit, finished)
+        return committer.submit(commit, finished, context, runtime, self._leases, self._ends.failed)
 
     def _profile(self, engine: LoadedTask) -> ChunkProfile | None:
         """What counts the chunk's rows, unless that is turned off."""
@@ -368,16 +354,6 @@ class MessageHandler:
         vocabulary = self._runtime.models.vocabulary(engine)
         keep_vocabulary(self._context, vocabulary)
         return ChunkProfile(task_spec(self._context.job.spec.task), vocabulary)
-
-    def _commit(self, finished: Finished) -> None:
-        try:
-            commit(finished, self._context, self._runtime, self._leases)
-        except Exception as error:
-            finished.sink.discard()
-            rows = finished.observe.finish("error", error)
-            number, attempt = finished.chunk.number, finished.control.mark.attempt
-            keep_trace(self._context, self._runtime, number, attempt, rows)
-            self._ends.failed(finished.chunk, finished.control, error)
 
     # -- in the log
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from headrace.formats.base import FAULT, FAULTS
-from headrace.formats.chunk_rows import PieceRows, piece_rows
-from headrace.formats.opener import OpenFile
+from headrace.formats.opener import OpenFile, PieceRows, piece_rows
 from headrace.formats.text_column import as_bytes, plain_column
 from headrace.tracing.chunk_trace import Observe
 from schemas.errors import InputChanged, InputUnreadable
@@ -35,33 +35,45 @@ WINDOW_BYTES_GPU = 16 << 20
 FIRST_ROWS = 1_024
 
 
+class WindowSizes(NamedTuple):
+    """How many rows are read at a time."""
+
+    rows: int = WINDOW_ROWS
+    first_rows: int | None = None
+    """Rows of the first window; each later one has at most twice as many as the previous."""
+    most_bytes: int = WINDOW_BYTES
+    """About as many bytes where rows are large."""
+
+
+ON_CPU = WindowSizes()
+ON_GPU = WindowSizes(first_rows=FIRST_ROWS, most_bytes=WINDOW_BYTES_GPU)
+
+
 def read_windows(
     open_file: OpenFile,
     chunk: Chunk,
     spec: Spec,
     observe: Observe,
-    rows: int = WINDOW_ROWS,
-    first_rows: int | None = None,
     types: pa.Schema | None = None,
-    most_bytes: int = WINDOW_BYTES,
+    sizes: WindowSizes = ON_CPU,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Window]:
     """The chunk's rows from its input files, window by window.
 
-    A window has at most `rows` rows, and about `most_bytes` where rows are large. With `first_rows`
-    the first window has at most that many, and each later one at most twice as many as the previous.
-    Small files are together in a window. `types` are the column types of the plan.
+    Small files are together in a window. `types` are the column types of the plan. Each window is
+    read inside a context from `around`.
 
     Raises:
         InputUnreadable: a file differs from the planned one, or ends early.
         InputChanged: it has fewer rows than planned.
     """
-    first = min(first_rows or rows, rows)
-    batch_rows = _batch_rows(chunk, rows, most_bytes)
-    read = _pieces(open_file, chunk, spec, types, batch_rows, first, rows)
+    first = min(sizes.first_rows or sizes.rows, sizes.rows)
+    batch_rows = _batch_rows(chunk, sizes)
+    read = _pieces(open_file, chunk, spec, types, batch_rows, first, sizes.rows)
     groups = grouped(read, first, batch_rows) if len(chunk.pieces) > 1 else ([r] for r in read)
     start = 0
     while start < chunk.rows:
-        with observe("read") as stage:
+        with around(), observe("read") as stage:
             group = next(groups)
             window = join_windows([window for window, _ in group])
             stage.add(rows=len(window), bytes=sum(size for _, size in group))
@@ -69,10 +81,10 @@ def read_windows(
         yield window
 
 
-def _batch_rows(chunk: Chunk, rows: int, most_bytes: int) -> int:
+def _batch_rows(chunk: Chunk, sizes: WindowSizes) -> int:
     """Rows per window: fewer where the rows are large."""
     mean = max(1, chunk.bytes // max(1, chunk.rows))
-    return max(1, min(rows, most_bytes // mean))
+    return max(1, min(sizes.rows, sizes.most_bytes // mean))
 
 
 _Read = tuple[Window, int]

@@ -21,7 +21,7 @@ from schemas.records.chunk import Chunk
 from schemas.records.training import SPLIT, TrainingResult, TrainingSpec
 from workers.devices.device import device_inside, is_lost, set_threads
 from workers.execution.attempt_ends import ChunkInProgress
-from workers.execution.commit import Finished
+from workers.execution.commit import Finished, commit
 from workers.execution.handler import MessageHandler
 from workers.execution.lease_keeper import ChunkControl
 from workers.models.fetch import local_model
@@ -260,7 +260,8 @@ class TrainingHandler(MessageHandler):
         except BaseException:
             sink.discard()
             raise
-        self._commit(Finished(it.chunk, it.control, it.observe, sink, stats, it.started_at))
+        finished = Finished(it.chunk, it.control, it.observe, sink, stats, it.started_at)
+        commit(finished, self._context, self._runtime, self._leases, self._ends.failed)
 
 
 def data_digest_of(chunk: Chunk) -> str:

@@ -24,7 +24,7 @@ from schemas.errors import InputChanged, InputUnreadable
 from schemas.records.chunk import Chunk, InputFile, Piece
 from schemas.records.job import ModelRef, Spec
 from schemas.records.text_hash import text_hash
-from workers.pipeline.read import read_windows
+from workers.pipeline.read import WindowSizes, read_windows
 from workers.pipeline.rows import (
     INVALID_TEXT,
     NULL_TEXT,
@@ -48,7 +48,9 @@ def read(
     chunk = Chunk(0, (piece,), first)
     size = more.pop("window_rows", 8_192)
     first_rows = more.pop("first_rows", None)
-    return list(read_windows(open_file, chunk, spec, observe_nothing, size, first_rows))
+    return list(
+        read_windows(open_file, chunk, spec, observe_nothing, sizes=WindowSizes(size, first_rows))
+    )
 
 
 def open_file(file: InputFile) -> RowReader:
