@@ -202,6 +202,18 @@ def is_lost(device: str) -> bool:
     return False
 
 
+class DeviceErrors:
+    """The part of an engine that says what an error means for its device."""
+
+    _device: str
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_out_of_memory(error)
+
+    def is_device_lost(self, error: BaseException) -> bool:
+        return not is_out_of_memory(error) and is_lost(self._device)
+
+
 # Batches handed to the device before the answers of the first are asked for. A GPU works on the
 # next one while those are decoded; a CPU computes at once, and has nothing to overlap.
 IN_FLIGHT = {"cpu": 1, "cuda": 2}

@@ -9,12 +9,12 @@ import pytest
 
 from headrace.tasks.contract import Encodings
 from tests.unit.tiny_models import TEXTS, TinyModels
+from workers.engines.packed.engine import Runner
 from workers.engines.packed.fused_layer import (
     fuse_layers,
     fuse_norms,
     unfuse,
 )
-from workers.engines.packed.runner import Runner
 from workers.models.tokenizer import Encoder
 
 

@@ -13,8 +13,8 @@ import pytest
 from headrace.tasks.contract import LoadRequest
 from schemas.errors import ConfigError, ModelError, OutputMismatch
 from tests.unit.tiny_models import TEXTS, VOCABULARY, TinyModels, answers, save_tokenizer
+from workers.engines.packed.engine import Runner
 from workers.engines.packed.mode_choice import TOLERANCE
-from workers.engines.packed.runner import Runner
 from workers.tasks.feature_extraction import FeatureExtraction
 
 

@@ -10,20 +10,13 @@ from workers.engines.generating.base import Answer, Watch
 from workers.engines.generating.schedule import Schedule
 
 
-class FailsByRow:
-    """The part of an engine that tells whose fault an error is."""
+class FailsByRow(device.DeviceErrors):
+    """The part of an engine that decides which rows an error belongs to."""
 
-    _device: str
     _most_rows: int
 
-    def is_out_of_memory(self, error: BaseException) -> bool:
-        return device.is_out_of_memory(error)
-
-    def is_device_lost(self, error: BaseException) -> bool:
-        return not self.is_out_of_memory(error) and device.is_lost(self._device)
-
     def failed(self, error: Exception, schedule: Schedule, watch: Watch) -> Iterator[Answer]:
-        """Answers of the rows that are to blame; the others run again, fewer at once.
+        """Errors for the rows that cannot run; the others run again, fewer at once.
 
         Raises:
             DeviceLost: the device is gone, and the process with it.

@@ -1,7 +1,7 @@
 """The models that may be packed: an allow-list, with what packing must know about each.
 
 A model that is not here is run in padded batches. A model that is here is still compared with
-itself, row by row, when it is loaded (`runner.choose_mode`).
+itself, row by row, when it is loaded (see `mode_choice`).
 """
 
 from __future__ import annotations

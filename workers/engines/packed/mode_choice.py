@@ -11,9 +11,11 @@ Four ways, tried in this order when a model is loaded; the first that agrees is 
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from workers.engines.base import Output
 from workers.engines.packed.families import depends_on_batch
 from workers.engines.packed.model_state import ModelState
 from workers.engines.packed.probes import bounds_of, cut, lengths_to_try, within_time
+
+log = logging.getLogger(__name__)
 
 Mode = Literal["packed", "padded", "equal", "alone"]
 TOLERANCE = {"float32": 1e-3, "int8": 1e-1, "float16": 3e-2, "bfloat16": 2e-1}
@@ -74,6 +78,105 @@ def _size(numbers: np.ndarray, output: Output) -> float:
     if output in ("hidden", "token_logits"):
         return size or 1.0
     return max(1.0, size)
+
+
+class Runs(Protocol):
+    """What runs batches in one of the ways."""
+
+    def __call__(self, batch: Encodings) -> np.ndarray: ...
+
+    def set_mode(self, mode: Mode) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RowsAlone:
+    """What the model gives for rows of probes, one at a time: the truth for every batch."""
+
+    found: list[tuple[Encodings, np.ndarray]]
+    """Probes with the model's numbers; probes of which it accepts no row are left out."""
+    all_tried: bool
+    """Whether every length that the configuration asks for was tried."""
+
+    @property
+    def width(self) -> int:
+        """Numbers per row or token."""
+        return int(self.found[0][1].shape[1])
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(int(probe.lengths.max()) for probe, _ in self.found)
+
+
+@dataclass(frozen=True, slots=True)
+class ModeChoice:
+    """Finds the fastest way that is right for one model."""
+
+    run: Runs
+    config: Any
+    """The whole model's configuration."""
+    output: Output
+    device: str
+    tolerance: float
+
+    def rows_alone(
+        self, state: ModelState, probes: Sequence[Encodings], row: Encodings | None
+    ) -> RowsAlone:
+        """The numbers of each probe's rows, and of rows cut out of a long one, each run alone.
+
+        Raises:
+            ModelError: the model runs no probe, or gives NaN or infinity for all of them.
+            RuntimeError: the device is lost.
+        """
+        single = SingleRows(self.run, state, self.device)
+        long_ones: list[Encodings] = []
+        all_tried = True
+        if row is not None:
+            long_ones, all_tried = single.long_probes(row, self.config)
+        tried = [single.numbers(probe) for probe in (*probes, *long_ones)]
+        found = [(probe, numbers) for probe, numbers in tried if numbers is not None]
+        if not found:
+            raise ModelError(
+                f"a model of type {self.config.model_type} does not run on text alone: "
+                f"{single.complaint}"
+            )
+        if not any(np.isfinite(numbers).all(axis=1).any() for _, numbers in found):
+            raise ModelError(
+                f"a model of type {self.config.model_type} gives NaN or infinity for every "
+                "text that it was tried on: its weights are damaged, or too large for the precision"
+            )
+        return RowsAlone(found, all_tried)
+
+    def first_right(self, modes: Iterable[Mode], alone: RowsAlone) -> Mode:
+        """The first of these ways whose batches agree with single rows; it stays set.
+
+        Raises:
+            ModelError: none does: the model gives a row other numbers each time.
+        """
+        name = self.config.model_type
+        for mode in modes:
+            self.run.set_mode(mode)
+            apart = max(self._difference(*pair) for pair in alone.found)
+            if apart <= self.tolerance:
+                return mode
+            log.warning(
+                "%s batches differ from single rows by %.2g (%s): not used", mode, apart, name
+            )
+        raise ModelError(
+            f"a model of type {name} gives the same row other numbers each time (by {apart:.2g})"
+            ": it draws by chance, or keeps what headrace cannot put back"
+        )
+
+    def _difference(self, probe: Encodings, alone: np.ndarray) -> float:
+        """How far a batch in the current mode is from single rows; infinity if it cannot run."""
+        try:
+            return difference(self.run(probe), alone, self.output)
+        except Exception as error:
+            if is_lost(self.device):
+                raise
+            # a model whose code does not allow a way raises errors of any class
+            log.warning("%s: %s", type(error).__name__, error)
+            return float("inf")
 
 
 class SingleRows:
