@@ -4,7 +4,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-INSTALL := $(PIP) install --constraint constraints.txt
+# Modules are compiled when they are first imported, not all 23,000 of them before anything runs.
+INSTALL := $(PIP) install --no-compile --constraint constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest
 # A process of tests for each core; a thread for each process, since they share the cores.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadgroup
