@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
+QUEUE_SCHEMES = ("amqp", "amqps")
+"""Of `queue_url`; `headrace.queue.open` has a row for each."""
+
 QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 
 Group = Literal["The job", "How it is run", "Object store"]

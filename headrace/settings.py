@@ -27,7 +27,13 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from headrace.setting_fields import QUEUE_NAME, SettingFields, declared_settings, setting_types
+from headrace.setting_fields import (
+    QUEUE_NAME,
+    QUEUE_SCHEMES,
+    SettingFields,
+    declared_settings,
+    setting_types,
+)
 from headrace.tasks.catalog import BUILT_IN
 from schemas.errors import ConfigError
 
@@ -80,9 +86,10 @@ class Settings(_Fields):
 
     @field_validator("queue_url")
     @classmethod
-    def _rabbitmq(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not re.match(r"amqps?://", url.get_secret_value()):
-            raise ValueError("must begin with amqp:// or amqps://")
+    def _queue_scheme(cls, url: SecretStr | None) -> SecretStr | None:
+        starts = tuple(f"{scheme}://" for scheme in QUEUE_SCHEMES)
+        if url is not None and not url.get_secret_value().startswith(starts):
+            raise ValueError(f"must begin with {' or '.join(starts)}")
         return url
 
     @field_validator("queues")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.queue.kombu_layout import KEY_PREFIX
+from headrace.queue.open import celery_settings
 from headrace.queue.redis_connection import (
     ANSWER_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
@@ -61,25 +62,11 @@ def config(broker_url: str) -> dict[str, Any]:
     }
 
 
-def rabbitmq_config(queue_url: str) -> dict[str, Any]:
-    """Celery's settings with RabbitMQ for the messages; Redis keeps their outbox.
-
-    Acknowledged late, so that with a prefetch of one a worker has one message and not two. If the
-    worker dies, RabbitMQ sends it to another, which finds no entry in the outbox and drops it.
-    """
-    return config(queue_url) | {
-        "task_default_queue_type": "quorum",
-        "task_create_missing_queue_type": "quorum",
-        "task_acks_late": True,
-        "worker_disable_prefetch": False,
-        "broker_heartbeat": 30,
-        "broker_transport_options": {"confirm_publish": True},
-    }
-
-
 def config_for(redis_url: str, queue_url: str | None) -> dict[str, Any]:
-    """Celery's settings for a Redis URL as people write it and, optionally, RabbitMQ's URL."""
-    return config(celery_url(redis_url)) if queue_url is None else rabbitmq_config(queue_url)
+    """Celery's settings for a Redis URL as people write it and, optionally, another broker's URL."""
+    if queue_url is None:
+        return config(celery_url(redis_url))
+    return config(queue_url) | celery_settings(queue_url)
 
 
 def make_sender(redis_url: str, queue_url: str | None = None) -> Any:

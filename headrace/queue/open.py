@@ -1,25 +1,31 @@
-"""The queues behind a Celery app, for any broker it sends to."""
+"""The brokers that carry messages beside Redis: one row for each scheme of a queue's URL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from headrace.queue import rabbitmq_connection
 from headrace.queue.queue import MessageQueue
-from headrace.queue.rabbitmq_connection import check_rabbitmq
 from headrace.queue.rabbitmq_queue import RabbitMQQueue
 from headrace.queue.redis_queue import RedisQueue
 from headrace.redis_client import RedisClient
 
-_QUEUES: dict[str, Callable[[RedisClient, Any], MessageQueue]] = {
-    "amqp": RabbitMQQueue,
-    "amqps": RabbitMQQueue,
-}
-"""Queue class by scheme of the app's broker URL; all other schemes are spellings of Redis."""
+
+class _Broker(NamedTuple):
+    queues: Callable[[RedisClient, Any], MessageQueue]
+    """From the Redis beside it and a Celery app."""
+    check: Callable[[str], None]
+    """Raises BrokerError if the broker at a URL does not answer."""
+    celery: dict[str, Any]
+    """Celery's settings that differ from those for Redis."""
 
 
-_CHECKS: dict[str, Callable[[str], None]] = {"amqp": check_rabbitmq, "amqps": check_rabbitmq}
-"""How it is found out whether the broker at a URL answers, by scheme."""
+_RABBITMQ = _Broker(
+    RabbitMQQueue, rabbitmq_connection.check_rabbitmq, rabbitmq_connection.CELERY_SETTINGS
+)
+_BROKERS = {"amqp": _RABBITMQ, "amqps": _RABBITMQ}
+"""By scheme; all other schemes are spellings of Redis. `headrace.setting_fields` names them too."""
 
 
 def check_queue(queue_url: str) -> None:
@@ -28,10 +34,19 @@ def check_queue(queue_url: str) -> None:
     Raises:
         BrokerError: it does not, with the reason and what to do.
     """
-    _CHECKS[queue_url.partition("://")[0].lower()](queue_url)
+    _BROKERS[_scheme(queue_url)].check(queue_url)
+
+
+def celery_settings(queue_url: str) -> dict[str, Any]:
+    """Celery's settings for the broker of the messages, where they differ from those for Redis."""
+    return _BROKERS[_scheme(queue_url)].celery
 
 
 def open_queue(client: RedisClient, app: Any) -> MessageQueue:
     """The queues of the app's broker; `client` is the Redis beside it, or the broker itself."""
-    scheme = str(app.conf.broker_url).partition("://")[0]
-    return _QUEUES.get(scheme, RedisQueue)(client, app)
+    broker = _BROKERS.get(_scheme(str(app.conf.broker_url)))
+    return RedisQueue(client, app) if broker is None else broker.queues(client, app)
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower()

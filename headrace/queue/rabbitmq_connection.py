@@ -1,12 +1,28 @@
-"""Checks that RabbitMQ answers and accepts the login; errors say what to do."""
+"""How to connect to RabbitMQ: Celery's settings, and a check whose errors say what to do."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from headrace.queue.redis_connection import mask_url
 from schemas.errors import BrokerError
 
 CONNECT_TIMEOUT_S = 5.0
 """Chosen: as for Redis."""
+
+CELERY_SETTINGS: dict[str, Any] = {
+    "task_default_queue_type": "quorum",
+    "task_create_missing_queue_type": "quorum",
+    "task_acks_late": True,
+    "worker_disable_prefetch": False,
+    "broker_heartbeat": 30,
+    "broker_transport_options": {"confirm_publish": True},
+}
+"""Instead of those for Redis, which keeps the outbox of the messages.
+
+Acknowledged late, so that with a prefetch of one a worker has one message and not two. If the worker
+dies, RabbitMQ sends it to another, which finds no entry in the outbox and drops it.
+"""
 
 
 def check_rabbitmq(url: str) -> None:

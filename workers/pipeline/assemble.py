@@ -15,6 +15,7 @@ from workers.pipeline.rows import (
     Predictions,
     RowError,
     TokenizedWindow,
+    error_columns,
 )
 
 
@@ -41,7 +42,8 @@ def assemble_rows(
         else _nulls(values, rows)
     )
     stats.reused += sum(digest in prepared.reused for digest in prepared.held_back.values())
-    _count(stats, rows, faults, int(truncated[where[ok]].sum()) if ok.any() else 0)
+    stats.count_rows(rows, faults.values())
+    stats.truncated += int(truncated[where[ok]].sum()) if ok.any() else 0
     given = prepared.window.carried
     carried = {name: given.column(name) for name in given.schema.names}
     ours = dict(zip(predicted.schema.names, predicted.columns, strict=True))
@@ -107,29 +109,12 @@ def _tail(
     safe = np.where(ok, where, 0)
     counts = n_tokens[safe] if len(n_tokens) else np.zeros(rows, dtype=np.int64)
     cuts = truncated[safe] if len(truncated) else np.zeros(rows, dtype=bool)
-    status = pa.DictionaryArray.from_arrays(
-        pa.array((~ok).astype(np.int8)), pa.array([part_schema.OK, part_schema.ERROR])
-    )
-    fault_of = [faults.get(row) for row in range(rows)] if faults else [None] * rows
     return {
         "n_tokens": pa.array(counts.astype(np.int32), mask=~ok),
         "truncated": pa.array(cuts, mask=~ok),
-        "status": status,
-        "error_type": pa.array(
-            [f.error_type if f else None for f in fault_of], pa.string()
-        ).dictionary_encode(),
-        "error_message": pa.array([f.message if f else None for f in fault_of], pa.string()),
-        "trace_id": pa.array([trace_id if f else None for f in fault_of], pa.string()),
+        **error_columns(rows, faults, trace_id),
         "text_hash": pa.array(list(prepared.window.hashes), pa.binary(16)),
     }
-
-
-def _count(stats: ChunkStats, rows: int, faults: Mapping[int, RowError], truncated: int) -> None:
-    stats.rows += rows
-    stats.ok += rows - len(faults)
-    stats.truncated += truncated
-    for fault in faults.values():
-        stats.errors_by_type[fault.error_type] = stats.errors_by_type.get(fault.error_type, 0) + 1
 
 
 def _nulls(values: pa.RecordBatch, rows: int) -> pa.RecordBatch:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from headrace.tasks.contract import Encodings
+from schemas.records import part_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,23 @@ class RowError:
 
     error_type: str
     message: str
+
+
+def error_columns(
+    rows: int, faults: Mapping[int, RowError], trace_id: str | None
+) -> dict[str, pa.Array]:
+    """The columns of a part that say which rows are errors, and why; `faults` by row."""
+    failed = np.zeros(rows, dtype=np.int8)
+    failed[list(faults)] = 1
+    statuses = pa.array([part_schema.OK, part_schema.ERROR])
+    found = [faults.get(row) for row in range(rows)] if faults else [None] * rows
+    kinds = pa.array([f.error_type if f else None for f in found], pa.string())
+    return {
+        "status": pa.DictionaryArray.from_arrays(pa.array(failed), statuses),
+        "error_type": kinds.dictionary_encode(),
+        "error_message": pa.array([f.message if f else None for f in found], pa.string()),
+        "trace_id": pa.array([trace_id if f else None for f in found], pa.string()),
+    }
 
 
 NULL_TEXT = RowError("null_text", "the text is null")
@@ -110,6 +128,15 @@ class ChunkStats:
     tokenizer: str = ""
     """Name and version of a tokenizer library that is not the usual one."""
     errors_by_type: dict[str, int] = field(default_factory=dict)
+
+    def count_rows(self, rows: int, faults: Iterable[RowError]) -> None:
+        """Count rows, of which these are errors."""
+        before = self.errors
+        for fault in faults:
+            kinds = self.errors_by_type
+            kinds[fault.error_type] = kinds.get(fault.error_type, 0) + 1
+        self.rows += rows
+        self.ok += rows - (self.errors - before)
 
     @property
     def errors(self) -> int:

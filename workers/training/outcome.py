@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pyarrow as pa
 
 from headrace.storage.store import Store
 from schemas.names import output_layout
-from schemas.records import part_schema
 from schemas.records.job import Job
 from schemas.records.training import (
     ModelFiles,
@@ -21,7 +19,7 @@ from schemas.records.training import (
     TrainingSpec,
 )
 from schemas.versions import versions
-from workers.pipeline.rows import ChunkStats, RowError, Window
+from workers.pipeline.rows import ChunkStats, RowError, Window, error_columns
 from workers.training.card import model_card
 from workers.training.checkpoints import get_files, put_files
 from workers.training.entity_scores import entity_counts, score_rows
@@ -185,46 +183,22 @@ def part_rows(
     Validation rows have the model's prediction, see `predictions_of`.
     """
     count = len(window)
-    faults = [t if isinstance(t, RowError) else None for t in window.texts]
-    ok = [fault is None for fault in faults]
+    faults = {row: t for row, t in enumerate(window.texts) if isinstance(t, RowError)}
+    good = np.ones(count, dtype=bool)
+    good[list(faults)] = False
     lengths = rows.lengths[first : first + count]
     cut = rows.truncated[first : first + count]
-    bad = ~np.array(ok, dtype=bool)
     columns = {
         **dict(zip(window.carried.schema.names, window.carried.columns, strict=True)),
         **predicted_columns(window, first, predictions, spec),
-        "n_tokens": pa.array(lengths.astype(np.int32), mask=bad),
-        "truncated": pa.array(cut, mask=bad),
-        "status": _status(bad),
-        "error_type": _texts(faults, "error_type").dictionary_encode(),
-        "error_message": _texts(faults, "message"),
-        "trace_id": pa.array([trace_id if b else None for b in bad], pa.string()),
+        "n_tokens": pa.array(lengths.astype(np.int32), mask=~good),
+        "truncated": pa.array(cut, mask=~good),
+        **error_columns(count, faults, trace_id),
         "text_hash": pa.array(list(window.hashes), pa.binary(16)),
     }
-    _count(stats, faults, lengths, cut)
-    arrays = [columns[f.name].cast(f.type) for f in schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.remove_metadata())
-
-
-def _status(bad: np.ndarray) -> pa.Array:
-    names = pa.array([part_schema.OK, part_schema.ERROR])
-    return pa.DictionaryArray.from_arrays(pa.array(bad.astype(np.int8)), names)
-
-
-def _texts(faults: Sequence[RowError | None], name: str) -> pa.Array:
-    return pa.array([None if f is None else getattr(f, name) for f in faults], pa.string())
-
-
-def _count(
-    stats: ChunkStats, faults: Sequence[RowError | None], lengths: np.ndarray, cut: np.ndarray
-) -> None:
-    good = np.array([fault is None for fault in faults], dtype=bool)
-    stats.rows += len(faults)
-    stats.ok += int(good.sum())
+    stats.count_rows(count, faults.values())
     stats.computed += int(good.sum())
     stats.tokens += int(lengths[good].sum())
     stats.truncated += int(cut[good].sum())
-    for fault in faults:
-        if fault is not None:
-            kinds = stats.errors_by_type
-            kinds[fault.error_type] = kinds.get(fault.error_type, 0) + 1
+    arrays = [columns[f.name].cast(f.type) for f in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.remove_metadata())
