@@ -67,7 +67,7 @@ class Scan:
     """`pyarrow.Schema`: every column, as far as the format knows."""
     units: Sequence[Unit]
     format: str
-    """The name under which `headrace.formats.opener.FORMATS` reads the file."""
+    """The name under which `headrace.formats.catalog.FORMATS` reads the file."""
     fingerprint: bytes
     """Bytes that differ if the content differs; see `Format.fingerprint`."""
     is_loose: bool = False

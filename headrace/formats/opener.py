@@ -1,6 +1,6 @@
 """Opens input files by their URI, checks their identity, and reads the rows of chunks.
 
-Nothing else opens them. The formats are beside it, behind the port in `base`.
+Nothing else opens them. The formats are in `catalog`, behind the port in `base`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from headrace.formats.base import Format, Request, RowReader, Scan, Span
+from headrace.formats.base import Request, RowReader, Scan, Span
+from headrace.formats.catalog import FORMATS, HEAD_BYTES, READ_AS, by_content, by_name
 from headrace.formats.input_identity import has_same_bytes
-from headrace.formats.jsonl import GZIP, JsonLines
-from headrace.formats.jsonl import NAME as JSONL
-from headrace.formats.parquet import NAME as PARQUET
-from headrace.formats.parquet import Parquet
-from headrace.formats.recognize import HEAD_BYTES, READ_AS, by_content, by_name
 from headrace.formats.template import columns_of, parse_template, with_texts
 from headrace.storage.kept_objects import KeptObjects
 from headrace.storage.s3_file import SMALL_BYTES
@@ -27,9 +23,6 @@ from schemas.errors import InputChanged, InputUnreadable
 from schemas.records.chunk import Chunk, InputFile, Piece
 from schemas.records.job import Spec
 from schemas.records.text_source import template_in
-
-FORMATS: dict[str, Format] = {PARQUET: Parquet(), JSONL: JsonLines(), GZIP: JsonLines()}
-"""The formats by their names in a plan."""
 
 OpenStore = Callable[[str], Store]
 """Opens the store at a URI; `headrace.storage.open.open_store` with its settings bound."""

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from headrace.formats.catalog import FORMATS
 from headrace.formats.input_identity import files_digest
-from headrace.formats.opener import FORMATS
 from headrace.storage.store import Store
 from schemas.errors import OutputConflict
 from schemas.names import output_layout

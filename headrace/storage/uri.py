@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import unquote
 
 from schemas.errors import ConfigError
@@ -68,19 +69,20 @@ def _normalise_file(rest: str) -> str:
     return os.path.abspath("/" + unquote(path))
 
 
-def _normalise_s3(rest: str) -> str:
+def _normalise_bucket(scheme: str, credentials: str, rest: str) -> str:
+    """`credentials` says where they belong instead, for the message."""
     bucket, _, key = rest.partition("/")
     if "@" in bucket or ":" in bucket or re.match(r"^[^/@]*:.*@", rest):
-        raise ConfigError(
-            "s3://***: no credentials in a URI; use AWS_ACCESS_KEY_ID, a profile or a role"
-        )
+        raise ConfigError(f"{scheme}://***: no credentials in a URI; use {credentials}")
     if not _BUCKET.match(bucket):
-        raise ConfigError(f"s3://{bucket}: the bucket's name is missing or not one")
+        raise ConfigError(f"{scheme}://{bucket}: the bucket's name is missing or not one")
     parts = [part for part in key.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise ConfigError(f"s3://{bucket}/{key}: .. has no meaning in a bucket")
-    return "/".join([f"s3://{bucket}", *parts])
+        raise ConfigError(f"{scheme}://{bucket}/{key}: .. has no meaning in a bucket")
+    return "/".join([f"{scheme}://{bucket}", *parts])
 
+
+_normalise_s3 = partial(_normalise_bucket, "s3", "AWS_ACCESS_KEY_ID, a profile or a role")
 
 _NORMALISE: dict[str, Callable[[str], str]] = {
     "file": _normalise_file,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import unquote
 
+from headrace.formats.catalog import READ_AS, by_name
 from headrace.formats.opener import first_bytes
 from headrace.formats.parquet import MAGIC, MAGIC_ENCRYPTED
-from headrace.formats.recognize import READ_AS, by_name
 from headrace.storage.store import ObjectInfo, Store
 from headrace.storage.uri import is_local_uri, mask_uri, normalise_uri, split_uri
 from producers.planning.passed_over import PassedOver

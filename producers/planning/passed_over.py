@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from headrace.formats.recognize import READ_AS
+from headrace.formats.catalog import READ_AS
 
 SHOWN = 5
 

@@ -16,7 +16,7 @@ class InputFile:
     partitions: tuple[tuple[str, str | None], ...] = ()
     """Hive partition columns and their values, from the path."""
     format: str = "parquet"
-    """As in `headrace.formats.opener.FORMATS`."""
+    """As in `headrace.formats.catalog.FORMATS`."""
     content: str | None = None
     """sha256 of all its bytes, if the plan has it: it distinguishes a touched file from a changed one."""
 

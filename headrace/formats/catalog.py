@@ -1,10 +1,19 @@
-"""Which format a file has: by its name, else by its first bytes."""
+"""The formats of input files: all of them, and which one a file has, by its name or first bytes."""
 
 from __future__ import annotations
 
+from headrace.formats.base import Format
+from headrace.formats.jsonl import GZIP, JsonLines
+from headrace.formats.jsonl import NAME as JSONL
+from headrace.formats.parquet import NAME as PARQUET
+from headrace.formats.parquet import Parquet
+
+FORMATS: dict[str, Format] = {PARQUET: Parquet(), JSONL: JsonLines(), GZIP: JsonLines()}
+"""The formats by their names in a plan."""
+
 SUFFIXES: dict[str, tuple[str, ...]] = {
-    "parquet": (".parquet", ".parq", ".pq"),
-    "jsonl": (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"),
+    PARQUET: (".parquet", ".parq", ".pq"),
+    JSONL: (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"),
 }
 """Suffixes of file names by format; upper and lower case are the same."""
 
@@ -24,7 +33,7 @@ def by_name(name: str) -> str | None:
 def by_content(head: bytes) -> str | None:
     """The format by a file's first bytes; None if it is not a known one."""
     if head[:4] in (b"PAR1", b"PARE"):
-        return "parquet"
+        return PARQUET
     if head[:2] == b"\x1f\x8b" or head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-        return "jsonl"
+        return JSONL
     return None
