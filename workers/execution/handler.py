@@ -23,10 +23,8 @@ from headrace.coordination.attempts import (
 )
 from headrace.formats.opener import OpenFile
 from headrace.process.logs import get_logger
-from headrace.storage.store import Store
 from headrace.storage.uri import is_local_uri
 from headrace.tasks.catalog import task_spec
-from headrace.tasks.generation.engines import version_here
 from headrace.tracing.chunk_trace import ChunkTrace
 from schemas.errors import (
     DeviceLost,
@@ -39,15 +37,12 @@ from schemas.errors import (
 from schemas.names import output_layout
 from schemas.names import telemetry as names
 from schemas.records.chunk import Chunk, InputFile
-from schemas.records.job import Job
 from schemas.records.message import ScoreChunk, parse_message
-from schemas.records.model_key import engine_name
 from workers.devices.device import (
     device_inside,
-    dtypes_of,
     is_lost,
-    not_served,
 )
+from workers.execution.admission import check_served, flags_in
 from workers.execution.attempt_ends import AttemptEnds, ChunkInProgress
 from workers.execution.commit import (
     Finished,
@@ -79,7 +74,7 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     try:
         message = parse_message(body)
         context = runtime.jobs.find(message)
-        _check_served(context.job, runtime)
+        check_served(context.job, runtime.identity.device)
     except OutOfReach as error:
         runtime.reports.reject_job(message, str(error))
         return
@@ -117,31 +112,6 @@ def _failed(message: ScoreChunk, runtime: Runtime, error: HeadraceError) -> None
         runtime.reports.report_failure(
             message.key, message.chunks[0], error.error_type, str(error), waits=True
         )
-
-
-def _check_served(job: Job, runtime: Runtime) -> None:
-    """Check that this worker has the job's precision and engine; another worker may.
-
-    Raises:
-        OutOfReach: it does not.
-    """
-    device, dtype = runtime.identity.device, job.spec.dtype
-    if task_spec(job.spec.task).needs_model and dtype not in dtypes_of(device):
-        raise OutOfReach(f"job {job.id} wants {not_served(dtype, device)}")
-    wanted = job.spec.engine_version
-    if wanted is not None:
-        has = version_here(job.spec.engine)
-        if has != wanted:
-            raise OutOfReach(
-                f"job {job.id} wants {engine_name(job.spec)}, and this worker has "
-                f"{has or 'no such engine'}: a job never mixes engines"
-            )
-
-
-def flags_in(store: Store) -> set[str]:
-    """The stop flags in the job's output: `cancelled`, `paused`. Raises StorageError."""
-    flags = {"cancelled": output_layout.CANCELLED, "paused": output_layout.PAUSED}
-    return {flag for flag, name in flags.items() if store.head(name) is not None}
 
 
 class MessageHandler:
