@@ -20,12 +20,12 @@ Output = Literal["sequence", "tokens", "hidden", "token_logits"]
 row's vector is pooled from: the last hidden state of each token, or its logits."""
 
 Handle = Callable[[], np.ndarray]
-"""A batch on its way; calling it waits, and gives the numbers."""
+"""A running batch; calling it waits for its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """What a task wants of a model."""
+    """What a task asks of an engine: the model, its head and its output."""
 
     load: LoadRequest
     config: Any
@@ -43,7 +43,7 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What an engine knows of a model that it has loaded."""
+    """What a task needs to know about a loaded model."""
 
     config: Any
     """Its configuration, completed by its own code."""
@@ -63,39 +63,39 @@ class Engine(Protocol):
         """Numbers of each row or token, as they come out; known after `prepare`."""
 
     def load(self, request: EngineRequest) -> LoadedModel:
-        """Bring the weights to the device; called once, before anything else.
+        """Load the weights to the device; called once, first.
 
         Raises:
             ModelError: the folder has no such model, or the engine cannot run it.
         """
 
     def prepare(self, encode: Callable[[Sequence[str]], Encodings]) -> None:
-        """Find out how batches are run best, on texts of the engine's own; called once.
+        """Find out how to run batches fastest, on test texts of the engine; called once.
 
-        `encode` is the task's tokenizer. What comes out of a batch must be, within the rounding
-        of the precision, what comes out of each row alone.
+        `encode` is the task's tokenizer. A batch must give the same numbers as each row alone,
+        within the rounding of the precision.
         """
 
     def submit(self, batch: Encodings) -> Handle:
-        """Start a batch, rows longest first, and return before it is done where the device can.
+        """Start a batch, longest rows first; returns before it is done if the device can do that.
 
-        What does not fit in memory is raised here, any other error may come with `collect`.
+        Out-of-memory errors are raised here; any other error may be raised by `collect`.
         """
 
     def collect(self, handle: Handle) -> np.ndarray:
         """A started batch's numbers, float32 on the host, `[rows, width]` or `[tokens, width]`."""
 
     def costs(self, rows: Encodings) -> np.ndarray:
-        """Tokens of a batch's budget that each row takes, int64 `[rows]`."""
+        """How much of the token budget each row uses, int64 `[rows]`."""
 
     def default_batch_tokens(self) -> int:
-        """The token budget of a batch where none is set and none was found."""
+        """The token budget of a batch if none is set and none was found."""
 
     def budget_facts(self) -> dict[str, str]:
-        """What the best budget depends on beside the job's model: device, versions, the way used."""
+        """What the best budget depends on besides the model: device, versions, mode."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """True when a smaller batch could help."""
+        """True if a smaller batch could help."""
 
     def is_device_lost(self, error: BaseException) -> bool:
-        """True when the device computes nothing more for this process, whatever it is given."""
+        """True if the device accepts no more work from this process."""

@@ -1,4 +1,4 @@
-"""What an engine that generates gives for a prompt, and what it calls while it works."""
+"""The answer to a prompt, and the callbacks of an engine that generates."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a prompt."""
+    """The result of a prompt: a text or an error."""
 
     row: int
     text: str = ""
-    """Without special tokens, and without the stop text that ended it."""
+    """The text, without special tokens and without the stop text that ended it."""
     finish_reason: FinishReason = "stop"
     n_generated: int = 0
-    """Tokens, the one that ended it included."""
+    """Number of new tokens, including the end token."""
     logprob: float | None = None
-    """Sum of the natural logarithms of the tokens' probabilities; None: the engine knows none."""
+    """Sum of the tokens' log probabilities (natural); None if the engine does not report it."""
     error: Exception | None = None
-    """Why there is no text; the other fields have no meaning then."""
+    """Why there is no text; if set, ignore the other fields."""
 
 
 class Watch(Protocol):
-    """Gets the events of an engine."""
+    """Callbacks of an engine while it generates."""
 
     def check(self) -> None:
-        """Between two steps. Raises Stopped or LeaseLost where the work should end here."""
+        """Called between two steps. Raises Stopped or LeaseLost if the work should end."""
 
     def holding(self, rows: Collection[int]) -> None:
-        """These rows, by `Prompt.row`, are with the model from now on, and no others."""
+        """Called when the set of running rows changes: exactly these, by `Prompt.row`."""
 
     def stepped(self, *, rows: int, tokens: int) -> None:
-        """A forward pass ended: rows in it, and tokens that it computed, padding included."""
+        """Called after a forward pass, with its rows and computed tokens, padding included."""
 
     def out_of_memory(self, tokens: int) -> None:
-        """A batch of this many tokens did not fit, and is tried again with fewer rows."""
+        """Called if a batch of this many tokens ran out of memory; it runs again with fewer rows."""

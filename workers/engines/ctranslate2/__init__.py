@@ -1,1 +1,1 @@
-"""Generates text with CTranslate2: the model is converted once, and checked against transformers."""
+"""Generates text with CTranslate2: the model is converted once and compared with transformers."""

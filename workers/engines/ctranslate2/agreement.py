@@ -1,4 +1,4 @@
-"""How far a converted model's numbers are from those of transformers."""
+"""Compares the log probabilities of a converted model with those of transformers."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 
 LENGTHS, ANSWER = (5, 12), 6
-"""Tokens of the prompts that are compared, of which one is padded, and of what follows. Chosen."""
+"""Chosen: tokens of the two test prompts (one of them is padded), and tokens after each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What transformers gives for a few rows of random tokens."""
+    """Log probabilities by transformers, for a few rows of random tokens."""
 
     prompts: Sequence[list[int]]
     answers: Sequence[list[int]]
     logprobs: Sequence[np.ndarray]
-    """Of the tokens of each answer, float32 `[answer]`."""
+    """Of each answer's tokens, float32 `[answer]`."""
     is_encoder_decoder: bool
 
     def largest_difference(self, folder: Path, words: Sequence[str]) -> float:
-        """Between these and the converted model's, in float32 on the CPU."""
+        """The largest difference from the converted model, in float32 on the CPU."""
         import ctranslate2
 
         prompts, answers = ([[words[i] for i in it] for it in both] for both in self._both())
@@ -44,7 +44,7 @@ class Numbers:
 
 
 def numbers_of(model: Any, config: Any) -> Numbers:
-    """Those of a model of transformers in float32 on the CPU."""
+    """The log probabilities of a transformers model, in float32 on the CPU."""
     from workers.models.load import text_config_of
 
     size, random = int(text_config_of(config).vocab_size), np.random.default_rng(0)

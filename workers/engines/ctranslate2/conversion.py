@@ -1,8 +1,8 @@
-"""A model in CTranslate2's format: converted once for each digest, and checked when it is made.
+"""Converts a model to CTranslate2's format, once per digest, and checks the result.
 
 The converter of CTranslate2 4.8.5 was written for transformers 4. With transformers 5 it needs a
-correction for T5's family, see `_correct_scale`. What else is wrong shows in the check: the
-logarithms of probabilities that both give for the same tokens (`workers.engines.ctranslate2.agreement`).
+correction for T5's family, see `_correct_scale`. The check would find other mistakes: it compares the
+log probabilities of both for the same tokens (`workers.engines.ctranslate2.agreement`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from workers.models.load import load_model
 log = get_logger(__name__)
 
 MOST_DIFFERENCE = 1e-3
-"""In the logarithm of a token's probability, in float32. Measured: 2e-5 where the conversion is
+"""Of a token's log probability, in float32. Measured: 2e-5 where the conversion is
 right, over 0.1 where a scale, a mask or a position is wrong."""
 WITHOUT_NORM = frozenset({"bart", "mbart", "pegasus"})
 """Types whose converter reads `normalize_before`, which transformers 5 does not add any more."""
@@ -38,9 +38,9 @@ MODEL_FILE = "model.bin"
 
 
 def converted(request: GenerationRequest, cache: Path) -> Path:
-    """The folder of the converted model in the job's precision; made here where there is none.
+    """The folder of the converted model in the job's precision; converts if there is none.
 
-    Several processes may ask at once: one converts, the others wait.
+    Several processes may call it at once: one converts, the others wait.
 
     Raises:
         ModelError: CTranslate2 has no such family, or computes it otherwise than transformers.
@@ -68,7 +68,7 @@ def converted(request: GenerationRequest, cache: Path) -> Path:
 
 
 def check_family(request: GenerationRequest) -> None:
-    """Refuse what is known not to convert, before its weights are read.
+    """Refuse model types that cannot be converted, before their weights are read.
 
     Raises:
         ModelError: says why, and what to use.
@@ -89,7 +89,7 @@ def check_family(request: GenerationRequest) -> None:
 
 
 def vocabulary_of(folder: Path) -> list[str]:
-    """The tokens of a converted model by id; of an encoder and a decoder, they share one.
+    """The tokens of a converted model by id; an encoder and a decoder must share them.
 
     Raises:
         ModelError: they do not share one.
@@ -101,7 +101,7 @@ def vocabulary_of(folder: Path) -> list[str]:
 
 
 def _convert(request: GenerationRequest, folder: Path) -> None:
-    """Convert in float32 and check, then convert to the job's precision; the folder appears whole."""
+    """Convert in float32 and check, then convert to the job's precision; the folder is made atomically."""
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         wanted = numbers_of(_loaded(request), request.config)
@@ -146,7 +146,7 @@ def _written(request: GenerationRequest, folder: Path, dtype: str) -> Path:
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):  # type: ignore[misc, unused-ignore]
-        """Reads the folder with our own checks; the model does not survive it."""
+        """Reads the folder with headrace's checks; conversion destroys the loaded model."""
 
         def load_model(self, *_: Any, **__: Any) -> Any:
             return _loaded(request)
@@ -183,7 +183,7 @@ def _correct_scale(spec: Any, config: Any) -> None:
 
 @contextlib.contextmanager
 def _alone(cache: Path, name: str) -> Iterator[None]:
-    """Hold the right to make what has this name, on this machine; the kernel frees a dead one's."""
+    """Hold a lock on this name, on this machine; the kernel releases it if the process dies."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f".{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Settings of generation in CTranslate2's words, and a refusal of those that it does otherwise. Pure.
+"""Translates generation settings to CTranslate2's options, and refuses those that differ. Pure.
 
 Source: options of `translate_batch` and `generate_batch` of CTranslate2 4.8.5, each compared with
 `generate` of transformers 5.23 row by row.
@@ -14,7 +14,7 @@ from headrace.tasks.generation.settings import GenerationSettings, token_ids
 from schemas.errors import ConfigError
 
 PATIENT = 8.0
-"""Beams wait for so many times their number of finished texts. Measured on a tiny T5 whose
+"""CTranslate2's `patience`: a search ends after this many finished texts per beam. Measured on a tiny T5 whose
 `early_stopping` is false: CTranslate2's usual 1 gives another text than `generate` for a third of
 the rows, 4 for 2 of 60, 8 for none."""
 
@@ -34,14 +34,14 @@ ADVICE = "use --engine transformers"
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How a job's texts are searched for."""
+    """How CTranslate2 searches for a job's texts."""
 
     options: Mapping[str, Any]
     """Keyword arguments that both kinds of model take."""
     ends: frozenset[int]
     """Tokens that end an answer."""
     prefix: tuple[int, ...] = ()
-    """Tokens that each answer begins with."""
+    """First tokens of each answer."""
     forced_end: int | None = None
     """The token that an answer of full length has at its end, in place of its last."""
     suppressed: Sequence[Sequence[int]] = field(default=())
@@ -49,7 +49,7 @@ class Decoding:
 
 
 def decoding_of(settings: GenerationSettings, model: str) -> Decoding:
-    """The same search in CTranslate2.
+    """The options of CTranslate2 for these settings.
 
     Raises:
         ConfigError: a setting that it lacks, or with which its texts are not those of `generate`.
@@ -89,7 +89,7 @@ def decoding_of(settings: GenerationSettings, model: str) -> Decoding:
 
 
 def least_new_tokens(settings: GenerationSettings, prompt_tokens: int) -> int:
-    """Tokens before one may end the answer, after a prompt of so many."""
+    """Smallest number of new tokens, after a prompt of this many tokens."""
     if settings.values.get("min_new_tokens"):
         return int(settings.values["min_new_tokens"])
     least = int(settings.values.get("min_length") or 0)

@@ -1,7 +1,7 @@
-"""The engine `ctranslate2`: batches of rows of about one length go to CTranslate2, which searches.
+"""The engine `ctranslate2`: gives batches of rows of similar length to CTranslate2.
 
-A batch runs in a thread of its own, so that a stop is seen within a moment. A greedy batch then ends
-with its next token; one of beams runs on to its end, and the next call waits for it.
+Each batch runs in its own thread, so that a stop is noticed quickly. A greedy batch then ends at its
+next token. A batch with beams runs to its end, and the next call waits for it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from workers.engines.generating.schedule import Schedule
 LOOK_S = 0.25
 """Chosen: how often a running batch is interrupted for `check`."""
 NEAR = 16
-"""Prompts of a decoder that differ by fewer tokens may share a greedy batch: what is longer than the
-shortest is read token by token. Chosen. With beams CTranslate2 4.8.5 gives some of them other texts,
+"""Prompts of a decoder whose lengths differ by fewer tokens may share a greedy batch; tokens beyond the
+shortest prompt are read one by one. Chosen. With beams CTranslate2 4.8.5 gives some of them other texts,
 so that there they have one length."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sized:
-    """What the size of a cache is counted from."""
+    """The configuration values that decide the size of the cache."""
 
     config: Any
     dtype: Any
@@ -44,7 +44,7 @@ class CTranslate2Engine(FailsByRow):
     """See `workers.engines.generating.base.GeneratingEngine`."""
 
     def __init__(self, cache: Path | None = None) -> None:
-        """`cache` has the converted models; default: in the user's cache folder."""
+        """`cache` is the folder of converted models; default: in the user's cache folder."""
         self._cache = cache
 
     def load(self, request: GenerationRequest) -> None:
@@ -105,7 +105,7 @@ class CTranslate2Engine(FailsByRow):
         watch.holding(())
 
     def _answers(self, batch: list[Prompt], watch: Watch) -> list[Answer]:
-        """The batch's answers, looking for a stop while it runs."""
+        """The batch's answers; checks for a stop while it runs."""
         self._stop = threading.Event()
         running = self._thread.submit(self._searched, batch)
         try:
@@ -157,7 +157,7 @@ class CTranslate2Engine(FailsByRow):
         return replace(answer, logprob=None) if forced is not None or self._ending.stop else answer
 
     def _scale(self, tokens: list[int]) -> float:
-        """From CTranslate2's score to the sum over the tokens."""
+        """What CTranslate2's score is multiplied by to get the sum over the tokens."""
         return float(len(tokens) ** self._decoding.options["length_penalty"])
 
     def _suppressed(self) -> list[Sequence[int]]:

@@ -1,1 +1,1 @@
-"""Engines that write text; the port is `base`, one file or folder each beside it."""
+"""What engines that generate text share: the port (`base`), catalog, scheduling, memory, errors."""

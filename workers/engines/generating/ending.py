@@ -1,4 +1,4 @@
-"""Tokens of a row to its answer: text, how it ended, and stop texts."""
+"""Turns a row's tokens into its answer: the text, and why it ended; finds stop texts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from workers.engines.generating.base import Answer, FinishReason, Prompt
 
 NEAR_END = 8
-"""Tokens beside a letter each that a stop text at the end is looked for in. Chosen: a token holds
-a letter at least, but for special tokens and parts of letters."""
+"""A stop text is searched in its own length of tokens, plus these. Chosen: a token is at least one
+letter, except for special tokens and parts of letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Ending:
     """Tokens that end an answer."""
 
     def answer(self, prompt: Prompt, tokens: Sequence[int], logprob: float) -> Answer:
-        """The answer of a row that has ended."""
+        """The answer for a row that has ended."""
         text = self._text(tokens)
         cuts = [text.find(stop) for stop in self.stop if stop in text]
         reason: FinishReason = "stop" if cuts or tokens[-1] in self.ends else "length"
@@ -32,7 +32,7 @@ class Ending:
         return Answer(prompt.row, text, reason, len(tokens), logprob)
 
     def has_stop(self, tokens: Sequence[int]) -> bool:
-        """Whether a stop text is near the end of these tokens."""
+        """Whether the last of these tokens contain a stop text."""
         if not self.stop:
             return False
         near = max(map(len, self.stop)) + NEAR_END

@@ -1,4 +1,4 @@
-"""What a failure of the device means for an engine that generates, and for its rows."""
+"""Device errors in an engine that generates: which rows fail, and which run again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FailsByRow(device.DeviceErrors):
     _most_rows: int
 
     def failed(self, error: Exception, schedule: Schedule, watch: Watch) -> Iterator[Answer]:
-        """Errors for the rows that cannot run; the others run again, fewer at once.
+        """Yield an error for each row that cannot run; the others run again in smaller batches.
 
         Raises:
             DeviceLost: the device is gone, and the process with it.

@@ -1,4 +1,4 @@
-"""How many tokens the caches of running rows may have, from the memory that there is."""
+"""The token budget of the caches of running rows, from the free memory."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from workers.devices.host_memory import container_limit_bytes, container_used_by
 from workers.models.load import text_config_of
 
 CACHE_SHARE = {"cpu": 0.4, "cuda": 0.7}
-"""Of the free memory. Chosen: a step copies a layer's cache and needs room for its logits."""
+"""Share of the free memory for caches. Chosen: a step copies a layer's cache, and logits need room."""
 MOST_ROWS = {"cpu": 64, "cuda": 256}
-"""Rows at once. Chosen: 64 on a CPU took a fifth of the time of 8, with a tiny model."""
+"""Rows in one batch. Chosen: with a tiny model on a CPU, 64 took a fifth of the time of 8."""
 MOST_TOKENS = 1 << 22
 
 
 def budget_tokens(model: Any, where: str, threads: int) -> int:
-    """Tokens of all running rows together, at least one."""
+    """Largest number of tokens of all running rows together, at least one."""
     share = CACHE_SHARE[device.kind_of(where)]
     free = free_bytes(threads) if where == device.CPU else _free_of_gpu()
     return max(1, min(MOST_TOKENS, int(free * share / bytes_per_token(model))))
 
 
 def bytes_per_token(model: Any) -> int:
-    """Keys and values of one token in all layers; of the decoder, where there is an encoder too."""
+    """Bytes of one token's keys and values in all layers (of the decoder, if there is an encoder)."""
     config = text_config_of(model.config)
     layers = getattr(config, "decoder_layers", None) or getattr(config, "num_decoder_layers", None)
     layers = layers or config.num_hidden_layers
@@ -39,7 +39,7 @@ def bytes_per_token(model: Any) -> int:
 
 
 def free_bytes(threads: int, *of_container: Path) -> int:
-    """This process's part of the host's free memory: a host has a worker for each of its cores."""
+    """This process's share of the free memory: a host has one worker per core."""
     found = psutil.virtual_memory().available
     limit, used = container_limit_bytes(*of_container), container_used_bytes(*of_container)
     if limit is not None and used is not None:

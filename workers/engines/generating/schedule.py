@@ -1,8 +1,8 @@
-"""Which prompts start together, and which run again after a failure. Pure.
+"""Decides which prompts start together, and which run again after a failure. Pure.
 
-waiting ─admit→ with the model ─finish→ answered
-   ↑                 │ out of memory: all again, half as many at once
-   │                 └ another error: each half again, with no others, down to the one to blame
+waiting ─admit→ running ─finish→ answered
+   ↑               │ out of memory: all run again, half as many at once
+   │               └ another error: each half runs again by itself, until one prompt is left
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from workers.engines.generating.base import Prompt
 
 
 class Schedule:
-    """The prompts of one call, each until it is answered."""
+    """The prompts of one call of the engine, until each has an answer."""
 
     def __init__(
         self,
@@ -27,28 +27,28 @@ class Schedule:
         alike: Callable[[Prompt], Hashable],
         joins: bool,
     ) -> None:
-        """`costs` are the tokens that a prompt's cache may grow to; prompts start together where
-        `alike` is equal. With `joins`, prompts may start while others are with the model.
+        """`costs` gives the largest number of tokens in a prompt's cache. Prompts start together
+        if `alike` gives the same value. With `joins`, prompts may start while others run.
 
-        Those that join start with the shortest, so that a newcomer is about as long as the rows
-        that it joins; else the longest are first, which shows at once what does not fit.
+        With `joins` the shortest start first, so that a new row is about as long as those that
+        run. Otherwise the longest start first: what does not fit is known at once.
         """
         self._costs, self._alike, self._joins = costs, alike, joins
         self._budget, self.most_rows = budget_tokens, most_rows
         self._waiting = deque(self._sorted(prompts))
         self._apart: list[list[Prompt]] = []
-        """Batches that failed, each to run with no others."""
+        """Batches that failed; each runs by itself."""
         self._to_join: deque[list[Prompt]] = deque()
-        """What has not started of the batch that runs with no others."""
+        """Prompts of the batch that runs by itself, not started yet."""
         self._runs_apart = False
         self.running: dict[int, Prompt] = {}
-        """With the model now, by `Prompt.row`."""
+        """Prompts that run now, by `Prompt.row`."""
 
     def is_done(self) -> bool:
         return not (self.running or self._waiting or self._apart or self._to_join)
 
     def admit(self) -> list[Prompt]:
-        """Prompts that are alike and start now; none where there is no room, or none waits."""
+        """The prompts that start now, all alike; empty if there is no room or none is waiting."""
         if not self.running and not self._to_join:
             self._runs_apart = bool(self._apart)
             if self._apart:
@@ -62,12 +62,12 @@ class Schedule:
         return found
 
     def finish(self, rows: Collection[int]) -> None:
-        """These have their answers."""
+        """Remove rows that have an answer."""
         for row in rows:
             del self.running[row]
 
     def fail(self, *, out_of_memory: bool) -> list[Prompt]:
-        """What was running failed. The one prompt that is to blame; empty: all run again."""
+        """Handle a failure of the running prompts: returns the one that failed alone, else none."""
         failed = [*self.running.values(), *(p for group in self._to_join for p in group)]
         self.running.clear()
         self._to_join.clear()
@@ -83,7 +83,7 @@ class Schedule:
         return []
 
     def tokens(self) -> int:
-        """What the running prompts may grow to together."""
+        """Largest number of tokens that the running prompts may reach together."""
         return self._cost(self.running.values())
 
     def _next_waiting(self) -> list[Prompt]:

@@ -1,4 +1,4 @@
-"""What a step of rows that started together came to."""
+"""The result of one decoding step of rows that started together."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from workers.engines.generating.base import Answer, Prompt
 
 
 class Step(NamedTuple):
-    """What a step came to."""
+    """The result of one decoding step."""
 
     answers: list[Answer]
     select: Any
-    """Which rows of the model continue, in their order, int64 `[k]`; None: all as they are."""
+    """Indices of the model's rows that continue, in order, int64 `[k]`; None: all rows, unchanged."""
     dropped: bool
-    """Whether rows left; else `select` only swaps the beams of each row."""
+    """True if rows have ended; otherwise `select` only reorders the beams of each row."""
 
 
 def not_finite(prompt: Prompt) -> Answer:
-    """The answer of a row whose logits are no numbers."""
+    """The answer for a row whose logits are NaN or infinite."""
     return Answer(prompt.row, error=NotFinite("the model gave NaN or infinity for this row"))
 
 
 def left_of(prompts: Sequence[Prompt], gone: Collection[int]) -> list[int]:
-    """Places of the prompts that continue."""
+    """Indices of the prompts that continue."""
     return [at for at in range(len(prompts)) if at not in gone]

@@ -1,4 +1,4 @@
-"""Rows that started together, with beams: `generate`'s own search, but rows that end leave.
+"""Beam search for rows that started together; as in `generate`, but a row that has ended leaves.
 
 The arithmetic is in methods of transformers' `GenerationMixin`, which work row by row. Source:
 transformers 5.23, `GenerationMixin._beam_search`.
@@ -14,13 +14,13 @@ from workers.engines.stepwise.answers import Step, left_of, not_finite
 from workers.engines.stepwise.start import Started, processors_of
 
 NEVER = -1e9
-"""The score of a beam that is not there, as transformers has it."""
+"""The score of an unused beam, as in transformers."""
 PER_ROW = ("sequences", "running", "running_scores", "scores", "finished", "improvable", "parents",
            "running_parents")  # fmt: skip
 
 
 class BeamCohort:
-    """Rows of one length so far, `beams` sequences each; each step makes them one longer."""
+    """Rows of equal length, with `beams` sequences each; each step adds a token."""
 
     def __init__(self, model: Any, started: Started, ending: Ending) -> None:
         self._model, self._started, self._ending = model, started, ending
@@ -41,7 +41,7 @@ class BeamCohort:
         self.sequences = torch.zeros((rows, beams, self._most), dtype=torch.long, device=device)
         self.sequences[:, :, : self._given] = ids.view(rows, beams, -1)
         self.running = self.sequences.clone()
-        # all beams begin alike: only the first may be continued
+        # all beams are equal at the start, so only the first may be continued
         self.running_scores = torch.zeros((rows, beams), device=device)
         self.running_scores[:, 1:] = NEVER
         self.scores = torch.full((rows, beams), NEVER, device=device)
@@ -50,22 +50,22 @@ class BeamCohort:
         steps = (rows, beams, self._most - self._given)
         self.running_parents = torch.full(steps, -1, dtype=torch.int32, device=device)
         self.parents = self.running_parents.clone()
-        # twice as many, so that as many are left when all of the first half end
+        # twice as many candidates: enough are left if all of the first half end
         self._tops = max(2, 1 + len(self._ends)) * beams
         self._first = torch.arange(self._tops, device=device) < beams
 
     @property
     def ids(self) -> Any:
-        """What the decoder has, int64 `[rows × beams, tokens]`."""
+        """Tokens of the decoder so far, int64 `[rows × beams, tokens]`."""
         return self.running[:, :, : self._length].flatten(0, 1)
 
     @property
     def width(self) -> int:
-        """Rows of the model."""
+        """Number of rows in the model's batch: the rows times their beams."""
         return len(self.prompts) * self._beams
 
     def choose(self, logits: Any) -> Step:
-        """One more token for each beam, from float32 `[rows × beams, vocabulary]`."""
+        """Add a token to each beam, from logits, float32 `[rows × beams, vocabulary]`."""
         import torch
 
         rows, config, model = len(self.prompts), self._config, self._model
@@ -107,7 +107,7 @@ class BeamCohort:
         return self._without_ended(ends, finite, select)
 
     def _without_ended(self, ends: Any, finite: Any, select: Any) -> Step:
-        """Rows that `generate` would end if each was alone, leave."""
+        """Remove the rows that `generate` would end if each ran alone."""
         import torch
 
         is_closed = self.finished.all(dim=1) & (self._config.early_stopping is True)

@@ -1,4 +1,4 @@
-"""Rows that started together, greedy or sampled: the next token of each, and who has ended."""
+"""Greedy search or sampling for rows that started together: the next tokens, and which rows end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.engines.stepwise.start import Started, processors_of
 
 
 class Cohort:
-    """Rows of one length so far; each step makes it one longer."""
+    """Rows of equal length; each step adds a token."""
 
     def __init__(self, model: Any, started: Started, ending: Ending, seed: int) -> None:
         import torch
@@ -20,7 +20,7 @@ class Cohort:
         self._model, self._started, self._ending, self._seed = model, started, ending, seed
         self.prompts = started.prompts
         self.ids = started.ids
-        """What the decoder has, int64 `[rows, tokens]`."""
+        """Tokens of the decoder so far, int64 `[rows, tokens]`."""
         self._encoder_ids = started.encoder_ids
         self._processors = started.processors
         self._given = int(started.ids.shape[1])
@@ -29,11 +29,11 @@ class Cohort:
 
     @property
     def width(self) -> int:
-        """Rows of the model."""
+        """Number of rows in the model's batch."""
         return int(self.ids.shape[0])
 
     def choose(self, logits: Any) -> Step:
-        """One more token for each row, from its logits, float32 `[rows, vocabulary]`."""
+        """Add a token to each row, from logits, float32 `[rows, vocabulary]`."""
         import torch
 
         norms = logits.logsumexp(dim=-1)

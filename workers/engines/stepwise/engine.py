@@ -1,8 +1,8 @@
-"""The engine `transformers`: its models, processors and beam search, and steps of our own.
+"""The engine `transformers`: models, processors and beam search of transformers, with our own loop.
 
-A batch of `generate` runs until its longest row has ended. Here a row leaves with its last token,
-and its cache with it. Rows of a decoder join while others run; with an encoder or with beams, the
-next rows start when all have ended.
+`generate` runs a batch until its longest row has ended. Here a row is removed after its last token,
+together with its cache. Rows of a decoder may join a running batch. With an encoder or with beams,
+the next rows start when all have ended.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from workers.models.load import load_model
 from workers.models.tokenizer import special_token
 
 READS_THE_PROMPT = ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size")
-"""Settings whose processors read what the encoder was given, with its padding."""
+"""Settings whose processors read the encoder's input, padding included."""
 
 
 class StepwiseEngine(FailsByRow):
@@ -53,7 +53,7 @@ class StepwiseEngine(FailsByRow):
         self._choose_ways(settings.values)
 
     def _choose_ways(self, values: Any) -> None:
-        """Find out by trial what this model can do and keep its numbers."""
+        """Find out by trial how this model can be run without changing its results."""
         is_decoder = not self.model.config.is_encoder_decoder
         reads = any(values.get(name) for name in READS_THE_PROMPT)
         self.one_length = is_decoder or reads or padding_matters(self.model, self._pad)
@@ -115,7 +115,7 @@ class StepwiseEngine(FailsByRow):
         return budget_tokens(self.model, self._device, device.threads_of(self._device))
 
     def _cost(self, prompt: Prompt) -> int:
-        """Tokens that the row's caches may grow to."""
+        """Largest number of tokens in the row's caches."""
         return (len(prompt.ids) + prompt.max_new_tokens) * self._beams
 
     def _alike(self, prompt: Prompt) -> Hashable:
@@ -131,7 +131,7 @@ def _auto_class(is_encoder_decoder: bool) -> Any:
 
 
 def _generation_config(request: GenerationRequest) -> Any:
-    """The job's settings, and nothing of the model's folder; lengths come with each prompt."""
+    """The job's settings, without those of the model's folder; each prompt has its own length."""
     from transformers import GenerationConfig
 
     values = dict(request.settings.values)

@@ -1,4 +1,4 @@
-"""What a model can do and keep its numbers, found by trial when it is loaded."""
+"""Finds out by trial, at load, how a model can be run without changing its results."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from workers.engines.generating.base import Prompt
-from workers.engines.stepwise.rows import _merge
+from workers.engines.stepwise.rows import merge_caches
 from workers.engines.stepwise.start import padded
 
 SHORT, LONG, STEPS = 5, 12, 2
-"""Tokens of the rows that are tried, and of what follows them. Chosen."""
+"""Chosen: tokens of the two test rows, and tokens generated after each."""
 TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 5e-2, "torch.float16": 1e-2}
-"""Of the numbers' spread. Rounding of float32 is under 1e-5 of it; a wrong position or mask is
-beyond a tenth."""
+"""Relative to the standard deviation. Rounding in float32 is under 1e-5; a wrong position or mask
+gives more than 0.1."""
 
 
 def padding_matters(model: Any, pad_id: int) -> bool:
-    """Whether the encoder reads a row otherwise when it is filled up to a longer one's length."""
+    """Whether the encoder's output for a row changes when the row is padded."""
     import torch
 
     short, long = _rows(model)
@@ -32,7 +32,7 @@ def padding_matters(model: Any, pad_id: int) -> bool:
 
 
 def can_join(model: Any, pad_id: int) -> bool:
-    """Whether rows of a decoder go on in the same way beside rows that are longer."""
+    """Whether a decoder gives a row the same logits in a batch with longer rows."""
     import inspect
 
     import torch
@@ -49,14 +49,14 @@ def can_join(model: Any, pad_id: int) -> bool:
             return False
         if not all(type(layer) is DynamicLayer for it in caches for layer in it.layers):
             return False
-        alone = _go_on(model, _read(model, _rows(model)[0], pad_id), [SHORT])
-        _merge(caches[0], caches[1])
-        together = _go_on(model, caches[0], [SHORT, LONG])
+        alone = _run_steps(model, _read(model, _rows(model)[0], pad_id), [SHORT])
+        merge_caches(caches[0], caches[1])
+        together = _run_steps(model, caches[0], [SHORT, LONG])
     return _near(together[:1], alone)
 
 
 def _rows(model: Any) -> list[Prompt]:
-    """A short row and a long one, of tokens of the middle of the vocabulary."""
+    """A short row and a long one, with token ids from the middle of the vocabulary."""
     from workers.models.load import text_config_of
 
     size = int(text_config_of(model.config).vocab_size)
@@ -75,8 +75,8 @@ def _read(model: Any, row: Prompt, pad_id: int) -> Any:
     return model(input_ids=ids, past_key_values=cache, use_cache=True).past_key_values
 
 
-def _go_on(model: Any, cache: Any, lengths: list[int]) -> Any:
-    """The logits of the last of a few more tokens, `[rows, vocabulary]`."""
+def _run_steps(model: Any, cache: Any, lengths: list[int]) -> Any:
+    """Run a few more steps; returns the last logits, `[rows, vocabulary]`."""
     import torch
 
     for step in range(STEPS):

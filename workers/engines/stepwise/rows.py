@@ -1,7 +1,7 @@
-"""Rows in the model: their caches, and a forward pass for all of them.
+"""The rows that the model is running: their caches, and one forward pass for all of them.
 
-`LoneRows` runs one cohort, as `generate` would. `JoinedRows` runs many of a decoder: each prompt is
-read without padding, and its cache is filled up on the left to the length of the others.
+`LoneRows` runs one cohort, as `generate` does. `JoinedRows` runs several cohorts of a decoder: each
+prompt is read without padding, and its cache is padded on the left to the length of the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from workers.engines.stepwise.start import Started
 
 
 class Chooser(Protocol):
-    """Rows that started together: see `cohort.Cohort` and `beams.BeamCohort`."""
+    """Chooses the next tokens of rows that started together: `Cohort` or `BeamCohort`."""
 
     @property
     def ids(self) -> Any: ...
@@ -37,17 +37,17 @@ class LoneRows:
 
     @property
     def width(self) -> int:
-        """Rows of the model."""
+        """Number of rows in the model's batch."""
         return 0 if self._cohort is None else self._cohort.width
 
     def join(self, started: Started, cohort: Chooser) -> list[Answer]:
-        """Begin with the cohort, which nothing else may be running beside."""
+        """Start the cohort; no other may be running."""
         self._cohort, self._kwargs = cohort, started.kwargs
         model, config = self._model, started.config
         return self._after(model._prefill(started.ids, config, self._kwargs))
 
     def step(self) -> list[Answer]:
-        """One more token for each row; the answers of those that ended."""
+        """Add a token to each row; returns the answers of rows that have ended."""
         model, kwargs = self._model, self._kwargs
         assert self._cohort is not None
         given = model.prepare_inputs_for_generation(
@@ -70,9 +70,9 @@ class LoneRows:
         return step.answers
 
     def _select(self, step: Step, width: int) -> None:
-        """The rows that continue, of all that is kept for each row."""
+        """Keep the state of the rows that continue."""
         cache = self._kwargs["past_key_values"]
-        # the encoder's part is the same for all beams of a row
+        # the encoder's cache is the same for all beams of a row
         own = cache if step.dropped else getattr(cache, "self_attention_cache", cache)
         own.reorder_cache(step.select)
         if step.dropped:
@@ -82,7 +82,7 @@ class LoneRows:
 
 
 class JoinedRows:
-    """Cohorts of a decoder, of which new ones may join."""
+    """Several cohorts of a decoder in one batch; new ones may join at any time."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -97,11 +97,11 @@ class JoinedRows:
 
     @property
     def width(self) -> int:
-        """Rows of the model."""
+        """Number of rows in the model's batch."""
         return sum(cohort.width for cohort in self._cohorts)
 
     def join(self, started: Started, cohort: Chooser) -> list[Answer]:
-        """Read the prompts of a cohort and take it in; the answers of rows that end at once."""
+        """Read a cohort's prompts and add it; returns the answers of rows that end at once."""
         import torch
 
         outputs = self._model._prefill(started.ids, started.config, started.kwargs)
@@ -116,13 +116,13 @@ class JoinedRows:
         if self._cache is None:
             self._cache, self._lengths = cache, lengths
         else:
-            _merge(self._cache, cache)
+            merge_caches(self._cache, cache)
             self._lengths = torch.cat([self._lengths, lengths])
         self._cohorts.append(cohort)
         return step.answers
 
     def step(self) -> list[Answer]:
-        """One more token for each row; the answers of those that ended."""
+        """Add a token to each row; returns the answers of rows that have ended."""
         import torch
 
         model, lengths = self._model, self._lengths
@@ -162,12 +162,12 @@ class JoinedRows:
         self._cache.reorder_cache(select)
         self._lengths = self._lengths[select]
         most = int(self._lengths.max())
-        for layer in self._cache.layers:  # what was the longest row's alone
+        for layer in self._cache.layers:  # cut what only a longer row needed
             layer.keys, layer.values = layer.keys[..., -most:, :], layer.values[..., -most:, :]
 
 
-def _merge(cache: Any, other: Any) -> None:
-    """The rows of another cache under those of this one, the shorter filled up on the left."""
+def merge_caches(cache: Any, other: Any) -> None:
+    """Append the rows of another cache to this one; the shorter is padded on the left."""
     import torch
     from torch.nn.functional import pad
 
@@ -180,7 +180,7 @@ def _merge(cache: Any, other: Any) -> None:
 
 
 def _selected(value: Any, select: Any, width: int) -> Any:
-    """The rows of a tensor, or of those in a model's output; all else as it is."""
+    """These rows of a tensor, or of all tensors in a model's output; other values unchanged."""
     import torch
 
     if isinstance(value, torch.Tensor):

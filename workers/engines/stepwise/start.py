@@ -1,7 +1,7 @@
-"""The start of rows that go together: made ready by `generate` itself, which then hands them over.
+"""Prepares rows that start together, by transformers' own `generate`.
 
-`generate` runs the encoder, makes cache, processors and special tokens, and calls the decoding
-method that it was given. Ours returns what it gets, and the steps are made elsewhere.
+`generate` runs the encoder, creates the cache, the processors and the special tokens, and then calls
+a custom decoding method. Ours only returns its arguments; `rows` runs the steps.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ class Started:
 
     prompts: list[Prompt]
     ids: Any
-    """What the decoder has, int64 `[rows × beams, tokens]`: the prompt, or its start token."""
+    """Input of the decoder, int64 `[rows × beams, tokens]`: the prompt, or the start token."""
     encoder_ids: Any
-    """What an encoder was given, or the prompt, `[rows, tokens]`; processors read it."""
+    """Input of the encoder, or the prompt, `[rows, tokens]`; processors read it."""
     processors: Any
     config: Any
     """The generation configuration with its special tokens as tensors."""
     kwargs: dict[str, Any]
-    """Of the model: its cache, masks, the encoder's output."""
+    """Keyword arguments of the model: cache, masks, the encoder's output."""
 
 
 def start(model: Any, prompts: Sequence[Prompt], pad_id: int) -> Started:
-    """The rows, made ready; the encoder has run, the decoder has not.
+    """Prepare the rows: the encoder runs, the decoder does not.
 
-    Without an encoder the prompts must have one length. All have one `max_new_tokens`.
+    All prompts need the same `max_new_tokens`, and without an encoder the same length.
     """
     ids, mask = padded(prompts, pad_id, model.device)
     config = deepcopy(model.generation_config)
@@ -46,7 +46,7 @@ def start(model: Any, prompts: Sequence[Prompt], pad_id: int) -> Started:
 
 
 def padded(prompts: Sequence[Prompt], pad_id: int, device: Any) -> tuple[Any, Any]:
-    """Token ids and mask, int64 `[rows, longest]`, filled up on the right."""
+    """Token ids and mask, int64 `[rows, longest]`, padded on the right."""
     import torch
 
     longest = max(len(prompt.ids) for prompt in prompts)
@@ -59,7 +59,7 @@ def padded(prompts: Sequence[Prompt], pad_id: int, device: Any) -> tuple[Any, An
 
 
 def processors_of(model: Any, started: Started, encoder_ids: Any) -> Any:
-    """The processors again, for fewer rows: some hold a value of each row."""
+    """New processors for fewer rows, since some processors store a value per row."""
     return model._get_logits_processor(
         generation_config=started.config,
         input_ids_seq_length=started.ids.shape[1],

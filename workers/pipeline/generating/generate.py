@@ -1,7 +1,7 @@
-"""Texts of windows, by a task that generates: the counterpart of `forward`.
+"""Generates the texts of windows: the counterpart of `forward` for tasks that generate.
 
-The task gets all prompts of a window and batches them itself. Prompts that fail are errors; rows
-that are with the model are marked, so that one that ends its process is found.
+The task gets all prompts of a window and batches them itself. A prompt that fails becomes an error
+row. Running rows are written to the lease, so that a row that kills the process is found.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from workers.pipeline.rows import ChunkStats, Predictions, RowError
 
 T = TypeVar("T")
 MARK_S = 1.0
-"""Between two marks of the same rows, each of which restarts the time limit of a step. Chosen: a
-mark is a call of Redis."""
+"""Shortest time between two reports of the same rows. Chosen: a report is a call to Redis, and
+restarts the time limit of a step."""
 
 
 def generate(
@@ -96,7 +96,7 @@ def _generated(
 def _values(
     engine: LoadedTask, encodings: Encodings | None, good: dict[int, Answer], rows: int
 ) -> pa.RecordBatch:
-    """The task's columns, one line for each row, nulls where there is no answer."""
+    """The task's columns, one value per row; null where there is no answer."""
     schema = pa.schema(engine.task.columns())
     if encodings is None or not good:
         return pa.RecordBatch.from_arrays([pa.nulls(rows, f.type) for f in schema], schema=schema)
@@ -130,15 +130,15 @@ def _count(
 
 @dataclass(slots=True)
 class ControlWatch:
-    """Passes the events of an engine on to the control of a chunk."""
+    """Passes the engine's events to the chunk's control."""
 
     control: Control
     numbers: np.ndarray
-    """Number in the chunk of each prompt."""
+    """Each prompt's row number in the chunk."""
     steps: int = 0
     halvings: int = 0
     smallest: int | None = None
-    """Tokens of the smallest batch that did not fit."""
+    """Tokens of the smallest batch that ran out of memory."""
     clock: Callable[[], float] = time.monotonic
     _marked: frozenset[int] = frozenset()
     _held: frozenset[int] = frozenset()
@@ -151,7 +151,7 @@ class ControlWatch:
             self._mark()
 
     def holding(self, rows: Collection[int]) -> None:
-        """See `Watch.holding`; rows that left stay marked until others come, or a second is over."""
+        """See `Watch.holding`; ended rows stay reported until others start, or for a second."""
         self._held = frozenset(rows)
         if self._held - self._marked:
             self._mark()
