@@ -1,1 +1,1 @@
-"""What the rows of a chunk look like, in counts that add up exactly: the ground of `headrace drift`."""
+"""Profiles: statistics of a chunk's rows, in counts that can be added exactly. For `headrace drift`."""

@@ -33,7 +33,7 @@ VECTOR_MOST = 1 << 14
 
 
 class ProfileBuilder:
-    """A profile in the making; used by one thread at a time."""
+    """Builds a profile; for one thread at a time."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self._spec = spec

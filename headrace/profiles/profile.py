@@ -1,4 +1,4 @@
-"""A profile: what some rows look like, in integers that add up exactly.
+"""A profile: statistics of some rows, in integers that can be added exactly.
 
 Profiles of the chunks of a job, added in any order, are the profile of the whole. None of it is
 text of the corpus: tokens are numbers, and their words stand in the tokenizer's vocabulary.
@@ -17,11 +17,11 @@ from schemas.errors import StorageError
 
 VERSION = 1
 MOST_LABELS = 2_000
-"""Chosen: a task with more different labels is no classification, and its profile would be large."""
+"""Chosen: with more labels a task is no classification, and its profile would be large."""
 SUM_SCALE = 1 << 30
 """Scores are summed as whole numbers of this part of 1, so that their order does not matter."""
 LEVEL = 1
-"""Of gzip: a profile of 20,000 different tokens takes 5 ms then (measured)."""
+"""Level of gzip: with it, a profile of 20,000 different tokens takes 5 ms (measured)."""
 
 
 class _Record(BaseModel):
@@ -29,7 +29,7 @@ class _Record(BaseModel):
 
 
 class TextCounts(_Record):
-    """What is known of the texts that could be read, whatever became of their rows."""
+    """Statistics of all texts that could be read, also of rows with an error."""
 
     rows: int = 0
     bytes: int = 0
@@ -39,7 +39,7 @@ class TextCounts(_Record):
     scripts: dict[str, int] = Field(default_factory=dict)
     """The script of most of a text's letters → rows."""
     empty: int = 0
-    """Texts of nothing, or of white space alone."""
+    """Texts that are empty or only white space."""
     per_token: dict[int, int] = Field(default_factory=dict)
     """Bin of a row's bytes per token → rows with a prediction."""
 
@@ -54,9 +54,9 @@ class TokenCounts(_Record):
     vocabulary: str = ""
     """Digest of the tokenizer's tokens; counts of another vocabulary are not comparable."""
     unknown: int | None = None
-    """The token for what the tokenizer does not know."""
+    """The token for unknown words."""
     special: tuple[int, ...] = ()
-    """Tokens that stand for no text, such as `[CLS]`."""
+    """Tokens that represent no text, such as `[CLS]`."""
     rows: int = 0
     """Rows that were tokenized: not those whose prediction was copied."""
     ids: list[int] = Field(default_factory=list)
@@ -66,7 +66,7 @@ class TokenCounts(_Record):
 
 
 class VectorCounts(_Record):
-    """Embeddings: their sum, and how they spread along 64 random directions."""
+    """Statistics of embeddings: their sum, and their distribution along 64 random directions."""
 
     width: int
     rows: int = 0

@@ -1,4 +1,4 @@
-"""The script that most letters of a text are in, for many texts at once, from their bytes. Pure."""
+"""The main script of each text (the script of most letters), for many texts at once. Pure."""
 
 from __future__ import annotations
 

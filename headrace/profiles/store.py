@@ -1,4 +1,4 @@
-"""Profiles in an output: of a chunk, made again from its part when lost, and of the whole job."""
+"""Reads profiles of an output: of a chunk, computed from its part if lost, and of the whole job."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_profile(store: Store, job: Job, chunk: int) -> Profile:
 
 
 def profile_of_part(store: Store, spec: TaskSpec, chunk: int) -> Profile:
-    """What the part itself tells: all but the tokens, which need the texts and the tokenizer.
+    """The profile from the part alone: without tokens, which need the texts and the tokenizer.
 
     Raises:
         StorageError: the part is not there, or cannot be read.

@@ -1,4 +1,4 @@
-"""The words behind token ids: a tokenizer's vocabulary, kept once in an output."""
+"""A tokenizer's vocabulary, stored once in an output, to show words for token ids."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Vocabulary:
         return TokenCounts(vocabulary=self.digest, unknown=self.unknown, special=self.special)
 
     def word(self, token: int) -> str:
-        """A token as a person reads it: without the marks of a word's start."""
+        """A token for people, without the marks of a word's start."""
         raw = self.tokens[token] if 0 <= token < len(self.tokens) else ""
         return raw.replace("Ġ", " ").replace("▁", " ").strip() or raw or f"token {token}"
 

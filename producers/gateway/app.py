@@ -1,4 +1,4 @@
-"""The application: routes, limits around them, and every error in OpenAI's shape."""
+"""The application: its routes, the limits around them, and errors in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def create_app(gateway: Gateway) -> Any:
 
 
 def healthz() -> dict[str, str]:
-    """Whether this process serves."""
+    """Health check: this process answers."""
     return {"status": "ok"}
 
 
@@ -105,7 +105,7 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 def as_problem(error: Exception) -> Problem:
-    """Any error as an answer; what is none of headrace's is logged, and shown without its text."""
+    """Any error as a response; errors of other libraries are logged, and shown without their text."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, HeadraceError):

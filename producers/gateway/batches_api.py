@@ -1,4 +1,4 @@
-"""OpenAI's `/v1/batches`: create, list, look, cancel."""
+"""OpenAI's `/v1/batches`: create, list, retrieve, cancel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from producers.records.snapshot import Snapshot, take_snapshot
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 BYTES_PER_TOKEN = 4
-"""Of the file, for the quota. Chosen: English text has 4 to 5, and the file has names beside it."""
+"""Of the file, to estimate tokens for the quota. Chosen: English has 4 to 5, and JSON adds some."""
 RETRY_S = 60
 _WINDOW = re.compile(r"([1-9][0-9]{0,4})([hm])")
 _BATCH_ID = re.compile(r"batch_[0-9a-z]{8,64}")
@@ -35,7 +35,7 @@ MetadataValue = Annotated[str, Field(max_length=512)]
 
 
 class NewBatch(BaseModel):
-    """What a batch is made of."""
+    """The body of a request that creates a batch."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,7 +49,7 @@ class NewBatch(BaseModel):
 def create_batch(
     request: Request, new: NewBatch, gateway: State, caller: Submitter
 ) -> dict[str, Any]:
-    """Make a batch of a file. Its lines are checked next; their errors are in the batch."""
+    """Create a batch from a file. Its lines are checked later; errors appear in the batch."""
     file = owned_file(gateway, caller, new.input_file_id)
     if file.purpose != "batch":
         raise Problem(
@@ -146,7 +146,7 @@ def window_s(text: str) -> float:
 
 
 def batch_json(gateway: Gateway, batch: BatchRecord) -> dict[str, Any]:
-    """The batch as OpenAI's API shows it, read from the store now."""
+    """The batch in OpenAI's format, as it is now."""
     ended = gateway.root.read(Ended, batch_place(batch.id, "ended.json"))
     checked = gateway.root.read(Checked, batch_place(batch.id, "checked.json"))
     cancelling_s = cancel_requested_s(gateway, batch.id)

@@ -1,4 +1,4 @@
-"""What a request may say about a job: the options of `submit`, without those of the gateway's host."""
+"""Options that a request may set: those of `submit`, except for the gateway host's own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REFUSED = {
         if it.group == "Object store"
     },
 }
-"""Options of `submit` that no request has, and why."""
+"""Options of `submit` that requests may not set, and why."""
 
 
 def _fields() -> dict[str, Any]:

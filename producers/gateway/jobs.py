@@ -1,4 +1,4 @@
-"""Jobs of a caller: submitted, found, stopped, continued. What the API and the console both do."""
+"""Jobs of a caller: submit, find, stop, continue. Used by the API and the console."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def job_settings(
 
 
 def _place_of(settings: Settings) -> str:
-    """Where a model is that the operator named: a key may use it wherever it is."""
+    """The address of a model that the operator has named; any key may use it."""
     assert settings.model is not None
     if settings.model.startswith(SCHEME):
         return open_model_registry(settings).find(parse_address(settings.model)).model.uri
@@ -184,7 +184,7 @@ def resume(gateway: Gateway, found: Found) -> None:
 
 
 def retry(gateway: Gateway, found: Found) -> int:
-    """Let parked chunks be tried again; returns how many there were."""
+    """Retry parked chunks; returns how many there were."""
     count = release_parked(found.job, found.store, found.settings)
     if count:
         _send(gateway, found)

@@ -1,4 +1,4 @@
-"""headrace's own `/v1/jobs`: submit over addresses, follow, stop, continue, explain, download."""
+"""headrace's own `/v1/jobs`: submit jobs on stored files, follow, stop, continue, explain, download."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ States = Literal["running", "paused", "finished", "failed", "cancelled"]
 
 @router.post("")
 def submit_job(new: NewJob, gateway: State, caller: Submitter) -> dict[str, Any]:
-    """Submit a job over addresses. The same submission again is the same job, with `new` false."""
+    """Submit a job on files in a store. The same submission again is the same job, with `new` false."""
     inputs = [new.input] if isinstance(new.input, str) else new.input
     job, is_new, warnings = jobs.submit(gateway, caller, inputs, new.output, options_in(new))
     return {
@@ -60,7 +60,7 @@ def list_jobs(
 
 @router.get("/{job_id}")
 def get_job(job_id: str, gateway: State, caller: Reader) -> dict[str, Any]:
-    """One job in numbers, as `headrace status --json`."""
+    """A job's state and counts, as from `headrace status --json`."""
     return job_json(job_id, jobs.snapshot(gateway, jobs.find(gateway, caller, job_id)))
 
 

@@ -1,4 +1,4 @@
-"""Lists as OpenAI's API has them: a page of objects, and whether there are more. Pure."""
+"""Paged lists in OpenAI's format: objects, and whether there are more. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def page_of(
     limit: int,
     after: str | None,
 ) -> dict[str, Any]:
-    """The objects that `load` gives for the ids after one, `limit` at most; None is left out."""
+    """At most `limit` objects from `load`, for the ids after a given one; None is left out."""
     found: list[dict[str, Any]] = []
     has_more = False
     for id in ids:

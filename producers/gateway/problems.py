@@ -1,4 +1,4 @@
-"""Errors as OpenAI's API has them: `{"error": {"message", "type", "param", "code"}}`. Pure."""
+"""Errors in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STATUS: tuple[tuple[type[HeadraceError], int], ...] = (
 
 
 class Problem(Exception):
-    """An answer that is an error."""
+    """An error response."""
 
     def __init__(
         self,
@@ -72,12 +72,12 @@ class Problem(Exception):
 
 
 def problem_of(error: HeadraceError) -> Problem:
-    """One of headrace's own errors as an answer."""
+    """The response for one of headrace's own errors."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     retry = 5 if status == 503 else None
     return Problem(status, str(error), code=error.error_type, retry_after_s=retry)
 
 
 def not_found(what: str, id: str) -> Problem:
-    """The same answer for what is not there and for what is another's."""
+    """404, the same for objects that do not exist and objects of other callers."""
     return Problem(404, f"there is no {what} {id!r}", code="not_found")

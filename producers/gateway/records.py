@@ -1,4 +1,4 @@
-"""What the gateway keeps in its store: keys, files, batches. Each record is written once."""
+"""Records in the gateway's store: keys, files, batches. Each is written once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Record(BaseModel):
 
 
 class KeyRecord(Record):
-    """`keys/{sha256}.json`: what a key may do. The key itself is kept nowhere."""
+    """`keys/{sha256}.json`: what a key may do. The key itself is not stored."""
 
     id: str
     name: str = Field(min_length=1, max_length=64)
@@ -53,7 +53,7 @@ class FileRecord(Record):
 
 
 class BatchRecord(Record):
-    """`batches/{id}/batch.json`: what was asked for."""
+    """`batches/{id}/batch.json`: the request."""
 
     id: str
     owner: str
@@ -63,7 +63,7 @@ class BatchRecord(Record):
     created_s: float
     expires_s: float
     tokens: int
-    """Reserved of the owner's quota until the end."""
+    """Tokens of the owner's quota that are reserved until the end."""
     metadata: dict[str, str] | None = None
 
 
@@ -78,7 +78,7 @@ class LineError(Record):
 
 
 class Checked(Record):
-    """`batches/{id}/checked.json`: what its lines are, or why they are refused."""
+    """`batches/{id}/checked.json`: the result of the check of its lines."""
 
     at_s: float
     lines: int

@@ -28,16 +28,16 @@ class Root:
     store: Store
 
     def read(self, kind: type[R], name: str) -> R | None:
-        """The record of this name; None where there is none."""
+        """The record of this name; None if there is none."""
         data = self.store.read(name)
         return None if data is None else parse(kind, data, f"{self.store.uri}/{name}")
 
     def create(self, name: str, record: Record) -> bool:
-        """Whether this call made the record."""
+        """Create the record; True if this call did."""
         return self.store.create(name, record.model_dump_json().encode())
 
     def own(self, owner: str, kind: str, id: str, content: str = "") -> None:
-        """Put a name on a list of the owner; safe to call twice."""
+        """Add a name to a list of the owner; safe to call twice."""
         self.store.create(f"owners/{owner}/{kind}/{id}", content.encode() or b"-")
 
     def disown(self, owner: str, kind: str, id: str) -> None:
@@ -53,7 +53,7 @@ class Root:
         return self.store.head(f"owners/{owner}/{kind}/{id}") is not None
 
     def content_of(self, owner: str, kind: str, id: str) -> str | None:
-        """What `own` noted beside the name; None where the owner has no such thing."""
+        """The content that `own` stored with the name; None if the owner has no such entry."""
         data = self.store.read(f"owners/{owner}/{kind}/{id}")
         return None if data is None else data.decode()
 

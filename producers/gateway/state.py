@@ -1,4 +1,4 @@
-"""What the routes work with. Nothing in it is lost with the process."""
+"""The state that routes share. All of it can be rebuilt after a restart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from producers.records.job_registry import Registry, open_registry
 from schemas.errors import BrokerError, ConfigError
 
 DEFAULT_ALIAS = "champion"
-"""The alias that a model's bare name means."""
+"""The alias of a model name without one."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Gateway:
 
     @contextlib.contextmanager
     def broker_if_there(self) -> Iterator[Broker | None]:
-        """The broker, or None while it does not answer."""
+        """The broker; None if it does not answer."""
         try:
             found = self.broker()
         except (BrokerError, ConfigError):

@@ -1,4 +1,4 @@
-"""What an output cost to make: worker time, and money where a price is known."""
+"""The cost of an output: worker time, and money if a price is known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of a million rows."""
+    """The cost of a million rows."""
 
     worker_hours: float
     price: float | None

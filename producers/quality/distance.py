@@ -1,4 +1,4 @@
-"""How far two tables of counts are apart, without the distance that chance alone makes. Pure.
+"""The distance between two tables of counts, corrected for chance. Pure.
 
 The distance is Jensen-Shannon's: the square root of the divergence in bits, 0 for equal shares and
 1 for shares that have no cell in common. Counts of a finite night are never equal, so the
@@ -33,11 +33,11 @@ class Distance:
     divergence: float
     """Jensen-Shannon, in bits, as counted."""
     bias: float
-    """What of it two draws of these sizes from one table have on average."""
+    """The mean divergence of two samples of these sizes from one table."""
     spread: float
     """Standard deviation of the same."""
     psi: float
-    """Population stability index, which people know: below 0.1 is called small, above 0.25 large."""
+    """Population stability index, a common measure: below 0.1 is called small, above 0.25 large."""
 
     @property
     def value(self) -> float:
@@ -50,7 +50,7 @@ class Distance:
 
     @property
     def most_by_chance(self) -> float:
-        """A divergence that two draws from one table do not reach, once in 30,000 times.
+        """A divergence that two samples from one table exceed once in 30,000 times.
 
         Source: Wilson and Hilferty, The distribution of chi-square, 1931; with few cells the
         divergence has a far longer tail than a normal distribution.

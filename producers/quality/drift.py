@@ -1,7 +1,7 @@
-"""What has changed from one profile to another: a distance for each feature, and its verdict. Pure.
+"""Compares two profiles: a distance for each feature, and whether it has drifted. Pure.
 
 A feature has drifted if its distance is beyond chance and above a limit. The limit is a floor
-that a person may set, or what the job's own last nights do anyway.
+that a person may set, or the usual distance between the job's own last nights.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from producers.quality.features import (
 )
 
 FLOOR = 0.1
-"""Chosen: labels that go from 50:50 to 36:64 are so far apart, or from 90:10 to 80:20."""
+"""Chosen: the distance between labels of 50:50 and 36:64, or of 90:10 and 80:20."""
 FLOORS = {"tokens": 0.05}
 """Chosen: most words of a language are the same whatever the texts are about. Every fifth comment
 replaced by one about physics is a distance of 0.09 (measured)."""
 NIGHTS = 3
-"""Chosen: fewer nights than this say nothing about what is usual."""
+"""Chosen: with fewer nights, the usual distance is unknown."""
 USUAL = 1.25
-"""Chosen: what is above the usual by a quarter is unusual."""
+"""Chosen: a quarter above the usual distance is unusual."""
 WORDS = 15
-"""Chosen: tokens that are named."""
+"""Chosen: number of tokens that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ class Feature:
     name: str
     distance: Distance
     limit: float
-    """The floor, or what the last nights do anyway, whichever is larger."""
+    """The floor, or the usual distance between nights, whichever is larger."""
     before: float | None = None
     """A share, or the median, of the reference; None: no single number says it."""
     after: float | None = None
     moved: tuple[Moved, ...] = ()
-    """The cells that make the distance, the largest part first."""
+    """The cells that contribute to the distance, the largest contribution first."""
 
     @property
     def is_drift(self) -> bool:
@@ -77,13 +77,13 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Everything that is known of the way from a reference to a night."""
+    """The comparison of a reference with a night."""
 
     reference: Profile
     now: Profile
     features: tuple[Feature, ...]
     nights: int
-    """Last nights that the limits were taken from."""
+    """Number of earlier nights from which the limits were taken."""
     notes: tuple[str, ...] = ()
     """What could not be compared, and why."""
     expected: tuple[float, float] | None = field(default=None)
@@ -127,7 +127,7 @@ def drift(
 
 
 def _limit(usual: Sequence[float], floor: float) -> float:
-    """The second largest distance of the last nights and a quarter more: one odd night passes."""
+    """The second largest distance of the last nights, plus a quarter: one unusual night is ignored."""
     if len(usual) < NIGHTS:
         return floor
     return max(floor, USUAL * sorted(usual)[-2])
@@ -190,7 +190,7 @@ def _of_tokens(before: np.ndarray, after: np.ndarray) -> _Measured:
 
 
 def _of_new_tokens(before: np.ndarray, after: np.ndarray, rows: tuple[int, int]) -> _Measured:
-    """The share of tokens that the reference never had; fewer of them than usual is no drift.
+    """The share of tokens that the reference never had; fewer than usual is not drift.
 
     A text brings its tokens together, so it counts once.
     """
@@ -267,7 +267,7 @@ def _median(counts: Mapping[int, int]) -> int:
 
 
 def _mean(found: Sequence[Distance]) -> Distance:
-    """The mean of distances along directions that are not independent: so of their spreads too."""
+    """The mean of the distances and of their spreads, since the directions are not independent."""
     rows = [(d.divergence, d.bias, d.spread, d.psi) for d in found]
     return Distance(*(float(x) for x in np.mean(rows, axis=0)))
 

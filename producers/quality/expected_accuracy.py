@@ -1,4 +1,4 @@
-"""The accuracy that the scores of a night promise, without a single gold label of that night. Pure.
+"""Estimates the accuracy of a night from its scores, without gold labels of that night. Pure.
 
 Assumption: rows with one score are right as often as such rows of the reference. That holds while
 texts and labels shift; it does not where the same texts should now get other labels.
@@ -15,7 +15,7 @@ from headrace.profiles.profile import SUM_SCALE, Profile
 
 
 def expected_accuracy(profile: Profile, reference: Profile) -> float | None:
-    """The mean chance of a row's label to be right; None where there are no scores in 0 to 1.
+    """The mean probability that a row's label is right; None if there are no scores in 0 to 1.
 
     Where the reference has gold labels, a score counts as the share of right rows among those of
     the reference with that score; else it is taken at its word.

@@ -29,7 +29,7 @@ class Share:
     name: str
     text: str
     cells: Callable[[Profile], tuple[int, int]]
-    """Rows (or tokens) that have it, and those that have not."""
+    """Rows (or tokens) that have it, and rows that do not."""
 
 
 def _scores(profile: Profile) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""An output's predictions beside gold labels, part by part, in memory bounded by one part.
+"""Compares an output's predictions with gold labels, part by part, in memory bounded by one part.
 
 Gold labels are a carried column of the output, or a file of ids and labels.
 """
@@ -220,7 +220,7 @@ def _count(found: Evaluated, table: pa.Table, gold: Gold) -> None:
 
 
 def _is_asked(table: pa.Table) -> Any:
-    """Rows that the model was asked about: error rows too, but not those that it was trained on."""
+    """Rows that the model was applied to: error rows too, but not rows that it was trained on."""
     is_error = pc.not_equal(table["status"].cast(pa.string()), OK)
     return pc.or_(is_error, pc.is_valid(table["predicted_label"]))
 

@@ -1,4 +1,4 @@
-"""An output's entities beside gold entities, part by part, in memory bounded by one part.
+"""Compares an output's entities with gold entities, part by part, in memory bounded by one part.
 
 Gold entities are a list of label, start and end in each row, or a list of tags (`B-PER`) with a
 column of the tokens that they tag. They are carried by the output, or in a file by id.

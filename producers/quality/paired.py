@@ -90,7 +90,7 @@ class Paired:
 
     @property
     def p_value(self) -> float:
-        """That such a difference comes by chance: McNemar's exact test, two-sided.
+        """The probability of such a difference by chance: McNemar's exact test, two-sided.
 
         Source: McNemar, Note on the sampling error of the difference, 1947
         """
@@ -117,7 +117,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What B must keep to replace A; None: not asked."""
+    """Conditions under which B may replace A; None: no such condition."""
 
     min_accuracy_delta: float | None = None
     """The lower end of the difference's interval must reach it, e.g. -0.005."""

@@ -1,4 +1,4 @@
-"""Texts in which a word occurs, read from the input of a job; only where a person asked for texts."""
+"""Texts that contain a word, read from the input of a job; only if a person asked for texts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def texts_with(
 
 
 def _pattern(word: str) -> re.Pattern[str]:
-    """A whole word; of a piece of a word only the letters count."""
+    """Matches the whole word; for a piece of a word, only its letters."""
     piece = word.removeprefix("##")
     bound = r"\b" if piece == word and word.isalnum() else ""
     return re.compile(f"{bound}{re.escape(piece)}{bound}", re.IGNORECASE)

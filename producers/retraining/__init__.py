@@ -1,1 +1,1 @@
-"""When a model is made again, and whether the new one may take its place."""
+"""Decides when to retrain a model, and whether the new one may replace it."""

@@ -1,4 +1,4 @@
-"""The folder of one retraining, and what the earlier ones of its policy left."""
+"""The folder of a retraining, and the records of earlier ones of the same policy."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def read_record(store: Store, name: str, kind: type[Record]) -> Record | None:
 
 
 def keep_record(store: Store, name: str, record: Record) -> Record:
-    """Create the record; the one that is there already wins, and is returned."""
+    """Create the record; returns the existing one if there is one."""
     if store.create(name, (record.model_dump_json(indent=1) + "\n").encode()):
         return record
     return read_record(store, name, type(record)) or record
 
 
 def earlier_trainings(store: Store, before: date) -> Iterator[RetrainingBegun]:
-    """What was begun in this place before the day, the earliest first."""
+    """Trainings of this policy that began before this day, the earliest first."""
     for info in store.list():
         match = _FOLDER.match(info.name)
         if match is not None and date.fromisoformat(match[1]) < before:

@@ -1,4 +1,4 @@
-"""A policy of retraining: a small TOML file, and the id of what it does on a day. Pure.
+"""A retraining policy: a small TOML file, and the id of its run on a day. Pure.
 
 name = "reviews"                      # of the model in the registry
 data = ["labelled/*.parquet"]         # {date} and its kin become dates
@@ -33,7 +33,7 @@ class _Table(BaseModel):
 
 
 class DriftWatch(_Table):
-    """The comparison that a trigger looks at."""
+    """The comparison of outputs that a trigger uses."""
 
     output: str
     against: str
@@ -49,9 +49,9 @@ class Triggers(_Table):
     drift: bool = False
     """A feature of the watched output has drifted."""
     min_expected_accuracy: float | None = Field(None, gt=0, le=1)
-    """The scores of the watched output promise less."""
+    """The accuracy expected from the watched output's scores is lower."""
     new_labels: int | None = Field(None, ge=1)
-    """Labelled rows more than at the last training."""
+    """Number of labelled rows added since the last training."""
 
     @property
     def are_none(self) -> bool:
@@ -63,7 +63,7 @@ class Triggers(_Table):
 
 
 class GateTable(_Table):
-    """What the candidate must keep; see `producers.quality.paired.Gate`."""
+    """Conditions for the candidate; see `producers.quality.paired.Gate`."""
 
     min_accuracy_delta: float | None = None
     max_flips: float | None = None
@@ -75,7 +75,7 @@ NO_GATE = GateTable.model_validate({})
 
 
 class Policy(_Table):
-    """What is trained, when, on what it is judged, and who promotes it."""
+    """What is trained, when, how it is evaluated, and how it is promoted."""
 
     name: str = Field(pattern=f"^{NAME}$")
     data: tuple[str, ...] = Field(min_length=1)
@@ -89,7 +89,7 @@ class Policy(_Table):
     text_column: str = "text"
     id_column: str = "id"
     base: str | None = None
-    """The model to begin with; None: the champion of the moment."""
+    """The model to begin with; None: the current champion."""
     alias: str = Field("champion", pattern=f"^{NAME}$")
     promote: Literal["never", "gate"] = "never"
     map: str | None = None

@@ -1,4 +1,4 @@
-"""Whether it is time to train again. Pure."""
+"""Decides whether to train again. Pure."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from producers.retraining.policy import Triggers
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What is known at the moment of the decision."""
+    """Facts for the decision."""
 
     last: date | None
     """The day of the last training of this policy; None: there was none."""
     labels: int
     """Labelled rows now."""
     labels_then: int
-    """And at the last training."""
+    """Labelled rows at the last training."""
     drifted: tuple[str, ...] = ()
     """Features of the watched output that drifted."""
     expected_accuracy: float | None = None
-    """Of the watched output; None: its scores say nothing."""
+    """Accuracy expected of the watched output; None if its scores give no estimate."""
 
 
 def reasons(triggers: Triggers, signs: Signs, day: date) -> list[str]:
-    """Why to train on this day; empty: there is no reason."""
+    """Reasons to train on this day; may be empty."""
     if triggers.are_none:
         return ["no trigger is set: every call trains"]
     found: list[str] = []

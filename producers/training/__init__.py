@@ -1,1 +1,1 @@
-"""Labelled rows: checked, split, and made a job that trains."""
+"""Prepares a training job: checks and splits the labelled rows."""

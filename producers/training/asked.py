@@ -1,4 +1,4 @@
-"""What `headrace train` was asked for, and what contradicts itself in it. Pure."""
+"""The options of `headrace train`, and checks that they fit together. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.records.training import Distillation, Lora, ModelTask, Problem, Siz
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What `headrace train` was asked for."""
+    """The options of `headrace train`."""
 
     label_column: str
     task: ModelTask = "text-classification"
@@ -25,7 +25,7 @@ class Asked:
     base: str | None = None
     size: Size | None = None
     problem: Problem | None = None
-    """None: as the labels say."""
+    """None: decided by the labels."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     validation: str = "0.1"
     """A share of the texts, or a file of labelled rows."""

@@ -1,4 +1,4 @@
-"""Labels of any type as the labels of a model: which problem they pose, and what is wrong with them.
+"""Turns labels of any type into a model's labels; decides the kind of problem, and warns of mistakes.
 
 Pure: an Arrow column in, names and values out.
 """
@@ -74,7 +74,7 @@ def understand(
 
 
 def problem_of(column: Any) -> Problem:
-    """What the values are for: lists are several labels, fractions a regression, others classes."""
+    """The kind of problem: lists are several labels, fractions a regression, other values classes."""
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return "multi_label"
@@ -102,7 +102,7 @@ def _numbers(column: Any, name: str) -> Labels:
 
 
 def _ordered(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """By value where all are integers, else by the alphabet."""
+    """Sorted as numbers if all are integers, else alphabetically."""
     try:
         return tuple(sorted(counts, key=int))
     except ValueError:
@@ -147,7 +147,7 @@ def check_names_differ(names: Sequence[str], counts: Mapping[str, int], column: 
 def doubts(
     names: Sequence[str], counts: Mapping[str, int], column: str, *, entities: bool = False
 ) -> Iterator[str]:
-    """A warning for each label that is nearly another one, and one for rare labels.
+    """Warnings for labels that look like a misspelling of another, and for rare labels.
 
     `counts` are of rows, or of `entities`.
     """
@@ -184,7 +184,7 @@ def _misspelling_of(label: str, counts: Mapping[str, int], total: int) -> str | 
 
 
 def _one_letter(a: str, b: str) -> bool:
-    """Whether one letter put in, left out, changed or swapped makes one of the other."""
+    """Whether the two differ by one letter: added, left out, changed or swapped."""
     if abs(len(a) - len(b)) > 1 or len(b) < 4:
         return False
     start = next(
@@ -196,7 +196,7 @@ def _one_letter(a: str, b: str) -> bool:
 
 
 def balanced(counts: Sequence[int]) -> tuple[float, ...]:
-    """Weights by which each label counts the same in sum: rows / (labels x rows of the label).
+    """Weights that balance the labels: rows / (labels x rows of the label).
 
     A label without rows has the weight 0.
     """

@@ -1,4 +1,4 @@
-"""From labelled files to a job that trains: everything checked, and its rows kept with the output."""
+"""Prepares a training job from labelled files: checks everything, and stores the rows in the output."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ StoreRows = Callable[[pa.Table, Store], str]
 """Writes a table to a store; returns its address."""
 
 BASE_TASK = "feature-extraction"
-"""The task whose checks a base passes: any encoder will do, its head is replaced."""
+"""The task for which a base is checked: any encoder will do, since its head is replaced."""
 FEWEST = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Labelled rows that can be trained on; nothing is written yet."""
+    """Checked labelled rows and base; nothing is written yet."""
 
     table: pa.Table
     spec: TrainingSpec
@@ -293,7 +293,7 @@ def _table(
     settings: Settings, rows: pa.Table, labels: Labels, split: Split, asked: Asked,
     taught: list[list[float] | None] | None,
 ) -> pa.Table:  # fmt: skip
-    """What the job reads: id, texts, label and side of each row, in their order."""
+    """The job's input: id, texts, label and side of each row, in order."""
     names = [settings.id_column, settings.text_column, settings.text_pair_column]
     kept = rows.select([n for n in dict.fromkeys(names) if n and n != asked.label_column])
     if SPLIT in kept.column_names or asked.label_column == SPLIT:

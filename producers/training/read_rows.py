@@ -1,4 +1,4 @@
-"""Labelled rows out of the input files: the columns that a training needs, and hashes of the texts."""
+"""Reads labelled rows from the input files: the columns that a training needs, and text hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which side of the split each labelled row is on: by its text, so that no text is on both. Pure."""
+"""Splits labelled rows by text, so that no text is on both sides. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.records.training import LEAKED, TRAIN, UNLABELLED, VALIDATION
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A side for each row, and what was found on the way."""
+    """The side of each row, with counts for warnings."""
 
     sides: list[str]
     repeated: int
@@ -99,5 +99,5 @@ def _side(
 
 
 def _order(text: bytes, seed: int) -> bytes:
-    """An order by chance that is the same wherever the text is."""
+    """A pseudo-random order that depends only on the texts."""
     return hashlib.blake2b(text, digest_size=8, key=seed.to_bytes(8, "little")).digest()

@@ -15,7 +15,7 @@ from schemas.errors import ConfigError
 from schemas.records.training import BEST_BY, TrainingResult
 
 MOST_POINTS = 200
-"""Chosen: more is a mistake rather than a wish, since each point is a whole training."""
+"""Chosen: more is probably a mistake, since each point is a whole training."""
 OF_TRAINING: Mapping[str, type] = {
     "learning_rate": float, "epochs": float, "batch_tokens": int, "max_length": int,
     "warmup": float, "weight_decay": float, "early_stopping": int, "evaluations": int, "seed": int,
@@ -33,7 +33,7 @@ class Point:
 
     @property
     def folder(self) -> str:
-        """Where its output is, below that of the sweep: the same for the same settings."""
+        """The folder of its output within the sweep's; the same for the same settings."""
         return "_".join(f"{name}-{value:g}" for name, value in self.values.items())
 
     @property
@@ -91,7 +91,7 @@ def _number(name: str, text: str) -> float:
 
 
 def score_of(result: TrainingResult) -> float:
-    """The number by which its best checkpoint was chosen; larger is better."""
+    """The metric by which its best checkpoint was chosen; larger is better."""
     return result.scores.get(BEST_BY[result.spec.problem], float("-inf"))
 
 

@@ -1,4 +1,4 @@
-"""A teacher: a job's own output, whose scores another model learns."""
+"""A teacher: a job's output, from whose scores another model learns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SLACK = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """What a job's output says of each text."""
+    """The scores of a job's output, by text."""
 
     job: Job
     labels: tuple[str, ...]

@@ -1,1 +1,1 @@
-"""Training on this host."""
+"""Trains models: the handler of a training job, its loop, its results."""

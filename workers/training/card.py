@@ -1,4 +1,4 @@
-"""The model card: what the model is, where it comes from, how good it is and what it is not for."""
+"""Writes the model card: what the model is, its origin, its scores and its limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RARE = 0.05
 def model_card(
     result: TrainingResult, *, job: str, licence: str | None, inputs: Sequence[str]
 ) -> str:
-    """A `README.md` as model hubs read it, made from the record alone."""
+    """The `README.md` for model hubs, made from the training's record."""
     spec = result.spec
     head = ["---", *([f"license: {licence}"] if licence else []), "library_name: transformers",
             f"pipeline_tag: {spec.task}", "tags: [headrace]", "---"]  # fmt: skip
@@ -82,7 +82,7 @@ def _student(result: TrainingResult) -> list[tuple[str, str]]:
 
 
 def limits(result: TrainingResult) -> list[str]:
-    """What a reader should know before they trust the model."""
+    """Limits of the model, for readers of the card."""
     found = [
         "The scores hold for rows like the validation rows. On other sources, times or languages "
         "nothing is known.",

@@ -1,6 +1,6 @@
-"""Commits the state of a training: files first, then a record that is created only if absent.
+"""Stores checkpoints of a training: files first, then a record that is created only if absent.
 
-A checkpoint is what a part is: files under the attempt's own folder, hashed, and then one small
+A checkpoint is committed like a part: files in the attempt's own folder, with digests, and then one small
 object, `checkpoints/000400.json`, that names them with their digests. A later attempt reads only
 such records and checks every digest, so that an incomplete folder is never used.
 """
@@ -22,7 +22,7 @@ from schemas.records.training import Checkpoint, StoredFile, parse_checkpoint
 log = get_logger(__name__)
 
 KEPT = 2
-"""Newest checkpoints that stay, beside the best one."""
+"""Newest checkpoints that are kept, besides the best one."""
 PICKLED_ARGUMENTS = "training_args.bin"
 """Written by transformers beside each checkpoint; a pickle of settings that no process reads."""
 
@@ -44,7 +44,7 @@ def put_files(store: Store, folder: str, source: Path) -> tuple[StoredFile, ...]
 
 
 def get_files(store: Store, folder: str, files: Iterable[StoredFile], target: Path) -> bool:
-    """Copy the files to a local folder; False if one is missing or not as it was written."""
+    """Copy the files to a local folder; False if one is missing or damaged."""
     target.mkdir(parents=True, exist_ok=True)
     for file in files:
         try:

@@ -1,4 +1,4 @@
-"""How good a model finds entities, and which it finds, from the logits of its tokens. NumPy only."""
+"""Entities in token logits, and the scores of a model that finds them. NumPy only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def found_entities(
 
 
 def score_rows(rows: LabelledRows, logits: np.ndarray, spec: TrainingSpec) -> Scores:
-    """What the logits of the validation rows are worth, whatever the problem is."""
+    """Scores of the validation rows' logits, for any kind of problem."""
     if spec.problem == "entities":
         return score_entities(rows, rows.validation, logits, spec)
     return score(spec.problem, logits, rows.targets[rows.validation], spec.labels)

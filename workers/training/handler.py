@@ -1,4 +1,4 @@
-"""How a worker runs a training: the only chunk of its job, from the lease to the commit."""
+"""Runs a training on a worker: the only chunk of its job, from the lease to the commit."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from workers.training.scalars import ScalarWriter
 log = get_logger(__name__)
 
 WIDE = 256
-"""From this width of a model on, several threads are used."""
+"""Models of at least this width use several threads."""
 
 
 @dataclass(slots=True)
@@ -125,17 +125,17 @@ class TrainingHandler(MessageHandler):
             publish_model(store, attempt, folder / "model")
             self._runtime.fault("model_published")
             take_published(store, folder / "published")
-        else:  # killed after the model was there, before its part
+        else:  # an earlier attempt was killed between publishing the model and writing its part
             made = self._again(it, folder, published, spec, tokenizer, rows)
         self._write_part(it, spec, made)
         forget_published(store)
         CheckpointBook(store, attempt, self._runtime.fault).forget_all()
 
     def _set_threads(self, model: Any) -> None:
-        """Threads for the model: one for tensors this small.
+        """Set the number of threads: one, if the model is small.
 
-        On a busy machine two threads that wait for each other crawl (measured: one took 42 s, two
-        did not end in 600 s). So the weights do not depend on the number of cores either.
+        On a busy machine two threads that wait for each other are very slow (measured: one took 42 s,
+        two did not end in 600 s). So the weights do not depend on the number of cores either.
         """
         identity = self._runtime.identity
         is_small = int(getattr(model.config, "hidden_size", WIDE)) < WIDE
@@ -233,14 +233,14 @@ class TrainingHandler(MessageHandler):
         self, it: ChunkInProgress, folder: Path, published: TrainingResult, spec: TrainingSpec,
         tokenizer: Any, rows: LabelledRows,
     ) -> _Made:  # fmt: skip
-        """The published model's own predictions: its part was not written."""
+        """Predictions by the published model, if its part was not written yet."""
         model = load_published(self._context.store, folder, spec)
         pad = (tokenizer.pad_token_id, tokenizer.pad_token_type_id)
         host = self._host(it, folder, None)
         return _Made(rows, logits_of(model, rows, pad, spec, host), published)
 
     def _write_part(self, it: ChunkInProgress, spec: TrainingSpec, made: _Made) -> None:
-        """A row for each labelled row, and the commit of the chunk."""
+        """Write a row for each labelled row, and commit the chunk."""
         store, job = self._context.store, self._context.job
         sink = PartSink(store, job, it.chunk, it.control.mark.attempt)
         stats = ChunkStats(batches=made.result.steps, padding_tokens=made.result.padding)

@@ -1,7 +1,7 @@
-"""The training itself: transformers' Trainer over our batches, with committed checkpoints.
+"""The training loop: transformers' Trainer over our batches, with committed checkpoints.
 
-The Trainer sees one long epoch, the batches of all epochs in turn, so that a step is a place in one
-sequence and a resume is exact.
+The Trainer gets the batches of all epochs as one long epoch. So a step is a position in one sequence,
+and a resumed training is exact.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Trained:
 def train(
     model: Any, rows: LabelledRows, pad: tuple[int, int], spec: TrainingSpec, host: Host
 ) -> Trained:
-    """Train the model on the rows, from the newest checkpoint on; blocks until the end.
+    """Train the model on the rows, starting from the newest checkpoint; blocks until the end.
 
-    `pad` is the id of the padding token and its type. The same rows, spec and model give the same
-    weights on a CPU with as many threads, whatever kills it on the way.
+    `pad` is the id of the padding token and its type. The same rows, spec and model give the same weights on a
+    CPU with the same number of threads, however often it is killed and resumed.
 
     Raises:
         Stopped: a stop was asked for; what was reached is committed if the grace time allowed.
@@ -88,7 +88,7 @@ def train(
 def logits_of(
     model: Any, rows: LabelledRows, pad: tuple[int, int], spec: TrainingSpec, host: Host
 ) -> np.ndarray:
-    """The model's numbers for the validation rows, float32 `[rows, labels]`; nothing is trained."""
+    """The model's logits for the validation rows, float32 `[rows, labels]`; does not train."""
     lengths = rows.lengths[rows.train]
     batches = TokenBatches(rows.train, lengths, int(lengths.sum()) + 1, 1, spec.seed)
     watch = Watch(spec, host, batches, rows, None)
@@ -98,7 +98,7 @@ def logits_of(
 
 
 def _take_best(model: Any, host: Host, steps: int, best: int) -> int:
-    """Load the best checkpoint's weights, unless they are the last; returns the step of the weights."""
+    """Load the weights of the best checkpoint if it is not the last; returns its step."""
     if best == steps:
         return best
     folder = host.folder / "best"

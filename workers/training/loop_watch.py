@@ -47,13 +47,13 @@ class Host:
     stop_reason: Callable[[], str | None]
     """Returns `drain`, `cancelled` or `paused`; None to continue."""
     stop: Callable[[str], None]
-    """Ends the attempt for that reason, by an exception."""
+    """Ends the attempt for this reason; raises."""
     show: Callable[[Progress], None]
     write_scalars: Callable[[int, Mapping[str, float]], None]
     seconds_left: Callable[[], float]
     """Seconds left of the grace time, after a stop was requested."""
     clock: Callable[[], float] = time.monotonic
-    """Seconds by which speeds are measured."""
+    """The clock by which speeds are measured, in seconds."""
     committed: Callable[[int], None] = lambda step: None
     """Called with the step of each checkpoint that this attempt has committed."""
 
@@ -85,7 +85,7 @@ class Watch:
         self._stop_for: str | None = None
 
     def clock(self) -> float:
-        """Seconds by which pauses are measured."""
+        """The clock by which pauses are measured, in seconds."""
         return self._host.clock()
 
     @property
@@ -96,13 +96,13 @@ class Watch:
         return self.first_step >= len(self._batches) or gave_up
 
     def saw(self, lengths: np.ndarray) -> None:
-        """A batch of rows of these lengths goes to the model."""
+        """Called before a batch of rows of these lengths."""
         self.tokens += int(lengths.sum())
         self.padding += int(lengths.max()) * len(lengths) - int(lengths.sum())
         self.rows_seen += len(lengths)
 
     def stepped(self, step: int, control: Any) -> None:
-        """Before the Trainer logs, evaluates and saves: say which of them it should."""
+        """Called after each step: tells the Trainer whether to log, evaluate and save."""
         due = time.monotonic() - self._saved_monotonic >= CHECKPOINT_S
         last = step >= len(self._batches)
         control.should_evaluate = len(self._rows.validation) > 0 and step in self._evaluate_at
@@ -168,7 +168,7 @@ class Watch:
 
 
 def _evaluations(batches: TokenBatches, per_epoch: int) -> set[int]:
-    """The steps after which the model is evaluated: evenly in each epoch, at its end too."""
+    """The steps after which the model is evaluated: evenly in each epoch, and at its end."""
     found, start = set(), 0
     for end in batches.ends:
         size = end - start

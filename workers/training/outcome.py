@@ -33,7 +33,7 @@ from workers.training.scores import fit_temperature
 FEWEST = 20
 """Chosen: with fewer validation rows, a fitted temperature would be random."""
 MOST = 200_000
-"""Chosen: tokens that a temperature is fitted on; more would change its third digit."""
+"""Chosen: tokens used to fit a temperature; more would change only its third digit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Attempt:
     number: int
     device: str
     data_digest: str
-    """Of the labelled rows: the name of their file in the output."""
+    """Digest of the labelled rows: the name of their file in the output."""
 
 
 def calibrate(model: Any, trained: Trained, rows: LabelledRows, spec: TrainingSpec) -> float:
@@ -61,7 +61,7 @@ def calibrate(model: Any, trained: Trained, rows: LabelledRows, spec: TrainingSp
 def _numbers_and_targets(
     logits: np.ndarray, rows: LabelledRows, spec: TrainingSpec
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The logits of what was labelled, and its class: of entities the tokens that have a tag."""
+    """Logits and classes of the labelled rows; of entities, of the tokens that have a tag."""
     if spec.problem != "entities":
         return logits, rows.targets[rows.validation]
     targets = rows.token_targets(rows.validation)
@@ -132,9 +132,9 @@ def publish_model(store: Store, attempt: str, folder: Path) -> None:
 
 
 def take_published(store: Store, folder: Path) -> TrainingResult | None:
-    """Put the published files under `model/`; returns the record, None while nothing is published.
+    """Copy the published files to `model/`; returns the record, None if nothing is published.
 
-    Safe at any time and twice: the same files are put there again.
+    Safe to call at any time, and twice.
 
     Raises:
         StorageError: the store failed, or a published file was damaged.

@@ -1,4 +1,4 @@
-"""What the trained model says of the validation rows, as columns of the job's output."""
+"""The trained model's predictions for the validation rows, as columns of the job's output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def columns_of(spec: TrainingSpec) -> list[pa.Field]:
 
 
 def predictions_of(rows: LabelledRows, logits: np.ndarray, spec: TrainingSpec) -> dict[int, Any]:
-    """What is said of each validation row, by its number: label and score, or entities.
+    """The prediction for each validation row, by its number: label and score, or entities.
 
     `logits` are of `rows.validation`.
     """
@@ -36,7 +36,7 @@ def predictions_of(rows: LabelledRows, logits: np.ndarray, spec: TrainingSpec) -
 def predicted_columns(
     window: Window, first: int, predictions: dict[int, Any], spec: TrainingSpec
 ) -> dict[str, pa.Array]:
-    """The columns for a window's rows; `first` is the number of its first row. Null: not asked."""
+    """The columns for a window's rows; `first` is the number of its first row. Null: no prediction."""
     told = [predictions.get(first + i) for i in range(len(window))]
     if spec.problem == "entities":
         values = [

@@ -1,4 +1,4 @@
-"""The gateway over HTTP: submit, look, resume, cancel. Nothing of headrace is imported."""
+"""A client of the gateway: submit, look up, resume, cancel. Does not import headrace."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 OVER = frozenset({"finished", "failed", "cancelled"})
 TIMEOUT_S = 120.0
-"""Of one request; a submission lists and plans the input first."""
+"""Timeout of a request; a submission lists and plans the input before it answers."""
 
 
 class GatewayError(AirflowException):
-    """The gateway did not answer, or answered that it cannot now (429, 5xx): worth a retry."""
+    """The gateway did not answer, or with 429 or 5xx: a retry may help."""
 
 
 class GatewayHook(BaseHook):
@@ -40,7 +40,7 @@ class GatewayHook(BaseHook):
         return {"base_url": f"{base}/v1/", "headers": headers, "timeout": TIMEOUT_S}
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One request.
+        """Send a request.
 
         Raises:
             GatewayError: no answer, 429 or 5xx. AirflowFailException: any other refusal; the same
@@ -64,11 +64,11 @@ class GatewayHook(BaseHook):
         return made
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """The job in numbers: `state`, `rows`, `rows_done`, `errors` and more."""
+        """The job's state and counts: `state`, `rows`, `rows_done`, `errors` and more."""
         return self.call("GET", f"jobs/{job_id}")
 
     def cancel(self, job_id: str) -> None:
-        """Stop the job; what is committed stays."""
+        """Cancel the job; committed parts stay."""
         self.call("POST", f"jobs/{job_id}/cancel")
 
 

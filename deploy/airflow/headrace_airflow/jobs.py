@@ -1,4 +1,4 @@
-"""A job as an Airflow task, and a sensor for a job that something else submitted."""
+"""An operator that runs a job, and a sensor for a job that was submitted elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from headrace_airflow.gateway import OVER, GatewayError, GatewayHook, answer_in
 
 
 class HeadraceJobOperator(BaseOperator):
-    """Submit a job and wait for its end; its numbers are the result (XCom).
+    """Submit a job and wait for its end; returns its state and counts (XCom).
 
     The same arguments are the same job. So a retry, or a worker that died after the submission,
     joins the job that is there, and a job that stopped is resumed.
@@ -93,7 +93,7 @@ class HeadraceJobOperator(BaseOperator):
 
 
 class HeadraceJobTrigger(BaseTrigger):
-    """Fires with the job's numbers when it is over; a gateway that is away is waited for."""
+    """Fires with the job's state and counts when it is over; waits if the gateway does not answer."""
 
     def __init__(self, job_id: str, conn_id: str, poll_s: float) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class HeadraceJobTrigger(BaseTrigger):
 
 
 class HeadraceJobSensor(BaseSensorOperator):
-    """Waits until a job that something else submitted is finished; fails when it failed.
+    """Waits until a job that was submitted elsewhere is finished; fails if the job failed.
 
     Args:
         job_id: as `POST /v1/jobs` returned it. Templated.

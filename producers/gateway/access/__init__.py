@@ -1,1 +1,1 @@
-"""Who may do what: keys, scopes, quota, and limits of every request."""
+"""Access control: keys, scopes, quotas, and limits on every request."""

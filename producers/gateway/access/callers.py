@@ -1,4 +1,4 @@
-"""Who sends a request, and what that one may do."""
+"""Identifies the sender of a request and what it may do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Caller:
 
     @property
     def owner(self) -> str:
-        """The name under which its things are listed."""
+        """The name under which its jobs and files are listed."""
         return self.key.id
 
     @property
@@ -47,10 +47,10 @@ class Caller:
             raise Problem(403, f"this key has no scope {scope!r}", code="missing_scope")
 
     def settings_for(self, settings: Settings, *places: str) -> Settings:
-        """The settings for a job of this caller, over these places.
+        """The settings for a job of this caller that uses these addresses.
 
         Raises:
-            UriNotAllowed: a place is outside the gateway's prefixes, or outside the key's.
+            UriNotAllowed: an address is outside the gateway's prefixes, or outside the key's.
         """
         if not self.key.prefixes:
             return settings
@@ -125,5 +125,5 @@ def _key_in(header: str) -> str:
 
 
 def is_address(model: str) -> bool:
-    """Whether a model's name is a place: a folder of this host or a bucket."""
+    """Whether a model's name is an address: a folder on this host, or a bucket."""
     return not is_local_uri(model) or model.startswith(("/", ".", "~"))

@@ -1,4 +1,4 @@
-"""API keys: made once, shown once; only their SHA-256 is kept."""
+"""API keys: shown once when created; only their SHA-256 is stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from producers.gateway.root import Root
 from schemas.errors import ConfigError, JobNotFound
 
 KEPT_S = 5.0
-"""Seconds that a record is believed before it is read again. Chosen: a key that is deleted stops
+"""Seconds that a record is cached. Chosen: a deleted key stops
 working within this time."""
 MOST_KEPT = 10_000
 
@@ -30,7 +30,7 @@ def create_key(
     prefixes: Sequence[str] = (),
     quota_tokens: int | None = None,
 ) -> tuple[str, KeyRecord]:
-    """A new key and its record; the key is in no store and cannot be shown again.
+    """A new key and its record; the key itself is not stored and cannot be shown again.
 
     Raises:
         ConfigError: a scope is not one, a prefix is no address, or the name is taken.
@@ -65,7 +65,7 @@ def list_keys(root: Root) -> Iterator[tuple[str, KeyRecord]]:
 
 
 def delete_key(root: Root, name: str) -> KeyRecord:
-    """Take a key's rights away, by its name or id; its jobs and files stay.
+    """Revoke a key, by its name or id; its jobs and files stay.
 
     Raises:
         JobNotFound: there is no such key.
@@ -79,7 +79,7 @@ def delete_key(root: Root, name: str) -> KeyRecord:
 
 @dataclass(slots=True)
 class Keyring:
-    """Finds the record of a key; thread-safe, with a short memory."""
+    """Finds the record of a key, with a short cache; thread-safe."""
 
     root: Root
     now: Callable[[], float] = time.monotonic
@@ -87,7 +87,7 @@ class Keyring:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def find(self, key: str) -> KeyRecord | None:
-        """The record of the key; None: it is none of ours. Raises StorageError."""
+        """The record of the key; None: there is no such key. Raises StorageError."""
         if not _KEY.fullmatch(key):
             return None
         place = _place(key)
@@ -108,5 +108,5 @@ class Keyring:
 
 
 def _place(key: str) -> str:
-    """The digest is the name: a store that leaks shows no key, and no time of comparison does."""
+    """The name is the digest: neither a leaked store nor the time of a comparison reveals a key."""
     return f"keys/{hashlib.sha256(key.encode()).hexdigest()}.json"

@@ -1,4 +1,4 @@
-"""What holds for every request, as layers of ASGI: sizes, slow bodies, other sites, headers.
+"""Limits on every request, as ASGI middleware: body sizes, slow clients, cross-site requests, headers.
 
 They wrap the application and see bytes before any route does.
 """
@@ -19,9 +19,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 SMALL_BYTES = 1_000_000
-"""Largest body of a request that is no upload. Chosen: a submission has some hundred bytes."""
+"""Largest body of a request that is not an upload. Chosen: a submission has some hundred bytes."""
 SLOW_S = 30.0
-"""Longest wait for the next piece of a body. Chosen: a client on a train sends more often."""
+"""Longest wait for the next piece of a body. Chosen: clients on slow networks send more often."""
 UPLOAD = "/v1/files"
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -34,7 +34,7 @@ _HEADERS = (
 
 
 class Limits:
-    """Bodies of at most so many bytes, piece by piece within `SLOW_S`; headers on each answer."""
+    """Limits the size of bodies and the wait for each piece; adds headers to each response."""
 
     def __init__(self, app: App, upload_bytes: int, slow_s: float = SLOW_S) -> None:
         self._app = app
@@ -77,7 +77,7 @@ class Limits:
 
 
 class _Body:
-    """The body of a request, counted and timed; what is wrong with it is kept.
+    """The body of a request, counted and timed; keeps its first error.
 
     An application may turn the error into one of its own, and would then answer with another status
     on a connection that stays open.
@@ -139,7 +139,7 @@ def _too_large(most: int) -> Problem:
 
 
 def _refuse_other_sites(scope: MutableMapping[str, Any]) -> None:
-    """A page of another site may not let a browser change anything here.
+    """Refuse requests by which a page of another site would change something here.
 
     Source: https://owasp.org/www-community/attacks/csrf; `Sec-Fetch-Site` is sent by every browser.
     """
@@ -156,7 +156,7 @@ def _refuse_other_sites(scope: MutableMapping[str, Any]) -> None:
 
 
 class LoopbackHosts:
-    """Without keys only loopback's own names are answered, so that no foreign name resolves here."""
+    """Without keys, accepts only loopback host names, which prevents DNS rebinding."""
 
     NAMES = ("localhost", "127.0.0.1", "[::1]")
 

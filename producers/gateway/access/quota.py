@@ -1,6 +1,6 @@
-"""Tokens that a key has in batches which have not ended, never above its quota.
+"""Limits the tokens of a key in batches that have not ended to its quota.
 
-Each change is a numbered object that holds everything reserved since. Of two writers of one number
+Each change is a numbered object with all reservations after it. Of two writers of one number
 exactly one wins, and the other reads again: so no sum is ever made from a state that is not the last.
 """
 
@@ -16,7 +16,7 @@ from headrace.storage.store import Store
 from schemas.errors import StorageError
 
 _TRIES = 1_000
-"""Chosen: a change that meets this many others of the same key gives up."""
+"""Chosen: a change gives up after this many conflicts with others of the same key."""
 _KEPT = 16
 _OLD_S = 3600.0
 """Older numbers are deleted after an hour: no writer is that slow between reading and writing."""
@@ -39,10 +39,10 @@ class Quota:
     store: Store
     now_s: Callable[[], float] = time.time
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    """Writers of this process wait here, and not in races for a number."""
+    """Threads of this process wait here instead of competing for a number."""
 
     def reserve(self, owner: str, batch: str, tokens: int, quota: int | None) -> None:
-        """Reserve tokens for a batch; a batch that has them already keeps them.
+        """Reserve tokens for a batch; a second call for the same batch changes nothing.
 
         Raises:
             OverQuota: they do not fit. StorageError: the store failed.
@@ -59,7 +59,7 @@ class Quota:
         self._change(owner, add)
 
     def release(self, owner: str, batch: str) -> None:
-        """Give back what a batch has reserved; nothing, if it has nothing. Raises StorageError."""
+        """Release what a batch has reserved, if anything. Raises StorageError."""
 
         def drop(held: dict[str, int]) -> dict[str, int] | None:
             if batch not in held:

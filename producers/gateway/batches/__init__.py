@@ -1,1 +1,1 @@
-"""One batch: its lines checked, its job submitted and followed, its answers written."""
+"""Processes a batch: check its lines, submit and follow its job, write its answers."""

@@ -1,7 +1,7 @@
-"""Moves a batch on: check its lines, submit its job, follow it, write its answers.
+"""Advances a batch: check its lines, submit its job, follow it, write its answers.
 
-Each step is an object that is created only if absent. So a step may be done twice, by two gateways
-or by one that was started again, and the first one counts. A step that fails is tried again.
+Each step creates an object only if absent. So two gateways, or one after a restart, may do the same
+step, and the first one counts. A step that fails is tried again.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _run(
     checked: Checked,
     stop: Literal["expired", "cancelled"] | None,
 ) -> bool:
-    """Submit the job, stop it where that is wanted, or finish the batch when it has ended."""
+    """Submit the job, stop it if requested, or finish the batch if the job has ended."""
     job_store = open_store(job_uri(gateway, batch), gateway.settings_of_store())
     job = read_job(job_store)
     if job is None:
@@ -113,7 +113,7 @@ def _check(gateway: Gateway, batch: BatchRecord) -> Checked:
 
 
 def _without_file(batch: BatchRecord) -> Checked:
-    """What is found of a file that was deleted after the batch was made."""
+    """The check's result if the file was deleted after the batch was created."""
     fault = LineError(
         code="file_not_found", line=None, message=f"the file {batch.file} was deleted",
         param="input_file_id",
@@ -156,7 +156,7 @@ def job_settings(gateway: Gateway, batch: BatchRecord, checked: Checked) -> Sett
 def _finish(
     gateway: Gateway, batch: BatchRecord, checked: Checked, job_store: Store, state: State
 ) -> bool:
-    """Write both files of answers, then the end of the batch."""
+    """Write both result files, then the end of the batch."""
     store, began = gateway.root.store, time.time()
     why = state if state != "failed" else "completed"
     with _scratch(store) as folder:
@@ -177,7 +177,7 @@ def _finish(
 
 
 def _publish(gateway: Gateway, batch: BatchRecord, kind: str, path: Path) -> str | None:
-    """The id of the file with these answers; None where there are none."""
+    """Publish a result file; returns its id, or None if it is empty."""
     size = path.stat().st_size
     if not size:
         return None
@@ -200,7 +200,7 @@ def _end(gateway: Gateway, batch: BatchRecord, ended: Ended) -> bool:
 
 
 def _close(gateway: Gateway, batch: BatchRecord) -> bool:
-    """Give the quota back, and leave the list of open batches; safe to repeat."""
+    """Release the quota and remove the batch from the list of open ones; safe to repeat."""
     gateway.quota.release(batch.owner, batch.id)
     gateway.root.store.delete(open_mark(batch.id))
     return True
@@ -237,13 +237,13 @@ def _quiet(note: str) -> None:
 
 
 def request_cancel(gateway: Gateway, batch: BatchRecord) -> None:
-    """Ask for the end of a batch; the next step of any gateway sees it. Raises StorageError."""
+    """Request the end of a batch; the next step of any gateway obeys. Raises StorageError."""
     data = json.dumps({"at_s": time.time()}).encode()
     gateway.root.store.create(batch_place(batch.id, "cancel"), data)
 
 
 def cancel_requested_s(gateway: Gateway, batch_id: str) -> float | None:
-    """When cancelling was asked for; None: it was not. Raises StorageError."""
+    """When the end was requested; None: it was not. Raises StorageError."""
     data = gateway.root.store.read(batch_place(batch_id, "cancel"))
     try:
         return None if data is None else float(json.loads(data)["at_s"])
@@ -252,7 +252,7 @@ def cancel_requested_s(gateway: Gateway, batch_id: str) -> float | None:
 
 
 def try_advance(gateway: Gateway, batch: BatchRecord) -> bool:
-    """As `advance`; what may pass is logged and tried again, returning False."""
+    """As `advance`; logs errors that may pass and returns False, so that the step is tried again."""
     try:
         return advance(gateway, batch)
     except HeadraceError as error:

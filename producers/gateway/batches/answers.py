@@ -35,7 +35,7 @@ NOT_DONE = {
 
 @dataclass(slots=True)
 class Counts:
-    """Lines that were written."""
+    """Number of lines written."""
 
     completed: int = 0
     failed: int = 0
@@ -43,7 +43,7 @@ class Counts:
 
 @dataclass(slots=True)
 class _Line:
-    """The rows of one line, as they come."""
+    """The rows of one line, collected."""
 
     number: int
     custom_id: str
@@ -77,7 +77,7 @@ def write_answers(
 
 
 def _rows(job_store: Store, lines: Any) -> Iterator[dict[str, Any]]:
-    """Every row of the batch in order: from its part, else as one that is missing."""
+    """Every row of the batch in order, from its part; a row without a part is marked as missing."""
     there = set(parts_of(job_store))
     plan = PlanTable.load(job_store)
     source = pq.ParquetFile(lines)
@@ -93,7 +93,7 @@ def _rows(job_store: Store, lines: Any) -> Iterator[dict[str, Any]]:
 
 
 class _Ids:
-    """Ids and line numbers of rows by their place in the file; one row group is kept."""
+    """Ids and line numbers by row number in the file; one row group is cached."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -113,7 +113,7 @@ class _Ids:
 
 
 def _lines(rows: Iterator[dict[str, Any]]) -> Iterator[_Line]:
-    """Rows of one line together; they are neighbours, also across parts."""
+    """Groups rows by line; rows of a line are adjacent, also across parts."""
     line: _Line | None = None
     for row in rows:
         if line is None or row["line"] != line.number:

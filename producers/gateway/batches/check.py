@@ -25,13 +25,13 @@ GROUP_BYTES = 32_000_000
 BLOCK_BYTES = 1 << 20
 MOST_LINE_BYTES = 16_000_000
 TOO_LONG = b"\0"
-"""In place of a line above that; it is no JSON."""
+"""Marks a line above that size; it is not JSON."""
 
 
 def check_lines(file: Any, endpoint: Endpoint, path: Path) -> Checked:
-    """What the lines are, written to `path`; `file` is read from its beginning to its end.
+    """Check the lines of `file` and write their texts to `path`.
 
-    Blank lines are passed over. If any line is wrong, what was written has no meaning.
+    Blank lines are skipped. If any line is wrong, ignore the written file.
     """
     found = _Found()
     with _Rows(path) as rows:
@@ -57,7 +57,7 @@ def check_lines(file: Any, endpoint: Endpoint, path: Path) -> Checked:
 
 
 def lines_of(file: Any) -> Iterator[tuple[int, bytes]]:
-    """Numbers, from 1, and bytes of the lines that are not blank; `TOO_LONG` for one that is."""
+    """Number (from 1) and bytes of each line that is not blank; `TOO_LONG` for a line over the limit."""
     rest, number, is_too_long = b"", 0, False
     while block := file.read(BLOCK_BYTES):
         *ends, tail = block.split(b"\n")
@@ -76,7 +76,7 @@ def lines_of(file: Any) -> Iterator[tuple[int, bytes]]:
 
 
 class _Found:
-    """What holds for all lines together."""
+    """What must be equal on all lines, and their ids."""
 
     def __init__(self) -> None:
         self.lines = 0
@@ -92,7 +92,7 @@ class _Found:
             self.errors.append(error)
 
     def note(self, line: Line, number: int) -> None:
-        """Remember its id, and compare what must be the same on all lines.
+        """Remember the line's id, and compare what must be equal on all lines.
 
         Raises:
             BadLine: model, encoding format or dimensions are not those of the first line.
@@ -126,7 +126,7 @@ class _Found:
 
 
 class _Rows:
-    """Rows on their way into a Parquet file."""
+    """Buffers rows and writes them to a Parquet file."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Moves open batches on, in the background of a gateway; what another left open too."""
+"""Advances open batches in the background of a gateway, also those that another gateway left open."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ log = get_logger(__name__)
 LOOK_S = 1.0
 """Chosen: a small batch ends some seconds after it was made."""
 UNMADE_S = 60.0
-"""Age of a mark without a batch. Chosen: a gateway makes the batch within milliseconds."""
+"""Age at which a mark without a batch is removed. Chosen: a gateway creates both within milliseconds."""
 AT_ONCE = 2
 """Steps that run at once. Chosen: a long check must not hold up the short ones."""
 
 
 class Keeper:
-    """A thread that looks for open batches, and a few that do their steps."""
+    """A thread that finds open batches, and a few threads that run their steps."""
 
     def __init__(self, gateway: Gateway, look_s: float = LOOK_S) -> None:
         self._gateway = gateway
@@ -41,18 +41,18 @@ class Keeper:
         self._thread.start()
 
     def wake(self) -> None:
-        """Look now: there is a new batch, or one to be cancelled."""
+        """Look now: a batch is new or is to be cancelled."""
         self._news.set()
 
     def close(self) -> None:
-        """Finish the steps that run, and start no more."""
+        """Finish the running steps and start no more."""
         self._stop.set()
         self._news.set()
         self._thread.join()
         self._pool.shutdown(cancel_futures=True)
 
     def look(self) -> None:
-        """Start a step of each open batch that has none running."""
+        """Start a step of each open batch for which none is running."""
         self._busy = {id: step for id, step in self._busy.items() if not step.done()}
         store = self._gateway.root.store
         for info in store.list("open/"):
@@ -71,7 +71,7 @@ class Keeper:
             return False
 
     def _forget_unmade(self, id: str) -> bool:
-        """Undo what a gateway began that died before it made the batch."""
+        """Clean up after a gateway that died before it created the batch."""
         root = self._gateway.root
         info, owner = root.store.head(open_mark(id)), root.store.read(open_mark(id))
         if info is None or owner is None or time.time() - info.modified_s < UNMADE_S:
@@ -93,7 +93,7 @@ class Keeper:
 
 @contextlib.contextmanager
 def keeping(gateway: Gateway) -> Iterator[Keeper]:
-    """A keeper for the life of a block."""
+    """A context with a running keeper."""
     keeper = Keeper(gateway)
     keeper.start()
     try:

@@ -24,7 +24,7 @@ def file_content(id: str) -> str:
 
 
 def open_mark(id: str) -> str:
-    """Listed by every gateway until the batch has ended."""
+    """A mark that exists until the batch has ended; gateways list these."""
     return f"open/{id}"
 
 

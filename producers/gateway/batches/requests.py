@@ -13,7 +13,7 @@ TASKS: dict[Endpoint, str] = {
     "/v1/classifications": "text-classification",
 }
 MOST_TEXTS = 2_048
-"""Texts of one line, as OpenAI allows."""
+"""Most texts of one line, as in OpenAI's API."""
 MOST_ID = 512
 _BODY: dict[Endpoint, set[str]] = {
     "/v1/embeddings": {"model", "input", "encoding_format", "dimensions", "user"},
@@ -24,7 +24,7 @@ _LINE = {"custom_id", "method", "url", "body"}
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line that can be answered."""
+    """A valid line."""
 
     custom_id: str
     texts: list[str]
@@ -33,7 +33,7 @@ class Line:
 
 
 class BadLine(Exception):
-    """A line that cannot be answered."""
+    """An invalid line."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -108,7 +108,7 @@ def _texts(given: Any) -> list[str]:
 
 
 def _encodable(text: str, param: str) -> str:
-    """The text, which JSON may have made of halves of surrogates."""
+    """Check that the text can be encoded as UTF-8: JSON may contain lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -83,7 +83,7 @@ def job_action(
     caller: Submitter,
     csrf: Token = "",
 ) -> Response:
-    """A button of the page of a job."""
+    """Handles a button on a job's page."""
     check_token(request, csrf)
     found = jobs.find(gateway, caller, job_id)
     if action == "pause":
@@ -118,7 +118,7 @@ def submit_form(
     id_column: Text = "",
     columns: Text = "",
 ) -> Response:
-    """First an estimate of what was filled in, then the submission."""
+    """Handles the form: first shows an estimate, then submits."""
     check_token(request, csrf)
     values = (input, output, task, model, text_column, id_column, columns)
     given = {name: value.strip() for name, value in zip(FIELDS, values, strict=True)}

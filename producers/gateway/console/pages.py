@@ -1,4 +1,4 @@
-"""Renders the pages: everything is escaped, and a browser loads and runs nothing else."""
+"""Renders the pages: all values are escaped, and the browser may load and run nothing else."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def templates() -> Environment:
 
 
 def when(at_s: float) -> str:
-    """A moment in UTC, to the minute."""
+    """A time in UTC, to the minute."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def page(
     request: Request, name: str, status: int = 200, *, refresh_s: int | None = None, **facts: Any
 ) -> Response:
-    """A page with the headers of a strict site, and the token that its forms send back."""
+    """A page with strict security headers, and the token that its forms send back."""
     token = request.cookies.get(CSRF) or secrets.token_urlsafe(24)
     text = (
         templates()
@@ -67,7 +67,7 @@ def page(
 
 
 def error_page(request: Request, problem: Problem) -> Response:
-    """A problem for a person."""
+    """An error page."""
     found = page(request, "problem", problem.status, problem=problem)
     found.headers.update(problem.headers)
     return found

@@ -1,4 +1,4 @@
-"""The console as one router: its pages, its style, and the way from `/` to the jobs."""
+"""The console's routes: its pages, its style, and the redirect from `/` to the jobs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ STYLE_S = 3_600
 
 @router.get("/")
 def first_page() -> Response:
-    """To the jobs."""
+    """Redirects to the jobs."""
     return RedirectResponse(f"{PREFIX}/jobs")
 
 
 @router.get(f"{PREFIX}/style.css")
 def style() -> Response:
-    """The style of all pages: the report's, and the console's own."""
+    """The style sheet of all pages: that of reports, and the console's own."""
     headers = {"Cache-Control": f"max-age={STYLE_S}"}
     style = base_style() + (HERE / "style.css").read_text()
     return Response(style, media_type="text/css", headers=headers)

@@ -1,4 +1,4 @@
-"""OpenAI's `/v1/files`: upload, list, look, download, delete."""
+"""OpenAI's `/v1/files`: upload, list, retrieve, download, delete."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def upload_file(request: Request, gateway: State, caller: Submitter) -> di
 
 
 def _keep(gateway: Gateway, caller: Caller, upload: Upload, path: Any) -> FileRecord:
-    """Content first, then the record, then the owner's list: what is listed is whole."""
+    """Store content, record and list entry in this order, so that a listed file is complete."""
     record = FileRecord(
         id=new_id("file-"), owner=caller.owner, filename=upload.filename or "file",
         bytes=upload.bytes, purpose=upload.fields["purpose"], created_s=time.time(),
@@ -140,14 +140,14 @@ def owned_file(gateway: Gateway, caller: Caller, file_id: str) -> FileRecord:
 
 
 def _plain(id: str) -> str:
-    """The id, if it can be one: no other path than its own is made from it."""
+    """The id if it is valid; so no other path can be made from it."""
     if not id.replace("-", "").replace("_", "").isalnum() or not id.isascii():
         raise not_found("file", id)
     return id
 
 
 def download(store: Store, name: str, filename: str, media_type: str) -> Response:
-    """An object as the answer.
+    """A response with an object's content.
 
     Raises:
         Problem: 404, it is gone.

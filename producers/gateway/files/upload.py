@@ -1,4 +1,4 @@
-"""Takes a multipart upload and writes its file to the disk as it comes, in constant memory."""
+"""Reads a multipart upload and writes its file to disk while it arrives, in constant memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Upload:
         self._parser = MultipartParser(boundary, callbacks)
 
     def feed(self, data: bytes) -> None:
-        """Take the next piece of the body.
+        """Process the next piece of the body.
 
         Raises:
             Problem: it is no form, or the file is too large.

@@ -16,7 +16,7 @@ from schemas.errors import ModelError
 from schemas.records.training import Lora
 
 POOLER = "pooler"
-"""The pooler counts as head: many bases have none, and it would stay random."""
+"""The pooler is trained with the head: many bases have none, so that its weights are random."""
 
 
 def add_adapters(model: Any, lora: Lora) -> None:

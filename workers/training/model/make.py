@@ -34,7 +34,7 @@ def require_training_packages(spec: TrainingSpec) -> None:
 
 
 def load_base(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
-    """Model and tokenizer of a base: its own head where it has the same labels, else a new one.
+    """Model and tokenizer of a base, with its own head if it has the same labels, else a new one.
 
     A new head is drawn from torch's generator: seed it before.
 
@@ -92,7 +92,7 @@ def make_model(texts: Sequence[str], spec: TrainingSpec) -> tuple[Any, Any]:
 
 
 def _auto_class(spec: TrainingSpec) -> Any:
-    """The class by which transformers makes a model of this task."""
+    """The class of transformers for models of this task."""
     import transformers
 
     is_token = spec.task == "token-classification"
@@ -113,7 +113,7 @@ def _name_labels(config: Any, spec: TrainingSpec) -> None:
 
 
 def scale_last_layer(model: Any, temperature: float) -> bool:
-    """Divide the model's numbers by the temperature, in the weights of its last layer.
+    """Divide the model's logits by the temperature, in the weights of its last layer.
 
     So every library that loads the model gives calibrated scores. False where no last layer is
     known; then nothing is changed.
@@ -145,7 +145,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars, and its note that a new head is untrained."""
+    """Silence transformers' progress bars and its warning that a new head is untrained."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

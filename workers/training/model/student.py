@@ -1,4 +1,4 @@
-"""A student: a base with fewer of its layers, and what it loses where a teacher's scores are known."""
+"""Students: a base with fewer layers, and the loss against a teacher's scores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def kept_layers(of: int, layers: int) -> tuple[int, ...]:
 
 
 def student_of(model: Any, layers: int) -> Any:
-    """A model of the same family with so many layers, each with the weights of one of `model`.
+    """A model of the same family with this many layers, each with the weights of a layer of `model`.
 
     The same model where it has no more. It is what its configuration says, and no other model
     with layers taken out: so it is the same when it is loaded again.
@@ -72,7 +72,7 @@ def distillation_loss(
     is_gold: torch.Tensor,
     by: Distillation,
 ) -> torch.Tensor:
-    """Mean over the rows of what they lose against the teacher, against their gold label, or both.
+    """Mean loss over the rows, against the teacher, the gold label, or both.
 
     `logits` and `teacher` are `[rows, labels]`, probabilities in the latter, NaN where the teacher
     said nothing; `targets` int64 `[rows]`, `is_gold` bool `[rows]`.

@@ -39,7 +39,7 @@ class LabelledRows:
     validation: np.ndarray
     windows: list[Window] = field(default_factory=list)
     places: np.ndarray | None = None
-    """Of entities: first character of each token and the one after its last, int32 `[tokens, 2]`."""
+    """Of entities: start and end of each token in the text, int32 `[tokens, 2]`; the end is exclusive."""
     teacher: np.ndarray | None = None
     """Probabilities that a teacher gave each label, float32 `[rows, labels]`; NaN: none."""
     is_gold: np.ndarray | None = None
@@ -56,7 +56,7 @@ class LabelledRows:
         return len(self.offsets) - 1
 
     def tokens_of(self, rows: np.ndarray) -> np.ndarray:
-        """The places of these rows' tokens in `ids`, row after row, int64 `[tokens]`."""
+        """Indices of these rows' tokens in `ids`, row after row, int64 `[tokens]`."""
         lengths = self.lengths[rows]
         within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return np.asarray(np.repeat(self.offsets[rows], lengths) + within)
