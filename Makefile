@@ -21,7 +21,7 @@ FITS := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
-.PHONY: help venv install dev demo test test-unit test-integration test-acceptance test-avx2 test-system \
+.PHONY: help venv install dev demo demo-generate test test-unit test-integration test-acceptance test-avx2 test-system \
 	test-airflow test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
 
 help:  ## what can be made
@@ -77,6 +77,9 @@ dev: $(VENV)/.dev  ## the same, with what tests and checks need
 
 demo: $(VENV)/.installed  ## a corpus, a small model trained here, a job with two workers, its score
 	@$(BIN)/headrace demo
+
+demo-generate: $(VENV)/.installed  ## the same with a small model that writes
+	@$(BIN)/headrace demo --generate
 
 # -- to work on it
 

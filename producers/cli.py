@@ -364,8 +364,18 @@ def doctor(output: AnyOutput = None, broker: Broker = None, json: Json = False) 
 
 
 @app.command()
-def demo(folder: Folder = None, workers: Workers = None) -> None:
+def demo(
+    folder: Folder = None,
+    workers: Workers = None,
+    generate: Annotated[
+        bool, typer.Option("--generate", help="a demo of a model that writes, on 2,000 notes")
+    ] = False,
+) -> None:
     """Run a demo: make 20,000 reviews, train a small classifier, score them."""
+    if generate:
+        from producers.commands.demo_of_writing import run_writing_demo
+
+        raise typer.Exit(run_writing_demo(folder, workers))
     from producers.commands.demo import run_demo
 
     raise typer.Exit(run_demo(folder, workers))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -92,6 +94,17 @@ def check_precision(*, flags: dict[str, Any]) -> None:
     from workers.precision.check import become_the_check
 
     become_the_check(flags)
+
+
+@app.command("train-writer")
+def train_writer(
+    corpus: Annotated[Path, typer.Argument(help="Parquet file with text and entry")],
+    model: Annotated[Path, typer.Argument(help="folder for the model")],
+) -> None:
+    """Train the small model of headrace demo --generate; used by headrace itself."""
+    from workers.demo.writer import pairs_in, train_writer
+
+    train_writer(pairs_in(corpus, "text", "entry"), model, say=partial(print, flush=True))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How often the demo's predictions agree with the labels that the generator wrote."""
+"""How often the demo's predictions agree with what the generator wrote."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def accuracy(output: Path, corpus: Path) -> tuple[int, int]:
             if row["status"] == "ok" and row["id"] in labels:
                 total += 1
                 right += row["predicted_label"] == labels[row["id"]]
+    return right, total
+
+
+def equal_texts(output: Path, answers: str) -> tuple[int, int]:
+    """Rows whose generated text is that of the column `answers`, and all rows of an output."""
+    right = total = 0
+    for part in sorted((output / "data").glob("part-*.parquet")):
+        for row in _rows(part, ["generated_text", answers]):
+            total += 1
+            right += row["generated_text"] == row[answers]
     return right, total
 
 

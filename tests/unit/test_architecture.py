@@ -90,6 +90,7 @@ MAY_IMPORT = {
                        "workers/fleet"},
     "workers/training": {"workers/execution", "workers/pipeline", "workers/batching",
                          "workers/tasks", "workers/models", "workers/devices"},
+    "workers/demo": set(),
     "workers/consumer": {"workers/execution", "workers/training", "workers/models",
                          "workers/engines", "workers/devices"},
     "workers": {"workers/*"},
