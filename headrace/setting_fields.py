@@ -86,8 +86,8 @@ class SettingFields:
     task: str = job(
         "text-classification",
         "text-classification, token-classification, feature-extraction, zero-shot-classification, "
-        "text-ranking, sparse-embedding, text-generation, text2text-generation, summarization, "
-        "translation, fake, or a plug-in's name",
+        "text-ranking, sparse-embedding, choice, text-generation, text2text-generation, "
+        "summarization, translation, fake, or a plug-in's name",
     )
     model: str | None = job(None, "local folder, hub id, s3:// folder, or models:/NAME@ALIAS")
     revision: str | None = job(None, "commit of a hub model (40 hex digits)")

@@ -12,12 +12,15 @@ from headrace.tasks.sentence_files import check_adapter
 from schemas.errors import ConfigError, InvalidRow, ModelError
 
 DEFAULT_TEMPLATE = "This example is {}."
+LABEL = "candidate label"
 ASSUMED_LABELS = 10
 """A row, for estimates, where a column has them. Chosen."""
 
 
-def labels_of(value: str) -> list[str]:
+def labels_of(value: str, what: str = LABEL) -> list[str]:
     """The labels in a text: a JSON array of strings, or names with commas between them.
+
+    `what` is what they are called in a message.
 
     Raises:
         InvalidRow: there is none, one is empty, or one is there twice.
@@ -30,25 +33,25 @@ def labels_of(value: str) -> list[str]:
             found = None
     if found is None:
         found = [part.strip() for part in value.split(",")]
-    check_labels(found)
+    check_labels(found, what)
     return list(found)
 
 
-def check_labels(labels: Sequence[Any]) -> None:
+def check_labels(labels: Sequence[Any], what: str = LABEL) -> None:
     """Check labels that are to be compared with each other.
 
     Raises:
         InvalidRow: there is none, one is no text or empty, or one is there twice.
     """
     if not labels or list(labels) == [""]:
-        raise InvalidRow("there is no candidate label")
+        raise InvalidRow(f"there is no {what}")
     for at, label in enumerate(labels):
         if not isinstance(label, str) or not label.strip():
-            raise InvalidRow(f"candidate label {at + 1} of {len(labels)} is empty")
+            raise InvalidRow(f"{what} {at + 1} of {len(labels)} is empty")
     # each of two equal labels would get half of the score
     label, times = Counter(labels).most_common(1)[0]
     if times > 1:
-        raise InvalidRow(f"candidate label {label!r} is there {times} times")
+        raise InvalidRow(f"{what} {label!r} is there {times} times")
 
 
 def settle(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,15 +76,24 @@ def settle(params: Mapping[str, Any]) -> dict[str, Any]:
     if not fits:
         raise ConfigError(f"--hypothesis-template {template!r} has no {{}} for the label")
     if given is not None:
-        try:
-            labels = _from_file(given) or labels_of(given)
-        except InvalidRow as error:
-            raise ConfigError(f"--candidate-labels: {error}") from error
-        found["candidate_labels"] = json.dumps(labels, ensure_ascii=False)
+        found["candidate_labels"] = as_recorded(given, "--candidate-labels")
     return found
 
 
-def _from_file(value: str) -> list[str] | None:
+def as_recorded(given: str, option: str, what: str = LABEL) -> str:
+    """Labels that an option gives, or the file it names, as a JSON array.
+
+    Raises:
+        ConfigError: they cannot be used.
+    """
+    try:
+        labels = _from_file(given, what) or labels_of(given, what)
+    except InvalidRow as error:
+        raise ConfigError(f"{option}: {error}") from error
+    return json.dumps(labels, ensure_ascii=False)
+
+
+def _from_file(value: str, what: str) -> list[str] | None:
     """The lines of a file of that name; None where there is none."""
     if value.lstrip().startswith("[") or len(value) > 4096 or "\n" in value:
         return None
@@ -95,7 +107,7 @@ def _from_file(value: str) -> list[str] | None:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRow(f"{value} cannot be read: {error}") from error
     labels = [line.strip() for line in lines if line.strip()]
-    check_labels(labels)
+    check_labels(labels, what)
     return labels
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.tasks import candidate_labels
 from headrace.tasks.generation.specs import GENERATION_SPECS
 from headrace.tasks.items import questions, windows
+from headrace.tasks.items.choices import CHOICE
 from headrace.tasks.sentence_files import (
     POOLINGS,
     check_adapter,
@@ -248,6 +249,7 @@ BUILT_IN: dict[str, TaskSpec] = {
         TEXT_RANKING,
         SPARSE_EMBEDDING,
         QUESTION_ANSWERING,
+        CHOICE,
         *GENERATION_SPECS,
         FAKE,
     )

@@ -99,6 +99,8 @@ class JobOptions(TypedDict, total=False):
     system_prompt: str
     chat: bool
     chat_template: str
+    choices: str
+    length_normalize: bool
     prefix: str
     src_lang: str
     tgt_lang: str

@@ -74,14 +74,15 @@ def options_in(new: Any) -> dict[str, Any]:
         ConfigError: labels that cannot be used.
     """
     given = new.model_dump(exclude_none=True, exclude={"input", "output"})
-    if "candidate_labels" in given:
-        given["candidate_labels"] = _never_a_file(given["candidate_labels"])
+    for name in ("candidate_labels", "choices"):
+        if name in given:
+            given[name] = _never_a_file(name, given[name])
     return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
 
 
-def _never_a_file(labels: str) -> str:
+def _never_a_file(name: str, labels: str) -> str:
     """Labels as a JSON array: the command takes the name of a file too, here the gateway's own."""
     try:
         return json.dumps(labels_of(labels), ensure_ascii=False)
     except InvalidRow as error:
-        raise ConfigError(f"candidate_labels: {error}") from error
+        raise ConfigError(f"{name}: {error}") from error

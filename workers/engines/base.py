@@ -14,10 +14,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from headrace.tasks.contract import Encodings, LoadRequest
+from workers.models.choice_tokens import ChoiceTree
 
-Output = Literal["sequence", "tokens", "hidden", "token_logits"]
-"""Logits of a row; logits of each token (of a question answerer, those of start and end); and what a
-row's vector is pooled from: the last hidden state of each token, or its logits."""
+Output = Literal["sequence", "tokens", "hidden", "token_logits", "choices"]
+"""Logits of a row; logits of each token (of a question answerer, those of start and end); what a
+row's vector is pooled from: the last hidden state of each token, or its logits; and the logarithm of
+each choice's probability."""
 
 Handle = Callable[[], np.ndarray]
 """A running batch; calling it waits for its result."""
@@ -36,6 +38,8 @@ class EngineRequest:
     """The class of transformers that has the head the task needs."""
     unused_weights: tuple[str, ...] = ()
     """Parts of names of weights that a checkpoint may lack."""
+    trees: Sequence[ChoiceTree] = ()
+    """What is read behind a prompt, where the output is of choices."""
     pool: Callable[[Any, Any], Any] | None = None
     """How token vectors become row vectors, on the device: `(flat, rows)` to `[rows, width]`; see
     `workers.engines.packed.families.Rows`. None: `[tokens, width]`."""

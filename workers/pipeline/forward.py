@@ -121,7 +121,9 @@ class _OpenWindow(Generic[T]):
         self.away += 1
         fan = self.encodings.fan
         of = rows if fan is None else fan.rows_with(rows, len(self.encodings))
-        return _InFlightBatch(self, rows, self.numbers[of], self.encodings.take(rows), cost)
+        batch = self.encodings.take(rows)
+        padding = _cost(batch.lengths, engine.padded) - int(batch.offsets[-1])
+        return _InFlightBatch(self, rows, self.numbers[of], batch, cost, padding)
 
     def predictions(self, schema: pa.Schema, engine: LoadedTask, stats: ChunkStats) -> Predictions:
         """Of its rows; `schema` is what `decode` gives."""
@@ -146,7 +148,9 @@ class _InFlightBatch:
     """Their numbers in the chunk."""
     batch: Encodings
     cost: int
-    """Tokens that the device computes, padding included."""
+    """Tokens of the budget that it takes."""
+    padding: int
+    """Tokens that the device computes beside those of its rows."""
     next: _InFlightBatch | None = None
     """The batch launched after this one; the device starts it when this one is done."""
     _wait: Callable[[], Any] | None = None
@@ -157,10 +161,6 @@ class _InFlightBatch:
     def tokens(self) -> int:
         """Tokens without padding."""
         return int(self.batch.offsets[-1])
-
-    @property
-    def padding(self) -> int:
-        return self.cost - self.tokens
 
     def begin(self, observe: Observe) -> None:
         """Start the timer: as far as the host can tell, the device now computes this batch."""

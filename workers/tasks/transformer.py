@@ -15,6 +15,7 @@ from schemas.errors import OutputMismatch
 from workers.devices import device
 from workers.engines.base import Engine, EngineRequest, Output
 from workers.engines.catalog import make_engine
+from workers.models.choice_tokens import ChoiceTree
 from workers.models.load import (
     check_head,
     check_vocabulary,
@@ -62,6 +63,7 @@ class TransformerTask:
                 auto_class=self.auto_class(),
                 unused_weights=self.unused_weights,
                 pool=self.pool(),
+                trees=self.trees(),
             )
         )
         self.config = found.config
@@ -199,6 +201,10 @@ class TransformerTask:
     def pool(self) -> Callable[[Any, Any], Any] | None:
         """How token vectors become row vectors, on the device."""
         return None
+
+    def trees(self) -> Sequence[ChoiceTree]:
+        """What is read behind a prompt."""
+        return ()
 
 
 class ItemsTask(TransformerTask):

@@ -13,6 +13,13 @@ from schemas.records.engine import TRANSFORMERS
 
 COLUMNS = ("generated_text", "finish_reason", "n_generated", "logprob")
 
+ON_LONG = Param(
+    "on_long",
+    str,
+    "a text that is too long for the model: error, truncate-left or truncate-right",
+    "error",
+    choices=("error", "truncate-left", "truncate-right"),
+)
 GENERATING = (
     Param("max_new_tokens", int, "most tokens of an answer; default: as the model says"),
     Param("min_new_tokens", int, "fewest tokens of an answer; default: as the model says"),
@@ -22,13 +29,7 @@ GENERATING = (
     Param("top_k", int, "number of the likeliest tokens to sample from"),
     Param("seed", int, "seed of sampling", 0),
     Param("stop", str, "text that ends an answer; several as a JSON array"),
-    Param(
-        "on_long",
-        str,
-        "a text that is too long for the model: error, truncate-left or truncate-right",
-        "error",
-        choices=("error", "truncate-left", "truncate-right"),
-    ),
+    ON_LONG,
 )
 PREFIX = Param("prefix", str, "text before each text; default: as the model says")
 LANGUAGES = (

@@ -59,9 +59,9 @@ class PackedEngine(device.DeviceErrors):
         self._device, self._dtype = asked.device, asked.dtype
         model = load_model(asked, request.config, request.auto_class, request.unused_weights)
         check_inputs(asked, request.tokenizer, signature(model.forward).parameters)
-        self.runner = Runner(
+        self.runner = self.make_runner(
+            request,
             model,
-            request.output,
             device=asked.device,
             pad_id=special_token(model.config, request.tokenizer, "pad"),
             pool=request.pool,
@@ -69,11 +69,18 @@ class PackedEngine(device.DeviceErrors):
         )
         return LoadedModel(model.config, learned_positions(model))
 
+    def make_runner(self, request: EngineRequest, model: Any, **more: Any) -> Runner:
+        """The runner of a loaded model; an engine with another kind of numbers has its own."""
+        return Runner(model, request.output, **more)
+
+    def probes(self) -> list[list[str]]:
+        """Texts that the ways of running are compared on, some rows at a time."""
+        return [PROBE, *([] if self._device == device.CPU else GPU_PROBES)]
+
     def prepare(self, encode: Callable[[Sequence[str]], Encodings]) -> None:
         if self._dtype == "int8":
             self.runner.round_weights(encode(SENTENCES))
-        more = [] if self._device == device.CPU else GPU_PROBES
-        self.runner.choose_mode(*map(encode, [PROBE, *more]), row=long_row(encode))
+        self.runner.choose_mode(*map(encode, self.probes()), row=long_row(encode))
 
     @property
     def padded(self) -> bool:
@@ -281,15 +288,19 @@ class Runner:
     def _padded(self, batch: Encodings) -> Any:
         import torch
 
-        ids, types, kept = padded(batch, self._pad_id)
-        inputs = self._inputs(ids, types)
-        if "attention_mask" in self._accepts:
-            inputs["attention_mask"] = self._to_device(kept.astype(np.int64))
+        inputs, kept = self._padded_inputs(batch)
         states = self._states(self._model, inputs)
         if self._output == "sequence":
             return states
         at = self._to_device(np.flatnonzero(kept))
         return self._finish(torch.index_select(states.flatten(0, 1), 0, at), batch)
+
+    def _padded_inputs(self, batch: Encodings) -> tuple[dict[str, Any], np.ndarray]:
+        ids, types, kept = padded(batch, self._pad_id)
+        inputs = self._inputs(ids, types)
+        if "attention_mask" in self._accepts:
+            inputs["attention_mask"] = self._to_device(kept.astype(np.int64))
+        return inputs, kept
 
     def _equal(self, batch: Encodings) -> Any:
         import torch

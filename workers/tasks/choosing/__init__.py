@@ -1,0 +1,1 @@
+"""A task on a language model that chooses between answers."""
