@@ -64,7 +64,7 @@ class SettingFields:
 
     # -- where things are
     broker_url: SecretStr | None = setting(
-        None, "Redis URL: redis://, rediss:// or redis+socket://"
+        None, "Redis URL: redis://, rediss://, redis+socket:// or redis+sentinel://"
     )
     queue_url: SecretStr | None = setting(
         None,

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.queue import sentinel_url
 from headrace.queue.kombu_layout import KEY_PREFIX
 from headrace.queue.open import celery_settings
 from headrace.queue.redis_connection import (
     ANSWER_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
+    TIMEOUTS,
     celery_url,
+    mask_url,
 )
 
 # Chosen, not needed: a message lives in `unacked` for milliseconds only (early acknowledgement,
@@ -64,9 +67,13 @@ def config(broker_url: str) -> dict[str, Any]:
 
 def config_for(redis_url: str, queue_url: str | None) -> dict[str, Any]:
     """Celery's settings for a Redis URL as people write it and, optionally, another broker's URL."""
-    if queue_url is None:
-        return config(celery_url(redis_url))
-    return config(queue_url) | celery_settings(queue_url)
+    if queue_url is not None:
+        return config(queue_url) | celery_settings(queue_url)
+    settings = config(celery_url(redis_url))
+    if sentinel_url.is_sentinel(redis_url):
+        address = sentinel_url.parse(redis_url, mask_url(redis_url))
+        settings["broker_transport_options"] |= address.kombu_options(TIMEOUTS)
+    return settings
 
 
 def make_sender(redis_url: str, queue_url: str | None = None) -> Any:

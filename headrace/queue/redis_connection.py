@@ -1,7 +1,8 @@
 """Connects to Redis: notices when the server is gone, and explains what is wrong.
 
-One URL serves all processes: `redis://`, `rediss://` (TLS), and a Unix socket as
-`unix:///path?db=0` or in Celery's spelling `redis+socket:///path?virtual_host=0`.
+One URL serves all processes: `redis://`, `rediss://` (TLS), a Unix socket as
+`unix:///path?db=0` or in Celery's spelling `redis+socket:///path?virtual_host=0`, and
+`redis+sentinel://`, whose form is in `headrace.queue.sentinel_url`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from headrace.queue import sentinel_url
 from schemas.errors import BrokerError, ConfigError
 
 if TYPE_CHECKING:  # redis takes 0.3 s to import, which --help must not pay
@@ -30,6 +32,13 @@ RETRIES = 3
 """Chosen: with the backoff below, callers do not notice an outage of about one second."""
 BACKOFF_BASE_S = 0.05
 BACKOFF_CAP_S = 1.0
+
+TIMEOUTS = {
+    "socket_timeout": ANSWER_TIMEOUT_S,
+    "socket_connect_timeout": CONNECT_TIMEOUT_S,
+    "socket_keepalive": True,
+}
+"""Of a connection over TCP."""
 
 _NO_LOGIN = ("NOAUTH", "Authentication required", "client already authenticated")
 """Required: redis-py has one class for a wrong and a missing password; texts of Redis 6.2 to 8."""
@@ -64,18 +73,32 @@ def connect(url: str, *, name: str) -> redis.Redis:
     options: dict[str, Any] = {
         "client_name": name,
         "decode_responses": False,
-        "socket_timeout": ANSWER_TIMEOUT_S,
         "health_check_interval": HEALTH_CHECK_S,
         "retry": Retry(backoff, RETRIES),
         "retry_on_error": [redis.ConnectionError, redis.TimeoutError],
     }
+    if sentinel_url.is_sentinel(url):
+        return _primary_of(sentinel_url.parse(url, mask_url(url)), options)
     target = _redis_py_url(url)
-    if not target.startswith("unix:"):
-        options |= {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_keepalive": True}
+    is_socket = target.startswith("unix:")
+    options |= {"socket_timeout": ANSWER_TIMEOUT_S} if is_socket else TIMEOUTS
     try:
         return redis.Redis.from_url(target, **options)
     except ValueError as error:
         raise ConfigError(f"broker URL {mask_url(url)}: {error}") from error
+
+
+def _primary_of(address: sentinel_url.SentinelUrl, options: dict[str, Any]) -> redis.Redis:
+    """A client that asks the sentinels for the primary whenever it connects."""
+    from redis import sentinel
+
+    sentinels = cast("Any", sentinel).Sentinel(
+        address.sentinels, sentinel_kwargs=address.sentinel_options(TIMEOUTS)
+    )
+    found: redis.Redis = sentinels.master_for(
+        address.primary, db=address.database, **TIMEOUTS, **options, **address.login
+    )
+    return found
 
 
 def ping_or_raise(client: redis.Redis, url: str) -> None:
@@ -152,6 +175,8 @@ def celery_url(url: str) -> str:
     Raises:
         ConfigError: the URL is not a Redis URL.
     """
+    if sentinel_url.is_sentinel(url):
+        return sentinel_url.parse(url, mask_url(url)).kombu_url()
     scheme, login, address, path, query = _split(url)
     if scheme in ("unix", "redis+socket"):
         number = query.pop("db", query.pop("virtual_host", "0"))
@@ -183,8 +208,8 @@ def _split(url: str) -> tuple[str, str, str, str, dict[str, str]]:
         ) from None
     if parts.scheme not in SCHEMES:
         raise ConfigError(
-            f"broker URL {mask_url(url)}: must begin with redis://, rediss://, unix:// or "
-            "redis+socket://"
+            f"broker URL {mask_url(url)}: must begin with redis://, rediss://, unix://, "
+            "redis+socket:// or redis+sentinel://"
         )
     login, at, address = parts.netloc.rpartition("@")
     socket = parts.scheme in ("unix", "redis+socket")
@@ -234,6 +259,7 @@ def _explain(error: BaseException) -> str:
     """What happened and what to do; without the error's own text if that may hold an argument."""
     import redis
     from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
+    from redis.sentinel import MasterNotFoundError
 
     if any(words in str(error) for words in _NO_LOGIN):
         return "wants a password: put it in the broker URL, redis://:password@host"
@@ -249,6 +275,8 @@ def _explain(error: BaseException) -> str:
         return _CLUSTER
     if isinstance(error, redis.BusyLoadingError):
         return "is still loading its data: wait, then try again"
+    if isinstance(error, MasterNotFoundError):
+        return "has no sentinel that answers and knows that primary: are hosts and name right?"
     if _is_tls(error):
         return f"failed the TLS handshake: check ssl_ca_certs and the host name ({error})"
     if isinstance(error, redis.TimeoutError | TimeoutError):

@@ -8,9 +8,8 @@ from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer as CelerysConsumer
-from kombu.transport import redis
 
-from workers.consumer.celery_transport import Transport
+from workers.consumer.celery_transport import checked
 
 RETRY_MOST_S = 4
 """Chosen: back within 10 s after Redis. Celery's own waits grow to 30 s and cannot be set."""
@@ -54,8 +53,7 @@ class Consumer(CelerysConsumer):  # type: ignore[misc]  # Celery has no types
         hub.add_reader(self._bell, os.read, self._bell, _BELL_BYTES)
 
     def ensure_connected(self, conn: Any) -> Any:
-        if issubclass(conn.get_transport_cls(), redis.Transport):  # else RabbitMQ
-            conn.transport_cls = Transport
+        conn.transport_cls = checked(conn.get_transport_cls())
         conn.ensure_connection = partial(
             conn.ensure_connection,
             interval_start=1,

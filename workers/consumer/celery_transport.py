@@ -44,16 +44,43 @@ class Client(kombu_redis.PrefixedStrictRedis):  # type: ignore[misc]  # kombu ha
         return None
 
 
-class Channel(kombu_redis.Channel):  # type: ignore[misc]
+class _Checked:
+    """A channel whose client checks what it pops."""
+
+    global_keyprefix: str
+
     def _get_client(self) -> Any:
         return partial(Client, global_keyprefix=self.global_keyprefix)
 
 
+class Channel(_Checked, kombu_redis.Channel):  # type: ignore[misc]
+    """The channel of a Redis at one address."""
+
+
+class SentinelChannel(_Checked, kombu_redis.SentinelChannel):  # type: ignore[misc]
+    """The channel of a Redis that is found through sentinels."""
+
+
+# Chosen: a drain waits for the pop that is under way; kombu's own second is longer than all else
+# that it waits for.
+_BRPOP_TIMEOUT_S = 0.5
+
+
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
     Channel = Channel
-    # Chosen: a drain waits for the pop that is under way; kombu's own second is longer than all else
-    # that it waits for.
-    brpop_timeout = 0.5
+    brpop_timeout = _BRPOP_TIMEOUT_S
+
+
+class SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc]
+    Channel = SentinelChannel
+    brpop_timeout = _BRPOP_TIMEOUT_S
+
+
+def checked(transport: type) -> type:
+    """Our transport in place of one of kombu's; that of RabbitMQ stays as it is."""
+    if issubclass(transport, kombu_redis.SentinelTransport):
+        return SentinelTransport
+    return Transport if issubclass(transport, kombu_redis.Transport) else transport
 
 
 def _refuse(raw: bytes | str, why: str) -> None:
