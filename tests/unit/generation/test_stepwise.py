@@ -23,7 +23,7 @@ def test_greedy_text_is_that_of_generate_alone(
     family: str, values: dict[str, Any], tmp_path: Path
 ) -> None:
     engine = loaded(tmp_path, family, **values)
-    assert engine.joins == (family in ("llama", "gpt2"))
+    assert engine.joins == engine.reads_together == (family in ("llama", "gpt2"))
     assert engine.one_length == (family not in ("bart", "t5"))
     wanted = [expected(engine, ids) for ids in ROWS]
     assert len({text.count(" ") for text in wanted}) > 1  # of many lengths
@@ -65,6 +65,14 @@ def test_rows_join_while_others_run(tmp_path: Path) -> None:
     assert any(one & other and one - other and other - one for one, other in pairs)
     assert watch.held[-1] == frozenset()
     assert all(len(rows) <= 4 for rows in watch.held)
+
+
+def test_prompts_of_about_one_length_are_read_together(tmp_path: Path) -> None:
+    engine, watch = loaded(tmp_path, "llama"), Events()
+    rows = [[5] * length for length in (9, 10, 9, 30)]
+    found = run(engine, prompts_of(rows), watch=watch)
+    assert watch.widths[:2] == [3, 1]
+    assert [found[at].text for at in range(4)] == [expected(engine, ids) for ids in rows]
 
 
 def test_a_row_leaves_with_its_last_token(tmp_path: Path) -> None:

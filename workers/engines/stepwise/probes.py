@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from workers.engines.generating.base import Prompt
-from workers.engines.stepwise.rows import merge_caches
+from workers.engines.stepwise.rows import merge_caches, read_prompts
 from workers.engines.stepwise.start import padded
 
 SHORT, LONG, STEPS = 5, 12, 2
@@ -53,6 +53,19 @@ def can_join(model: Any, pad_id: int) -> bool:
         merge_caches(caches[0], caches[1])
         together = _run_steps(model, caches[0], [SHORT, LONG])
     return _near(together[:1], alone)
+
+
+def can_read_together(model: Any, pad_id: int) -> bool:
+    """Whether a decoder that can join also reads a prompt beside a longer one as it does alone."""
+    import torch
+
+    with torch.inference_mode():
+        short, long = (padded([row], pad_id, model.device)[0] for row in _rows(model))
+        alone, cache, _ = read_prompts(model, [short])
+        after = _run_steps(model, cache, [SHORT])
+        together, cache, _ = read_prompts(model, [short, long])
+        after_both = _run_steps(model, cache, [SHORT, LONG])
+    return _near(together[:1], alone) and _near(after_both[:1], after)
 
 
 def _rows(model: Any) -> list[Prompt]:

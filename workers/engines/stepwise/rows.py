@@ -1,11 +1,12 @@
 """The rows that the model is running: their caches, and one forward pass for all of them.
 
 `LoneRows` runs one cohort, as `generate` does. `JoinedRows` runs several cohorts of a decoder: each
-prompt is read without padding, and its cache is padded on the left to the length of the others.
+prompt is read beside those of about its length, and padded on the left as its cache is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from workers.engines.generating.base import Answer
@@ -100,26 +101,23 @@ class JoinedRows:
         """Number of rows in the model's batch."""
         return sum(cohort.width for cohort in self._cohorts)
 
-    def join(self, started: Started, cohort: Chooser) -> list[Answer]:
-        """Read a cohort's prompts and add it; returns the answers of rows that end at once."""
+    def join(self, cohorts: Sequence[Chooser]) -> list[Answer]:
+        """Read the prompts of cohorts and add them; returns the answers of rows that end at once."""
         import torch
 
-        outputs = self._model._prefill(started.ids, started.config, started.kwargs)
-        step = cohort.choose(outputs.logits[:, -1].float())
-        if not cohort.width:
-            return step.answers
-        cache = outputs.past_key_values
-        if step.select is not None:
-            cache.reorder_cache(step.select)
-        length = started.ids.shape[1]
-        lengths = torch.full((cohort.width,), length, device=started.ids.device)
+        logits, cache, lengths = read_prompts(self._model, [cohort.ids for cohort in cohorts])
+        answers, select = _chosen(cohorts, logits)
+        if not len(select):
+            return answers
+        if len(select) < len(lengths):
+            cache.reorder_cache(select)
         if self._cache is None:
-            self._cache, self._lengths = cache, lengths
+            self._cache, self._lengths = cache, lengths[select]
         else:
             merge_caches(self._cache, cache)
-            self._lengths = torch.cat([self._lengths, lengths])
-        self._cohorts.append(cohort)
-        return step.answers
+            self._lengths = torch.cat([self._lengths, lengths[select]])
+        self._cohorts += [cohort for cohort in cohorts if cohort.width]
+        return answers
 
     def step(self) -> list[Answer]:
         """Add a token to each row; returns the answers of rows that have ended."""
@@ -139,23 +137,12 @@ class JoinedRows:
         return self._after(outputs.logits[:, -1].float())
 
     def _after(self, logits: Any) -> list[Answer]:
-        import torch
-
-        answers: list[Answer] = []
-        selects, at, dropped = [], 0, False
-        for cohort in self._cohorts:
-            width = cohort.width
-            step = cohort.choose(logits[at : at + width])
-            answers += step.answers
-            dropped = dropped or step.dropped
-            kept = torch.arange(width, device=logits.device) if step.select is None else step.select
-            selects.append(kept + at)
-            at += width
+        answers, select = _chosen(self._cohorts, logits)
         self._cohorts = [cohort for cohort in self._cohorts if cohort.width]
         if not self._cohorts:
             self.clear()
-        elif dropped:
-            self._keep(torch.cat(selects))
+        elif len(select) < len(logits):
+            self._keep(select)
         return answers
 
     def _keep(self, select: Any) -> None:
@@ -164,6 +151,48 @@ class JoinedRows:
         most = int(self._lengths.max())
         for layer in self._cache.layers:  # cut what only a longer row needed
             layer.keys, layer.values = layer.keys[..., -most:, :], layer.values[..., -most:, :]
+
+
+def _chosen(cohorts: Sequence[Chooser], logits: Any) -> tuple[list[Answer], Any]:
+    """Add a token to each row of the cohorts; answers of those that ended, and the rows that stay."""
+    import torch
+
+    answers: list[Answer] = []
+    selects, at = [], 0
+    for cohort in cohorts:
+        width = cohort.width
+        step = cohort.choose(logits[at : at + width])
+        answers += step.answers
+        kept = torch.arange(width, device=logits.device) if step.select is None else step.select
+        selects.append(kept + at)
+        at += width
+    return answers, torch.cat(selects)
+
+
+def read_prompts(model: Any, prompts: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Logits after each prompt, their cache, and their lengths, int64 `[rows]`.
+
+    `prompts` are int64 `[rows, tokens]` of several lengths; the shorter are padded on the left.
+    """
+    import inspect
+
+    import torch
+    from torch.nn.functional import pad
+    from transformers.cache_utils import DynamicCache
+
+    device, longest = prompts[0].device, max(ids.shape[1] for ids in prompts)
+    ids = torch.cat([pad(it, (longest - it.shape[1], 0)) for it in prompts])
+    each = [torch.full((len(it),), it.shape[1], device=device) for it in prompts]
+    lengths = torch.cat(each)
+    places = torch.arange(longest, device=device) - (longest - lengths[:, None])
+    given: dict[str, Any] = {"position_ids": places.clamp(min=0)}
+    if len(prompts) > 1:  # without padding a kernel may do without a mask
+        given["attention_mask"] = (places >= 0).long()
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        given["logits_to_keep"] = 1
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    outputs = model(input_ids=ids, **given, past_key_values=cache, use_cache=True)
+    return outputs.logits[:, -1].float(), outputs.past_key_values, lengths
 
 
 def merge_caches(cache: Any, other: Any) -> None:
