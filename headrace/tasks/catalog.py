@@ -25,7 +25,7 @@ from headrace.tasks.sentence_files import (
 from headrace.tasks.spec import Param, TaskSpec
 from schemas.errors import ConfigError
 from schemas.records.engine import PACKED
-from schemas.records.training import TOKEN_TRAINING, TRAINING
+from schemas.training_tasks import TOKEN_TRAINING, TRAINING
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

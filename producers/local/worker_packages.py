@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from headrace.tasks.catalog import task_spec
 from schemas.errors import MissingExtra
-from schemas.records.training import JOB_TASKS
+from schemas.training_tasks import JOB_TASKS
 
 PACKAGES = ("torch", "transformers", "safetensors")
 """What every engine of headrace's own imports."""

@@ -18,7 +18,7 @@ def expected_accuracy(profile: Profile, reference: Profile) -> float | None:
     """The mean probability that a row's label is right; None if there are no scores in 0 to 1.
 
     Where the reference has gold labels, a score counts as the share of right rows among those of
-    the reference with that score; else it is taken at its word.
+    the reference with that score; else it is used as a probability.
 
     Source: Guillory et al., Predicting with confidence on unseen distributions, 2021
     """

@@ -34,7 +34,8 @@ from schemas.records.manifest import (
     Receipt,
     parse_manifest,
 )
-from schemas.records.training import JOB_TASKS, TrainingResult
+from schemas.records.training import TrainingResult
+from schemas.training_tasks import JOB_TASKS
 
 
 @dataclass(frozen=True, slots=True)

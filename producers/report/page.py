@@ -34,7 +34,7 @@ from producers.report.texts import TextReader
 from producers.report.training import learning, training_section
 from schemas.errors import HeadraceError, MissingExtra
 from schemas.records.job import Job
-from schemas.records.training import JOB_TASKS
+from schemas.training_tasks import JOB_TASKS
 
 SLOWEST = 10
 VERDICTS = {

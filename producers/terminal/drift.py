@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 ASSUMED = "rows with one score are right as often as before"
-AT_ITS_WORD = "scores are taken at their word; name gold labels with --label-column"
+UNCALIBRATED = "scores are used as probabilities; name gold labels with --label-column"
 CELLS = 5
 """Chosen: cells that are shown of a feature that drifted; `--json` has 15."""
 
@@ -50,7 +50,7 @@ def as_json(shown: Shown) -> dict[str, Any]:
             "reference": found.expected[0],
             "now": found.expected[1],
             "calibrated": found.is_calibrated,
-            "assumption": ASSUMED if found.is_calibrated else AT_ITS_WORD,
+            "assumption": ASSUMED if found.is_calibrated else UNCALIBRATED,
         }
     if shown.texts:
         result["texts"] = {word: list(texts) for word, texts in shown.texts.items()}
@@ -69,7 +69,7 @@ def render_drift(shown: Shown) -> RenderableType:
     ]
     if found.expected is not None:
         before, after = found.expected
-        why = ASSUMED if found.is_calibrated else AT_ITS_WORD
+        why = ASSUMED if found.is_calibrated else UNCALIBRATED
         rows.append(("expected accuracy", f"{before:.4f} then, {after:.4f} now, if {why}"
                      if found.is_calibrated else f"{before:.4f} then, {after:.4f} now: {why}"))  # fmt: skip
     rows += [("note", note) for note in found.notes]

@@ -38,7 +38,6 @@ from schemas.errors import ColumnError, ConfigError, ModelError
 from schemas.records.engine import PACKED
 from schemas.records.job import Inputs, ModelRef, Spec
 from schemas.records.training import (
-    JOB_TASKS,
     SPLIT,
     TEACHER,
     TRAIN,
@@ -47,6 +46,7 @@ from schemas.records.training import (
     Distillation,
     TrainingSpec,
 )
+from schemas.training_tasks import JOB_TASKS
 
 StoreRows = Callable[[pa.Table, Store], str]
 """Writes a table to a store; returns its address."""

@@ -18,7 +18,7 @@ from producers.planning.tables import table_reader
 from producers.training.asked import Asked
 from schemas.errors import ColumnError
 from schemas.records.text_hash import text_hash
-from schemas.records.training import JOB_TASKS
+from schemas.training_tasks import JOB_TASKS
 
 
 def read_labelled(

@@ -10,10 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.entity_tags import labels_of_tags
 from schemas.errors import OutputConflict
 
-TRAINING, TOKEN_TRAINING = "training", "token-training"
-"""The task of a job that trains; the task of its model is in `TrainingSpec.task`."""
-JOB_TASKS = {"text-classification": TRAINING, "token-classification": TOKEN_TRAINING}
-"""The task of a job by that of the model which it trains."""
 SPLIT = "split"
 """Column of the labelled rows: which side of the split a row is on."""
 TEACHER = "teacher_scores"

@@ -134,7 +134,7 @@ MAY_PRINT = (
 )
 
 DOORS = ("producers.cli", "workers.cli")
-NOT_FOR_HELP = {"torch", "transformers", "celery", "pyarrow", "boto3"}
+NOT_FOR_HELP = {"torch", "transformers", "celery", "pyarrow", "boto3", "pydantic"}
 
 
 def allowed(room: str) -> set[str]:

@@ -27,7 +27,7 @@ from headrace.queue.redis_connection import connect
 from headrace.settings import Settings
 from schemas.errors import ConfigError
 from schemas.records.message import SCORE_CHUNK
-from schemas.records.training import JOB_TASKS
+from schemas.training_tasks import JOB_TASKS
 from workers.consumer.admission import Admission
 from workers.consumer.celery_loader import Loader
 from workers.consumer.process_settings import process_settings

@@ -39,7 +39,8 @@ from schemas.errors import ConfigError, ExitCode
 from schemas.names import output_layout
 from schemas.records.job import Job
 from schemas.records.model_version import ModelVersion
-from schemas.records.training import JOB_TASKS, TrainingResult
+from schemas.records.training import TrainingResult
+from schemas.training_tasks import JOB_TASKS
 
 
 @dataclass(frozen=True, slots=True)
