@@ -25,10 +25,10 @@ from workers.pipeline.rows import (
 
 # Chosen: enough rows to sort well by length.
 WINDOW_ROWS = 8_192
-# Some five windows are held at once, each several times over: as columns, texts, ids and objects of
-# the tokenizer. With 16 MiB a worker grew by 530 MB over rows of 1 kB, with 4 MiB by 300 MB
-# (measured); that is still some 500 batches of a CPU. A GPU's batches are larger.
-WINDOW_BYTES = 4 << 20
+# Some seven windows are held at once, as texts and ids: three of them wait for the device, three to
+# be written. While rows of 1 kB are scored, a worker grows by 200 MB with 4 MiB, by 140 MB with 1 MiB
+# (measured); that is still some 100 batches of a CPU. A GPU's batches are larger.
+WINDOW_BYTES = 1 << 20
 WINDOW_BYTES_GPU = 16 << 20
 # A device as fast as the tokenizer would wait for the first window: 0.2 s on an H200 (measured).
 # There the first window is small, and each has twice the rows of the previous one.

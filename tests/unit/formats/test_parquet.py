@@ -109,6 +109,17 @@ def test_threads_may_read_one_file_at_once(giant: Path) -> None:
         assert texts == [f"{n} {TEXT}" for n in range(first, first + CHUNK)]
 
 
+def test_a_row_group_of_24_mb_is_fetched_by_pieces_too(tmp_path: Path) -> None:
+    path = tmp_path / "middling.parquet"
+    texts = ["x" * 1_000] * 24_000
+    pq.write_table(pa.table({"text": texts}), path, compression="none", use_dictionary=False)
+    store = CountedStore(tmp_path)
+    reader = InputOpener(lambda uri: store)(identity(store, path))
+    rows = sum(len(b) for b in reader.read(Span(0, 1, 0, 0, 24_000), ["text"], batch_rows=1_000))
+    assert rows == 24_000
+    assert store.most <= parquet.PIECE_BYTES
+
+
 def test_what_is_held_of_it_is_bounded(giant: Path) -> None:
     store = CountedStore(giant.parent)
     file = identity(store, giant)

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.tasks.contract import Encodings
 from tests.unit.tiny_models import TEXTS, TinyModels
-from workers.models.tokenizer import Encoder, slices_of
+from workers.models.tokenizer import SLICE_LETTERS, SLICE_LETTERS_CPU, Encoder, encoder_of, slices_of
 
 
 @pytest.fixture
@@ -41,6 +41,23 @@ def test_slices_give_what_all_at_once_gives(paired: bool, ahead: bool, tokenizer
     whole = encode(1 << 20)
     for letters in (1, 30, 1000):
         _same(encode(letters), whole)
+
+
+@pytest.mark.parametrize("ahead, most", [(False, SLICE_LETTERS_CPU), (True, SLICE_LETTERS)])
+def test_a_cpu_tokenizes_fewer_letters_at_once_than_a_gpu(
+    ahead: bool, most: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of(tokenizer, 16, stand_in=0, extra=lambda text, e: None, ahead=ahead)
+    assert isinstance(encoder, Encoder)
+    encode, seen = encoder._encode, []
+
+    def count(rows: list[str], **more: Any) -> Any:
+        seen.append(sum(map(len, rows)))
+        return encode(rows, **more)
+
+    monkeypatch.setattr(encoder, "_encode", count)
+    encoder(["a " * (SLICE_LETTERS_CPU // 4)] * 10)
+    assert most // 2 < max(seen) <= most
 
 
 def test_a_tokenizer_that_fails_on_a_later_slice_is_heard(
