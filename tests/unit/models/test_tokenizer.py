@@ -9,7 +9,13 @@ import pytest
 
 from headrace.tasks.contract import Encodings
 from tests.unit.tiny_models import TEXTS, TinyModels
-from workers.models.tokenizer import SLICE_LETTERS, SLICE_LETTERS_CPU, Encoder, encoder_of, slices_of
+from workers.models.tokenizer import (
+    SLICE_LETTERS,
+    SLICE_LETTERS_CPU,
+    Encoder,
+    encoder_of,
+    slices_of,
+)
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ def test_slices_give_what_all_at_once_gives(paired: bool, ahead: bool, tokenizer
         _same(encode(letters), whole)
 
 
-@pytest.mark.parametrize("ahead, most", [(False, SLICE_LETTERS_CPU), (True, SLICE_LETTERS)])
+@pytest.mark.parametrize(("ahead", "most"), [(False, SLICE_LETTERS_CPU), (True, SLICE_LETTERS)])
 def test_a_cpu_tokenizes_fewer_letters_at_once_than_a_gpu(
     ahead: bool, most: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
