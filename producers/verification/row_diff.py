@@ -89,9 +89,18 @@ def first_difference(expected: Any, found: Any) -> int | None:
     if expected.type == found.type and expected.equals(found):
         return None
     for row, (a, b) in enumerate(zip(expected.to_pylist(), found.to_pylist(), strict=True)):
-        if a != b and not (a != a and b != b):
+        if a != b and not _are_equal(a, b):
             return row
     return None
+
+
+def _are_equal(a: Any, b: Any) -> bool:
+    """Whether two values are the same, NaN inside lists, structs and maps included."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and all(_are_equal(a[name], b[name]) for name in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_are_equal, a, b))
+    return bool(a == b or (a != a and b != b))
 
 
 def expected_hashes(source: Any, text: str, pair: str | None) -> list[bytes | None]:

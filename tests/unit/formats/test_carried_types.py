@@ -71,6 +71,8 @@ COLUMNS: dict[str, pa.Array] = {
     "list": pa.array([[1, None], None, []], pa.list_(pa.int32())),
     "large_list": pa.array([["a"], None, []], pa.large_list(pa.string())),
     "struct": pa.array([{"a": 1, "b": "x"}, None, {"a": None, "b": "y"}]),
+    "nan_inside": pa.array([[{"a": float("nan")}], None, [{"a": 1.5}]]),
+    "nan_in_map": pa.array([[("k", float("nan"))], None, []], pa.map_(pa.string(), pa.float64())),
     "nested": pa.array([[{"a": [1.5]}], None, [{"a": []}]]),
     "map": pa.array([[("k", 1)], None, []], pa.map_(pa.string(), pa.int64())),
     "null": pa.nulls(3),
