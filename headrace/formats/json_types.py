@@ -9,6 +9,7 @@ null < string               list → list of the widened items
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,13 +112,17 @@ def is_json(arrow_type: Any) -> bool:
 
 
 def to_type(value: Any, arrow_type: Any) -> Any:
-    """The value, with each part that the type keeps as JSON text serialized."""
+    """The value, with each part that the type keeps as JSON text serialized.
+
+    Raises:
+        ValueError: NaN or an infinity in such a part: Python reads and writes them, JSON has none.
+    """
     import pyarrow as pa
 
     if value is None:
         return None
     if is_json(arrow_type):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     if pa.types.is_list(arrow_type) and isinstance(value, list):
         return [to_type(item, arrow_type.value_type) for item in value]
     if pa.types.is_struct(arrow_type) and isinstance(value, dict):
@@ -126,6 +131,25 @@ def to_type(value: Any, arrow_type: Any) -> Any:
             for f in (arrow_type.field(i) for i in range(arrow_type.num_fields))
         }
     return value
+
+
+def any_infinity(array: Any) -> bool:
+    """Whether an infinity is anywhere in an Arrow array, in lists and structs too."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(array.type):
+        return bool(pc.any(pc.is_inf(array)).as_py())
+    if pa.types.is_list(array.type):
+        return any_infinity(array.flatten())
+    return pa.types.is_struct(array.type) and any(map(any_infinity, array.flatten()))
+
+
+def holds_infinity(value: Any) -> bool:
+    """The same, of a value."""
+    if isinstance(value, list | dict):
+        return any(map(holds_infinity, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and math.isinf(value)
 
 
 def storage_of(arrow_type: Any) -> Any:

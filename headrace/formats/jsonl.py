@@ -29,7 +29,14 @@ from headrace.formats.base import (
     Scan,
     Span,
 )
-from headrace.formats.json_types import Kind, is_json, storage_of, to_type
+from headrace.formats.json_types import (
+    Kind,
+    any_infinity,
+    holds_infinity,
+    is_json,
+    storage_of,
+    to_type,
+)
 from headrace.formats.lines import (
     gzip_blocks,
     gzip_units,
@@ -236,6 +243,10 @@ def _batch(
             arrays.append(_texts(values, faults))
             continue
         array, bad = _typed(values, field.type)
+        if array is not None and any_infinity(array):
+            # 1e400 becomes one; a line that spells it means it
+            bad = {i for i, v in enumerate(values)
+                   if b"Infinity" not in lines[i] and holds_infinity(v)}  # fmt: skip
         if bad:  # the whole line is faulty: all its columns are null
             return _batch(lines, names, types, {*unfit, *bad})
         arrays.append(array)
@@ -264,7 +275,10 @@ def _typed(values: list[Any], wanted: Any) -> tuple[Any, set[int]]:
 
     storage = storage_of(wanted)
     if storage != wanted:
-        values = [to_type(value, wanted) for value in values]
+        try:
+            values = [to_type(value, wanted) for value in values]
+        except ValueError:
+            return None, {i for i, value in enumerate(values) if not _is_writable(value, wanted)}
     try:
         array = pa.array(values, storage)
     except (pa.ArrowException, UnicodeEncodeError, TypeError, ValueError, OverflowError):
@@ -275,6 +289,15 @@ def _typed(values: list[Any], wanted: Any) -> tuple[Any, set[int]]:
     if is_json(wanted):
         return pa.ExtensionArray.from_storage(wanted, array), set()
     return array, set()
+
+
+def _is_writable(value: Any, wanted: Any) -> bool:
+    """Whether what is kept as JSON text is JSON."""
+    try:
+        to_type(value, wanted)
+    except ValueError:
+        return False
+    return True
 
 
 def _fits(value: Any, wanted: Any) -> bool:

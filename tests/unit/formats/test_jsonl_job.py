@@ -151,6 +151,33 @@ def test_types_of_several_files_become_one(tmp_path: Path) -> None:
     assert table["w"].to_pylist() == ["1", '"x"', None, None]
 
 
+def test_a_value_that_is_no_json_is_an_error_row_never_another_value(tmp_path: Path) -> None:
+    """Python reads NaN, and 1e400 as an infinity; DuckDB reads no column of JSON text with NaN."""
+    rows = [
+        '{"text":"a","n":1e400,"j":1}',
+        '{"text":"b","n":-Infinity,"j":[NaN]}',
+        '{"text":"c","n":NaN,"j":"x","s":[{"v":NaN}]}',
+        '{"text":"d","n":2.5,"j":{"v":Infinity}}',
+        '{"text":"e","n":-Infinity,"j":2,"s":[{"v":-1e999}]}',
+        '{"text":"f","n":-Infinity,"j":2,"s":[{"v":1e99}]}',
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    store, job = submit([tmp_path], tmp_path / "_out", columns="n,j,s")
+    score(store, job)
+    table = pq.read_table(tmp_path / "_out/data")
+    bad = {"error_type": "invalid_line", "n": None, "j": None, "s": None}
+    found = [{name: row[name] for name in bad} for row in table.to_pylist()]
+    assert found[:2] == [bad, bad]
+    assert repr(found[2]) == repr(
+        {"error_type": None, "n": float("nan"), "j": '"x"', "s": [{"v": float("nan")}]}
+    )
+    # a line that spells an infinity means it, in each of its numbers
+    assert found[3] == bad
+    assert found[4]["n"] == float("-inf")
+    assert found[5] == {"error_type": None, "n": float("-inf"), "j": "2", "s": [{"v": 1e99}]}
+    assert [p.message for p in verify(store, fake_settings(), now_s=NOW_S).problems] == []
+
+
 def test_a_column_that_no_line_has_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"body":"a"}\n')
     with pytest.raises(ColumnError, match=r"'text' \(--text-column\); columns: body \(string\)"):
