@@ -73,6 +73,25 @@ def test_a_model_that_remembers_nothing_costs_nothing() -> None:
     assert not state
 
 
+def test_a_part_that_was_loaded_with_an_attention_of_its_own_keeps_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of VibeVoice ASR, a part has no other; to set one for all parts raises ValueError."""
+    from transformers import DistilBertConfig, DistilBertModel
+
+    from workers.engines.packed.engine import Runner
+
+    sizes = {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 9}
+    model = DistilBertModel(DistilBertConfig(**sizes)).eval()
+    asked: list[str] = []
+    monkeypatch.setattr(model, "set_attn_implementation", asked.append)
+    runner = Runner(model, output="tokens", device="cpu", pad_id=0)
+    for mode in ("alone", "padded", "packed", "alone"):
+        runner.set_mode(mode)  # type: ignore[arg-type]
+    assert len(asked) == 2
+    assert asked[1] == model.config._attn_implementation
+
+
 def test_a_layer_laid_out_anew_after_the_probes_is_kept() -> None:
     model = Forgetful()
     state = ModelState(model)

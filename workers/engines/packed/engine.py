@@ -143,7 +143,7 @@ class Runner:
         # the kernel for cumulative lengths: on GPUs, in half precision
         self._flash = device != "cpu" and self._precision in ("float16", "bfloat16")
         self._norms: list[Any] = []
-        self._usual_attention = model.config._attn_implementation
+        self._usual_attention = self._attention = model.config._attn_implementation
         self._accepts = signature(model.forward).parameters
 
     def __call__(self, batch: Encodings) -> np.ndarray:
@@ -174,7 +174,10 @@ class Runner:
         if mode == "packed":
             attention.register()
         name = attention.NAME if mode == "packed" else self._usual_attention
-        self._model.set_attn_implementation(name)
+        # as loaded, a part of a composite model may have another one that suits it alone
+        if name != self._attention:
+            self._model.set_attn_implementation(name)
+        self._attention = name
         unfuse(self._norms)  # another way runs the model's own layers
         self._norms = fuse_norms(self._model) if mode == "packed" and self._flash else []
         self.mode = mode
