@@ -45,6 +45,7 @@ from producers.models.model_files import (
     read_json,
 )
 from producers.models.safetensors_header import Shapes, count
+from producers.models.unused_weights import layers_left_out
 from schemas.errors import ModelError
 from schemas.records.job import ModelRef
 
@@ -186,6 +187,7 @@ def _checked(
         check_max_length(asked.max_length, limit, positions, files.where)
         check_room(asked.max_length, limit, read_json(inner, "tokenizer.json"), files.where)
         warnings += tuple(check_tokenizer(inner, config))
+        warnings += tuple(f"model {files.where}: {w}" for w in layers_left_out(shapes, config))
     weights = count(shapes)
     return ModelInfo(
         NO_MODEL,  # the caller knows how it is pinned

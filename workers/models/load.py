@@ -6,6 +6,8 @@ Nothing here reaches for the network: the folder was resolved before (`workers.m
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,6 +19,10 @@ from headrace.tasks.length_limit import stated_limit
 from headrace.tasks.tokenizer_files import FEWEST, WITHOUT_VOCABULARY, check_tokenizer_files
 from schemas.errors import MissingExtra, ModelError
 
+log = logging.getLogger(__name__)
+
+LAYER = re.compile(r"(^|\.)(layers?|h|blocks?)\.\d+\.")
+"""In the names of a layer's weights."""
 # What a model may be given of a row; a family that needs more would be given half of it.
 PASSED_ON = frozenset({"input_ids", "token_type_ids", "attention_mask"})
 
@@ -172,6 +178,7 @@ def load_model(
         )
     _check_sizes(request, report["mismatched_keys"], unused)
     _check_complete(request, report["missing_keys"], unused)
+    _say_unused(request, report["unexpected_keys"])
     return model.to(request.device).eval()
 
 
@@ -251,6 +258,17 @@ def _check_complete(request: LoadRequest, missing: Iterable[str], unused: tuple[
             f"{request.model_path} lacks weights of its own architecture, which would be random: "
             f"{', '.join(lacking[:5])}{', …' if len(lacking) > 5 else ''}"
         )
+
+
+def _say_unused(request: LoadRequest, unexpected: Iterable[str]) -> None:
+    """Log weights of layers that the model does not run; those of other heads are usual."""
+    left_out = sorted(filter(LAYER.search, unexpected))
+    if left_out:
+        log.warning(
+            "%s has %d weights of layers that its config.json leaves out, which do not run: %s%s",
+            request.model_path, len(left_out), ", ".join(left_out[:3]),
+            ", …" if len(left_out) > 3 else "",
+        )  # fmt: skip
 
 
 def _check_sizes(

@@ -295,6 +295,31 @@ def test_labels_that_are_numbered_twice_are_a_warning(tmp_path: Path) -> None:
     assert resolve(write_model(tmp_path / "same", **same)).warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("config", "stacks", "said"),
+    [
+        ({"num_hidden_layers": 4}, {"bert.encoder.layer": 6}, True),
+        ({"num_hidden_layers": 6}, {"bert.encoder.layer": 6}, False),
+        ({"n_layer": 2}, {"transformer.h": 3}, True),
+        ({"text_config": {"num_hidden_layers": 2}}, {"model.layers": 3}, True),
+        # a layer for tokens further ahead; two stacks, one of them as said; layers within layers
+        ({"num_hidden_layers": 2, "num_nextn_predict_layers": 1}, {"model.layers": 3}, False),
+        ({"num_layers": 2}, {"encoder.block": 2, "decoder.block": 4}, False),
+        ({"num_layers": 1}, {"encoder.block.0.layer": 3}, False),
+        ({"num_hidden_layers": 12}, {"encoder.albert_layer_groups": 1}, False),
+        ({}, {"model.layers": 3}, False),
+    ],
+)
+def test_layers_that_the_configuration_leaves_out_are_a_warning(
+    tmp_path: Path, config: dict[str, Any], stacks: dict[str, int], said: bool
+) -> None:
+    layers = {f"{stack}.{n}.w": (1, 1) for stack, count in stacks.items() for n in range(count)}
+    folder = write_model(tmp_path / "m", shapes={**SHAPES, **layers}, **config)
+    warnings = resolve(folder).warnings
+    assert len(warnings) == said
+    assert all("the others do not run" in words for words in warnings)
+
+
 def test_shards_without_their_index_are_no_model(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m")
     shard(folder, 1, 2, 3)

@@ -98,6 +98,19 @@ def test_max_length_is_the_models_own_by_default(folder: Path) -> None:
     assert load(folder).max_length == 512  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_layers_that_the_configuration_leaves_out_are_logged(
+    layers: int, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit(folder, "config.json", num_hidden_layers=layers)
+    with caplog.at_level(logging.WARNING):
+        load(folder)
+    said = (
+        "weights of layers that its config.json leaves out, which do not run: bert.encoder.layer.1"
+    )
+    assert (said in caplog.text) == (layers == 1)
+
+
 def test_a_precision_that_is_not_built_is_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match="int4"):
         load(folder, dtype="int4")
