@@ -91,6 +91,8 @@ class Corpus:
     """Over URI, size and etag of `files`, in order."""
     empty_files: int = 0
     formats: tuple[str, ...] = ()
+    overridden: tuple[str, ...] = ()
+    """Columns in use that a file and its path both have: one sentence each."""
 
 
 def read_corpus(
@@ -119,11 +121,15 @@ def read_corpus(
     spool = Spool()
     types = TypesOfFiles(wanted)
     schema = None
+    overridden: dict[str, str] = {}
     for file in scan(_until(found, lambda: totals.full), wanted, kept):
         # in a file without rows, a column may have any type
         if any(unit.rows for unit in file.rows.units):
             types.add(file.scan, file.partitions, file.uri)
         schema = schema or file.scan.schema
+        for name in file.overridden:
+            if name in wanted.in_files:
+                overridden.setdefault(name, file.uri)
         if totals.add(file.rows):
             spool.add(file.rows)
         if progress:
@@ -146,6 +152,10 @@ def read_corpus(
         digest=totals.digest.hexdigest(),
         empty_files=totals.empty,
         formats=tuple(sorted(totals.formats)),
+        overridden=tuple(
+            f"column {name!r} is in {where} and in its path: the file's value is taken"
+            for name, where in overridden.items()
+        ),
     )
 
 
@@ -204,6 +214,8 @@ class Scanned:
 
     rows: FileRows
     scan: Scan
+    overridden: tuple[str, ...] = ()
+    """Partitions of its path that it has as columns too."""
 
     @property
     def uri(self) -> str:
@@ -240,7 +252,8 @@ def read_file(found: Found, wanted: ColumnRequest, kept: KeptObjects | None = No
         partitions=tuple(pair for pair in found.partitions if pair[0] not in own),
         format=result.scan.format,
     )
-    return Scanned(FileRows(file, result.scan.units), result.scan)
+    twice = tuple(name for name, _ in found.partitions if name in own)
+    return Scanned(FileRows(file, result.scan.units), result.scan, twice)
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:

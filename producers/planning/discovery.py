@@ -15,7 +15,14 @@ from headrace.formats.parquet import MAGIC, MAGIC_ENCRYPTED
 from headrace.storage.store import ObjectInfo, Store
 from headrace.storage.uri import is_local_uri, mask_uri, normalise_uri, split_uri
 from producers.planning.passed_over import PassedOver
-from producers.planning.tables import NAMES, Kind, ReadTable, table_above, table_kind
+from producers.planning.tables import (
+    NAMES,
+    Kind,
+    ReadTable,
+    check_no_other_table,
+    table_above,
+    table_kind,
+)
 from schemas.errors import InputNotFound, InputUnreadable
 from schemas.records.chunk import InputFile
 
@@ -146,8 +153,8 @@ class _Choice:
         table = table_above(info.name)
         if table is not None:
             raise InputUnreadable(
-                f"{store.uri}/{table} is a table of its own (Delta Lake or Iceberg): give it as an "
-                "INPUT by itself, so that rows that were deleted are not read"
+                f"{store.uri}/{table} is a table of its own (Delta Lake, Iceberg or the like): give it as "
+                "an INPUT by itself, so that rows that were deleted are not read"
             )
         if _hidden(info.name):
             return False
@@ -209,6 +216,7 @@ def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterato
     if kind is not None:
         yield from _of_table(kind, store, open_store, chosen)
         return
+    check_no_other_table(store)
     for info in store.list():
         if chosen.takes(store, info) and not chosen.is_double(
             store, info.name, partial(chosen.lists, store)
@@ -259,6 +267,7 @@ def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
             f"{store.uri} is a table (Delta Lake or Iceberg): give the folder itself as INPUT, so "
             "that rows that were deleted are not read"
         )
+    check_no_other_table(store, by_glob=True)
     for info in store.list(_GLOB.split(rest, maxsplit=1)[0]):
         match = matches.fullmatch(info.name)
         if match is None or (is_plain(info.name) and _hidden(info.name)):

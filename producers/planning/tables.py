@@ -63,10 +63,42 @@ def table_kind(store: Store) -> Kind | None:
     return None
 
 
+STREAM = "_spark_metadata/"
+OTHERS: tuple[tuple[str, str], ...] = (
+    (".hoodie/", "a Hudi table"),
+    ("snapshot/LATEST", "a Paimon table"),
+    (STREAM, "the output of a Spark stream"),
+)
+"""What shows other tables whose folders hold files that are no part of them. Source: their
+documentation; Spark's FileStreamSink."""
+
+
+def check_no_other_table(store: Store, by_glob: bool = False) -> None:
+    """Refuse a folder of which only a log says which files count, and headrace does not read it.
+
+    With `by_glob` the files of a Spark stream were named on purpose.
+
+    Raises:
+        InputUnreadable: see there.
+    """
+    for prefix, name in OTHERS:
+        if prefix == STREAM and by_glob:
+            continue
+        if next(iter(store.list(prefix)), None) is not None:
+            way = "or give its files as a glob, if no batch of it failed" if prefix == STREAM else (
+                "and give that"
+            )  # fmt: skip
+            raise InputUnreadable(
+                f"{store.uri} is {name} ({prefix}): some of its files may be no part of it, and "
+                f"headrace does not read its log; write its rows as plain Parquet first, {way}"
+            )
+
+
 def table_above(name: str) -> str | None:
     """The folder of the table that a file's name shows, for files inside a larger folder."""
-    if f"/{LOG}" in name:
-        return name.split(f"/{LOG}")[0]
+    for log in (f"/{LOG}", *(f"/{prefix}" for prefix, _ in OTHERS)):
+        if log in name:
+            return name.split(log)[0]
     if name.endswith(METADATA) and "/metadata/" in name:
         return name.rsplit("/metadata/", 1)[0]
     return None

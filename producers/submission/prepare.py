@@ -230,6 +230,7 @@ def _warnings(settings: Settings, corpus: Corpus, open_file: OpenFile) -> Iterat
         yield "no rows in the input: the job ends at once (--allow-empty)"
     elif corpus.empty_files:
         yield f"{corpus.empty_files:,} input files have no rows"
+    yield from corpus.overridden
     if len(corpus.formats) > 1:
         yield f"the input is mixed, {' and '.join(corpus.formats)}: is every row in it once?"
     if "binary" in corpus.types.text:

@@ -28,6 +28,21 @@ def names(folder: Path, only: str | None = None) -> tuple[list[str], PassedOver]
     return [f.info.name for f in found], passed
 
 
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_a_column_in_the_file_and_in_its_path_is_a_warning(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"day=2/a.{kind}"
+    path.parent.mkdir()
+    if kind == "parquet":
+        write_input(path, ["one"], day=["1"])
+    else:
+        path.write_text('{"text": "one", "day": "1"}\n')
+    said = f"column 'day' is in {path} and in its path: the file's value is taken"
+    prepared = prepare_small([tmp_path], tmp_path / "_out", fake_settings(columns="day"))
+    assert said in prepared.warnings
+    unused = prepare_small([tmp_path], tmp_path / "_out", fake_settings())
+    assert said not in unused.warnings
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A Parquet file under each name that writers use, and others."""

@@ -167,6 +167,34 @@ def test_rows_that_were_deleted_are_not_read(delta: Path, iceberg: Any, tmp_path
     assert prepare_small([folder], tmp_path / "b", fake_settings()).inputs.rows == 95
 
 
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (".hoodie/hoodie.properties", "is a Hudi table"),
+        ("snapshot/LATEST", "is a Paimon table"),
+        ("_spark_metadata/0", "is the output of a Spark stream"),
+    ],
+)
+def test_other_tables_whose_log_is_not_read_are_refused(
+    tmp_path: Path, log: str, words: str
+) -> None:
+    table = tmp_path / "above" / "table"
+    (table / log).parent.mkdir(parents=True)
+    (table / log).write_text("1")
+    for text in ("old", "new"):
+        pq.write_table(pa.table({"text": [text]}), table / f"{text}.parquet")
+    with pytest.raises(InputUnreadable, match=words):
+        prepare_small([table], tmp_path / "out", fake_settings())
+    with pytest.raises(InputUnreadable, match="that were deleted are not read"):
+        prepare_small([table.parent], tmp_path / "out", fake_settings())
+    glob = [table / "*.parquet"]
+    if "Spark" in words:
+        assert prepare_small(glob, tmp_path / "out", fake_settings()).inputs.rows == 2
+    else:
+        with pytest.raises(InputUnreadable, match=words):
+            prepare_small(glob, tmp_path / "out", fake_settings())
+
+
 def test_the_newest_metadata_is_the_one_with_the_highest_number() -> None:
     names = ["metadata/00002-a.metadata.json", "metadata/00010-b.metadata.json"]
     assert newest_metadata("t", names) == names[1]
