@@ -15,7 +15,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.expressions import EqualTo
 
 from producers.planning.tables import newest_metadata
-from schemas.errors import InputUnreadable, MissingExtra
+from schemas.errors import ColumnError, InputUnreadable, MissingExtra, SchemaMismatch
 from tests.unit.small_job import NOW_S, fake_settings, finish, prepare_small, score, submit
 
 OLD = pa.table({"text": [f"old {n}" for n in range(200)], "day": ["1", None] * 100})
@@ -227,4 +227,98 @@ def test_a_folder_of_an_iceberg_table_may_have_an_escape_in_its_name(tmp_path: P
     folder = Path(table.location().removeprefix("file://"))
     assert any("%2F" in str(path) for path in folder.rglob("*.parquet"))
     assert sorted(map(str, days_scored(folder, tmp_path / "out"))) == ["100%", "a/b"]
+    catalogue.close()
+
+
+def with_deletes(table: Any, content: Any, **how: Any) -> None:
+    """Adds a snapshot with a file of deletes, as Spark and Flink write them; pyiceberg does not."""
+    from pyiceberg import manifest as m
+    from pyiceberg.typedef import Record
+
+    class Deletes(m.ManifestWriterV2):
+        def content(self) -> m.ManifestContent:
+            return m.ManifestContent.DELETES
+
+    now, root = table.metadata, table.location().removeprefix("file://")
+    data = next(iter(table.scan().plan_files())).file.file_path
+    rows = {"file_path": [data], "pos": [0]} if not how else {"text": ["new 0"]}
+    pq.write_table(pa.table(rows), f"{root}/data/deletes.parquet")
+    number, after = 7, now.last_sequence_number + 1
+    file = m.DataFile.from_args(
+        content=content, file_path=f"{root}/data/deletes.parquet", file_format="PARQUET",
+        partition=Record(), record_count=1, file_size_in_bytes=1, **how,
+    )  # fmt: skip
+    file.spec_id = 0
+    entry = m.ManifestEntry.from_args(
+        status=m.ManifestEntryStatus.ADDED, snapshot_id=number, data_file=file
+    )
+    out = table.io.new_output
+    with Deletes(now.spec(), now.schema(), out(f"{root}/metadata/d.avro"), number, "null") as w:
+        w.add_entry(entry)
+    parent = now.current_snapshot()
+    listed = out(f"{root}/metadata/snap-7.avro")
+    with m.write_manifest_list(2, listed, number, parent.snapshot_id, after, "null") as manifests:
+        manifests.add_manifests([*parent.manifests(table.io), w.to_manifest_file()])
+    newest = Path(table.metadata_location.removeprefix("file://"))
+    found = json.loads(newest.read_text())
+    snapshot = found["snapshots"][-1] | {
+        "snapshot-id": number, "parent-snapshot-id": parent.snapshot_id, "sequence-number": after,
+        "manifest-list": f"{root}/metadata/snap-7.avro",
+    }  # fmt: skip
+    found |= {"current-snapshot-id": number, "last-sequence-number": after}
+    found["snapshots"].append(snapshot)
+    found["refs"]["main"]["snapshot-id"] = number
+    (newest.parent / "00099-deletes.metadata.json").write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize("kind", ["position", "equality"])
+def test_an_iceberg_table_with_files_of_deletes_is_refused(
+    iceberg: Any, tmp_path: Path, kind: str
+) -> None:
+    from pyiceberg.manifest import DataFileContent
+
+    folder = Path(iceberg.location().removeprefix("file://"))
+    assert prepare_small([folder], tmp_path / "out", fake_settings()).inputs.rows == 190
+    if kind == "position":
+        with_deletes(iceberg, DataFileContent.POSITION_DELETES)
+    else:
+        with_deletes(iceberg, DataFileContent.EQUALITY_DELETES, equality_ids=[1])
+    with pytest.raises(InputUnreadable, match=r"delete files|equality deletes"):
+        prepare_small([folder], tmp_path / "out", fake_settings())
+
+
+def test_an_iceberg_column_that_was_dropped_and_added_again_is_refused(
+    iceberg: Any, tmp_path: Path
+) -> None:
+    """Its values in older files are dead, under the same name."""
+    from pyiceberg.types import StringType
+
+    with iceberg.update_schema() as change:
+        change.delete_column("day")
+    with iceberg.update_schema() as change:
+        change.add_column("day", StringType())
+    folder = Path(iceberg.location().removeprefix("file://"))
+    with pytest.raises(InputUnreadable, match="'day' was renamed or replaced"):
+        prepare_small([folder], tmp_path / "out", fake_settings())
+
+
+def test_an_iceberg_column_that_older_files_lack_or_have_narrower_is_refused(
+    tmp_path: Path,
+) -> None:
+    from pyiceberg.types import LongType, StringType
+
+    catalogue = SqlCatalog("c", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{tmp_path}/w")
+    catalogue.create_namespace("n")
+    rows = pa.table({"text": ["a"], "n": pa.array([1], pa.int32())})
+    table = catalogue.create_table("n.t", schema=rows.schema)
+    table.append(rows)
+    with table.update_schema() as change:
+        change.update_column("n", LongType())
+        change.add_column("more", StringType())
+    table.append(pa.table({"text": ["b"], "n": pa.array([2**40]), "more": ["x"]}))
+    folder = Path(table.location().removeprefix("file://"))
+    for column in ("n", "more"):
+        with pytest.raises((SchemaMismatch, ColumnError), match=column):
+            prepare_small([folder], tmp_path / "out", fake_settings(columns=column))
+    assert prepare_small([folder], tmp_path / "out", fake_settings()).inputs.rows == 2
     catalogue.close()
