@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.families.compare import Outcome, as_line, compare
 from benchmarks.families.page import page
 
-LIMIT_S = 180  # chosen: ten times what the slowest took
+LIMIT_S = 600  # chosen: four times what the slowest took, VibeVoice ASR with 152 s
 TASKS = ("text-classification", "token-classification", "feature-extraction")
 
 
@@ -65,15 +65,19 @@ def read(path: Path) -> list[Outcome]:
     return [Outcome(**line) for line in lines]
 
 
+class _TooLong(BaseException):
+    """Not an Exception: what catches those would call it a refusal of the family."""
+
+
 def _within_limit(family: str, task: str) -> Outcome:
     def over(*_: Any) -> None:
-        raise TimeoutError(f"over {LIMIT_S} s")
+        raise _TooLong
 
     signal.signal(signal.SIGALRM, over)
     signal.alarm(LIMIT_S)
     try:
         return compare(family, task)
-    except TimeoutError:  # no tiny model: most of its sizes have names of their own
+    except _TooLong:  # no tiny model: most of its sizes have names of their own
         return Outcome(family, task, not_made=f"took over {LIMIT_S} s here", seconds=LIMIT_S)
     except Exception as error:
         return Outcome(
