@@ -199,10 +199,24 @@ json_values = st.recursive(
 def test_any_values_come_back_as_they_were(values: list[Any]) -> None:
     data = b"\n".join(json.dumps({"text": "t", "v": v}).encode() for v in values)
     table = read_all(data, "v")
-    assert table[FAULT].to_pylist() == [0] * len(values)
+    faults = table[FAULT].to_pylist()
     found = table["v"].to_pylist()
     kind = table["v"].type
-    assert [_same(a, b, kind) for a, b in zip(values, found, strict=True)] == [True] * len(values)
+    for value, back, fault in zip(values, found, faults, strict=True):
+        if fault:  # an infinity in what is kept as JSON text, which has none
+            assert (_is_json(value), back, fault) == (False, None, NOT_OF_TYPE)
+        else:
+            assert _same(value, back, kind)
+    if all(map(_is_json, values)):
+        assert faults == [0] * len(values)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _same(value: Any, found: Any, kind: pa.DataType) -> bool:
