@@ -362,6 +362,10 @@ def _sentence_settings(
         listed = ", ".join(prompts) or "no prompts"
         raise ConfigError(f"--prompt-name {name}: model {where} has {listed}")
     dim = params.get("truncate_dim", found.get("truncate_dim"))
+    if dim is not None and not isinstance(dim, int):
+        raise ModelError(
+            f"model {where}: {table.SENTENCE} sets truncate_dim to {str(dim)[:40]!r}, which is no whole number"
+        )
     if dim is not None and dim < 1:
         raise ConfigError(f"--truncate-dim {dim}: a vector has at least one number")
     return replace(recipe, prompt=prompts.get(name) or "", truncate_dim=dim)

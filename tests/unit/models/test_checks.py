@@ -252,6 +252,7 @@ def test_code_in_the_folder_runs_only_where_it_is_trusted(tmp_path: Path) -> Non
             "sets pooling_mode to 'attention'",
         ),
         ("config_sentence_transformers.json", {"brand_new": 1}, "sets brand_new to '1'"),
+        ("config_sentence_transformers.json", {"truncate_dim": "8"}, "which is no whole number"),
     ],
 )
 def test_what_a_folder_asks_for_and_no_task_does_is_refused(
