@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ from schemas.records.chunk import Chunk, InputFile, Piece
 # With four, two workers on 20,000 short rows (seven chunks) were at 0.84 of two bare engines.
 CHUNKS_PER_WORKER = 8
 MIN_ROWS = 256  # chosen: in smaller chunks, lease, open and commit take a visible share
+# Chosen: the last chunk of each worker is cut in three, so that two workers end together; a piece takes
+# a quarter of a second of a CPU at least, and costs some 20 ms by itself.
+TAIL_PIECES = 3
+TAIL_MIN_ROWS = 128
 MAX_ROWS = 100_000  # required: a part is checked and hashed as a whole
 MAX_BYTES = 64 << 20  # required: a worker may have 400 MB above its model
 MAX_PIECES = 64
@@ -33,6 +38,8 @@ class Target(NamedTuple):
     bytes: int
     slack: float = SLACK
     """How far a chunk may exceed the target to end with a unit; 0 if the user set the target."""
+    tail: int = 0
+    """How many of the last chunks are cut smaller; 0 if the user set the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,8 @@ def target_chunk(
 ) -> Target:
     """How large the chunks of a corpus should be; `tokens_per_s` is the speed of one worker.
 
-    About 30 s of work, but at least eight chunks per worker where the corpus is small. What the
-    user has set (`chunk_rows`, `chunk_bytes`) is an exact upper bound.
+    About 30 s of work, but at least eight chunks per worker where the corpus is small. The last chunk
+    of each worker is cut smaller. What the user has set (`chunk_rows`, `chunk_bytes`) is an exact upper bound.
     """
     if chunk_rows is not None or chunk_bytes is not None:
         return Target(chunk_rows or MAX_ROWS, chunk_bytes or 1 << 62, slack=0.0)
@@ -77,6 +84,7 @@ def target_chunk(
     return Target(
         rows=int(min(MAX_ROWS, max(MIN_ROWS, wanted_rows))),
         bytes=int(min(MAX_BYTES, max(MIN_ROWS * mean, wanted_bytes))),
+        tail=max(1, workers),
     )
 
 
@@ -100,7 +108,8 @@ def plan(files: Iterable[FileRows], target: Target, limit: int | None = None) ->
     A chunk is a slice of one file, or several whole files that are small, one after another.
     """
     number = job_row = 0
-    for pieces in _together(_pieces(files, target, limit), target):
+    together = _together(_pieces(files, target, limit), target)
+    for pieces in _with_short_tail(together, target.tail):
         chunk = Chunk(number, pieces, job_row)
         yield chunk
         number, job_row = number + 1, job_row + chunk.rows
@@ -139,6 +148,34 @@ def _together(pieces: Iterable[_Sliced], target: Target) -> Iterator[tuple[Piece
             waiting = []
     if waiting:
         yield tuple(waiting)
+
+
+def _with_short_tail(chunks: Iterable[tuple[Piece, ...]], tail: int) -> Iterator[tuple[Piece, ...]]:
+    """The pieces of each chunk; the last `tail` chunks are cut smaller where they are of one file."""
+    last: deque[tuple[Piece, ...]] = deque()
+    for pieces in chunks:
+        last.append(pieces)
+        if len(last) > tail:
+            yield last.popleft()
+    for pieces in last:
+        if len(pieces) == 1:
+            yield from ((part,) for part in _shorter(pieces[0]))
+        else:
+            yield pieces
+
+
+def _shorter(piece: Piece) -> Iterator[Piece]:
+    """The piece in `TAIL_PIECES` parts, or in fewer, so that each has `TAIL_MIN_ROWS` rows."""
+    parts = max(1, min(TAIL_PIECES, piece.rows // TAIL_MIN_ROWS))
+    for i in range(parts):
+        low, high = piece.rows * i // parts, piece.rows * (i + 1) // parts
+        yield replace(
+            piece,
+            skip=piece.skip + low,
+            first_row=piece.first_row + low,
+            rows=high - low,
+            bytes=piece.bytes * (high - low) // piece.rows,
+        )
 
 
 def _fit(pieces: Sequence[Piece], piece: Piece, target: Target) -> bool:

@@ -93,6 +93,39 @@ def test_a_plan_numbers_its_chunks_and_cuts_at_the_limit(
         assert b.first_row == (a.first_row + a.rows if a.file == b.file else 0)
 
 
+@given(st.lists(groups, max_size=5), targets, st.integers(1, 5))
+def test_a_shorter_tail_has_the_same_rows(
+    corpus: list[list[Unit]], target: Target, tail: int
+) -> None:
+    files = [FileRows(a_file(i), g) for i, g in enumerate(corpus)]
+
+    def rows(target: Target) -> list[tuple[InputFile, int, int, int]]:
+        """Each row: its file, where to begin, how many rows to skip there, its number."""
+        return [
+            (piece.file, piece.start, piece.skip + at, piece.first_row + at)
+            for chunk in plan(files, target)
+            for piece in chunk.pieces
+            for at in range(piece.rows)
+        ]
+
+    assert rows(target._replace(tail=tail)) == rows(target)
+
+
+@pytest.mark.parametrize(
+    ("rows", "workers", "parts"),
+    [(20_000, 2, 3), (20_000, 1, 3), (2_000, 2, 2), (500, 1, 1)],
+)
+def test_the_last_chunk_of_each_worker_is_cut_in_three(rows: int, workers: int, parts: int) -> None:
+    target = target_chunk(rows, rows * 100, workers=workers, tokens_per_s=20_000)
+    files = [FileRows(a_file(1), row_groups((rows, rows * 100)))]
+    found = [c.rows for c in plan(files, target)]
+    even = [c.rows for c in plan(files, target._replace(tail=0))]
+    tail = found[len(even) - workers :]
+    assert found[: len(even) - workers] == even[:-workers]
+    assert len(tail) == parts * workers
+    assert max(tail) <= max(even) / parts + 1
+
+
 @given(st.lists(groups, max_size=20), targets)
 def test_only_whole_small_files_share_a_chunk(corpus: list[list[Unit]], target: Target) -> None:
     files = [FileRows(a_file(i), g) for i, g in enumerate(corpus)]

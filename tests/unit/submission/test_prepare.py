@@ -60,7 +60,7 @@ def test_a_job_is_a_plan_and_a_record_and_nothing_else(corpus: Path, tmp_path: P
     assert made
     assert names(tmp_path / "out") == {output_layout.JOB, output_layout.PLAN}
     plan = PlanTable.load(LocalStore(tmp_path / "out"))
-    assert (job.chunks, job.rows) == (len(plan), plan.total_rows) == (6, 1400)
+    assert (job.chunks, job.rows) == (len(plan), plan.total_rows) == (7, 1400)
     assert plan.inputs_digest() == job.spec.inputs_digest == job.inputs.digest
     assert (job.id_type, job.text_type) == ("string", "string")
     assert [(c.name, c.type) for c in job.carried] == [("day", "string")]
