@@ -9,9 +9,9 @@ INSTALL := $(PIP) install --no-compile --constraint constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest
 # A process of tests for each core; a thread for each process, since they share the cores.
-PARALLEL ?= -n auto --maxprocesses 4 --dist loadgroup
+PARALLEL ?= -n auto --maxprocesses 4
 # The other floors wait for processes more than they compute.
-PARALLEL_WAITING ?= -n 3 --dist loadgroup
+PARALLEL_WAITING ?= -n 3
 TORCH := 2.13.0
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 

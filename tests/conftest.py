@@ -51,6 +51,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What shares something costly runs in one process."""
+    from tests.side_by_side import InGroups
+
+    return InGroups(config, log)
+
+
 def pytest_report_header() -> str:
     """Which tests can run hangs on these."""
     served = [name for name, why_not in cpu.number_formats().items() if not why_not]

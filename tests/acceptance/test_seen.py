@@ -32,7 +32,7 @@ from tests.acceptance.harness.night import (
 )
 from tests.conftest import S3Server, receive_otlp
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("seen")]  # they share one night
+pytestmark = pytest.mark.timeout(600)
 
 QUEUE = "default"
 

@@ -14,10 +14,7 @@ from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
 from tests.acceptance.harness.house import House, answering, running_house
 from tests.conftest import free_port, wait_until
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.xdist_group("gateway"),
-]  # they share one gateway
+pytestmark = pytest.mark.timeout(300)
 
 BIN = Path(sys.executable).parent
 LINES = 400

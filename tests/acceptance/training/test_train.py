@@ -29,7 +29,6 @@ ROWS = 240
 LIMIT_S = 240
 REFUSED_S = 5.0
 
-pytestmark = pytest.mark.xdist_group("training")  # they share one training
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

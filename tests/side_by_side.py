@@ -1,0 +1,29 @@
+"""Which tests one process runs one after another, where several processes share a floor.
+
+pytest-xdist 3.8.0 has the mark `xdist_group` and `--dist loadgroup` for that. With pytest 9.2.0 they
+have no effect, and say nothing: findings/xdist-group-pytest-9.sh.
+"""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+
+TOGETHER = (
+    "tests/acceptance/gateway/",
+    "tests/acceptance/test_seen.py",
+    "tests/acceptance/training/",
+    "tests/integration/gateway/test_batches.py",
+)
+"""Files and folders whose tests share something costly: a night, a training, a gateway."""
+
+
+def group_of(test: str) -> str:
+    """The file or folder of `TOGETHER` that the test belongs to, else the test itself."""
+    return next((path for path in TOGETHER if test.startswith(path)), test)
+
+
+class InGroups(LoadScopeScheduling):
+    """Gives a process a test, or a whole group of them, the largest first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
