@@ -16,7 +16,16 @@ import numpy as np
 from headrace.tasks.contract import Encodings
 from headrace.tasks.fan_out import FanOut
 from schemas.errors import InvalidRow, ModelError
-from workers.models.tokenizer import SLICE_LETTERS, slices_of
+from workers.models.context_windows import FlatTokens, flat_tokens, window_ranges
+from workers.models.tokenizer import SLICE_LETTERS_CPU, slices_of
+
+LONG_LETTERS = 1 << 14
+"""Longer contexts are tokenized once, and not window by window. Chosen: some ten windows."""
+PROBE = (
+    " Anna  works\tat\n Acme, in Berlin. Café 中文字 😀 e\u0301 unhappily [SEP] <s> 3.14 don't " * 4
+)
+PROBE_WORD = "a"
+PROBE_WIDTH, PROBE_STRIDE = 17, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,17 @@ class WindowTokens:
         return found if len(found) else None
 
 
+@dataclass(frozen=True, slots=True)
+class ItemTokens:
+    """One item: the question, a window and special tokens."""
+
+    ids: np.ndarray
+    """int32 `[tokens]`"""
+    types: np.ndarray
+    """int32 `[tokens]`"""
+    where: WindowTokens
+
+
 class QuestionEncoder:
     """Questions and contexts to items, one for each window of a context; thread-safe."""
 
@@ -74,12 +94,39 @@ class QuestionEncoder:
         self._whole.encode_special_tokens = tokenizer.split_special_tokens
         self._special = self._whole.num_special_tokens_to_add(True)
         self._cutting = copy.deepcopy(self._whole)
+        self._side = tokenizer.truncation_side
+        self._flat = self._is_flat()
+        self._cut_at(max_length, stride)
+
+    def _cut_at(self, max_length: int, stride: int) -> None:
         self._cutting.enable_truncation(
             max_length,
             stride=stride,
             strategy="only_second" if self.question_first else "only_first",
-            direction=tokenizer.truncation_side,
+            direction=self._side,
         )
+
+    def _is_flat(self) -> bool:
+        """Whether windows are slices of the whole text's tokens, tried on a short text.
+
+        They are not where a processor changes the first token of each window: RoBERTa's own with
+        `add_prefix_space` leaves it the space before it. Token types of some windows are others
+        too (tokenizers 0.22), which is no matter where the model takes none.
+        """
+        question = " who works?"
+        length = len(self._whole.encode(question, add_special_tokens=False).ids)
+        max_length = self._special + length + PROBE_WIDTH
+        self._cut_at(max_length, PROBE_STRIDE)
+        found = self._cutting.encode(*self._pair(question, PROBE))
+        theirs = [self._item(window) for window in [found, *found.overflowing]]
+        ours = list(self._sliced(question, PROBE, max_length, PROBE_STRIDE))
+        return len(ours) == len(theirs) and all(
+            are_equal(one, other, with_types=self._takes_types)
+            for one, other in zip(ours, theirs, strict=True)
+        )
+
+    def _pair(self, question: str, context: str) -> tuple[str, str]:
+        return (question, context) if self.question_first else (context, question)
 
     def __call__(self, questions: Sequence[str], contexts: Sequence[str]) -> Encodings:
         """Row i is `questions[i]` about `contexts[i]`; nothing is left out of a context.
@@ -91,21 +138,16 @@ class QuestionEncoder:
         for question, context in zip(questions, contexts, strict=True):
             if not question or not context:
                 raise InvalidRow(f"the {'context' if question else 'question'} is empty")
-        parts = [
-            [self._item(window) for window in windows]
-            for windows in self._windows(questions, contexts, fits)
-        ]
+        parts = list(self._windows(questions, contexts, fits))
         items = list(chain.from_iterable(parts))
         counts = np.cumsum([len(part) for part in parts], dtype=np.int64)
-        lengths = np.cumsum([len(ids) for ids, _, _ in items], dtype=np.int64)
+        lengths = np.cumsum([len(it.ids) for it in items], dtype=np.int64)
         return Encodings(
-            ids=np.concatenate([ids for ids, _, _ in items]),
+            ids=np.concatenate([it.ids for it in items]),
             offsets=np.concatenate(([0], lengths)),
             truncated=np.zeros(len(items), dtype=bool),
-            type_ids=np.concatenate([types for _, types, _ in items])
-            if self._takes_types
-            else None,
-            extra=[spans for _, _, spans in items],
+            type_ids=np.concatenate([it.types for it in items]) if self._takes_types else None,
+            extra=[it.where for it in items],
             fan=FanOut(np.concatenate(([0], counts)), np.arange(len(items)), list(contexts)),
         )
 
@@ -119,25 +161,46 @@ class QuestionEncoder:
 
     def _windows(
         self, questions: Sequence[str], contexts: Sequence[str], fits: Callable[[str], bool]
-    ) -> Iterator[list[Any]]:
-        """The tokenizer's own objects for each row, one for each window."""
+    ) -> Iterator[list[ItemTokens]]:
+        """The items of each row, one for each window."""
         sizes = [len(q) + len(c) for q, c in zip(questions, contexts, strict=True)]
-        for first, stop in slices_of(sizes, SLICE_LETTERS):
+        for first, stop in slices_of(sizes, SLICE_LETTERS_CPU):
             rows = list(zip(questions[first:stop], contexts[first:stop], strict=True))
-            pairs = [row if self.question_first else row[::-1] for row in rows]
             roomy = [fits(question) for question, _ in rows]
-            to_cut = [pair for pair, has_room in zip(pairs, roomy, strict=True) if has_room]
+            long = [self._flat and len(context) > LONG_LETTERS for _, context in rows]
+            to_cut = [
+                self._pair(*row)
+                for row, has_room, is_long in zip(rows, roomy, long, strict=True)
+                if has_room and not is_long
+            ]
             cut = iter(self._cutting.encode_batch(to_cut))
-            for (question, _), pair, has_room in zip(rows, pairs, roomy, strict=True):
-                if has_room:
-                    found = next(cut)
-                    yield [found, *found.overflowing]
+            for row, has_room, is_long in zip(rows, roomy, long, strict=True):
+                if not has_room:
+                    yield [self._item(self._at_once(*row))]
+                elif is_long:
+                    yield list(self._sliced(*row, self._max_length, self._stride))
                 else:
-                    yield [self._at_once(question, pair)]
+                    found = next(cut)
+                    yield [self._item(window) for window in [found, *found.overflowing]]
 
-    def _at_once(self, question: str, pair: tuple[str, str]) -> Any:
+    def _sliced(
+        self, question: str, context: str, max_length: int, stride: int
+    ) -> Iterator[ItemTokens]:
+        """The items of a long context, from its tokens that are made once."""
+        tokens = flat_tokens(self._whole, context)
+        beside = self._item(self._whole.encode(*self._pair(question, PROBE_WORD)))
+        inside = np.flatnonzero(beside.where.in_context)
+        if not len(inside) or not len(tokens):  # a tokenizer that drops the word, or a blank text
+            yield self._item(self._whole.encode(*self._pair(question, context)))
+            return
+        frame = _Frame.around(beside, int(inside[0]), int(inside[-1]) + 1)
+        width = max_length - frame.tokens
+        for window in window_ranges(len(tokens), width, stride, from_end=self._side == "left"):
+            yield frame.item(tokens.part(window.start, window.stop), self._no_answer)
+
+    def _at_once(self, question: str, context: str) -> Any:
         """A context that needs no windows beside a long question."""
-        found = self._whole.encode(*pair)
+        found = self._whole.encode(*self._pair(question, context))
         if len(found.ids) > self._max_length:
             length = len(self._whole.encode(question, add_special_tokens=False).ids)
             room = max(0, self._max_length - self._special - length)
@@ -148,16 +211,63 @@ class QuestionEncoder:
             )
         return found
 
-    def _item(self, encoding: Any) -> tuple[np.ndarray, np.ndarray, WindowTokens]:
-        """Ids and token types, int32 `[tokens]`, and where they lie."""
-        ids = np.array(encoding.ids, dtype=np.int32)
+    def _item(self, encoding: Any) -> ItemTokens:
+        """The same of the tokenizer's own object."""
+        tokens = FlatTokens.of(encoding)
         which = 1 if self.question_first else 0
-        inside = np.array([it == which for it in encoding.sequence_ids], dtype=bool)
-        words = [-1 if word is None else word for word in encoding.word_ids]
-        spans = WindowTokens(
-            offsets=np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2),
-            words=np.array(words, dtype=np.int32),
-            in_context=inside,
-            may_answer=inside | (ids == self._no_answer) if self._no_answer is not None else inside,
+        inside = np.fromiter((it == which for it in encoding.sequence_ids), bool, len(tokens))
+        types = np.fromiter(encoding.type_ids, np.int32, len(tokens))
+        return _item_of(tokens, types, inside, self._no_answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The tokens before and after each window of one context: the question, special tokens."""
+
+    before: FlatTokens
+    after: FlatTokens
+    types: tuple[np.ndarray, int, np.ndarray]
+    """Before the window, of each of its tokens, after it."""
+
+    @classmethod
+    def around(cls, item: ItemTokens, first: int, stop: int) -> _Frame:
+        """Of an item whose window is its tokens from `first` to `stop`."""
+        tokens = FlatTokens(item.ids, item.where.offsets, item.where.words)
+        return cls(
+            tokens.part(0, first),
+            tokens.part(stop, len(tokens)),
+            (item.types[:first], int(item.types[first]), item.types[stop:]),
         )
-        return ids, np.array(encoding.type_ids, dtype=np.int32), spans
+
+    @property
+    def tokens(self) -> int:
+        return len(self.before) + len(self.after)
+
+    def item(self, window: FlatTokens, no_answer: int | None) -> ItemTokens:
+        before, of_window, after = self.types
+        first, stop = len(self.before), len(self.before) + len(window)
+        inside = np.zeros(stop + len(self.after), dtype=bool)
+        inside[first:stop] = True
+        types = np.full(len(inside), of_window, dtype=np.int32)
+        types[:first], types[stop:] = before, after
+        return _item_of(self.before.followed_by(window, self.after), types, inside, no_answer)
+
+
+def _item_of(
+    tokens: FlatTokens, types: np.ndarray, inside: np.ndarray, no_answer: int | None
+) -> ItemTokens:
+    may_answer = inside if no_answer is None else inside | (tokens.ids == no_answer)
+    return ItemTokens(
+        tokens.ids, types, WindowTokens(tokens.offsets, tokens.words, inside, may_answer)
+    )
+
+
+def are_equal(one: ItemTokens, other: ItemTokens, *, with_types: bool) -> bool:
+    """Whether all arrays of two items are the same; token types only if asked."""
+    pairs = [(one.ids, other.ids)] + [
+        (getattr(one.where, name), getattr(other.where, name))
+        for name in ("offsets", "words", "in_context", "may_answer")
+    ]
+    if with_types:
+        pairs.append((one.types, other.types))
+    return all(np.array_equal(a, b) for a, b in pairs)
