@@ -285,7 +285,7 @@ def test_duplicate_ids_are_said_once_with_a_count(tmp_path: Path, out: Path) -> 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"task": "telepathy"}, "tasks: fake, feature-extraction, "),
+        ({"task": "telepathy"}, "tasks: choice, fake, feature-extraction, "),
         ({"task": "feature-extraction", "text_pair_column": "id"}, "--text-pair-column"),
     ],
 )
