@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from headrace.settings import cache_folder
@@ -44,21 +44,34 @@ def run_demo(folder: Path | None, workers: int | None) -> int:
     if code != ExitCode.OK:
         return code
     results = home / "scored"
-    shutil.rmtree(results, ignore_errors=True)
     options = {
         "task": "text-classification",
         "model": str(model),
         "id_column": "id",
         "columns": "stars,product",
     }
-    words = [w for name, value in options.items() for w in (f"--{name.replace('_', '-')}", value)]
-    shown = command("run", str(corpus), "--output", str(results), *words)
-    terminal.note(("$", "bold"), f" {shown}")
-    session = open_session({**options, "workers": workers or 2, "chunk_rows": 2_000})
-    code = run_job(session, [str(corpus)], str(results))
+    code = run_shown(terminal, corpus, results, options, workers, chunk_rows=2_000)
     if code == ExitCode.OK:
         _show_accuracy(terminal, results, corpus)
     return code
+
+
+def run_shown(
+    terminal: Terminal,
+    corpus: Path,
+    results: Path,
+    options: Mapping[str, str],
+    workers: int | None,
+    *,
+    chunk_rows: int,
+) -> int:
+    """Show the command, then run its job, from nothing; returns the exit code."""
+    shutil.rmtree(results, ignore_errors=True)
+    words = [w for name, value in options.items() for w in (f"--{name.replace('_', '-')}", value)]
+    shown = command("run", str(corpus), "--output", str(results), *words)
+    terminal.note(("$", "bold"), f" {shown}")
+    session = open_session({**options, "workers": workers or 2, "chunk_rows": chunk_rows})
+    return run_job(session, [str(corpus)], str(results))
 
 
 def _write_once(terminal: Terminal, path: Path, reviews: Iterable[Review], what: str) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
 from headrace.settings import cache_folder
-from producers.commands.run import run_job
-from producers.commands.session import open_session
+from producers.commands.demo import run_shown
 from producers.demo.diary import (
     CORPUS_ROWS,
     CORPUS_SEED,
@@ -19,7 +17,7 @@ from producers.demo.diary import (
 )
 from producers.demo.score import equal_texts
 from producers.local.worker_command import find_worker_executable
-from producers.terminal.console import Terminal, command
+from producers.terminal.console import Terminal
 from schemas.errors import ExitCode
 
 
@@ -34,18 +32,13 @@ def run_writing_demo(folder: Path | None, workers: int | None) -> int:
         code = _train(terminal, home / "training.parquet", model)
         if code != ExitCode.OK:
             return code
-    shutil.rmtree(results, ignore_errors=True)
     options = {
         "task": "text2text-generation",
         "model": str(model),
         "id_column": "id",
         "columns": "entry",
     }
-    words = [w for name, value in options.items() for w in (f"--{name.replace('_', '-')}", value)]
-    shown = command("run", str(corpus), "--output", str(results), *words)
-    terminal.note(("$", "bold"), f" {shown}")
-    session = open_session({**options, "workers": workers or 2, "chunk_rows": CORPUS_ROWS // 4})
-    code = run_job(session, [str(corpus)], str(results))
+    code = run_shown(terminal, corpus, results, options, workers, chunk_rows=CORPUS_ROWS // 4)
     if code == ExitCode.OK:
         _show_accuracy(terminal, results)
     return code
