@@ -17,7 +17,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -29,7 +28,7 @@ import schemas
 import workers
 from benchmarks.fleet.fleet import WORKER, environment, run_command, spans_of
 from benchmarks.fleet.pinning import descendants
-from benchmarks.side_by_side.inputs import make_model, take_corpus
+from benchmarks.side_by_side.inputs import small_job, take_corpus
 from workers.devices.device import device_inside, worker_environment
 
 BARE = """
@@ -58,13 +57,7 @@ print(json.dumps(out))
 def main() -> None:
     args = _arguments()
     compile_ours()
-    with tempfile.TemporaryDirectory(prefix="headrace-startup-") as name:
-        folder = Path(name)
-        model = args.model or folder / "model"
-        if args.model is None:
-            make_model(model, "minilm")
-        corpus = folder / "corpus.parquet"
-        take_corpus(args.corpus, args.rows, corpus)
+    with small_job(args.corpus, args.model, args.rows, "startup") as (folder, corpus, model):
         found: dict[str, Any] = {"rounds": [], "memory": []}
         for number in range(args.rounds):
             bare = run_bare(model, args.threads, args.device)

@@ -16,14 +16,13 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 from benchmarks.fleet.fleet import environment, run_command
-from benchmarks.side_by_side.inputs import make_model, take_corpus
+from benchmarks.side_by_side.inputs import small_job
 from workers.devices.device import CPU, worker_environment
 
 READ = """
@@ -56,13 +55,7 @@ pq.write_table(pa.table({"id": table["id"], "embedding": vectors}), output, comp
 
 def main() -> None:
     args = _arguments()
-    with tempfile.TemporaryDirectory(prefix="headrace-whole-") as name:
-        folder = Path(name)
-        model = args.model or folder / "model"
-        if args.model is None:
-            make_model(model, "minilm")
-        corpus = folder / "corpus.parquet"
-        take_corpus(args.corpus, args.rows, corpus)
+    with small_job(args.corpus, args.model, args.rows, "whole") as (folder, corpus, model):
         found: dict[str, list[tuple[float, float]]] = {}
         for number in range(args.rounds):
             for who, command in _commands(args, corpus, model, folder / str(number)).items():

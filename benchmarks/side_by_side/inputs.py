@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import random
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,21 @@ SIZES = {
 """What differs from BERT-base; `decoder-1b` has the shape of Llama 3.2 1B. Speed does not depend on
 what the weights are."""
 PART_FILES = 16  # chosen: several for each core of a small machine
+
+
+@contextmanager
+def small_job(
+    corpus: Path | None, model: Path | None, rows: int, name: str
+) -> Iterator[tuple[Path, Path, Path]]:
+    """A folder for the block alone, in it `rows` texts, and the model or one made there."""
+    with tempfile.TemporaryDirectory(prefix=f"headrace-{name}-") as made:
+        folder = Path(made)
+        if model is None:
+            model = folder / "model"
+            make_model(model, "minilm")
+        texts = folder / "corpus.parquet"
+        take_corpus(corpus, rows, texts)
+        yield folder, texts, model
 
 
 def take_corpus(
