@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-LAYER = re.compile(r"^(?P<of>(?:.*?\.)?(?:layers?|h|blocks?))\.(?P<number>\d+)\.")
-"""The outermost numbered layer in a weight's name, in nearly all families of transformers 5.23."""
+from headrace.tasks.weight_files import LAYER
+
 COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
 """Names of the number of layers in configurations."""
 PARTS = ("text_config", "text_encoder", "encoder", "encoder_config")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,12 +16,11 @@ from typing import Any
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.length_limit import stated_limit
 from headrace.tasks.tokenizer_files import FEWEST, WITHOUT_VOCABULARY, check_tokenizer_files
+from headrace.tasks.weight_files import LAYER
 from schemas.errors import MissingExtra, ModelError
 
 log = logging.getLogger(__name__)
 
-LAYER = re.compile(r"(^|\.)(layers?|h|blocks?)\.\d+\.")
-"""In the names of a layer's weights."""
 # What a model may be given of a row; a family that needs more would be given half of it.
 PASSED_ON = frozenset({"input_ids", "token_type_ids", "attention_mask"})
 
@@ -262,7 +260,7 @@ def _check_complete(request: LoadRequest, missing: Iterable[str], unused: tuple[
 
 def _say_unused(request: LoadRequest, unexpected: Iterable[str]) -> None:
     """Log weights of layers that the model does not run; those of other heads are usual."""
-    left_out = sorted(filter(LAYER.search, unexpected))
+    left_out = sorted(filter(LAYER.match, unexpected))
     if left_out:
         log.warning(
             "%s has %d weights of layers that its config.json leaves out, which do not run: %s%s",
