@@ -27,6 +27,7 @@ import redis
 from headrace.process import cpu
 from headrace.queue.embedded_redis import EmbeddedRedis, die_with
 from headrace.queue.redis_connection import connect
+from tests.side_by_side import pytest_xdist_make_scheduler  # noqa: F401  # a hook
 
 # CI tries the same examples each time: what it finds is a fault of the change, not of the day.
 # Elsewhere each run looks for new ones. No deadline: the machines are shared.
@@ -39,8 +40,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("headrace")
 
 # make test-avx2: what is read instead of /proc/cpuinfo, in this process; its children read the real one
-if "HEADRACE_TEST_CPUINFO" in os.environ:
-    cpu.CPUINFO = Path(os.environ["HEADRACE_TEST_CPUINFO"])
+cpu.CPUINFO = Path(os.environ.get("HEADRACE_TEST_CPUINFO", cpu.CPUINFO))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,14 +49,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """What shares something costly runs in one process."""
-    from tests.side_by_side import InGroups
-
-    return InGroups(config, log)
 
 
 def pytest_report_header() -> str:

@@ -6,6 +6,9 @@ have no effect, and say nothing: findings/xdist-group-pytest-9.sh.
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = (
@@ -27,3 +30,9 @@ class InGroups(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InGroups:
+    """What shares something costly runs in one process."""
+    return InGroups(config, log)
