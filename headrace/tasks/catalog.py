@@ -196,6 +196,7 @@ QUESTION_ANSWERING = TaskSpec(
     pair_option="question_column",
     settle=questions.settle,
     reads_whole_text=lambda params: True,
+    window_shape=questions.window_shape,
     engine=PACKED,
     score_column="score",
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.tasks.items.window_shape import WindowShape
 from schemas.errors import ConfigError
 
 
@@ -79,6 +80,10 @@ def _none(params: Mapping[str, Any]) -> float:
     return 0.0
 
 
+def _no_windows(params: Mapping[str, Any], limit: int, is_asked: bool) -> WindowShape | None:
+    return None
+
+
 def _as_given(params: Mapping[str, Any]) -> Mapping[str, Any]:
     return params
 
@@ -116,6 +121,9 @@ class TaskSpec:
     """Sequences that the model computes per row, from the task's parameters; for estimates."""
     item_bytes: Callable[[Mapping[str, Any]], float] = _none
     """Text that each of them has beside the row's own; for estimates."""
+    window_shape: Callable[[Mapping[str, Any], int, bool], WindowShape | None] = _no_windows
+    """The windows in which a text is read, from the parameters, the most tokens of a row, and
+    whether an option says how many; None: in none. For estimates."""
     pair_option: str | None = None
     """The option that names the column with a row's second text, where it has a name of its own."""
     pair_may_be_list: bool = False

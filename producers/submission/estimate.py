@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from headrace.assumptions import BYTES_PER_TOKEN
@@ -152,6 +153,9 @@ def estimate(
     task = task_spec(spec.task)
     beside = task.item_bytes(spec.params) / BYTES_PER_TOKEN
     item = min(max_length, tokens.mean_scored + beside) if beside else tokens.mean_scored
+    shape = task.window_shape(spec.params, max_length, spec.max_length is not None)
+    if shape is not None and counted.lengths:
+        item = fmean(shape.scored(n, BYTES_PER_TOKEN) for n in counted.lengths)
     generation = generation_of(spec.task, spec.params, prepared.model)
     total = round(item * corpus.rows * task.items_per_row(spec.params))
     generated = round(new_tokens(generation) * corpus.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.tasks.items.window_shape import WindowShape
 from schemas.errors import ConfigError
 
 USUAL_LENGTH = 384
@@ -12,6 +13,9 @@ USUAL_LENGTH = 384
 takes that many. Source: transformers 4.57, QuestionAnsweringPipeline.preprocess"""
 USUAL_STRIDE = 128
 """Tokens that neighbouring windows share, or half a window if that is less. Source: as above."""
+
+ASSUMED_QUESTION = "What does the text say of that?"
+"""For estimates, where questions come from a column."""
 
 
 def settle(params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -46,3 +50,12 @@ def stride_of(params: Mapping[str, Any], max_length: int) -> int:
     if given >= max_length:
         raise ConfigError(f"--stride {given} must be less than the {max_length} tokens of a window")
     return given
+
+
+def window_shape(params: Mapping[str, Any], limit: int, is_asked: bool) -> WindowShape:
+    """The windows of a context, the question and special tokens in each; for estimates."""
+    tokens = limit if is_asked else min(limit, USUAL_LENGTH)
+    question = params.get("question") or ASSUMED_QUESTION
+    given = params.get("stride")
+    shared = min(tokens // 2, USUAL_STRIDE) if given is None else given
+    return WindowShape(tokens, shared, len(question.encode()))

@@ -108,6 +108,38 @@ def test_lengths_are_summarised_in_bins() -> None:
     assert summarise([], True, 10).rows == 0
 
 
+def tokens_of(tmp_path: Path, words: int, **options: Any) -> int:
+    """Predicted for one row of a question answerer whose tokenizer is exact."""
+    head = "BertForQuestionAnswering"
+    shapes = {"qa_outputs.weight": (2, 10)}
+    model = write_model(tmp_path / "m", head, shapes=shapes, max_position_embeddings=512)
+    path = write_input(tmp_path / "a.parquet", ["good " * words])
+    settings = load_settings(task="question-answering", model=str(model), **options)
+    return estimate(
+        prepare_small([path], tmp_path / "out", settings),
+        InputOpener(partial(open_store, settings=settings)),
+        workers=1,
+    ).tokens_total
+
+
+@pytest.mark.parametrize(
+    ("words", "params", "max_length", "total"),
+    [
+        # a question of 40 letters is 10 tokens, and 3 are special; the model of a text has 2
+        (52, {"stride": 10}, None, 50 + 13),
+        # windows of 384, so room for 371: from 0, 361 and 722
+        (1_002, {"stride": 10}, None, 1_000 + 2 * 10 + 3 * 13),
+        (1_002, {"stride": 10}, 113, 1_000 + 10 * 10 + 11 * 13),
+        (1_002, {"stride": 0}, 512, 1_000 + 3 * 13),
+    ],
+)
+def test_the_question_is_counted_in_each_window(
+    tmp_path: Path, words: int, params: dict[str, Any], max_length: int | None, total: int
+) -> None:
+    params = params | {"question": "a" * 40}
+    assert tokens_of(tmp_path, words, max_length=max_length, **params) == total
+
+
 def test_an_empty_sample_is_shown_too(tmp_path: Path) -> None:
     path = write_input(tmp_path / "a.parquet", [None, None])
     settings = fake_settings()
