@@ -52,7 +52,7 @@ WAY = (
     Step("producers/submission/prepare.py:prepare", "producers/planning/corpus.py:read_corpus"),
     Step("producers/planning/corpus.py:read_file", "headrace/formats/opener.py:scan_file"),
     Step("headrace/formats/opener.py:scan_file", "headrace/formats/parquet.py:scan"),
-    Step("headrace/formats/parquet.py:_units", "headrace/formats/thrift_footer.py:column_sizes"),
+    Step("headrace/formats/parquet.py:_sizes", "headrace/formats/thrift_footer.py:column_sizes"),
     Step("producers/submission/prepare.py:prepare", "producers/planning/chunking.py:target_chunk"),
     # chunks become a plan in the output
     Step("producers/driver/job_setup.py:store_job", "producers/submission/create.py:create_job"),

@@ -39,6 +39,10 @@ class FooterSizes:
     row_groups: list[dict[str, ColumnSize]]
     encrypted: bool = False
     """A wanted column, a column read beside it, or one with a hidden name is encrypted."""
+    end: int | None = 0
+    """Where the last page, index or filter that the footer names ends; None: it does not say."""
+    longest: int = 0
+    """Bytes of the longest description of a column; older writers repeat it behind the column."""
 
 
 def column_sizes(footer: bytes, wanted: Container[str], beside: Container[str] = ()) -> FooterSizes:
@@ -65,6 +69,9 @@ class _Walker:
         self.wanted = wanted
         self.beside = beside
         self.encrypted = False
+        self.ends: list[int] = []
+        self.has_open_end = False
+        self.longest = 0
 
     def file(self) -> FooterSizes:
         groups: list[dict[str, ColumnSize]] = []
@@ -75,7 +82,8 @@ class _Walker:
                 groups = [self.row_group() for _ in range(self.structs())]
             else:
                 self.skip(header & 15)
-        return FooterSizes(groups, self.encrypted)
+        end = None if self.has_open_end else max(self.ends, default=0)
+        return FooterSizes(groups, self.encrypted, end, self.longest)
 
     def row_group(self) -> dict[str, ColumnSize]:
         columns: dict[str, ColumnSize] = {}
@@ -93,32 +101,42 @@ class _Walker:
         field = 0
         path: str | None = None
         hidden = False
+        indexes = {4: -1, 5: 0, 6: -1, 7: 0}  # offset index and column index: start, length
         while header := self.byte():
             field = self.field(field, header)
             if field == 3 and header & 15 == _STRUCT:
+                began = self.at
                 path = self.column_metadata(columns)
+                self.longest = max(self.longest, self.at - began)
+            elif field in indexes and header & 15 in _VARINTS:
+                indexes[field] = self.signed()
             else:
                 hidden |= field in (8, 9)  # crypto_metadata, encrypted_column_metadata
                 self.skip(header & 15)
+        self.has_open_end |= path is None or hidden
+        self.ends += (indexes[4] + indexes[5], indexes[6] + indexes[7])
         self.encrypted |= hidden and (
             path is None or path in self.wanted or path.split(".")[0] in self.beside
         )
 
     def column_metadata(self, columns: dict[str, ColumnSize]) -> str:
         path = ""
-        numbers = {6: 0, 7: 0, 9: -1, 11: -1}
+        # sizes, starts of pages, start and length of the Bloom filter
+        numbers = {6: 0, 7: 0, 9: -1, 11: -1, 14: -1, 15: -1}
         field = 0
         while header := self.byte():
             field = self.field(field, header)
             if field == 3 and header & 15 == 9:
                 path = ".".join(self.strings())
-            elif field in numbers and header & 15 == 6:
+            elif field in numbers and header & 15 in (5, 6):
                 numbers[field] = self.signed()
             else:
                 self.skip(header & 15)
+        start = min((offset for offset in (numbers[9], numbers[11]) if offset > 0), default=-1)
         if path in self.wanted:
-            starts = [offset for offset in (numbers[9], numbers[11]) if offset > 0]
-            columns[path] = ColumnSize(min(starts, default=-1), numbers[7], numbers[6])
+            columns[path] = ColumnSize(start, numbers[7], numbers[6])
+        self.ends += (start + numbers[7], numbers[14] + numbers[15])
+        self.has_open_end |= numbers[14] >= 0 > numbers[15]  # older writers keep no length
         return path
 
     # -- the protocol
