@@ -28,7 +28,7 @@ from headrace.tasks.contract import LoadRequest
 from headrace.tasks.registry import load_task
 from workers.batching.budget_cache import BudgetCache
 from workers.batching.packing import Budget
-from workers.devices.device import in_flight_of, set_threads
+from workers.devices.device import CPU, in_flight_of, set_threads
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.read import (
     FIRST_ROWS,
@@ -82,7 +82,7 @@ def headrace(job: Job, task_name: str, dtype: str | None = None) -> Outcome:
     engine = LoadedTask(task, budget, padded, job.device, in_flight=in_flight_of(job.device))
     forget_peak(job.device)
     sink, clock = _File(job.output), DeviceClock(job.device)
-    first = FIRST_ROWS if engine.in_flight > 1 else WINDOW_ROWS
+    first = FIRST_ROWS if job.device != CPU else WINDOW_ROWS
     with clock.watching(task):
         start = time.perf_counter()
         source = partial(_windows, job.corpus, first)

@@ -223,6 +223,18 @@ class SupportsAsyncForward(Protocol):
         """True when the device will not compute anything more for this process."""
 
 
+@runtime_checkable
+class SupportsInFlight(Protocol):
+    """Optional property of a task that knows how many batches its device can have at a time.
+
+    Without it, a GPU has two and a CPU one.
+    """
+
+    @property
+    def in_flight(self) -> int:
+        """Batches to launch before the output of the first is fetched, 1 or more; known after `load`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ComparableOutput:
     """A task's numbers, float32 `[n, width]`, one line per row or token.

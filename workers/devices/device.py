@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from headrace.process.cpu import cpu_name, number_formats
 from schemas.errors import ConfigError, ModelError
@@ -16,6 +18,9 @@ from workers.devices.gpus import (
     list_gpus,
     nvidia_smi,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CPU = "cpu"
 
@@ -176,6 +181,25 @@ def free_what_is_kept(device: str) -> None:
         import torch
 
         torch.cuda.empty_cache()
+
+
+def fetch(result: Any) -> Callable[[], np.ndarray]:
+    """Start to copy a GPU's tensor to the host, after its batch; the returned function waits for it."""
+    import torch
+
+    there = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+    there.copy_(result, non_blocking=True)
+    # blocking: a waiting thread leaves its core to the tokenizer
+    done = torch.cuda.Event(blocking=True)
+    done.record()
+
+    def wait() -> np.ndarray:
+        import numpy as np
+
+        done.synchronize()
+        return np.asarray(there.numpy())
+
+    return wait
 
 
 def memory_of() -> tuple[int, int]:

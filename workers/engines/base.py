@@ -66,6 +66,10 @@ class Engine(Protocol):
     def width(self) -> int:
         """Numbers of each row or token, as they come out; known after `prepare`."""
 
+    @property
+    def in_flight(self) -> int:
+        """Batches to submit before the first one is collected; 1: none ahead."""
+
     def load(self, request: EngineRequest) -> LoadedModel:
         """Load the weights to the device; called once, first.
 

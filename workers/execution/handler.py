@@ -39,6 +39,7 @@ from schemas.names import telemetry as names
 from schemas.records.chunk import Chunk, InputFile
 from schemas.records.message import ScoreChunk, parse_message
 from workers.devices.device import (
+    CPU,
     device_inside,
     is_lost,
 )
@@ -246,7 +247,7 @@ class MessageHandler:
             observe,
             types=self._context.plan.types,
             around=disk,
-            sizes=ON_GPU if engine.in_flight > 1 else ON_CPU,
+            sizes=ON_CPU if engine.device == CPU else ON_GPU,
         )
         started = start_chunk(
             source,

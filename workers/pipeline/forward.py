@@ -109,6 +109,10 @@ class _OpenWindow(Generic[T]):
     def is_done(self) -> bool:
         return not self.todo and not self.away
 
+    def next_cost(self, engine: LoadedTask) -> int:
+        """Tokens of the budget that the next batch takes."""
+        return _cost(self.costs[self.todo[-1]], engine.padded)
+
     def next_flight(self, engine: LoadedTask, control: Control) -> _InFlightBatch | None:
         """The next batch; None if it was split in two instead, because the budget has shrunk."""
         assert self.encodings is not None
@@ -262,12 +266,21 @@ class _Batches(Generic[T]):
 
     def _step(self) -> None:
         window = next((window for window in self.open if window.todo), None)
-        if window is not None and len(self.flying) < self.engine.in_flight:
+        if window is not None and self._may_launch(window):
             self._launch(window)
         elif self.more and self._may_read():
             self._read()
         elif self.flying:
             self._collect()
+
+    def _may_launch(self, window: _OpenWindow[T]) -> bool:
+        """Room for its next batch. Batches fit the device together if each fits the budget; a row
+        that is larger than the budget waits until nothing is beside it, or little."""
+        most = self.engine.in_flight
+        if not self.flying or len(self.flying) >= most:
+            return not self.flying
+        cost = sum(flight.cost for flight in self.flying) + window.next_cost(self.engine)
+        return cost <= most * self.engine.budget.tokens
 
     def _may_read(self) -> bool:
         """True if nothing is on the device, or a window is available without waiting and has room."""

@@ -13,6 +13,7 @@ from headrace.tasks.contract import (
     Encodings,
     SupportsFanOut,
     SupportsGeneration,
+    SupportsInFlight,
     SupportsRowChecks,
     SupportsRowCosts,
     SupportsTokenizerName,
@@ -33,7 +34,8 @@ class LoadedTask:
     on_halved: Callable[[Budget], None] = lambda budget: None
     """Called when out-of-memory lowered the budget, so that the next start begins with it."""
     in_flight: int = 1
-    """Batches started before the output of the first is collected; 1: none ahead."""
+    """Batches started before the output of the first is collected; 1: none ahead. A task that
+    knows better (`SupportsInFlight`) decides."""
 
     fan_out: SupportsFanOut | None = field(init=False, repr=False)
     """The task, if its rows become items."""
@@ -46,6 +48,8 @@ class LoadedTask:
     def __post_init__(self) -> None:
         # asked once: Python 3.11 takes 10 microseconds for each question to a protocol
         task = self.task
+        if isinstance(task, SupportsInFlight):
+            self.in_flight = task.in_flight
         self.fan_out = task if isinstance(task, SupportsFanOut) else None
         self.generates = isinstance(task, SupportsGeneration)
         self._row_costs = task if isinstance(task, SupportsRowCosts) else None

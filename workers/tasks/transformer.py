@@ -138,6 +138,11 @@ class TransformerTask:
         """See `SupportsAsyncForward.launch`."""
         return partial(self.engine.collect, self.engine.submit(batch))
 
+    @property
+    def in_flight(self) -> int:
+        """See `SupportsInFlight.in_flight`."""
+        return self.engine.in_flight
+
     def is_device_lost(self, error: BaseException) -> bool:
         """See `SupportsAsyncForward.is_device_lost`."""
         return self.engine.is_device_lost(error)

@@ -25,6 +25,7 @@ class CountingEngine:
 
     padded = False
     width = 2
+    in_flight = 1
 
     def load(self, request: EngineRequest) -> LoadedModel:
         return LoadedModel(request.config, positions=None)

@@ -24,7 +24,9 @@ from tests.unit.one_chunk import (
     run_source,
     source,
 )
+from workers.batching.packing import Budget
 from workers.pipeline.forward import score_windows
+from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.rows import ChunkStats
 from workers.tasks.fake import FakeTask
 
@@ -127,3 +129,21 @@ def test_a_lost_device_is_no_error_of_its_rows(in_flight: int) -> None:
         run_source(source(texts), engine(100, in_flight=in_flight), sink, observe_nothing, control)
     assert sink.rows == []
     assert 40 in control.rows
+
+
+def test_a_row_that_is_larger_than_the_budget_has_nothing_large_beside_it() -> None:
+    it = engine(10, in_flight=3)
+    assert isinstance(it.task, QueueTask)
+    a, b, c, d = "a" * 40, "b" * 10, "c" * 10, "d" * 10
+    run_source(source([a, b, c, d]), it, ListSink(), observe_nothing, Marks())
+    assert it.task.told == [
+        f"launch {a}", f"wait {a}", f"launch {b}", f"launch {c}", f"launch {d}",
+        f"wait {b}", f"wait {c}", f"wait {d}",
+    ]  # fmt: skip
+
+
+def test_a_task_says_how_many_batches_its_device_takes() -> None:
+    class Wide(QueueTask):
+        in_flight = 4
+
+    assert LoadedTask(Wide(), Budget(10), padded=False, in_flight=2).in_flight == 4

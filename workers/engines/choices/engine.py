@@ -22,6 +22,7 @@ class ChoiceEngine(PackedEngine):
     """See `workers.engines.base.Engine`; its numbers are those of `ChoiceRunner`."""
 
     runner: ChoiceRunner
+    has_lanes = False  # the keys of what prompts share are the runner's
 
     def make_runner(self, request: EngineRequest, model: Any, **more: Any) -> ChoiceRunner:
         return ChoiceRunner(model, request.output, trees=request.trees, **more)

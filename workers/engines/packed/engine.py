@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -20,14 +21,11 @@ from headrace.tasks.contract import Encodings
 from schemas.errors import ModelError
 from workers.devices import device
 from workers.devices.heap import Heap, trim_of
+from workers.devices.lanes import Lanes
 from workers.engines.base import EngineRequest, Handle, LoadedModel, Output
 from workers.engines.packed import attention
 from workers.engines.packed.families import Rows, family_of
-from workers.engines.packed.fused_layer import (
-    fuse_layers,
-    fuse_norms,
-    unfuse,
-)
+from workers.engines.packed.fused_layer import fuse_layers, fuse_norms, unfuse
 from workers.engines.packed.int8 import SENTENCES
 from workers.engines.packed.last_layer import shorten_last_layer
 from workers.engines.packed.layer_choice import Choose, by_default, for_this_cpu
@@ -54,6 +52,9 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
 class PackedEngine(device.DeviceErrors):
     """See `workers.engines.base.Engine`; a `Runner` runs the batches."""
 
+    has_lanes = True
+    """Whether its runner may run several batches at the same time."""
+
     def load(self, request: EngineRequest) -> LoadedModel:
         asked = request.load
         self._device, self._dtype = asked.device, asked.dtype
@@ -65,6 +66,7 @@ class PackedEngine(device.DeviceErrors):
             device=asked.device,
             pad_id=special_token(model.config, request.tokenizer, "pad"),
             pool=request.pool,
+            lanes=self._lanes(),
             choose=for_this_cpu(cache_folder() / "budgets"),
         )
         return LoadedModel(model.config, learned_positions(model))
@@ -72,6 +74,13 @@ class PackedEngine(device.DeviceErrors):
     def make_runner(self, request: EngineRequest, model: Any, **more: Any) -> Runner:
         """The runner of a loaded model; an engine with another kind of numbers has its own."""
         return Runner(model, request.output, **more)
+
+    def _lanes(self) -> Lanes | None:
+        """One lane per thread of this worker; from then on an operation has one thread."""
+        threads = device.threads_of(self._device) if self.has_lanes else 1
+        if threads > 1:
+            device.set_threads(self._device, 1)
+        return Lanes(threads) if threads > 1 else None
 
     def probes(self) -> list[list[str]]:
         """Texts that the ways of running are compared on, some rows at a time."""
@@ -89,6 +98,11 @@ class PackedEngine(device.DeviceErrors):
     @property
     def width(self) -> int:
         return self.runner.width
+
+    @property
+    def in_flight(self) -> int:
+        lanes = self.runner.lanes
+        return device.in_flight_of(self._device) if lanes is None else lanes.in_flight
 
     def submit(self, batch: Encodings) -> Handle:
         return self.runner.launch(batch)
@@ -121,11 +135,14 @@ class Runner:
         device: str,
         pad_id: int,
         pool: Callable[[Any, Rows], Any] | None = None,
+        lanes: Lanes | None = None,
         choose: Choose = by_default,
     ) -> None:
         self.mode: Mode = "padded"
         self.width = 0
         """Numbers per row or token, as the probes gave them."""
+        self.lanes = lanes
+        """Where batches run at the same time; None: one after another."""
         self._model = model
         self._output = output
         self._device = device
@@ -157,17 +174,26 @@ class Runner:
         """Start a batch; what is returned waits for its numbers, as `__call__` gives them.
 
         On a GPU nothing is waited for here, and the copy of the result is the only thing that is
-        waited for there; a CPU computes at once.
+        waited for there; a CPU computes at once, or on a thread where the runner has lanes.
         """
+        if self.lanes is not None:
+            return self.lanes.start(partial(self._numbers, batch))
+        if self._device == "cpu":
+            numbers = self._numbers(batch)
+            return lambda: numbers
         import torch
 
         with torch.inference_mode():
-            result = self._run(batch).float()
-            if self._device != "cpu":
-                return _fetch(result)
-            numbers = np.asarray(result.numpy())
+            return device.fetch(self._run(batch).float())
+
+    def _numbers(self, batch: Encodings) -> np.ndarray:
+        """A batch's numbers, computed on a CPU now."""
+        import torch
+
+        with torch.inference_mode():
+            numbers = np.asarray(self._run(batch).float().numpy())
         self._heap.settle()
-        return lambda: numbers
+        return numbers
 
     def set_mode(self, mode: Mode) -> None:
         """Choose how batches are run, and with it the model's attention."""
@@ -216,6 +242,9 @@ class Runner:
         self._lay_out()
         state.forget_rest()
         self._state = state if state else None
+        if self._state is not None and self.lanes is not None:  # it is put back for each batch
+            device.set_threads(self._device, self.lanes.count)
+            self.lanes = None
         modes = modes_to_try(self._config, self._accepts, is_known=is_known)
         mode = choice.first_right(modes, alone)
         if not alone.all_tried:  # not before: the probes themselves must run as batches
@@ -365,20 +394,3 @@ class Runner:
 
     def _finish(self, flat: Any, batch: Encodings) -> Any:
         return flat if self._pool is None else self._pool(flat, self._rows(batch))
-
-
-def _fetch(result: Any) -> Callable[[], np.ndarray]:
-    """Start to copy a result to the host, after its batch; the returned function waits for it."""
-    import torch
-
-    there = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
-    there.copy_(result, non_blocking=True)
-    # blocking: a waiting thread leaves its core to the tokenizer
-    done = torch.cuda.Event(blocking=True)
-    done.record()
-
-    def wait() -> np.ndarray:
-        done.synchronize()
-        return np.asarray(there.numpy())
-
-    return wait

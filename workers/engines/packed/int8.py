@@ -19,6 +19,7 @@ Source: Xiao et al., SmoothQuant, 2023 (channels); Yao et al., ZeroQuant, 2022 (
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -200,8 +201,11 @@ def _group(
     return {name: make(layers[name], rounding, wide_sums) for name in names}
 
 
-class _Rounding:
-    """Activations `[..., in]` to u8, one scale per token; kept for the next layer that reads them."""
+class _Rounding(threading.local):
+    """Activations `[..., in]` to u8, one scale per token; kept for the next layer that reads them.
+
+    Each lane has its own.
+    """
 
     def __init__(self, factors: Any) -> None:
         self.factors = factors
