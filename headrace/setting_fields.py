@@ -151,12 +151,17 @@ class SettingFields:
     # -- workers
     workers: int | None = run(
         None,
-        "worker processes on this machine; default: one per GPU, or one per core",
+        "worker processes on this machine; default: one per GPU, or per core (per --threads cores)",
         ge=1,
         le=1024,
     )
     device: str = run("auto", "auto, cpu, cuda, or a list such as cuda:0,cuda:1")
-    threads: int | None = setting(None, "threads per CPU worker", ge=1)
+    threads: int | None = run(
+        None,
+        "threads of a CPU worker: batches that share one model; default: its share of the cores",
+        ge=1,
+        le=1024,
+    )
     grace_s: float = setting(30, "time a worker may take to finish its chunk after SIGTERM", ge=0)
     lease_s: float = setting(30, "time after which a lease without a heartbeat expires", gt=0)
     batch_timeout_s: float = setting(600, "maximum time for one batch", gt=0)

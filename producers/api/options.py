@@ -59,6 +59,7 @@ class JobOptions(TypedDict, total=False):
     deadline: str
     completion_window: str
     workers: int
+    threads: int
     device: str
     s3_endpoint_url: str
     s3_region: str

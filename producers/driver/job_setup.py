@@ -69,8 +69,10 @@ def require_device(settings: Settings, hint: DeviceHint) -> None:
 
 
 def local_workers(settings: Settings, hint: DeviceHint) -> int:
-    """How many workers this machine will have: as requested, else one per GPU, else one per core."""
-    return settings.workers or (hint.count if hint.kind == "cuda" else _cores())
+    """How many workers this machine will have: as requested, else one per GPU, else as many as there
+    are cores for the threads of each."""
+    by_cores = max(1, _cores() // (settings.threads or 1))
+    return settings.workers or (hint.count if hint.kind == "cuda" else by_cores)
 
 
 def _cores() -> int:

@@ -23,6 +23,7 @@ _SPECIAL: dict[str, Callable[[Job], Any]] = {
 
 NOT_REPEATED = {
     "workers": "this machine's",
+    "threads": "this machine's",
     "device": "this machine's",
     "registry": "this user's",
     "pattern": "the files are those of the plan",

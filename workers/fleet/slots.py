@@ -55,7 +55,7 @@ def plan_slots(
 ) -> list[Slot]:
     """One slot per device; on the CPU as many as requested, which share the cores.
 
-    Two CPU workers of one thread do more than one of two (measured: 1.05–1.23 times). Each worker
+    Without a number, as many as there are cores for the threads of each. Each CPU worker
     is pinned to its own cores, on one NUMA node if they fit; a GPU's worker to the cores near it.
     With a container's CPU limit (`granted`, in cores) that limit is shared and no worker is pinned:
     the workers of other containers would choose the same cores.
@@ -66,7 +66,8 @@ def plan_slots(
     worth = len(cores) if granted is None else max(1, min(len(cores), int(granted)))
     devices = list_devices(settings.device)
     if devices == ["cpu"]:
-        devices = ["cpu"] * (count or settings.workers or max(1, worth))
+        each = settings.threads or 1
+        devices = ["cpu"] * (count or settings.workers or max(1, worth // each))
     else:
         devices = devices[: count or settings.workers]
     threads = settings.threads or max(1, worth // len(devices))

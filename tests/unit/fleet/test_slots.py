@@ -78,6 +78,12 @@ def test_a_gpu_worker_is_kept_near_its_gpu(tmp_path: Path) -> None:
     assert cores_near("cuda:0.1", tmp_path) == []
 
 
+def test_there_are_as_many_workers_as_their_threads_have_cores_for() -> None:
+    slots = plan_slots(load_settings(device="cpu", threads=4), range(9))
+    assert [slot.threads for slot in slots] == [4, 4]
+    assert [s.threads for s in plan_slots(load_settings(device="cpu", threads=9), range(2))] == [9]
+
+
 def test_a_cpu_worker_has_threads_and_cores_of_its_own() -> None:
     slots = plan_slots(load_settings(device="cpu", workers=2), range(8))
     assert [s.cores for s in slots] == [(0, 1, 2, 3), (4, 5, 6, 7)]
