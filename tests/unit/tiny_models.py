@@ -92,6 +92,44 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("MistralConfig", DECODER | {"sliding_window": 16, "initializer_range": 0.2}),
 }
 
+SHIFTED = ENCODER | SPREAD | {"max_position_embeddings": 514, "pad_token_id": 1}
+LANGUAGE_MODEL = DECODER | {"initializer_range": 0.2}
+GEMMA3 = LANGUAGE_MODEL | {"head_dim": 8, "sliding_window": 16, "query_pre_attn_scalar": 8}
+MORE_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "albert": ("AlbertConfig", ENCODER | SPREAD | {"embedding_size": 16}),
+    "data2vec-text": ("Data2VecTextConfig", SHIFTED | {"initializer_range": 0.2}),
+    "ernie": ("ErnieConfig", ENCODER | SPREAD),
+    "eurobert": ("EuroBertConfig", LANGUAGE_MODEL),
+    "jina_embeddings_v3": ("JinaEmbeddingsV3Config", ENCODER | {"initializer_range": 0.2}),
+    "nomic_bert": ("NomicBertConfig", ENCODER | {"initializer_range": 0.2}),
+    "roberta-prelayernorm": ("RobertaPreLayerNormConfig", SHIFTED),
+    "xlm-roberta-xl": ("XLMRobertaXLConfig", SHIFTED),
+    "gemma": ("GemmaConfig", LANGUAGE_MODEL | {"head_dim": 8}),
+    # every second layer has a window of 16 tokens
+    "gemma3_text": ("Gemma3TextConfig", GEMMA3 | {"sliding_window_pattern": 2}),
+    "gpt2": (
+        "GPT2Config",
+        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "pad_token_id": 0}
+        | {"vocab_size": len(VOCABULARY), "initializer_range": 0.2},
+    ),
+    "gpt_neox": ("GPTNeoXConfig", LANGUAGE_MODEL),
+    "ministral": ("MinistralConfig", LANGUAGE_MODEL | {"head_dim": 8, "sliding_window": 16}),
+    "olmo": ("OlmoConfig", LANGUAGE_MODEL | {"clip_qkv": 0.5}),
+    "olmo2": ("Olmo2Config", LANGUAGE_MODEL),
+    "opt": (
+        "OPTConfig",
+        LANGUAGE_MODEL | {"ffn_dim": 48, "word_embed_proj_dim": 16, "do_layer_norm_before": False},
+    ),
+    "phi": ("PhiConfig", LANGUAGE_MODEL | {"partial_rotary_factor": 0.5}),
+    "phi3": ("Phi3Config", LANGUAGE_MODEL | {"sliding_window": 16}),
+    "smollm3": ("SmolLM3Config", LANGUAGE_MODEL | {"no_rope_layers": [1, 0]}),
+    "gemma2": (
+        "Gemma2Config",
+        LANGUAGE_MODEL | {"head_dim": 8, "attn_logit_softcapping": 1.0, "sliding_window": 16},
+    ),
+}
+"""Families near to those above; fewer tests run them."""
+
 
 def save_tokenizer(folder: Path, *, types: bool = True) -> None:
     """A lower-casing WordPiece tokenizer, BERT's way."""
@@ -143,7 +181,7 @@ def save_model(folder: Path, family: str, head: str, **config: Any) -> Path:
     import torch
     import transformers
 
-    name, settings = CONFIGS[family]
+    name, settings = (CONFIGS | MORE_CONFIGS)[family]
     torch.manual_seed(7)
     configuration = getattr(transformers, name)(**(settings | config))
     auto = getattr(transformers, f"AutoModelFor{head}" if head else "AutoModel")

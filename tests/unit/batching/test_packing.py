@@ -37,6 +37,25 @@ def test_padding_counts_only_where_there_is_padding() -> None:
     assert [len(b) for b in pack(lengths, 20, padded=False)] == [5]
 
 
+SKEWED = np.random.default_rng(7).lognormal(3.2, 1.1, 8_192).clip(4, 512).astype(np.int64)
+"""Tokens of rows: half have under 25, one in fifty over 200."""
+
+
+@pytest.mark.parametrize("budget", [2_048, 8_192, 32_768])
+@pytest.mark.parametrize("rows", [1_024, 8_192])
+def test_under_three_in_a_hundred_tokens_of_skewed_rows_are_padding(rows: int, budget: int) -> None:
+    """In a window of long rows and in a full one, with budgets of CPUs and of GPUs."""
+    lengths = SKEWED[:rows]
+    batches = pack(lengths, budget, padded=True)
+    computed = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    assert computed - lengths.sum() < 0.03 * computed
+    assert lengths.sum() / len(batches) > 600, "no batch for each length"
+
+
+def test_few_rows_of_about_one_length_stay_together() -> None:
+    assert len(pack(np.array([20, 19, 18, 17, 12, 11, 11]), 2_048, padded=True)) == 2
+
+
 def test_a_row_too_long_gets_its_own_batch() -> None:
     batches = pack(np.array([5, 900, 5]), 100, padded=False)
     assert [b.tolist() for b in batches] == [[1], [0, 2]]

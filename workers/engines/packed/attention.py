@@ -21,6 +21,8 @@ import numpy as np
 from workers.engines.packed.kernels import kernels
 
 NAME = "headrace_packed"
+CHANGES_ATTENTION = ("softcap", "s_aux", "position_bias", "head_mask")
+"""Arguments that transformers 5.23 passes to an attention function and that ours does not compute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,13 @@ def packed_attention(
     `query` is `[1, heads, tokens, size]`, `key` and `value` the same with their own number of
     heads. `sliding_window` is as transformers passes it: a token sees itself and the
     `sliding_window - 1` before it (and behind it, where attention is not causal).
+
+    Raises:
+        NotImplementedError: the model asks for what changes the numbers and is not computed here.
     """
+    for name in CHANGES_ATTENTION:
+        if kwargs.get(name) is not None:
+            raise NotImplementedError(f"attention with {name}")
     causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
     # [tokens, heads, size]: how the projections wrote them, so these are views
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))

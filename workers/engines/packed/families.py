@@ -64,24 +64,62 @@ def _modernbert(model: Any, flat: Any, rows: Rows) -> Any:
     return model.classifier(model.head(pooled))
 
 
+def _albert(model: Any, flat: Any, rows: Rows) -> Any:
+    base = model.base_model  # its pooler is a linear layer, not a module of its own
+    return model.classifier(base.pooler_activation(base.pooler(flat[rows.first])))
+
+
+def _eurobert(model: Any, flat: Any, rows: Rows) -> Any:
+    if model.classifier_pooling == "late":  # the mean of the tokens' logits
+        tokens = model.classifier(model.activation(model.dense(flat)))
+        return mean_of(tokens, rows).to(flat.dtype)
+    by_mean = model.classifier_pooling == "mean"
+    pooled = mean_of(flat, rows).to(flat.dtype) if by_mean else flat[rows.first]
+    return model.classifier(model.activation(model.dense(pooled)))
+
+
 def _decoder(model: Any, flat: Any, rows: Rows) -> Any:
     return model.score(flat[rows.last])
 
 
 # Read in transformers 5.23: each passes unknown keyword arguments through to its attention
-# function, takes position_ids, and mixes tokens nowhere else.
+# function, takes position_ids, and mixes tokens nowhere else. These look alike and are not here:
+# - Gemma 2 caps the logits of its attention, which ours refuses.
+# - BART counts positions by itself, and its decoder shifts the batch as one row.
+# - ConvBERT convolves over neighbours.
+# - StableLM and Nemotron pass nothing through.
+# - DeBERTa, MPNet and XLNet have an attention of their own.
 FAMILIES: dict[str, Family] = {
     "bert": Family(_bert, pools_first=True),
     "roberta": Family(_classifier, pools_first=True, positions_skip_padding=True),
     "xlm-roberta": Family(_classifier, pools_first=True, positions_skip_padding=True),
     "camembert": Family(_classifier, pools_first=True, positions_skip_padding=True),
     "electra": Family(_classifier, pools_first=True),
+    "ernie": Family(_bert, pools_first=True),
+    "data2vec-text": Family(_classifier, pools_first=True, positions_skip_padding=True),
+    "roberta-prelayernorm": Family(_classifier, positions_skip_padding=True),
+    "xlm-roberta-xl": Family(_classifier, positions_skip_padding=True),
+    "jina_embeddings_v3": Family(_classifier),
+    "nomic_bert": Family(_bert),
+    "albert": Family(_albert),
+    "eurobert": Family(_eurobert),
     "distilbert": Family(_distilbert),
     "modernbert": Family(_modernbert),
     "llama": Family(_decoder, asks_positions=True),
     "mistral": Family(_decoder, asks_positions=True),
     "qwen2": Family(_decoder, asks_positions=True),
     "qwen3": Family(_decoder, asks_positions=True),
+    "gemma": Family(_decoder, asks_positions=True),
+    "gemma3_text": Family(_decoder, asks_positions=True),
+    "gpt2": Family(_decoder, asks_positions=True),
+    "gpt_neox": Family(_decoder, asks_positions=True),
+    "ministral": Family(_decoder, asks_positions=True),
+    "olmo": Family(_decoder, asks_positions=True),
+    "olmo2": Family(_decoder, asks_positions=True),
+    "opt": Family(_decoder, asks_positions=True),
+    "phi": Family(_decoder, asks_positions=True),
+    "phi3": Family(_decoder, asks_positions=True),
+    "smollm3": Family(_decoder, asks_positions=True),
 }
 
 # Rotary positions that change with the longest row of the batch: such a row must not be batched
