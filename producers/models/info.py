@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from headrace.tasks.length_limit import LengthLimit
 from headrace.tasks.sentence_files import ReadJson
+from producers.models.safetensors_header import Shapes
 from schemas.errors import ModelError
 from schemas.records.job import ModelRef
 
@@ -35,6 +36,8 @@ class ModelInfo:
     read: ReadJson | None = None
     """Reads its JSON files; None if they are not on this machine or not needed."""
     warnings: tuple[str, ...] = ()
+    shapes: Shapes = field(default_factory=dict)
+    """Extents of its weights by name; empty if they cannot be seen here."""
 
     @property
     def labels(self) -> tuple[str, ...]:

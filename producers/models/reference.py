@@ -198,6 +198,7 @@ def _checked(
         limit=limit,
         read=read,
         warnings=warnings,
+        shapes=shapes,
     )
 
 

@@ -25,6 +25,7 @@ from producers.submission.spec import options_of, resolve_dtype
 from producers.training.asked import Asked, check_options
 from producers.training.entities import joined, readable, understand_entities
 from producers.training.labels import Labels, balanced, understand
+from producers.training.lora_targets import check_lora_targets
 from producers.training.read_rows import hashes_of, read_labelled
 from producers.training.split import Split, split_by_file, split_rows
 from producers.training.teacher import (
@@ -91,6 +92,7 @@ def check_training(settings: Settings, inputs: Sequence[str], asked: Asked) -> C
         labels, known = gold_and_taught(teacher, taught, gold, asked.label_column, asked.renamed)
     split = _split(settings, rows, labels, known, asked, counts[0])
     base, names = _base(settings, asked, labels, teacher, opened)
+    check_lora_targets(asked.lora, base)
     spec = _spec(asked, labels, names, split, teacher, base)
     _check_sides(split, asked)
     table = _table(settings, rows, labels, split, asked, _in_order(taught, labels.names, names))

@@ -245,6 +245,7 @@ def bad(tmp_path: Path) -> Iterator[Path]:
         (["--epochs", "0"], ExitCode.CONFIG),
         (["--seed", "-1"], ExitCode.CONFIG),
         (["--sweep", "rate=1"], ExitCode.CONFIG),
+        (["--lora", "--lora-targets", "query,nothing"], ExitCode.CONFIG),
         (["--task", "token-classification"], ExitCode.COLUMN),
     ],
 )

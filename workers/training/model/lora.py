@@ -29,7 +29,7 @@ def add_adapters(model: Any, lora: Lora) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    layers = list(_layers(model))
+    layers = list(linear_layers(model))
     chosen = [name for name in layers if not lora.targets or _is_named(name, lora.targets)]
     missing = [t for t in lora.targets if not any(_is_named(name, (t,)) for name in layers)]
     if missing or not chosen:
@@ -61,7 +61,7 @@ def is_head(model: Any, name: str) -> bool:
     return not name.startswith(f"{model.base_model_prefix}.") or POOLER in name.split(".")
 
 
-def _layers(model: Any) -> Iterator[str]:
+def linear_layers(model: Any) -> Iterator[str]:
     """Names of the encoder's linear layers, in order."""
     import torch
     from transformers.pytorch_utils import Conv1D
