@@ -44,7 +44,9 @@ def load_task(
     return task
 
 
-def check_columns(spec: TaskSpec, fields: Sequence[Any]) -> None:
+def check_columns(
+    spec: TaskSpec, fields: Sequence[Any], params: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Check that the loaded task writes only columns that its spec names; `fields` are Arrow's.
 
     The submission compared the spec's names with those of the carried columns.
@@ -52,9 +54,10 @@ def check_columns(spec: TaskSpec, fields: Sequence[Any]) -> None:
     Raises:
         ConfigError: it writes another column.
     """
-    unknown = [field.name for field in fields if field.name not in spec.columns]
+    named = spec.columns_with(params)
+    unknown = [field.name for field in fields if field.name not in named]
     if spec.columns and unknown:
         raise ConfigError(
             f"task {spec.name!r} writes the column {unknown[0]!r}, and its spec names only "
-            f"{', '.join(spec.columns)}"
+            f"{', '.join(named)}"
         )

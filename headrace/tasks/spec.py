@@ -30,6 +30,8 @@ class Param:
     """For a str: the allowed values; empty: any."""
     off: str = ""
     """For a bool: the flag for false, e.g. `--single-label`; empty: `--no-` and the name."""
+    option: str = ""
+    """The flag, where it is not `--` and the name."""
     always: bool = False
     """Written to the job's record even at its default. The record decides the job's id, so only
     options that have always been written have this."""
@@ -37,7 +39,7 @@ class Param:
     @property
     def flag(self) -> str:
         """The flag as typer declares it: `--my-param`, or `--my-param/--no-my-param`."""
-        on = f"--{self.name.replace('_', '-')}"
+        on = self.option or f"--{self.name.replace('_', '-')}"
         return f"{on}/{self.off or on.replace('--', '--no-', 1)}" if self.type is bool else on
 
     def check(self, value: Any) -> Any:
@@ -84,6 +86,10 @@ def _no_windows(params: Mapping[str, Any], limit: int, is_asked: bool) -> Window
     return None
 
 
+def _no_more(params: Mapping[str, Any]) -> tuple[str, ...]:
+    return ()
+
+
 def _as_given(params: Mapping[str, Any]) -> Mapping[str, Any]:
     return params
 
@@ -96,6 +102,8 @@ class TaskSpec:
     columns: tuple[str, ...] = ()
     """Every column that the task may write; a carried column of the same name is refused at
     submission."""
+    more_columns: Callable[[Mapping[str, Any]], tuple[str, ...]] = _no_more
+    """Columns that it writes beside these with such parameters, as the record holds them."""
     params: tuple[Param, ...] = ()
     any_params: bool = False
     """`--task-params` may hold names that are not in `params`."""
@@ -137,6 +145,10 @@ class TaskSpec:
     """Column of scores that the report plots, written in the same way."""
     scored_unit: str = "rows"
     """What a label and a score describe, as the report calls it."""
+
+    def columns_with(self, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """Every column that the task may write with these parameters."""
+        return (*self.columns, *self.more_columns(params))
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters for the job's record: the given ones and the defaults that it must hold.

@@ -101,6 +101,7 @@ class JobOptions(TypedDict, total=False):
     chat: bool
     chat_template: str
     choices: str
+    json_schema: str
     length_normalize: bool
     prefix: str
     src_lang: str

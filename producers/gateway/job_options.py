@@ -36,6 +36,8 @@ REFUSED = {
     },
 }
 """Options of `submit` that requests may not set, and why."""
+OTHERWISE: dict[str, Any] = {"columns": list[str], "json_schema": dict[str, Any]}
+"""Options that a request gives in another form than the command: a schema itself, and no file."""
 
 
 def _fields() -> dict[str, Any]:
@@ -47,7 +49,7 @@ def _fields() -> dict[str, Any]:
         if name in REFUSED:
             continue
         field = Settings.model_fields[name]
-        kind: Any = list[str] if name == "columns" else field.annotation
+        kind: Any = OTHERWISE.get(name, field.annotation)
         found[name] = (kind | None, Field(None, description=field.description))
     return found
 

@@ -37,6 +37,8 @@ class ColumnRequest:
     """The second text may be a list of texts."""
     text_is_list: bool = False
     """The text is a list of texts."""
+    more_answers: tuple[str, ...] = ()
+    """Columns that the task writes beside its usual ones."""
 
     @property
     def in_files(self) -> tuple[str, ...]:
@@ -70,8 +72,13 @@ def check_names(wanted: ColumnRequest) -> None:
     """
     from schemas.records.part_schema import RESERVED
 
-    ours = {name.casefold(): name for name in (*RESERVED, *task_spec(wanted.task).columns)}
+    answers = (*task_spec(wanted.task).columns, *wanted.more_answers)
+    ours = {name.casefold(): name for name in (*RESERVED, *answers)}
     id_name = wanted.id or ROW_NUMBER
+    if id_name.casefold() in {name.casefold() for name in wanted.more_answers}:
+        raise ColumnError(
+            f"the schema's property {id_name!r} has the name of the id column; rename one of them"
+        )
     if id_name.casefold() in ours:
         raise ColumnError(
             f"the id column {id_name!r} has the name of a column that headrace writes; rename "

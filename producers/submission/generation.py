@@ -8,6 +8,7 @@ from typing import Any
 from headrace.assumptions import BYTES_PER_TOKEN
 from headrace.tasks.catalog import task_spec
 from headrace.tasks.generation.settings import GenerationSettings, settings_of
+from headrace.tasks.generation.structure import described_form
 from producers.models.info import ModelInfo
 
 SHARE_OF_MOST = 0.5
@@ -58,7 +59,7 @@ def shown_settings(settings: GenerationSettings | None) -> dict[str, str]:
         found["prefix"] = repr(settings.prefix)
     if settings.stop:
         found["stop"] = ", ".join(map(repr, settings.stop))
-    return found
+    return found | described_form(settings.grammar)
 
 
 def _value(value: Any) -> str:

@@ -12,7 +12,7 @@ from headrace.setting_fields import declared_settings
 from headrace.settings import Settings
 from headrace.tasks.answers import LATEST, AskedModel, Change, changes_of, version_of
 from headrace.tasks.catalog import BUILT_IN, task_spec
-from headrace.tasks.generation.engines import EngineName, engine_named
+from headrace.tasks.generation.engines import EngineName, engine_named, with_form
 from headrace.tasks.items.windows import reads_windows
 from producers.capacity.device_hint import DeviceHint
 from producers.models.info import ModelInfo
@@ -138,6 +138,7 @@ def columns_wanted(settings: Settings, params: Mapping[str, Any]) -> ColumnReque
         id=settings.id_column,
         carried=settings.columns,
         pair_is_list=task_spec(settings.task).pair_may_be_list,
+        more_answers=task_spec(settings.task).more_columns(params),
     )
 
 
@@ -168,6 +169,8 @@ def spec_of(
     """The spec; `params` are what `task_params` gives."""
     task = task_spec(settings.task)
     engine = engine_of(settings)
+    if task.generates:
+        engine = with_form(engine, params)
     if task.generates and settings.dtype == "int8":
         raise ConfigError(f"--dtype int8 is not for {settings.task}: use bfloat16")
     source = text_source(settings)

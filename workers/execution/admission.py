@@ -23,7 +23,7 @@ def check_served(job: Job, device: str) -> None:
         raise OutOfReach(f"job {job.id} wants {not_served(dtype, device)}")
     wanted = job.spec.engine_version
     if wanted is not None:
-        has = version_here(job.spec.engine)
+        has = version_here(job.spec.engine, params=job.spec.params)
         if has != wanted:
             raise OutOfReach(
                 f"job {job.id} wants {engine_name(job.spec)}, and this worker has "

@@ -106,7 +106,7 @@ class ModelLoader:
         if path:
             set_threads(device, self.identity.threads)
         task.load(self._request(job, path))
-        check_columns(spec, task.columns())
+        check_columns(spec, task.columns(), job.spec.params)
         seconds = round(ahead_s + time.monotonic() - started, 3)
         self.on_loaded(job, seconds)
         log.info("model.loaded", task=job.spec.task, device=device, seconds=seconds)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from headrace.tasks.contract import Encodings, LoadRequest, PartRead
 from headrace.tasks.generation.answer import Answer, Watch
 from headrace.tasks.generation.settings import GenerationSettings, settings_of
-from schemas.errors import InvalidRow, ModelError
+from schemas.errors import ConfigError, InvalidRow, ModelError
 from workers.engines.generating.base import GeneratingEngine, GenerationRequest, Prompt
 from workers.engines.generating.catalog import make_generating_engine
 from workers.models.load import (
@@ -24,6 +24,7 @@ from workers.models.load import (
     read_json,
 )
 from workers.tasks.prompts import PromptEncoder, language_token, renderer_of
+from workers.tasks.structured.typed_answers import TypedAnswers
 
 REASONS = ("stop", "length")
 
@@ -48,6 +49,9 @@ class GenerationTask:
         check_vocabulary(request, self.tokenizer, config)
         self.settings = self._with_language(settings, params)
         self.engine = self._make_engine(request.engine)
+        if self.settings.grammar and not getattr(self.engine, "follows_grammars", False):
+            raise ConfigError(f"engine {request.engine} cannot follow --schema or --choices")
+        self._form = TypedAnswers(params)
         self.engine.load(
             GenerationRequest(
                 request, self.settings, config, self.tokenizer, int(params.get("seed") or 0)
@@ -103,6 +107,7 @@ class GenerationTask:
             pa.field("finish_reason", pa.dictionary(pa.int8(), pa.string())),
             pa.field("n_generated", pa.int32()),
             pa.field("logprob", pa.float32()),
+            *self._form.columns(),
         ]
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
@@ -139,6 +144,7 @@ class GenerationTask:
             pa.DictionaryArray.from_arrays(reasons, pa.array(REASONS)),
             pa.array([it.n_generated for it in output], pa.int32()),
             pa.array([it.logprob for it in output], pa.float32()),
+            *self._form.arrays(output),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.columns()))
 

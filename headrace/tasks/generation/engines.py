@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from types import MappingProxyType
+from typing import Any
 
-from schemas.errors import ConfigError
+from headrace.tasks.generation.structure import asks_for_form, grammar_version
+from schemas.errors import ConfigError, MissingExtra
 from schemas.records.engine import CTRANSLATE2, TRANSFORMERS
 
 GROUP = "headrace.generating_engines"
 
 OURS: Mapping[str, str] = {TRANSFORMERS: "transformers", CTRANSLATE2: "ctranslate2"}
 """Name of an engine of headrace's own → the package that decides what it writes."""
+FOLLOW_GRAMMARS = frozenset({TRANSFORMERS})
+"""Those of our own whose answers may have a given form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +51,33 @@ def engine_named(name: str, points: Iterable[EntryPoint] | None = None) -> Engin
     return EngineName(name, None if found is None else f"{found.name} {found.version}")
 
 
-def version_here(name: str, points: Iterable[EntryPoint] | None = None) -> str | None:
-    """The installed version of that engine; None where there is none."""
+def with_form(engine: EngineName, params: Mapping[str, Any]) -> EngineName:
+    """The engine of a job with these parameters: its version names what follows a form too.
+
+    Raises:
+        ConfigError: answers have a given form, which the engine cannot keep.
+        MissingExtra: what follows a form is not installed.
+    """
+    if not asks_for_form(params):
+        return engine
+    if engine.name in OURS and engine.name not in FOLLOW_GRAMMARS:
+        raise ConfigError(
+            f"--engine {engine.name} cannot follow --schema or --choices: use --engine "
+            f"{TRANSFORMERS}"
+        )
+    version = engine.version and f"{engine.version}, {grammar_version()}"
+    return EngineName(engine.name, version)
+
+
+def version_here(
+    name: str,
+    points: Iterable[EntryPoint] | None = None,
+    params: Mapping[str, Any] = MappingProxyType({}),
+) -> str | None:
+    """The installed version of that engine for a job with these parameters; None: there is none."""
     try:
-        return engine_named(name, points).version
-    except ConfigError:
+        return with_form(engine_named(name, points), params).version
+    except (ConfigError, MissingExtra):
         return None
 
 

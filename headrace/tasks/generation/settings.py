@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.tasks.generation.structure import asks_for_form, grammar_of
 from schemas.errors import ConfigError, ModelError
 
 ReadJson = Callable[[str], Any]
@@ -43,6 +44,15 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }  # fmt: skip
 """Names that would change the text and are not done: only None and these values are accepted."""
 
+AGAINST_FORMS: Mapping[str, tuple[Any, ...]] = {
+    "min_new_tokens": (0,), "min_length": (0,), "no_repeat_ngram_size": (0,),
+    "encoder_no_repeat_ngram_size": (0,), "bad_words_ids": ([],), "sequence_bias": ([], {}),
+    "suppress_tokens": ([],), "begin_suppress_tokens": ([],), "remove_invalid_values": (False,),
+    "exponential_decay_length_penalty": (),
+}  # fmt: skip
+"""Names that forbid tokens whatever came before, or change the score of a forbidden one: with an answer
+of a given form, only None and these values are accepted."""
+
 OPTIONS = ("max_new_tokens", "min_new_tokens", "num_beams", "temperature", "top_p", "top_k")
 """Options of a job that set the same name."""
 SAMPLING = ("temperature", "top_p", "top_k")
@@ -64,6 +74,8 @@ class GenerationSettings:
     """Text before each text of the corpus."""
     stop: tuple[str, ...] = ()
     """Texts that end an answer and are not part of it."""
+    grammar: str = ""
+    """The form of each answer, as llguidance reads it; empty: any text."""
 
     def new_tokens(self, prompt_tokens: int) -> int:
         """Tokens that may be generated after a prompt of so many; below 1: none fits."""
@@ -118,13 +130,17 @@ def settings_of(
         )
     values = {name: value for name, (value, _) in stated.items()}
     _check(values, where)
+    if asks_for_form(params):
+        _check_form(values, stated, where)
+        values.pop("forced_eos_token_id", None)  # the grammar says where an answer ends
     prefix = params.get("prefix")
     return GenerationSettings(
         values,
-        {name: by for name, (_, by) in stated.items()},
+        {name: by for name, (_, by) in stated.items() if name in values},
         is_encoder_decoder,
         str(of_task.get("prefix") or "") if prefix is None else prefix,
         stops_of(params.get("stop")),
+        grammar_of(params),
     )
 
 
@@ -259,6 +275,27 @@ def _check(values: Mapping[str, Any], where: str) -> None:
         raise ConfigError("--temperature is at least 0, and --top-p above 0 and at most 1")
     if values.get("top_k", 1) < 0 or (values.get("num_beams") or 1) < 1:
         raise ConfigError("--top-k is at least 0, and --num-beams at least 1")
+
+
+def _check_form(
+    values: Mapping[str, Any], stated: Mapping[str, tuple[Any, str]], where: str
+) -> None:
+    """Check that no setting forbids what a grammar may need."""
+    for name, neutral in AGAINST_FORMS.items():
+        value = values.get(name)
+        if value is not None and value not in neutral:
+            option = f"; give --{name.replace('_', '-')} {neutral[0]}" if name in OPTIONS else ""
+            raise ConfigError(
+                f"model {where}: {stated[name][1]} asks for {name} = {value!r}, which could leave "
+                f"no token that --schema or --choices allows{option}"
+            )
+    if (values.get("num_beams") or 1) > 1:
+        raise ConfigError(
+            "--schema and --choices hold for one beam: give --num-beams 1 "
+            f"({stated['num_beams'][1]} asks for {values['num_beams']})"
+        )
+    if not token_ids(values.get("eos_token_id")):
+        raise ModelError(f"model {where} states no token that ends an answer (eos_token_id)")
 
 
 def _check_kind(task: str, config: Mapping[str, Any], writes: bool, where: str) -> None:

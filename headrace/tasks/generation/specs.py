@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.tasks.generation.settings import TRANSLATION, settings_of, stops_of
+from headrace.tasks.generation.structure import form_columns, settled_form
 from headrace.tasks.spec import Param, TaskSpec
 from schemas.errors import ConfigError
 from schemas.records.engine import TRANSFORMERS
@@ -30,7 +31,14 @@ GENERATING = (
     Param("seed", int, "seed of sampling", 0),
     Param("stop", str, "text that ends an answer; several as a JSON array"),
     ON_LONG,
+    Param(
+        "json_schema",
+        str,
+        "file with a JSON schema that each answer follows; its properties become columns",
+        option="--schema",
+    ),
 )
+CHOICES = Param("choices", str, "answers to choose from: a,b,c, or a file with one a line")
 PREFIX = Param("prefix", str, "text before each text; default: as the model says")
 LANGUAGES = (
     Param("src_lang", str, "language of the texts, as the model calls it"),
@@ -55,6 +63,7 @@ def settle(params: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     stops_of(params.get("stop"))
     found = {name: value for name, value in params.items() if name != "prompt"}
+    found |= settled_form(found, COLUMNS)
     template = found.get("chat_template")
     if template is not None:
         found["chat_template"] = _content(template)
@@ -80,7 +89,11 @@ def _content(template: str) -> str:
 
 def _checks(task: str) -> Callable[[Callable[[str], Any], Mapping[str, Any], str], object]:
     def check(read: Callable[[str], Any], params: Mapping[str, Any], where: str) -> None:
-        settings_of(task, read, params, where)
+        settings = settings_of(task, read, params, where)
+        if settings.grammar:
+            from headrace.tasks.generation.grammar import check_grammar  # with numpy
+
+            check_grammar(settings, read("tokenizer.json"), where)
 
     return check
 
@@ -89,6 +102,7 @@ def _spec(name: str, *more: Param) -> TaskSpec:
     return TaskSpec(
         name=name,
         columns=COLUMNS,
+        more_columns=form_columns,
         params=(*GENERATING, *more),
         check_files=_checks(name),
         engine=TRANSFORMERS,
@@ -100,8 +114,8 @@ def _spec(name: str, *more: Param) -> TaskSpec:
 
 
 GENERATION_SPECS = (
-    _spec("text-generation", *CHAT),
-    _spec("text2text-generation", PREFIX),
+    _spec("text-generation", CHOICES, *CHAT),
+    _spec("text2text-generation", CHOICES, PREFIX),
     _spec("summarization", PREFIX),
     _spec(TRANSLATION, PREFIX, *LANGUAGES),
 )

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace.tasks.candidate_labels import as_recorded, labels_of
+from headrace.tasks.candidate_labels import labels_of
 from headrace.tasks.generation.settings import reads_then_writes
-from headrace.tasks.generation.specs import CHAT, ON_LONG
+from headrace.tasks.generation.specs import CHAT, CHOICES, ON_LONG
 from headrace.tasks.generation.specs import settle as settle_prompt
 from headrace.tasks.sentence_files import check_adapter
 from headrace.tasks.spec import Param, TaskSpec
 from schemas.errors import ConfigError, ModelError
 from schemas.records.engine import PACKED
-
-CHOICE_WORD = "choice"
 
 
 def settle(params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -25,10 +23,8 @@ def settle(params: Mapping[str, Any]) -> Mapping[str, Any]:
             that contradict one another.
     """
     found = dict(settle_prompt(params))
-    given = found.get("choices")
-    if given is None:
+    if found.get("choices") is None:
         raise ConfigError("choice needs --choices (a,b,c, or a file with one a line)")
-    found["choices"] = as_recorded(given, "--choices", CHOICE_WORD)
     if len(labels_of(found["choices"])) < 2:
         raise ConfigError("--choices: there is one choice, and a choice needs two")
     return found
@@ -55,7 +51,7 @@ CHOICE = TaskSpec(
     name="choice",
     columns=("predicted_label", "score", "scores", "logprob"),
     params=(
-        Param("choices", str, "answers to choose from: a,b,c, or a file with one a line"),
+        CHOICES,
         Param(
             "length_normalize", bool, "compare the mean of a choice's tokens, not their sum", True
         ),

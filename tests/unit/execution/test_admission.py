@@ -16,7 +16,10 @@ from workers.execution.admission import check_served, flags_in
 
 
 def job(**spec: Any) -> Any:
-    known = {"task": "fake", "dtype": "float32", "engine": "transformers", "engine_version": None}
+    known = {
+        "task": "fake", "dtype": "float32", "engine": "transformers", "engine_version": None,
+        "params": {},
+    }  # fmt: skip
     return SimpleNamespace(id="j", spec=SimpleNamespace(**(known | spec)))
 
 
@@ -33,6 +36,9 @@ def test_another_version_of_the_engine_is_refused() -> None:
     check_served(job(task="text-generation", engine_version=here), "cpu")
     with pytest.raises(OutOfReach, match="never mixes engines"):
         check_served(job(task="text-generation", engine_version="0.0.1"), "cpu")
+    choices = {"choices": '["a","b"]'}
+    with pytest.raises(OutOfReach, match=r"this worker has .*, llguidance"):
+        check_served(job(task="text-generation", engine_version=here, params=choices), "cpu")
 
 
 def test_the_stop_flags_of_an_output_are_read(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ for it. The engine does its own batching. Rules for every engine:
   among the rows that were reported last. Each `check` restarts the time limit.
 - **No silent changes.** An engine refuses a setting that it lacks in `load`. It does not truncate
   prompts: the task does, or the row is an error. It never exceeds `max_new_tokens`.
+- **A grammar is followed, or the engine is refused.** With `settings.grammar` no text breaks it. An
+  engine that can do so has a true attribute `follows_grammars`; others never get such a job.
 - **The engine handles out-of-memory:** it runs the same rows again, fewer at once. A single row that
   does not fit is an answer with `OutOfMemory`.
 - **Only `load` reads the model's folder.** No network access, unless the engine is a remote one.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.errors import InvalidRow
 from workers.engines.generating.base import Answer, FinishReason, Prompt
 
 NEAR_END = 8
@@ -30,6 +31,12 @@ class Ending:
         if cuts:
             text = text[: min(cuts)]
         return Answer(prompt.row, text, reason, len(tokens), logprob)
+
+    def cut(self, prompt: Prompt, tokens: Sequence[int], logprob: float) -> Answer:
+        """The answer for a row for which no next token is allowed: its text so far, or an error."""
+        if not tokens:
+            return Answer(prompt.row, error=InvalidRow("the model has no token that is allowed"))
+        return Answer(prompt.row, self._text(tokens), "length", len(tokens), logprob)
 
     def has_stop(self, tokens: Sequence[int]) -> bool:
         """Whether the last of these tokens contain a stop text."""

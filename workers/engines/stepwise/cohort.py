@@ -43,11 +43,20 @@ class Cohort:
             tokens = draw(scores, keys, self._seed, self.ids.shape[1] - self._given)
         else:
             tokens = scores.argmax(dim=-1)
-        self._logprobs += logits.gather(1, tokens[:, None])[:, 0] - norms
+        stuck = self._stuck(scores)
+        before = self._logprobs
+        self._logprobs = before + logits.gather(1, tokens[:, None])[:, 0] - norms
         self.ids = torch.cat([self.ids, tokens[:, None]], dim=1)
-        return self._without_ended(tokens, norms)
+        return self._without_ended(tokens, norms, {at: float(before[at]) for at in stuck})
 
-    def _without_ended(self, tokens: Any, norms: Any) -> Step:
+    def _stuck(self, scores: Any) -> list[int]:
+        """Indices of the rows for which the grammar allows no token that the model has."""
+        if self._started.mask is None:
+            return []
+        return list((scores == float("-inf")).all(dim=1).nonzero()[:, 0].tolist())
+
+    def _without_ended(self, tokens: Any, norms: Any, stuck: dict[int, float]) -> Step:
+        """Remove the rows that have ended; `stuck` has the log probabilities of those without a token."""
         import torch
 
         ended = torch.isin(tokens, self._ends).tolist()
@@ -57,6 +66,9 @@ class Cohort:
         for at, prompt in enumerate(self.prompts):
             if not finite[at]:
                 gone[at] = not_finite(prompt)
+            elif at in stuck:
+                new = self.ids[at, self._given : -1].tolist()
+                gone[at] = self._ending.cut(prompt, new, stuck[at])
             elif ended[at] or is_full or self._ending.stop:
                 new = self.ids[at, self._given :].tolist()
                 if ended[at] or is_full or self._ending.has_stop(new):

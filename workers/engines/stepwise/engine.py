@@ -26,6 +26,7 @@ from workers.engines.generating.memory import MOST_ROWS, budget_tokens
 from workers.engines.generating.schedule import Schedule
 from workers.engines.stepwise.beams import BeamCohort
 from workers.engines.stepwise.cohort import Cohort
+from workers.engines.stepwise.mask import grammar_for
 from workers.engines.stepwise.probes import can_join, can_read_together, padding_matters
 from workers.engines.stepwise.rows import Chooser, JoinedRows, LoneRows
 from workers.engines.stepwise.start import Started, start
@@ -43,6 +44,8 @@ what is read is then padding, and 50 lengths from 10 to 60 tokens make 8 batches
 class StepwiseEngine(FailsByRow):
     """See `workers.engines.generating.base.GeneratingEngine`."""
 
+    follows_grammars = True
+
     def load(self, request: GenerationRequest) -> None:
         asked, settings = request.load, request.settings
         if asked.dtype == "int8":
@@ -54,6 +57,7 @@ class StepwiseEngine(FailsByRow):
         self.model = load_model(asked, request.config, auto_class)
         self.model.generation_config = _generation_config(request)
         self._pad = special_token(self.model.config, request.tokenizer, "pad")
+        self._grammar = grammar_for(request, self.model) if settings.grammar else None
         self._ending = Ending(request.tokenizer, settings.stop, settings.ends)
         self._most_rows = MOST_ROWS[device.kind_of(asked.device)]
         self._choose_ways(settings.values)
@@ -105,10 +109,12 @@ class StepwiseEngine(FailsByRow):
 
         with torch.inference_mode():
             if isinstance(rows, LoneRows):
-                started = start(self.model, prompts, self._pad)
+                started = start(self.model, prompts, self._pad, self._grammar)
                 return rows.join(started, self._cohort(started))
             of_length = groupby(sorted(prompts, key=_length), key=_length)
-            each = [start(self.model, list(some), self._pad) for _, some in of_length]
+            each = [
+                start(self.model, list(some), self._pad, self._grammar) for _, some in of_length
+            ]
             return rows.join([self._cohort(started) for started in each])
 
     def _cohort(self, started: Started) -> Chooser:

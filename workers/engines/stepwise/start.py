@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.engines.generating.base import Prompt
+from workers.engines.stepwise.mask import Grammar, GrammarMask
 
 
 @dataclass(slots=True)
@@ -28,9 +29,13 @@ class Started:
     """The generation configuration with its special tokens as tensors."""
     kwargs: dict[str, Any]
     """Keyword arguments of the model: cache, masks, the encoder's output."""
+    mask: GrammarMask | None = None
+    """Keeps the answers to a grammar; the first of the processors."""
 
 
-def start(model: Any, prompts: Sequence[Prompt], pad_id: int) -> Started:
+def start(
+    model: Any, prompts: Sequence[Prompt], pad_id: int, grammar: Grammar | None = None
+) -> Started:
     """Prepare the rows: the encoder runs, the decoder does not.
 
     All prompts need the same `max_new_tokens`, and without an encoder the same length.
@@ -42,7 +47,15 @@ def start(model: Any, prompts: Sequence[Prompt], pad_id: int) -> Started:
         ids, attention_mask=mask, generation_config=config, custom_generate=_hand_over
     )
     found.prompts, found.encoder_ids = list(prompts), ids
+    if grammar is not None:
+        found.mask = GrammarMask(grammar, found.ids.shape[1] + _forced(config, found.ids))
+        found.processors.insert(0, found.mask)
     return found
+
+
+def _forced(config: Any, ids: Any) -> int:
+    """How many tokens are forced before an answer, which are no part of it."""
+    return int(config.forced_bos_token_id is not None and ids.shape[1] == 1)
 
 
 def padded(prompts: Sequence[Prompt], pad_id: int, device: Any) -> tuple[Any, Any]:
@@ -60,13 +73,16 @@ def padded(prompts: Sequence[Prompt], pad_id: int, device: Any) -> tuple[Any, An
 
 def processors_of(model: Any, started: Started, encoder_ids: Any) -> Any:
     """New processors for fewer rows, since some processors store a value per row."""
-    return model._get_logits_processor(
+    found = model._get_logits_processor(
         generation_config=started.config,
         input_ids_seq_length=started.ids.shape[1],
         encoder_input_ids=encoder_ids,
         device=encoder_ids.device,
         model_kwargs={},
     )
+    if started.mask is not None:
+        found.insert(0, started.mask)
+    return found
 
 
 def _hand_over(

@@ -28,7 +28,8 @@ import pyarrow as pa
 from headrace.tasks.candidate_labels import labels_of
 from headrace.tasks.contract import ComparableOutput, Encodings, LoadRequest, PartRead
 from headrace.tasks.generation.settings import GenerationSettings
-from headrace.tasks.items.choices import CHOICE_WORD, check_files
+from headrace.tasks.generation.structure import CHOICE_WORD
+from headrace.tasks.items.choices import check_files
 from schemas.errors import ConfigError
 from workers.engines.base import Engine
 from workers.engines.choices.engine import make_choice_engine
