@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from headrace.process.fast_imports import keep_pandas_out
 from producers.commands.session import Session
 from producers.gateway.access.keys import create_key, delete_key, list_keys
 from producers.gateway.records import KeyRecord
@@ -25,6 +26,7 @@ def run_gateway(session: Session) -> int:
     try:
         from headrace.http.asgi_server import is_loopback, serve
         from producers.gateway.app import create_app
+        from producers.gateway.batches.memory import keep_heaps_small
         from producers.gateway.state import open_gateway
     except ImportError as error:
         raise MissingExtra(
@@ -38,6 +40,8 @@ def run_gateway(session: Session) -> int:
             f"there are no keys, so everybody who reaches {listen} could submit: make one with "
             "headrace keys create, or listen on 127.0.0.1"
         )
+    keep_pandas_out()
+    keep_heaps_small()
     gateway.broker()  # refused now, and not at the first request
     if not gateway.needs_keys:
         session.terminal.note(

@@ -24,6 +24,7 @@ from producers.driver.submission import announce, store_for_fleet
 from producers.driver.traced import job_trace
 from producers.gateway.batches.answers import write_answers
 from producers.gateway.batches.check import check_lines
+from producers.gateway.batches.memory import return_freed
 from producers.gateway.batches.places import (
     answers_file,
     batch_place,
@@ -59,6 +60,7 @@ def advance(gateway: Gateway, batch: BatchRecord) -> bool:
         if stop is not None:
             return _end(gateway, batch, Ended(state=stop, at_s=time.time()))
         checked = _check(gateway, batch)
+        return_freed()
     if checked.error_count:
         return _end(gateway, batch, _refused(checked, checked.errors))
     return _run(gateway, batch, checked, stop)
@@ -132,6 +134,7 @@ def _submit(gateway: Gateway, batch: BatchRecord, checked: Checked) -> None:
             settings, [lines], job_uri(gateway, batch), broker, trace, _quiet, _quiet
         )
         announce(stored, broker)
+    return_freed()
     log.info("gateway.batch_submitted", batch_id=batch.id, job=stored.job.id, rows=checked.rows)
 
 
@@ -254,7 +257,10 @@ def cancel_requested_s(gateway: Gateway, batch_id: str) -> float | None:
 def try_advance(gateway: Gateway, batch: BatchRecord) -> bool:
     """As `advance`; logs errors that may pass and returns False, so that the step is tried again."""
     try:
-        return advance(gateway, batch)
+        has_ended = advance(gateway, batch)
+        if has_ended:
+            return_freed()
+        return has_ended
     except HeadraceError as error:
         log.warning(
             "gateway.batch_retried",

@@ -13,10 +13,16 @@ import pyarrow.parquet as pq
 
 from headrace.output.plan_file import PlanTable
 from headrace.storage.store import Store
-from producers.gateway.records import BatchRecord, Checked
+from producers.gateway.records import BatchRecord, Checked, Endpoint
 from producers.records.manifest import parts_of
 from schemas.names import output_layout
 
+COLUMNS = ("custom_id", "line", "status", "n_tokens", "error_type", "error_message")
+ANSWER_COLUMNS: dict[Endpoint, tuple[str, ...]] = {
+    "/v1/embeddings": ("embedding",),
+    "/v1/classifications": ("predicted_label", "score"),
+}
+"""Of a part, what its answers are made of."""
 BATCH_ROWS = 1_024
 """Rows that are in memory at once. Chosen: 1,024 vectors of 4,096 numbers are 16 MB."""
 
@@ -65,7 +71,7 @@ def write_answers(
     key of `NOT_DONE`. In constant memory.
     """
     counts = Counts()
-    for line in _lines(_rows(job_store, lines)):
+    for line in _lines(_rows(job_store, lines, batch.endpoint)):
         bad = next((row for row in line.rows if row["status"] != "ok"), None)
         if bad is None:
             out.write(_json(_answer(batch, checked, line)))
@@ -76,8 +82,9 @@ def write_answers(
     return counts
 
 
-def _rows(job_store: Store, lines: Any) -> Iterator[dict[str, Any]]:
+def _rows(job_store: Store, lines: Any, endpoint: Endpoint) -> Iterator[dict[str, Any]]:
     """Every row of the batch in order, from its part; a row without a part is marked as missing."""
+    columns = [*COLUMNS, *ANSWER_COLUMNS[endpoint]]
     there = set(parts_of(job_store))
     plan = PlanTable.load(job_store)
     source = pq.ParquetFile(lines)
@@ -88,7 +95,7 @@ def _rows(job_store: Store, lines: Any) -> Iterator[dict[str, Any]]:
                 yield {"custom_id": custom_id, "line": line, "status": "missing"}
             continue
         with job_store.open(output_layout.part(chunk.number)) as file:
-            for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
+            for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=columns):
                 yield from batch.to_pylist()
 
 

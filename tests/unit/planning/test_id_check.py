@@ -47,6 +47,10 @@ def check(files: list[FileRows], **more: Any) -> IdReport:
             2,
             0,
         ),
+        ([[-1, -2, 2**62, 2**61 + 2**60]], 0, 0),
+        ([[b"a", b"b", b"a", None]], 1, 1),
+        ([pa.array([1.5, 1.5, -0.5])], 1, 0),
+        ([pa.array(["a", "b", "a"], pa.large_string()), pa.array(["b"], pa.large_string())], 2, 0),
     ],
 )
 def test_duplicates_are_counted_across_files(
@@ -55,6 +59,14 @@ def test_duplicates_are_counted_across_files(
     report = check(corpus(tmp_path, *columns))
     assert (report.checked, report.duplicates, report.nulls) == (True, duplicates, nulls)
     assert len(report.warnings("id")) == bool(duplicates) + bool(nulls)
+
+
+def test_ids_that_cannot_be_compared_are_said_not_to_be_checked(tmp_path: Path) -> None:
+    report = check(corpus(tmp_path, pa.array([[1], [2]])))
+    assert (report.checked, report.reason) == (
+        False,
+        "values of type list<element: int64> cannot be compared",
+    )
 
 
 def test_rows_beyond_the_limit_are_not_looked_at(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 from headrace.process.fast_imports import fast_imports, gc_paused
 
@@ -21,3 +23,18 @@ def test_the_outermost_block_ends_it() -> None:
             pass
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_pyarrow_leaves_pandas_out_where_it_is_asked_to() -> None:
+    script = """
+import sys
+from headrace.process.fast_imports import keep_pandas_out
+keep_pandas_out()
+assert not any(type(finder).__name__ == "_NoPandas" for finder in sys.meta_path)
+import pyarrow as pa
+pa.table({"a": ["x"]})
+assert "pandas" not in sys.modules
+import pandas
+pa.table({"a": ["x"]})
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,1 @@
+"""The HTTP doors under load: the gateway's memory and speed, slow clients, the synchronous worker."""
