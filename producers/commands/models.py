@@ -9,15 +9,15 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from headrace.settings import Settings
-from headrace.storage.open import open_store
-from producers.commands.session import Session
-from producers.models.reference import resolve_model
-from producers.models.registry import (
+from headrace.models.registry import (
     SCHEME,
     open_model_registry,
     parse_address,
 )
+from headrace.settings import Settings
+from headrace.storage.open import open_store
+from producers.commands.session import Session
+from producers.models.reference import resolve_model
 from producers.quality.reference import profile_of_output
 from producers.terminal.console import columns, plain
 from schemas.errors import ExitCode

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from headrace.models.registry import SCHEME, open_model_registry, parse_address
 from headrace.process.logs import get_logger
 from headrace.settings import Settings
 from headrace.storage.open import check_allowed, open_store
@@ -20,7 +21,6 @@ from producers.driver.traced import job_trace
 from producers.gateway.access.callers import Caller, is_address
 from producers.gateway.problems import Problem, not_found
 from producers.gateway.state import Gateway
-from producers.models.registry import SCHEME, open_model_registry, parse_address
 from producers.records.job_registry import Entry
 from producers.records.lost_parts import reopen_if_incomplete
 from producers.records.snapshot import Snapshot, take_snapshot

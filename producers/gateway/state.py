@@ -14,7 +14,7 @@ from producers.driver.session import Broker, needed_broker
 from producers.gateway.access.keys import Keyring
 from producers.gateway.access.quota import Quota
 from producers.gateway.root import Root, open_root
-from producers.models.registry import SCHEME
+from headrace.models.registry import SCHEME
 from producers.records.job_registry import Registry, open_registry
 from schemas.errors import BrokerError, ConfigError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from headrace.models.registry import SCHEME, open_model_registry, parse_address
 from headrace.settings import Settings
-from producers.models.registry import SCHEME, open_model_registry, parse_address
 from schemas.errors import ConfigError, ModelRegistryError
 from schemas.records.model_version import ModelVersion
 

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "headrace/queue": {"headrace/process"},
     "headrace/coordination": {"headrace/storage", "headrace/process"},
     "headrace/formats": {"headrace/storage", "headrace/process"},
+    "headrace/models": {"headrace/storage"},
     "headrace/output": {"headrace/formats", "headrace/storage"},
     "headrace/profiles": {"headrace/tasks", "headrace/storage"},
     "headrace/tracing": {"headrace/coordination", "headrace/process", "headrace/storage"},

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 
+from headrace.models.registry import SCHEME, open_model_registry, parse_address
 from headrace.output.job_record import require_job
 from headrace.profiles.profile import Profile, parse_profile
 from headrace.profiles.store import read_job_profile
@@ -16,7 +17,6 @@ from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.uri import normalise_uri
 from producers.commands.session import Session
-from producers.models.registry import SCHEME, open_model_registry, parse_address
 from producers.quality.drift import FLOOR, FLOORS, Drift, drift
 from producers.quality.features import FEATURES
 from producers.quality.reference import profile_of_output

@@ -14,6 +14,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
+from headrace.models.registry import SCHEME, ModelRegistry, open_model_registry
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
@@ -21,7 +22,6 @@ from producers.commands.models import make_version
 from producers.commands.quality.drift import last_nights, read_floors, reference_profile
 from producers.commands.quality.evaluate import gold_of
 from producers.commands.session import Session
-from producers.models.registry import SCHEME, ModelRegistry, open_model_registry
 from producers.planning.columns import ColumnRequest
 from producers.planning.corpus import read_corpus
 from producers.planning.discovery import discover

@@ -11,12 +11,12 @@ from fastapi.responses import RedirectResponse, Response
 from headrace.coordination.excluded_hosts import read_excluded
 from headrace.coordination.live_workers import LiveWorker, read_workers
 from headrace.coordination.redis_clock import redis_now
+from headrace.models.registry import open_model_registry
 from producers.gateway import jobs
 from producers.gateway.access.callers import Admin, Caller, Reader, State
 from producers.gateway.console.pages import PREFIX, check_token, page
 from producers.gateway.problems import Problem
 from producers.gateway.state import Gateway
-from producers.models.registry import open_model_registry
 from producers.quality.comparison import Compared, compare
 from schemas.errors import HeadraceError
 from schemas.records.model_version import NAME

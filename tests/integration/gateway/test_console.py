@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from headrace.models.registry import open_model_registry
 from headrace.output.job_record import require_job
 from headrace.storage.local import LocalStore
-from producers.models.registry import open_model_registry
 from producers.records.job_registry import Entry, Registry
 from schemas.names import output_layout
 from schemas.records.job import ModelRef

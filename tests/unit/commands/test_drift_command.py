@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from headrace.models.registry import open_model_registry, parse_address
 from headrace.settings import Settings, load_settings
 from headrace.storage.local import LocalStore
 from producers.commands.quality.drift import drift_of_output
 from producers.commands.session import session_with
-from producers.models.registry import open_model_registry, parse_address
 from producers.quality.reference import profile_of_output
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import output_layout

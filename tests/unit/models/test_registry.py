@@ -10,15 +10,15 @@ from threading import Barrier
 
 import pytest
 
-from headrace.settings import load_settings
-from headrace.storage.local import LocalStore
-from producers.models.named import version_of
-from producers.models.registry import (
+from headrace.models.registry import (
     ModelAddress,
     ModelRegistry,
     open_model_registry,
     parse_address,
 )
+from headrace.settings import load_settings
+from headrace.storage.local import LocalStore
+from producers.models.named import version_of
 from schemas.errors import ConfigError, ModelRegistryError
 from schemas.records.job import ModelRef
 from schemas.records.model_version import AliasMove, ModelVersion

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.models.registry import ModelRegistry, open_model_registry
 from headrace.settings import Settings, load_settings
 from producers.commands.session import session_with
 from producers.commands.training.retrain import retrain
-from producers.models.registry import ModelRegistry, open_model_registry
 from producers.retraining.policy import Policy, read_policy, run_id, train_options
 from producers.retraining.triggers import Signs, reasons
 from schemas.errors import ConfigError, ExitCode

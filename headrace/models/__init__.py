@@ -1,0 +1,1 @@
+"""Versions of models and the aliases that point to them: read by producers and synchronous workers."""
