@@ -205,6 +205,23 @@ class SettingFields:
     gateway_models: CommaList = setting(
         (), "models that requests may name, NAME=ADDRESS; others are names of the registry"
     )
+    gateway_oidc_issuer: str | None = setting(
+        None, "issuer of tokens that the gateway takes beside keys: an OpenID provider's https URL"
+    )
+    gateway_oidc_audience: str | None = setting(
+        None, "audience that a token must be for; required with an issuer"
+    )
+    gateway_oidc_jwks_url: str | None = setting(
+        None, "address of the issuer's keys; default: what its openid-configuration says"
+    )
+    gateway_oidc_scopes_claim: str = setting("scope", "claim with the scopes of a token")
+    gateway_oidc_scopes: CommaList = setting((), "scopes of a token without that claim")
+    gateway_oidc_prefixes_claim: str = setting(
+        "headrace_prefixes", "claim with the URI prefixes that its jobs may read and write"
+    )
+    gateway_oidc_quota_tokens: int | None = setting(
+        None, "most tokens in batches of a person that have not ended", ge=1
+    )
     serve_listen: str = setting(
         "127.0.0.1:8310", "HOST:PORT where headrace-worker serve answers requests"
     )

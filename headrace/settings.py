@@ -101,8 +101,9 @@ class Settings(_Fields):
         return names
 
     @field_validator(
-        "columns", "allowed_prefixes", "label_jobs", "queues", "gateway_models", mode="before"
-    )
+        "columns", "allowed_prefixes", "label_jobs", "queues", "gateway_models",
+        "gateway_oidc_scopes", mode="before",
+    )  # fmt: skip
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return (

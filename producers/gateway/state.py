@@ -6,17 +6,21 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
+from headrace.models.registry import SCHEME
 from headrace.settings import Settings
 from producers.driver.session import Broker, needed_broker
 from producers.gateway.access.keys import Keyring
 from producers.gateway.access.quota import Quota
 from producers.gateway.root import Root, open_root
-from headrace.models.registry import SCHEME
 from producers.records.job_registry import Registry, open_registry
 from schemas.errors import BrokerError, ConfigError
+
+if TYPE_CHECKING:
+    from producers.gateway.access.tokens import Tokens
 
 DEFAULT_ALIAS = "champion"
 """The alias of a model name without one."""
@@ -30,6 +34,8 @@ class Gateway:
     root: Root
     needs_keys: bool
     keyring: Keyring
+    tokens: Tokens | None
+    """Tokens of an OpenID provider, taken beside keys."""
     quota: Quota
     registry: Registry
     models: dict[str, str]
@@ -81,19 +87,31 @@ def open_gateway(settings: Settings, *, needs_keys: bool | None = None) -> Gatew
     """The gateway of these settings; keys are needed where there are any.
 
     Raises:
-        ConfigError: an entry of `gateway_models` is not NAME=ADDRESS.
+        ConfigError: an entry of `gateway_models` is not NAME=ADDRESS; see
+            `producers.gateway.access.tokens.open_tokens`.
     """
     root = open_root(settings)
-    keyring = Keyring(root)
+    keyring, tokens = Keyring(root), _open_tokens(settings)
+    found_keys = tokens is not None or keyring.has_keys()
     return Gateway(
         settings=settings,
         root=root,
-        needs_keys=keyring.has_keys() if needs_keys is None else needs_keys,
+        needs_keys=found_keys if needs_keys is None else needs_keys,
         keyring=keyring,
+        tokens=tokens,
         quota=Quota(root.store),
         registry=open_registry(settings),
         models=dict(map(_named, settings.gateway_models)),
     )
+
+
+def _open_tokens(settings: Settings) -> Tokens | None:
+    """Where no issuer is named, the cryptography of tokens is not imported: it takes 9 MB."""
+    if settings.gateway_oidc_issuer is None:
+        return None
+    from producers.gateway.access.tokens import open_tokens
+
+    return open_tokens(settings)
 
 
 def gateway_of(request: Request) -> Gateway:

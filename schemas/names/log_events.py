@@ -63,6 +63,7 @@ LOG_EVENTS: dict[str, str] = {
     "gateway.batch_ended": "a batch of requests ended, and its answers are written",
     "gateway.batch_retried": "a step of a batch of requests failed and is tried again",
     "gateway.note": "what a submission through the gateway waits for, or warns of",
+    "gateway.oidc_unreachable": "the keys of the OpenID provider could not be read",
     "gateway.failed": "a request to the gateway met an error that is none of headrace's",
     "http.failed": "a request for health, scale or metrics could not be answered",
     "broker.unreachable": "Redis does not answer; headrace retries",

@@ -64,13 +64,17 @@ class Caller:
 def caller_of(request: Request) -> Caller:
     """The caller of the request, by `Authorization: Bearer KEY`, or the password of Basic.
 
+    A token of the OpenID provider may take the key's place.
+
     Raises:
-        Problem: 401, no key or one that is not known.
+        Problem: 401, no key or one that is not known; see `Tokens`.
     """
     gateway = gateway_of(request)
     if not gateway.needs_keys:
         return Caller(LOCAL)
     key = _key_in(request.headers.get("authorization", ""))
+    if gateway.tokens is not None and key.count(".") == 2:  # header, claims and signature
+        return Caller(gateway.tokens.caller(key))
     record = gateway.keyring.find(key) if key else None
     if record is None:
         is_page = not request.url.path.startswith("/v1/")

@@ -117,7 +117,7 @@ def make_house(
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
     opened: list[TestClient] = []
 
-    def make(*, needs_keys: bool = True, **settings: Any) -> House:
+    def make(*, needs_keys: bool | None = True, **settings: Any) -> House:
         flags = {
             "broker_url": redis_url, "gateway_store": str(tmp_path / "gateway"),
             "registry": str(tmp_path / "registry"), "gateway_models": f"tiny={model}", **settings,
