@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from headrace.assumptions import BYTES_PER_TOKEN
 from headrace.formats.base import Span
@@ -29,7 +29,9 @@ from schemas.records.text_source import shown
 
 SAMPLE_ROWS = 2_000  # chosen: the mean of skewed lengths is then accurate to about 5 %
 SAMPLE_PLACES = 8  # chosen: corpora are often sorted by source or day
-SAMPLE_TEXT_BYTES = 20_000  # chosen: beyond any encoder's max-length; keeps a 50 MB row cheap
+SAMPLE_TEXT_BYTES = 20_000
+"""Of a text that are tokenized: what follows is taken to have as many tokens a byte. Chosen: a row of
+50 MB stays cheap."""
 GUESSED_MAX_LENGTH = (
     512  # chosen: the limit of most encoders, for a hub model whose files are not here
 )
@@ -141,12 +143,13 @@ def estimate(
     """
     spec, corpus = prepared.spec, prepared.corpus
     files, count = _within(corpus.files, corpus.file_count, spec.limit)
-    texts = sample_texts(files, count, spec.text_source, open_file, sample_rows)
-    counted = count_tokens(list(texts), prepared.model.folder)
+    texts = list(sample_texts(files, count, spec.text_source, open_file, sample_rows))
+    counted = count_tokens([text.start for text in texts], prepared.model.folder)
+    lengths = [text.tokens(n) for text, n in zip(texts, counted.lengths, strict=True)]
     max_length, said_by = max_length_of(spec.max_length, prepared.model.limit)
     whole = task_spec(spec.task).reads_whole_text(spec.params)
     tokens = replace(
-        summarise(counted.lengths, counted.exact, sys.maxsize if whole else max_length),
+        summarise(lengths, counted.exact, sys.maxsize if whole else max_length),
         unknown_share=counted.unknown_share,
     )
     chunks, largest = _chunks(prepared)
@@ -154,8 +157,8 @@ def estimate(
     beside = task.item_bytes(spec.params) / BYTES_PER_TOKEN
     item = min(max_length, tokens.mean_scored + beside) if beside else tokens.mean_scored
     shape = task.window_shape(spec.params, max_length, spec.max_length is not None)
-    if shape is not None and counted.lengths:
-        item = fmean(shape.scored(n, BYTES_PER_TOKEN) for n in counted.lengths)
+    if shape is not None and lengths:
+        item = fmean(shape.scored(n, BYTES_PER_TOKEN) for n in lengths)
     generation = generation_of(spec.task, spec.params, prepared.model)
     total = round(item * corpus.rows * task.items_per_row(spec.params))
     generated = round(new_tokens(generation) * corpus.rows)
@@ -297,9 +300,22 @@ def _within(files: Iterable[FileRows], count: int, limit: int | None) -> tuple[A
     return found, len(found)
 
 
+class SampledText(NamedTuple):
+    """A text of the sample, of which only the start is kept."""
+
+    start: bytes
+    bytes: int
+    """Of all of it."""
+
+    def tokens(self, of_start: int) -> int:
+        """Of all of it, from those of its start."""
+        whole = self.bytes == len(self.start)
+        return of_start if whole else round(of_start * self.bytes / len(self.start))
+
+
 def sample_texts(
     files: Any, file_count: int, column: str, open_file: OpenFile, rows: int
-) -> Iterator[bytes]:
+) -> Iterator[SampledText]:
     """Texts from the beginning of a few units, spread over the files; nulls are left out."""
     places = min(SAMPLE_PLACES, max(1, file_count))
     wanted = {round(i * (file_count - 1) / max(1, places - 1)) for i in range(places)}
@@ -312,7 +328,7 @@ def sample_texts(
 
 def _from_file(
     found: FileRows, column: str, open_file: OpenFile, units: int, rows: int
-) -> Iterator[bytes]:
+) -> Iterator[SampledText]:
     import pyarrow as pa
 
     from schemas.errors import InputUnreadable
@@ -327,7 +343,8 @@ def _from_file(
             span = Span.of_unit(unit, 0, min(rows, unit.rows))
             for batch in reader.read(span, [column], batch_rows=rows):
                 values = as_bytes(plain_column(batch, column))
-                yield from (v[:SAMPLE_TEXT_BYTES] for v in values if v is not None)
+                for text in (value for value in values if value is not None):
+                    yield SampledText(text[:SAMPLE_TEXT_BYTES], len(text))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputUnreadable(f"{found.file.uri}: column {shown(column)!r}: {error}") from error
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -175,7 +177,8 @@ def make_window(found: PieceRows, start: int, spec: Spec) -> Window:
     pairs: list[str] | None = None
     if spec.text_pair_column:
         raw_pairs = as_bytes(plain_column(batch, spec.text_pair_column))
-        texts, pairs = _paired(texts, _decode(raw_pairs, faults))
+        of_column = partial(_of_column, spec.text_pair_column)
+        texts, pairs = _paired(texts, _decode(raw_pairs, faults, of_column))
         hashes = [
             None if isinstance(t, RowError) else text_hash(a or b"", b or b"")
             for t, a, b in zip(texts, raw, raw_pairs, strict=True)
@@ -197,16 +200,25 @@ def _faults(batch: pa.RecordBatch) -> dict[int, RowError]:
     return {int(row): RowError(*FAULTS[codes[row] - 1]) for row in codes.nonzero()[0]}
 
 
-def _decode(raw: Sequence[bytes | None], faults: Mapping[int, RowError]) -> list[str | RowError]:
+def _of_column(column: str, error: RowError) -> RowError:
+    """The error of a row's second text, which says where it is: a row has two."""
+    return replace(error, message=f"column {column!r}: {error.message}")
+
+
+def _decode(
+    raw: Sequence[bytes | None],
+    faults: Mapping[int, RowError],
+    named: Callable[[RowError], RowError] = lambda error: error,
+) -> list[str | RowError]:
     texts: list[str | RowError] = []
     for row, value in enumerate(raw):
         if value is None:
-            texts.append(faults.get(row, NULL_TEXT))
+            texts.append(faults[row] if row in faults else named(NULL_TEXT))
             continue
         try:
             texts.append(value.decode())
         except UnicodeDecodeError:
-            texts.append(INVALID_TEXT)
+            texts.append(named(INVALID_TEXT))
     return texts
 
 
@@ -215,7 +227,8 @@ def _paired(
 ) -> tuple[list[str | RowError], list[str]]:
     """The first error of a row's two texts, if any."""
     both: list[str | RowError] = [
-        p if isinstance(p, RowError) else t for t, p in zip(texts, pairs, strict=True)
+        p if isinstance(p, RowError) and not isinstance(t, RowError) else t
+        for t, p in zip(texts, pairs, strict=True)
     ]
     return both, ["" if isinstance(p, RowError) else p for p in pairs]
 

@@ -28,6 +28,7 @@ from workers.pipeline.read import WindowSizes, read_windows
 from workers.pipeline.rows import (
     INVALID_TEXT,
     NULL_TEXT,
+    RowError,
     Window,
 )
 
@@ -180,7 +181,8 @@ def test_pairs_are_read_and_one_bad_half_spoils_the_row(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "t.parquet")
     spec = SPEC.model_copy(update={"text_pair_column": "other"})
     (window,) = read(tmp_path / "t.parquet", 0, 3, (0, 1), spec)
-    assert list(window.texts) == ["a", NULL_TEXT, NULL_TEXT]
+    of_other = RowError("null_text", "column 'other': the text is null")
+    assert list(window.texts) == ["a", NULL_TEXT, of_other]
     assert list(window.hashes) == [text_hash(b"a", b"x"), None, None]
     assert window.pairs is not None
     assert window.pairs[0] == "x"

@@ -140,6 +140,12 @@ def test_the_question_is_counted_in_each_window(
     assert tokens_of(tmp_path, words, max_length=max_length, **params) == total
 
 
+def test_a_text_of_which_only_the_start_is_tokenized_counts_whole(tmp_path: Path) -> None:
+    # "good " is a token; 20 kB are 4,000 of them
+    options: dict[str, Any] = {"question": "a" * 40, "stride": 0, "max_length": 413}
+    assert tokens_of(tmp_path, 40_000, **options) == pytest.approx(40_000 + 100 * 13, rel=0.001)
+
+
 def test_an_empty_sample_is_shown_too(tmp_path: Path) -> None:
     path = write_input(tmp_path / "a.parquet", [None, None])
     settings = fake_settings()
