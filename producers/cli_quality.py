@@ -13,6 +13,13 @@ Labels = Annotated[str | None, named("file with ids and gold labels", "--labels"
 LabelIds = Annotated[str | None, named("column with the ids in that file", "--id-column")]
 Renamed = Annotated[str | None, named("names for gold labels, e.g. 0=negative,1=positive", "--map")]
 
+TokensColumn = Annotated[
+    str | None,
+    named(
+        "entities: column with the tokens that the gold tags (B-PER) belong to", "--tokens-column"
+    ),
+]
+
 
 def evaluate(
     output: OutputAt,
@@ -30,13 +37,7 @@ def evaluate(
         named("columns of the output, e.g. stars,product: accuracy for each value", "--slices"),
     ] = None,
     renamed: Renamed = None,
-    tokens_column: Annotated[
-        str | None,
-        named(
-            "entities: column with the tokens that the gold tags (B-PER) belong to",
-            "--tokens-column",
-        ),
-    ] = None,
+    tokens_column: TokensColumn = None,
     json: Json = False,
 ) -> None:
     """Compare predicted labels or entities with gold ones: accuracy, F1, confusion, slices."""
@@ -62,7 +63,10 @@ def compare(
     b: Annotated[str, given("output of the new model")],
     label_column: Annotated[
         str | None,
-        named("column with the gold label: of A, or of the file of --labels", "--label-column"),
+        named(
+            "column with gold labels or entities: of A, or of the file of --labels",
+            "--label-column",
+        ),
     ] = None,
     labels: Labels = None,
     id_column: LabelIds = None,
@@ -77,14 +81,15 @@ def compare(
     ] = None,
     ask: Annotated[
         int | None,
-        named("write this many rows whose label changed, to be labelled", "--ask", min=1),
+        named("write this many rows that changed, to be labelled", "--ask", min=1),
     ] = None,
     ask_to: Annotated[
         Path, typer.Option("--ask-to", help="where --ask writes them, as JSON Lines")
     ] = Path("to-label.jsonl"),
+    tokens_column: TokensColumn = None,
     json: Json = False,
 ) -> None:
-    """Compare two outputs of the same rows: flips, label flow, accuracy, slices, a gate."""
+    """Compare two outputs of the same rows: labels or entities that changed, accuracy, a gate."""
     from producers.commands.quality.compare import compare_outputs
     from producers.commands.session import open_session
 
@@ -93,6 +98,7 @@ def compare(
             open_session({}, as_json=json), a, b,
             label_column=label_column, slices=slices.split(",") if slices else (),
             gate=gate, ask=ask, ask_to=ask_to, labels=labels, id_column=id_column, renamed=renamed,
+            tokens_column=tokens_column,
         )
     )  # fmt: skip
 

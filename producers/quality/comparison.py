@@ -12,22 +12,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from headrace.output.challenger_record import Challenger, read_challenger
 from headrace.storage.store import Store
 from producers.quality.cost import Cost
-from producers.quality.gold import MOST_VALUES, Gold, classification_job, texts_of
+from producers.quality.gold import Gold, classification_job, texts_of
 from producers.quality.paired import Agreement, Paired, table_of
-from schemas.errors import ColumnError, ConfigError, InputUnreadable
-from schemas.names import output_layout
+from producers.quality.pairs.rows import (
+    codes_of,
+    hashes_of,
+    is_ok,
+    paired_rows,
+    value_codes,
+)
+from schemas.errors import ConfigError
 from schemas.records.job import Job
-from schemas.records.part_schema import OK
-from schemas.records.text_hash import share_limit
 
 CONFIDENT = 20
 """Chosen: flips that both models were surest of, shown by id."""
+
+
+COLUMNS = ("predicted_label", "score", "status", "text_hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +95,7 @@ def compare(
         raise ConfigError("--slices compares accuracies: it needs --label-column or --labels")
     rows = _Rows(found, gold, slices, ask)
     wanted = [*([gold.column] if gold and gold.by_id is None else []), *slices]
-    sample = read_challenger(b)
-    rows_of_a = _parts(a, found.a, wanted)
-    if sample is not None:
-        _check_sample(sample, found.a, a)
-        rows_of_a = (_drawn(table, sample.share) for table in rows_of_a)
-    for one, two in _side_by_side(rows_of_a, _parts(b, found.b, ())):
+    for one, two in paired_rows(a, b, (found.a, found.b), COLUMNS, wanted):
         rows.add(one, two)
     rows.finish()
     return found
@@ -116,7 +115,7 @@ class _Rows:
     def add(self, a: pa.Table, b: pa.Table) -> None:
         """Rows of A and the same rows of B."""
         found = self._found
-        ok_a, ok_b = _is_ok(a), _is_ok(b)
+        ok_a, ok_b = is_ok(a), is_ok(b)
         found.rows += a.num_rows
         found.only_a_ok += int((ok_a & ~ok_b).sum())
         found.only_b_ok += int((ok_b & ~ok_a).sum())
@@ -128,11 +127,11 @@ class _Rows:
                 np.full(a.num_rows, -1) if self._gold is None else self._gold_codes(a),
             ]
         ).astype(np.int32)[:, both]
-        texts = _hashes(a["text_hash"])[both]
+        texts = hashes_of(a["text_hash"])[both]
         self._codes.append(codes)
         self._texts.append(texts)
         for name in self._slices:
-            self._kept_values[name].append(self._value_codes(name, a[name])[both])
+            self._kept_values[name].append(value_codes(name, a[name], self._values[name])[both])
         self._keep_flips(a, b, np.flatnonzero(both), codes, texts)
 
     def finish(self) -> None:
@@ -195,15 +194,7 @@ class _Rows:
         return self._coded(pa.array(gold.labels(a), pa.string()))
 
     def _coded(self, column: Any) -> np.ndarray:
-        return _codes_of(column, self._labels)
-
-    def _value_codes(self, name: str, column: Any) -> np.ndarray:
-        codes = _codes_of(pc.fill_null(column.cast(pa.string()), "null"), self._values[name])
-        if len(self._values[name]) > MOST_VALUES:
-            raise ColumnError(
-                f"--slices {name}: it has over {MOST_VALUES} values, which are no slices"
-            )
-        return codes
+        return codes_of(column, self._labels)
 
 
 def _best(flips: list[Flip], most: int, key: Callable[[Flip], float]) -> list[Flip]:
@@ -214,98 +205,8 @@ def _best(flips: list[Flip], most: int, key: Callable[[Flip], float]) -> list[Fl
     return list(by_text.values())[:most]
 
 
-def _codes_of(column: Any, known: dict[str, int]) -> np.ndarray:
-    """int `[rows]`: each value's number in `known`, which grows; -1: null."""
-    encoded = pa.array(texts_of(column), pa.string()).dictionary_encode()
-    numbers = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
-    indices = pc.fill_null(encoded.indices, -1).to_numpy()
-    table = np.array([*numbers, -1])
-    codes: np.ndarray = table[indices]
-    return codes
-
-
 def _paired(codes: np.ndarray) -> Paired:
     a, b = codes[0] == codes[2], codes[1] == codes[2]
     return Paired(
         int((a & b).sum()), int((a & ~b).sum()), int((b & ~a).sum()), int((~a & ~b).sum())
     )
-
-
-def _is_ok(table: pa.Table) -> np.ndarray:
-    ok: np.ndarray = pc.equal(table["status"].cast(pa.string()), OK).to_numpy()
-    return ok
-
-
-def _hashes(column: Any, *, last: bool = False) -> np.ndarray:
-    """uint64 `[rows]`: the first (or last) eight bytes of each hash; 0 where there is none."""
-    whole = pc.fill_null(column.combine_chunks(), b"\0" * 16)
-    data = np.frombuffer(whole.buffers()[1], np.uint64, 2 * (whole.offset + len(whole)))
-    return data[2 * whole.offset + last :: 2].copy()
-
-
-def _check_sample(sample: Challenger, job: Job, store: Store) -> None:
-    if sample.job != job.id:
-        raise ConfigError(
-            f"B is a challenger on rows of job {sample.job} in {sample.output}, and {store.uri} "
-            f"holds job {job.id}"
-        )
-
-
-def _drawn(table: pa.Table, share: float) -> pa.Table:
-    """The rows that a challenger got: see `schemas.records.text_hash.share_limit`."""
-    limit = share_limit(share)
-    has_hash = table["text_hash"].is_valid().to_numpy()
-    if limit < 1 << 64:
-        has_hash &= _hashes(table["text_hash"], last=True) < np.uint64(limit)
-    return table.filter(pa.array(has_hash))
-
-
-def _parts(store: Store, job: Job, wanted: Sequence[str]) -> Iterator[pa.Table]:
-    """The parts in order, with the id first."""
-    for chunk in range(job.chunks):
-        name = output_layout.part(chunk)
-        try:
-            with store.open(name) as file, pq.ParquetFile(file) as part:
-                names = part.schema_arrow.names
-                missing = [column for column in wanted if column not in names]
-                if missing:
-                    raise ColumnError(
-                        f"{store.uri} has no column {missing[0]}; carry it with --columns when the "
-                        f"job is submitted. It has {', '.join(names)}"
-                    )
-                ours = ["predicted_label", "score", "status", "text_hash"]
-                columns = list(dict.fromkeys([names[0], *ours, *wanted]))
-                yield part.read(columns=columns).select(columns)
-        except FileNotFoundError as error:
-            raise ConfigError(f"{store.uri} has no {name}: its job has not finished") from error
-        except (OSError, pa.ArrowException) as error:
-            raise InputUnreadable(f"{store.uri}/{name}: {error}") from error
-
-
-def _side_by_side(
-    a: Iterator[pa.Table], b: Iterator[pa.Table]
-) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """The same rows of both, however each was cut into parts."""
-    a, b = (iter(t for t in side if t.num_rows) for side in (a, b))
-    one, two = next(a, None), next(b, None)
-    row = 0
-    while one is not None and two is not None:
-        size = min(one.num_rows, two.num_rows)
-        left, right = one.slice(0, size), two.slice(0, size)
-        ids = [pa.array(texts_of(t.column(0)), pa.string()) for t in (left, right)]
-        if not ids[0].equals(ids[1]):
-            at = next(
-                i
-                for i, (x, y) in enumerate(zip(*map(pa.Array.to_pylist, ids), strict=True))
-                if x != y
-            )
-            raise ConfigError(
-                f"the outputs are not of the same rows: row {row + at} is {ids[0][at]} in A and "
-                f"{ids[1][at]} in B"
-            )
-        yield left, right
-        row += size
-        one = one.slice(size) if size < one.num_rows else next(a, None)
-        two = two.slice(size) if size < two.num_rows else next(b, None)
-    if one is not None or two is not None:
-        raise ConfigError(f"the outputs are not of the same rows: one of them ends at row {row}")

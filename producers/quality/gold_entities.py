@@ -65,15 +65,31 @@ def evaluate_entities(
         ColumnError: a column that is missing or has no entities; a slice with too many values.
         InputUnreadable: a part cannot be read.
     """
-    job = require_job(store)
-    if task_spec(job.spec.task).label_column != "entities.label":
-        raise ConfigError(f"the job in {store.uri} is {job.spec.task}, which finds no entities")
-    if job.spec.params.get("aggregation") == "none":
-        raise ConfigError("the job's entities are single tokens: it ran with --aggregation none")
+    job = entities_job(store)
     found = EvaluatedEntities(job, slices={name: {} for name in slices})
     for table in _parts(store, job, gold, slices):
         _count(found, table, gold)
     return found
+
+
+def finds_entities(store: Store) -> bool:
+    """Whether the output's job is of a task that finds entities. Raises JobNotFound."""
+    return task_spec(require_job(store).spec.task).label_column == "entities.label"
+
+
+def entities_job(store: Store) -> Job:
+    """The job of an output of whole entities.
+
+    Raises:
+        JobNotFound: the output holds no job.
+        ConfigError: its job finds no entities, or single tokens of them.
+    """
+    job = require_job(store)
+    if not finds_entities(store):
+        raise ConfigError(f"the job in {store.uri} is {job.spec.task}, which finds no entities")
+    if job.spec.params.get("aggregation") == "none":
+        raise ConfigError("the job's entities are single tokens: it ran with --aggregation none")
+    return job
 
 
 def read_entities(
@@ -115,7 +131,7 @@ def _parts(store: Store, job: Job, gold: EntityGold, slices: Sequence[str]) -> I
 
 def _count(found: EvaluatedEntities, table: pa.Table, gold: EntityGold) -> None:
     ids = texts_of(table.column(0))
-    values = _gold_of(table, gold, ids)
+    values = gold_values(table, gold, ids)
     status = table["status"].cast(pa.string()).to_pylist()
     entities = table["entities"].to_pylist()
     by_slice = {name: texts_of(table[name]) for name in found.slices}
@@ -129,21 +145,22 @@ def _count(found: EvaluatedEntities, table: pa.Table, gold: EntityGold) -> None:
             found.without_prediction += 1
             continue
         predicted = [(e["label"], e["start"], e["end"]) for e in entities[row] or ()]
-        true = _spans(value, gold, entities[row] or (), ids[row])
+        true = gold_spans(value, gold, entities[row] or (), ids[row])
         found.counts.add(true, predicted)
         for name, of in by_slice.items():
             _slice(found.slices[name], name, of[row]).add(true, predicted)
 
 
-def _gold_of(
+def gold_values(
     table: pa.Table, gold: EntityGold, ids: Sequence[str | None]
 ) -> list[Sequence[Any] | None]:
+    """Tags or spans of each row, and its tokens if those are needed; None: not known."""
     if gold.by_id is not None:
         return [None if key is None else gold.by_id.get(key) for key in ids]
     return list(zip(*(table[name].to_pylist() for name in gold.columns), strict=True))
 
 
-def _spans(
+def gold_spans(
     value: Sequence[Any], gold: EntityGold, entities: Sequence[Any], row: str | None
 ) -> list[Span]:
     """The gold entities of a row; its predicted ones show whether the tokens are of its text."""

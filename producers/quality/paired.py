@@ -7,12 +7,16 @@ since they bring no more evidence than one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from producers.quality.intervals import Interval, bootstrap, wilson
+
+Of = TypeVar("Of")
+"""What is known of one value of a slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,9 @@ class Gate:
     max_flips: float | None = None
     """The upper end of the flip share's interval must not pass it."""
     slices: Mapping[str, float] | None = None
-    """Slice column → `min_accuracy_delta` of each of its values."""
+    """Slice column → the least delta of each of its values."""
+    min_f1_delta: float | None = None
+    """Of entities, in place of `min_accuracy_delta`."""
 
 
 def refusals(
@@ -141,11 +147,21 @@ def refusals(
         )
     if gate.min_accuracy_delta is not None:
         found += _too_low("accuracy", paired, gate.min_accuracy_delta)
+    return [*found, *refused_slices(gate, slices, _too_low)]
+
+
+def refused_slices(
+    gate: Gate,
+    slices: Mapping[str, Mapping[str, Of]],
+    too_low: Callable[[str, Of, float], list[str]],
+) -> list[str]:
+    """Why the gate refuses values of its slices, each judged by `too_low`."""
+    found: list[str] = []
     for column, least in (gate.slices or {}).items():
         if column not in slices:
             found.append(f"{column}: no slice of that name was compared")
         for value, its in sorted(slices.get(column, {}).items()):
-            found += _too_low(f"{column}={value}", its, least)
+            found += too_low(f"{column}={value}", its, least)
     return found
 
 

@@ -8,11 +8,14 @@ from producers.quality.comparison import Compared
 from producers.quality.cost import Cost
 from producers.quality.intervals import Interval
 from producers.quality.paired import Paired, holm
+from producers.quality.pairs.compared_entities import ComparedEntities
 from producers.terminal.console import columns, grid, plain
 from schemas.records.job import Job
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+Sides = Compared | ComparedEntities
 
 SHOWN = 15
 """Chosen: changes of label that are listed; `--json` has all of them."""
@@ -22,13 +25,7 @@ def as_json(found: Compared, refused: list[str] | None) -> dict[str, Any]:
     """The object of `--json`."""
     agreement = found.agreement
     result: dict[str, Any] = {
-        "a": _side(found.a, found.costs[0]),
-        "b": _side(found.b, found.costs[1]),
-        "rows": found.rows,
-        "texts": agreement.rows,
-        "only_a_ok": found.only_a_ok,
-        "only_b_ok": found.only_b_ok,
-        "flips": agreement.flips.to_json(),
+        **head_numbers(found),
         "kappa": agreement.kappa,
         "flows": [
             {"from": flow.before, "to": flow.after, "texts": flow.rows} for flow in agreement.flows
@@ -57,24 +54,17 @@ def render_comparison(found: Compared, refused: list[str] | None) -> RenderableT
 
     agreement = found.agreement
     rows = [
-        ("A", f"{found.a.output}, {found.a.spec.model.uri}"),
-        ("B", f"{found.b.output}, {found.b.spec.model.uri}"),
-        ("rows", f"{found.rows:,}: {agreement.rows:,} texts with a label of both, "
-                 f"{found.only_a_ok:,} rows failed in B only, {found.only_b_ok:,} in A only"),
-        ("flips", _share(agreement.flips)),
+        *head_rows(found, agreement.rows, "a label"),
+        ("flips", share(agreement.flips)),
         ("kappa", f"{agreement.kappa:.4f}"),
-    ]  # fmt: skip
+    ]
     if found.paired is not None:
         a, b = found.paired.accuracies
         rows += [
             ("accuracy", f"A {a.value:.4f}, B {b.value:.4f}, on {found.paired.rows:,} texts"),
-            ("B less A", f"{_share(found.paired.delta, '+')}, p = {found.paired.p_value:.3g}"),
+            ("B less A", f"{share(found.paired.delta, '+')}, p = {found.paired.p_value:.3g}"),
         ]
-    if any(found.costs):
-        rows.append(
-            ("cost", " · ".join(_cost(n, c) for n, c in zip("AB", found.costs, strict=True)))
-        )
-    parts: list[Any] = [grid(rows)]
+    parts: list[Any] = [grid([*rows, *cost_rows(found.costs)])]
     if agreement.flows:
         table = columns("from", "to", "texts")
         for flow in agreement.flows[:SHOWN]:
@@ -89,10 +79,45 @@ def render_comparison(found: Compared, refused: list[str] | None) -> RenderableT
         parts += [plain(""), table]
     for name, by_value in found.slices.items():
         parts += [plain(""), _slice_table(name, by_value)]
-    if refused is not None:
-        verdict = ("gate: refused", "bold red") if refused else ("gate: passed", "bold green")
-        parts += [plain(""), plain(verdict), *(plain(f"  {line}") for line in refused)]
-    return Group(*parts)
+    return Group(*parts, *verdict_lines(refused))
+
+
+def head_numbers(found: Sides) -> dict[str, Any]:
+    """Both outputs, how many rows met and how many changed, in the object of `--json`."""
+    return {
+        "a": _side(found.a, found.costs[0]),
+        "b": _side(found.b, found.costs[1]),
+        "rows": found.rows,
+        "texts": found.agreement.rows,
+        "only_a_ok": found.only_a_ok,
+        "only_b_ok": found.only_b_ok,
+        "flips": found.agreement.flips.to_json(),
+    }
+
+
+def head_rows(found: Sides, texts: int, what: str) -> list[tuple[str, str]]:
+    """Both outputs, and how many rows met; `what` both models gave the texts that count."""
+    return [
+        ("A", f"{found.a.output}, {found.a.spec.model.uri}"),
+        ("B", f"{found.b.output}, {found.b.spec.model.uri}"),
+        ("rows", f"{found.rows:,}: {texts:,} texts with {what} of both, "
+                 f"{found.only_a_ok:,} rows failed in B only, {found.only_b_ok:,} in A only"),
+    ]  # fmt: skip
+
+
+def cost_rows(costs: tuple[Cost | None, Cost | None]) -> list[tuple[str, str]]:
+    """What both models cost; empty if it is not known of either."""
+    if not any(costs):
+        return []
+    return [("cost", " · ".join(_cost(n, c) for n, c in zip("AB", costs, strict=True)))]
+
+
+def verdict_lines(refused: list[str] | None) -> list[Any]:
+    """What the gate says; empty without one."""
+    if refused is None:
+        return []
+    verdict = ("gate: refused", "bold red") if refused else ("gate: passed", "bold green")
+    return [plain(""), plain(verdict), *(plain(f"  {line}") for line in refused)]
 
 
 def _slice_table(name: str, by_value: dict[str, Paired]) -> Any:
@@ -102,7 +127,7 @@ def _slice_table(name: str, by_value: dict[str, Paired]) -> Any:
         a, b = paired.accuracies
         table.add_row(
             plain(value), f"{paired.rows:,}", f"{a.value:.4f}", f"{b.value:.4f}",
-            _share(paired.delta, "+"), f"{corrected[value]:.3g}",
+            share(paired.delta, "+"), f"{corrected[value]:.3g}",
         )  # fmt: skip
     return table
 
@@ -142,5 +167,6 @@ def _paired(paired: Paired) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _share(it: Interval, sign: str = "") -> str:
+def share(it: Interval, sign: str = "") -> str:
+    """A share with its interval, in percent."""
     return f"{it.value:{sign}.2%}, 95 % interval {it.low:{sign}.2%} to {it.high:{sign}.2%}"

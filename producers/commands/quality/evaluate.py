@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headrace.formats.opener import OpenStore
-from headrace.output.job_record import require_job
 from headrace.storage.open import open_store
-from headrace.tasks.catalog import task_spec
 from producers.commands.session import Session
 from producers.quality.gold import Gold, evaluate, read_labels
-from producers.quality.gold_entities import EntityGold, evaluate_entities, read_entities
+from producers.quality.gold_entities import (
+    EntityGold,
+    evaluate_entities,
+    finds_entities,
+    read_entities,
+)
 from producers.terminal.entities import as_json as entities_as_json
 from producers.terminal.entities import render_entities
 from producers.terminal.evaluation import as_json, render_evaluation
@@ -35,13 +39,10 @@ def evaluate_output(
 ) -> int:
     """Count the parts of an output against its gold labels, and show what comes out."""
     opened = partial(open_store, settings=session.settings)
-    if labels is not None and id_column is None:
-        raise ConfigError("--labels FILE needs --id-column: its column with the rows' ids")
     store = opened(output)
-    if task_spec(require_job(store).spec.task).label_column == "entities.label":
-        columns = [label_column, *([tokens_column] if tokens_column else [])]
-        spans = read_entities(labels, id_column or "", columns, opened) if labels else None
-        entity_gold = EntityGold(label_column, tokens_column, spans)
+    if finds_entities(store):
+        entity_gold = entity_gold_of(label_column, labels, id_column, tokens_column, opened)
+        assert entity_gold is not None
         entities = evaluate_entities(store, entity_gold, slices)
         return _show(session, entities_as_json(entities), render_entities(entities))
     gold = gold_of(label_column, labels, id_column, renamed, opened)
@@ -72,6 +73,30 @@ def gold_of(
             raise ConfigError("--labels FILE needs --id-column: its column with the rows' ids")
         by_id = read_labels(labels, id_column, label_column, opened)
     return Gold(label_column, by_id, read_map(renamed))
+
+
+def entity_gold_of(
+    label_column: str | None,
+    labels: str | None,
+    id_column: str | None,
+    tokens_column: str | None,
+    opened: OpenStore,
+) -> EntityGold | None:
+    """Where gold entities come from, as the options say; None where no option says it.
+
+    Raises:
+        ConfigError: options that need one another; see also `read_entities`.
+    """
+    if label_column is None:
+        if labels is not None or tokens_column is not None:
+            raise ConfigError("gold entities need --label-column: the column with spans or tags")
+        return None
+    found = EntityGold(label_column, tokens_column)
+    if labels is None:
+        return found
+    if id_column is None:
+        raise ConfigError("--labels FILE needs --id-column: its column with the rows' ids")
+    return replace(found, by_id=read_entities(labels, id_column, found.columns, opened))
 
 
 def _show(session: Session, record: dict[str, Any], table: RenderableType) -> int:

@@ -1,0 +1,1 @@
+"""Meets the same rows of two outputs, and compares their entities."""
