@@ -164,7 +164,7 @@ def attempt_of_death(
         cause="timeout" if is_timeout else "worker_lost",
         rows=mark.rows,
         encoding=mark.encoding,
-        message=f"the input did not answer for {mark.limit_s:.0f} s" if hangs else "",
+        message=f"a mounted folder did not answer for {mark.limit_s:.0f} s" if hangs else "",
         worker=mark.worker,
         stage=mark.stage,
         advanced=mark.advanced,

@@ -64,7 +64,7 @@ from workers.pipeline.write import PartSink
 log = get_logger(__name__)
 
 OnDisk = Callable[[], AbstractContextManager[None]]
-"""What is around a read of a file on a disk, which has no time limit of its own."""
+"""What is around work on files of a disk, which has no time limit of its own."""
 
 
 def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
@@ -222,7 +222,9 @@ class MessageHandler:
                 return None
             chunk, control = self._waiting.pop(0)
             try:
-                if self._context.store.head(output_layout.part(chunk.number)) is None:
+                with self._output(control)():
+                    done = self._context.store.head(output_layout.part(chunk.number)) is not None
+                if not done:
                     return self._begin(chunk, control, engine)
                 self._skipped(chunk.number, "done")
                 self._leases.release(chunk.number)
@@ -231,7 +233,8 @@ class MessageHandler:
         return None
 
     def _begin(self, chunk: Chunk, control: ChunkControl, engine: LoadedTask) -> ChunkInProgress:
-        attempts = read_attempts(self._context.store, chunk.number)
+        with self._output(control)():
+            attempts = read_attempts(self._context.store, chunk.number)
         observe = self._trace(chunk, control, len(attempts) + 1)
         control.begin(observe.trace_id)
         suspects = suspect_rows(attempts, chunk.rows)
@@ -259,6 +262,10 @@ class MessageHandler:
         )
         self._runtime.fault("read")
         return ChunkInProgress(chunk, control, observe, started, time.time())
+
+    def _output(self, control: ChunkControl) -> OnDisk:
+        """What is around the use of the output, which may be a mounted folder as the input may."""
+        return control.disk if self._context.store.is_local else nullcontext
 
     def _open(self, first: InputFile, disk: OnDisk) -> OpenFile:
         """Opens the chunk's files; the first is checked now, before anything is read ahead."""
@@ -300,7 +307,8 @@ class MessageHandler:
         runtime, context = self._runtime, self._context
         assert it.started is not None
         try:
-            sink = PartSink(context.store, context.job, it.chunk, it.control.mark.attempt)
+            disk = self._output(it.control)
+            sink = PartSink(context.store, context.job, it.chunk, it.control.mark.attempt, disk)
         except BaseException:
             it.started.close()
             raise

@@ -55,21 +55,22 @@ class ChunkControl:
         self.note = ""
         """Progress in words, for a person."""
         self._in_hand: frozenset[int] = frozenset()
-        self._disk_since_monotonic: float | None = None
+        self._disk_since_monotonic: dict[object, float] = {}
 
     @contextlib.contextmanager
     def disk(self) -> Iterator[None]:
         """Marks that this chunk waits for a mounted folder, which may never answer, inside the block."""
-        self._disk_since_monotonic = time.monotonic()
+        wait = object()  # a thread reads ahead while another writes
+        self._disk_since_monotonic[wait] = time.monotonic()
         try:
             yield
         finally:
-            self._disk_since_monotonic = None
+            del self._disk_since_monotonic[wait]
 
     def hangs(self, limit_s: float) -> bool:
         """Whether the folder has not answered for that long."""
-        since = self._disk_since_monotonic
-        return since is not None and time.monotonic() - since > limit_s
+        waits = list(self._disk_since_monotonic.values())
+        return any(time.monotonic() - since > limit_s for since in waits)
 
     def give_up(self) -> None:
         """Let another worker take the chunk, and leave a mark with the reason."""
@@ -171,7 +172,7 @@ class LeaseKeeper:
         """`flags_in_store` reads `cancelled`, `paused` from the output, for when Redis is unreachable.
 
         `on_hang` ends the process, from the heartbeat's thread: there is no other way to end a
-        read that never returns.
+        read or a write that never returns.
         """
         self.book = LeaseBook(client, job, limits.lease_s)
         self.drain = drain
@@ -287,7 +288,7 @@ class LeaseKeeper:
             self._end_if_disk_hangs()
 
     def _end_if_disk_hangs(self) -> None:
-        """Release everything and end the process if a read has not returned in time."""
+        """Release everything and end the process if a mounted folder has not answered in time."""
         controls = dict(self._controls)
         limit_s = self._limits.batch_timeout_s
         hanging = [n for n, control in controls.items() if control.hangs(limit_s)]

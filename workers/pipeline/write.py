@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,12 +42,22 @@ class Committed:
 class PartSink:
     """Writes one part; used by one thread at a time. `commit` or `discard` ends it."""
 
-    def __init__(self, store: Store, job: Job, chunk: Chunk, attempt: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        job: Job,
+        chunk: Chunk,
+        attempt: str,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Everything that touches the disk is inside a context from `around`."""
         self._store = store
         self._job = job
         self._chunk = chunk
         self._attempt = attempt
-        self._folder: Path = store.scratch()
+        self._around = around
+        with around():
+            self._folder: Path = store.scratch()
         self._path = self._folder / f"part-{chunk.number:05d}.parquet"
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.RecordBatch] = []
@@ -74,11 +85,15 @@ class PartSink:
         Raises:
             StorageError: the file does not read back as the chunk's rows.
         """
+        with self._around():
+            return self._commit(self._metadata(stats, facts), before_name)
+
+    def _commit(self, metadata: dict[str, str], before_name: Callable[[], None]) -> Committed:
         with _disk_errors(self._path):
             self._flush()
             if self._writer is None:
                 raise StorageError(f"chunk {self._chunk.number} came to no rows at all")
-            self._writer.add_key_value_metadata(self._metadata(stats, facts))
+            self._writer.add_key_value_metadata(metadata)
             self._writer.close()
         self._check()
         digest = _sha256(self._path)
@@ -103,7 +118,7 @@ class PartSink:
         if not self._waiting:
             return
         table = pa.Table.from_batches(self._waiting).unify_dictionaries()
-        with _disk_errors(self._path):
+        with self._around(), _disk_errors(self._path):
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
             self._writer.write_table(table, row_group_size=GROUP_ROWS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,14 @@ import redis
 from headrace.coordination.attempts import read_attempts
 from headrace.coordination.leases import (
     FORWARD,
+    HANGING,
     LeaseBook,
     Mark,
 )
 from headrace.coordination.store_trouble import StoreTrouble, parse_trouble
 from headrace.queue.redis_connection import connect
 from headrace.queue.redis_queue import RedisQueue
+from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from headrace.storage.store import Store
 from headrace.tracing.trace_file import read_spans
@@ -222,3 +225,30 @@ def test_a_device_on_which_no_model_can_be_loaded_gives_its_chunks_to_others(
     }
     told = json.loads(redis_client.hget(redis_keys.job(job.job.key), "trouble") or b"{}")
     assert (told["cause"], "too old" in told["why"]) == ("device_lost", True)
+
+
+# -- a mounted folder that hangs
+
+
+def test_an_output_that_never_answers_gives_the_chunk_to_another_worker(
+    job: FakeJob, runtime: Runtime, redis_client: redis.Redis
+) -> None:
+    answer = threading.Event()
+    alive: list[set[int]] = []
+    marks: list[Mark] = []
+
+    def hang(step: str) -> None:
+        if step == "uploaded":  # the part is written, and its name is not there yet
+            answer.wait(30)
+
+    def leave() -> Any:
+        book = LeaseBook(redis_client, job.job.key, 30)
+        alive.append(book.alive([0]))
+        marks.extend(book.marks().values())
+        answer.set()  # here the process would be gone; a test's thread cannot be
+
+    limits = load_settings(batch_timeout_s=0.3, lease_s=1, broker_url=runtime.settings.broker_url)
+    handle(body(job, 0), replace(runtime, settings=limits, fault=hang, exit_process=leave))
+    assert alive == [set()], "another worker may take it before this process has ended"
+    (mark,) = marks
+    assert (mark.stage, mark.rows, mark.worker) == (HANGING, (), "w1"), "no row is under suspicion"
