@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
 .PHONY: help venv install dev demo demo-generate test test-unit test-integration test-acceptance test-avx2 test-system \
-	test-airflow test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
+	test-airflow test-hosts test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
 
 help:  ## what can be made
 	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
@@ -122,6 +122,10 @@ test-airflow: $(VENV)/airflow/.installed  ## headrace-airflow in a real Airflow,
 	@echo '== airflow: a standalone Airflow and a gateway =='
 	@$(VENV)/airflow/bin/pip install --quiet --force-reinstall --no-deps ./deploy/airflow
 	@HEADRACE_TEST_AIRFLOW=$(VENV)/airflow/bin $(PYTEST) tests/schedulers
+
+test-hosts: $(VENV)/.dev  ## two hosts on one: a cut cable, a mount that hangs; as root, by hand: no part of CI
+	@echo '== hosts: network namespaces and a FUSE mount =='
+	@$(PYTEST) -s tests/hosts
 
 test-gpu: $(VENV)/.dev  ## on a machine with a GPU, by hand: no part of CI
 	@echo '== gpu: the engine on a real one =='

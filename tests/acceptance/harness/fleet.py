@@ -41,13 +41,15 @@ class Worker:
     log: Path
     folder: Path | None = None
     """Where it runs; None: where the tests do."""
+    inside: tuple[str, ...] = ()
+    """A command that starts it elsewhere: in another network, with other mounts."""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers.consumer"],
+                [*self.inside, sys.executable, "-m", "workers.consumer"],
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -127,13 +129,18 @@ class Fleet:
         self._controllers: list[tuple[Controller, threading.Event, threading.Thread]] = []
         self.controller = self.another_controller()
 
-    def start(self, count: int, folder: Path | None = None, **settings: str) -> None:
+    def start(
+        self,
+        count: int,
+        folder: Path | None = None,
+        inside: tuple[str, ...] = (),
+        **settings: str,
+    ) -> None:
         """Further workers; the settings are variables without their prefix, in lower case."""
         for _ in range(count):
             name = f"w{len(self.workers)}"
-            worker = Worker(
-                name, self._environment(name, settings), self.folder / f"{name}.log", folder
-            )
+            log = self.folder / f"{name}.log"
+            worker = Worker(name, self._environment(name, settings), log, folder, inside)
             self.workers.append(worker)
             worker.start()
 
