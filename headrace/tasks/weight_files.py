@@ -19,6 +19,26 @@ WEIGHTS = (".safetensors", ".bin")
 LAYER = re.compile(r"^(?P<of>(?:.*?\.)?(?:layers?|h|blocks?))\.(?P<number>\d+)\.")
 """The outermost numbered layer in a weight's name, in nearly all families of transformers 5.23."""
 
+SCALE = re.compile(
+    r"\.(qweight|qzeros|scales|g_idx|SCB|(weight|input)_scale(_inv|_2)?|weight_(packed|zero_point)"
+    r"|weight\.(nested_)?(absmax|quant_map)|weight\.quant_state\..*)$"
+)
+"""What is beside a quantized weight, by the quantizers of transformers 5.23 and ModelOpt."""
+ADAPTER = re.compile(r"(^|[._])lora_(A|B|embedding_A|embedding_B)([._]|$)")
+"""Matrices of LoRA that were not merged into the layers."""
+OTHER_PURPOSE = re.compile(
+    r"(^|\.)(cls|pooler|classifier|pre_classifier|classification\w*|score|qa_\w+|answer_\w+|\w*logits\w*|\w*head\w*"
+    r"|\w*predictions?|pred_layer|generator\w*|discriminator\w*|mlm\w*|nsp\w*|sop\w*|vocab_\w+|embed_out|out_proj"
+    r"|sequence_summary|decoder|mtp\w*|vision\w*|visual\w*|image\w*|audio\w*|speech\w*|talker|\w*mm_\w+"
+    r"|multi_modal\w*|logit_scale|logit_bias)(\.|$)"
+)
+"""Weights that a task may leave unused: heads for other tasks, decoders, other senses."""
+BUFFER = re.compile(
+    r"(position_ids|token_type_ids|inv_freq|masked_bias|(attn|attention)\.bias|relative_position_index"
+    r"|num_batches_tracked)$"
+)
+"""What older checkpoints hold, and newer code computes."""
+
 
 def missing_shards(index: Mapping[str, Any], names: Collection[str]) -> list[str]:
     """The files that an index of weights names and that are not there."""

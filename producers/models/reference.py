@@ -44,8 +44,9 @@ from producers.models.model_files import (
     read_any_json,
     read_json,
 )
+from producers.models.quantized import check_quantized
 from producers.models.safetensors_header import Shapes, count
-from producers.models.unused_weights import layers_left_out
+from producers.models.unused_weights import check_layers, layers_left_out, unmerged_adapters
 from schemas.errors import ModelError
 from schemas.records.job import ModelRef
 
@@ -187,7 +188,13 @@ def _checked(
         check_max_length(asked.max_length, limit, positions, files.where)
         check_room(asked.max_length, limit, read_json(inner, "tokenizer.json"), files.where)
         warnings += tuple(check_tokenizer(inner, config))
-        warnings += tuple(f"model {files.where}: {w}" for w in layers_left_out(shapes, config))
+        check_layers(shapes, config, files.where)
+        said = (
+            *check_quantized(shapes, config, files.where),
+            *layers_left_out(shapes, config),
+            *unmerged_adapters(shapes),
+        )
+        warnings += tuple(f"model {files.where}: {words}" for words in said)
     weights = count(shapes)
     return ModelInfo(
         NO_MODEL,  # the caller knows how it is pinned

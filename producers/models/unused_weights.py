@@ -1,11 +1,12 @@
-"""Layers that the weights have and config.json leaves out. Names only."""
+"""Layers that the weights have and config.json leaves out, or the other way. Names only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from headrace.tasks.weight_files import LAYER
+from headrace.tasks.weight_files import ADAPTER, LAYER
+from schemas.errors import ModelError
 
 COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
 """Names of the number of layers in configurations."""
@@ -17,11 +18,8 @@ def layers_left_out(names: Iterable[str], config: Mapping[str, Any]) -> Iterator
 
     Says nothing where one stack of layers has the number that config.json says.
     """
-    wanted = _layers(config)
-    stacks: dict[str, int] = {}
-    for name in names:
-        if found := LAYER.match(name):
-            stacks[found["of"]] = max(stacks.get(found["of"], 0), int(found["number"]) + 1)
+    wanted = _layers(config, ahead=True)
+    stacks = {of: max(numbers) + 1 for of, numbers in _stacks(names).items()}
     if wanted is None or not stacks or wanted in stacks.values():
         return
     stack, most = max(stacks.items(), key=lambda item: item[1])
@@ -32,12 +30,50 @@ def layers_left_out(names: Iterable[str], config: Mapping[str, Any]) -> Iterator
         )
 
 
-def _layers(config: Mapping[str, Any]) -> int | None:
+def unmerged_adapters(names: Iterable[str]) -> Iterator[str]:
+    """A sentence if the weights have an adapter beside the layers, which would not run."""
+    found = sorted(filter(ADAPTER.search, names))
+    if found:
+        yield (
+            f"its weights have {len(found)} matrices of an adapter that is not merged, which do not "
+            f"run: {', '.join(found[:3])}{', …' if len(found) > 3 else ''}"
+        )
+
+
+def check_layers(names: Iterable[str], config: Mapping[str, Any], where: str) -> None:
+    """Check that the weights have the layers that config.json says, where one stack has them all.
+
+    Raises:
+        ModelError: the only stack is shorter, or a layer in it is missing: it would be random.
+    """
+    wanted, stacks = _layers(config), _stacks(names)
+    if wanted is None or len(stacks) != 1:
+        return
+    ((stack, numbers),) = stacks.items()
+    missing = [n for n in range(wanted) if n not in numbers]
+    if missing:
+        raise ModelError(
+            f"model {where}: config.json says {wanted} layers, and its weights lack {len(missing)} of "
+            f"them ({stack}.{missing[0]}{', …' if len(missing) > 1 else ''}), which would be random"
+        )
+
+
+def _stacks(names: Iterable[str]) -> dict[str, set[int]]:
+    """Numbers of the layers in each stack of layers."""
+    stacks: dict[str, set[int]] = {}
+    for name in names:
+        if found := LAYER.match(name):
+            stacks.setdefault(found["of"], set()).add(int(found["number"]))
+    return stacks
+
+
+def _layers(config: Mapping[str, Any], ahead: bool = False) -> int | None:
+    """Number of layers; with `ahead` those for tokens further ahead too, which no task here uses."""
     for name in COUNTS:
         count = config.get(name)
         if isinstance(count, int) and not isinstance(count, bool):
-            # layers for tokens further ahead, which no task here uses
-            more = config.get("num_nextn_predict_layers")
+            more = config.get("num_nextn_predict_layers") if ahead else None
             return count + (more if isinstance(more, int) else 0)
     parts = (config.get(part) for part in PARTS)
-    return next((n for p in parts if isinstance(p, Mapping) and (n := _layers(p))), None)
+    found = (_layers(part, ahead) for part in parts if isinstance(part, Mapping))
+    return next((n for n in found if n), None)

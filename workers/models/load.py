@@ -16,7 +16,7 @@ from typing import Any
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.length_limit import stated_limit
 from headrace.tasks.tokenizer_files import FEWEST, WITHOUT_VOCABULARY, check_tokenizer_files
-from headrace.tasks.weight_files import LAYER
+from headrace.tasks.weight_files import ADAPTER, BUFFER, LAYER, OTHER_PURPOSE, SCALE
 from schemas.errors import MissingExtra, ModelError
 
 log = logging.getLogger(__name__)
@@ -176,6 +176,7 @@ def load_model(
         )
     _check_sizes(request, report["mismatched_keys"], unused)
     _check_complete(request, report["missing_keys"], unused)
+    _check_scales(request, report["unexpected_keys"])
     _say_unused(request, report["unexpected_keys"])
     return model.to(request.device).eval()
 
@@ -258,15 +259,36 @@ def _check_complete(request: LoadRequest, missing: Iterable[str], unused: tuple[
         )
 
 
+def _check_scales(request: LoadRequest, unexpected: Iterable[str]) -> None:
+    """Refuse quantized weights that were loaded without what makes numbers of them."""
+    scales = sorted(filter(SCALE.search, unexpected))
+    if scales:
+        raise ModelError(
+            f"{request.model_path} has quantized weights, and transformers does not use their scales: "
+            f"{_few(scales)}; take the checkpoint that is not quantized"
+        )
+
+
 def _say_unused(request: LoadRequest, unexpected: Iterable[str]) -> None:
-    """Log weights of layers that the model does not run; those of other heads are usual."""
-    left_out = sorted(filter(LAYER.match, unexpected))
-    if left_out:
-        log.warning(
-            "%s has %d weights of layers that its config.json leaves out, which do not run: %s%s",
-            request.model_path, len(left_out), ", ".join(left_out[:3]),
-            ", …" if len(left_out) > 3 else "",
-        )  # fmt: skip
+    """Log weights that do not run and might be meant to; those of other heads are usual."""
+    unexpected = {name for name in unexpected if not BUFFER.search(name)}
+    adapters = sorted(filter(ADAPTER.search, unexpected))
+    left_out = sorted(name for name in unexpected if LAYER.match(name) and name not in adapters)
+    others = {n for n in unexpected if not LAYER.match(n) and not OTHER_PURPOSE.search(n)}
+    for names, words in (
+        (adapters, "of an adapter that is not merged"),
+        (left_out, "of layers that its config.json leaves out"),
+        (sorted(others.difference(adapters)), "that its architecture does not have"),
+    ):
+        if names:
+            log.warning(
+                "%s has %d weights %s, which do not run: %s",
+                request.model_path, len(names), words, _few(names),
+            )  # fmt: skip
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _check_sizes(
