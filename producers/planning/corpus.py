@@ -92,7 +92,7 @@ class Corpus:
     empty_files: int = 0
     formats: tuple[str, ...] = ()
     overridden: tuple[str, ...] = ()
-    """Columns in use that a file and its path both have: one sentence each."""
+    """Columns in use that a file and its path both have, or nearly: one sentence each."""
 
 
 def read_corpus(
@@ -122,6 +122,7 @@ def read_corpus(
     types = TypesOfFiles(wanted)
     schema = None
     overridden: dict[str, str] = {}
+    alike: dict[tuple[str, str], str] = {}
     for file in scan(_until(found, lambda: totals.full), wanted, kept):
         # in a file without rows, a column may have any type
         if any(unit.rows for unit in file.rows.units):
@@ -130,6 +131,9 @@ def read_corpus(
         for name in file.overridden:
             if name in wanted.in_files:
                 overridden.setdefault(name, file.uri)
+        for pair in file.alike:
+            if set(pair).intersection(wanted.in_files):
+                alike.setdefault(pair, file.uri)
         if totals.add(file.rows):
             spool.add(file.rows)
         if progress:
@@ -155,6 +159,11 @@ def read_corpus(
         overridden=tuple(
             f"column {name!r} is in {where} and in its path: the file's value is taken"
             for name, where in overridden.items()
+        )
+        + tuple(
+            f"{where} has column {own!r} and its path {name!r}: DuckDB and Spark take them for one; "
+            f"here {own!r} is the file's and {name!r} the path's"
+            for (name, own), where in alike.items()
         ),
     )
 
@@ -216,6 +225,8 @@ class Scanned:
     scan: Scan
     overridden: tuple[str, ...] = ()
     """Partitions of its path that it has as columns too."""
+    alike: tuple[tuple[str, str], ...] = ()
+    """Partitions of its path, each with a column of its that differs in large letters only."""
 
     @property
     def uri(self) -> str:
@@ -253,7 +264,13 @@ def read_file(found: Found, wanted: ColumnRequest, kept: KeptObjects | None = No
         format=result.scan.format,
     )
     twice = tuple(name for name, _ in found.partitions if name in own)
-    return Scanned(FileRows(file, result.scan.units), result.scan, twice)
+    alike = tuple(
+        (name, column)
+        for name, _ in file.partitions
+        for column in own
+        if column.casefold() == name.casefold() and column != name
+    )
+    return Scanned(FileRows(file, result.scan.units), result.scan, twice, alike)
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:

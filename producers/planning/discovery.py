@@ -19,6 +19,7 @@ from producers.planning.tables import (
     NAMES,
     Kind,
     ReadTable,
+    check_no_log,
     check_no_other_table,
     table_above,
     table_kind,
@@ -58,6 +59,7 @@ def discover(
     only: str | None = None,
     literal: bool = False,
     allow_empty: bool = False,
+    in_part: bool = False,
     passed: PassedOver | None = None,
     read_table: ReadTable | None = None,
 ) -> Iterator[Found]:
@@ -72,6 +74,7 @@ def discover(
     counted in `passed`. With `only`, a glob for names below a folder, exactly these count. A folder
     that is a Delta Lake or Iceberg table means the files of its present snapshot (`read_table`).
     With `allow_empty` a glob, a prefix of a bucket or a folder that is there may hold nothing.
+    `in_part`: the caller may stop before the end, where the log of a table could be.
 
     Raises:
         InputNotFound: a pattern that matches nothing.
@@ -80,7 +83,10 @@ def discover(
     """
     patterns = list(patterns)
     chosen = _Choice(
-        re.compile(glob_to_regex(only)) if only else None, passed or PassedOver(), read_table
+        re.compile(glob_to_regex(only)) if only else None,
+        passed or PassedOver(),
+        read_table,
+        in_part,
     )
     seen: set[str] = set()
     for pattern in patterns:
@@ -104,6 +110,7 @@ class _Choice:
     only: re.Pattern[str] | None
     passed: PassedOver
     read_table: ReadTable | None
+    in_part: bool
     linked: set[str] = field(default_factory=set)
     """Files on a disk that were reached by a link inside the listing."""
     folders: dict[str, str] = field(default_factory=dict)
@@ -216,8 +223,10 @@ def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterato
     if kind is not None:
         yield from _of_table(kind, store, open_store, chosen)
         return
-    check_no_other_table(store)
+    if chosen.in_part:
+        check_no_other_table(store)
     for info in store.list():
+        check_no_log(store.uri, info.name)
         if chosen.takes(store, info) and not chosen.is_double(
             store, info.name, partial(chosen.lists, store)
         ):

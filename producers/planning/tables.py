@@ -76,20 +76,33 @@ documentation; Spark's FileStreamSink."""
 def check_no_other_table(store: Store, by_glob: bool = False) -> None:
     """Refuse a folder of which only a log says which files count, and headrace does not read it.
 
-    With `by_glob` the files of a Spark stream were named on purpose.
+    Asks the store three times: for listings that may miss the log. With `by_glob` the files of a
+    Spark stream were named on purpose.
 
     Raises:
         InputUnreadable: see there.
     """
-    for prefix, name in OTHERS:
+    for prefix, _ in OTHERS:
         if prefix == STREAM and by_glob:
             continue
-        if next(iter(store.list(prefix)), None) is not None:
+        for info in store.list(prefix):
+            check_no_log(store.uri, info.name)
+            break
+
+
+def check_no_log(uri: str, name: str) -> None:
+    """The same, from a name that a listing of the folder at the URI shows.
+
+    Raises:
+        InputUnreadable: see there.
+    """
+    for prefix, kind in OTHERS:
+        if name.startswith(prefix):
             way = "or give its files as a glob, if no batch of it failed" if prefix == STREAM else (
                 "and give that"
             )  # fmt: skip
             raise InputUnreadable(
-                f"{store.uri} is {name} ({prefix}): some of its files may be no part of it, and "
+                f"{uri} is {kind} ({prefix}): some of its files may be no part of it, and "
                 f"headrace does not read its log; write its rows as plain Parquet first, {way}"
             )
 

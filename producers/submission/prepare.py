@@ -133,6 +133,7 @@ def prepare(
             only=settings.pattern,
             literal=settings.literal,
             allow_empty=settings.allow_empty,
+            in_part=settings.limit is not None,
             passed=passed,
             read_table=table_reader(settings),
         )

@@ -43,6 +43,24 @@ def test_a_column_in_the_file_and_in_its_path_is_a_warning(tmp_path: Path, kind:
     assert said not in unused.warnings
 
 
+@pytest.mark.parametrize("columns", ["day", "Day", "day,stars", ""])
+def test_a_column_and_a_folder_that_differ_in_large_letters_are_a_warning(
+    tmp_path: Path, columns: str
+) -> None:
+    path = tmp_path / "Day=2/a.parquet"
+    path.parent.mkdir()
+    write_input(path, ["one"], day=["1"], stars=[1])
+    prepared = prepare_small([tmp_path], tmp_path / "_out", fake_settings(columns=columns or None))
+    said = [w for w in prepared.warnings if "take them for one" in w]
+    if not columns:
+        assert said == []
+        return
+    assert said == [
+        f"{path} has column 'day' and its path 'Day': DuckDB and Spark take them for one; here 'day' "
+        "is the file's and 'Day' the path's"
+    ]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A Parquet file under each name that writers use, and others."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import builtins
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import deltalake
 import pyarrow as pa
@@ -14,6 +15,9 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.expressions import EqualTo
 
+from headrace.storage.local import LocalStore
+from headrace.storage.store import ObjectInfo
+from producers.planning.discovery import discover
 from producers.planning.tables import newest_metadata
 from schemas.errors import ColumnError, InputUnreadable, MissingExtra, SchemaMismatch
 from tests.unit.small_job import NOW_S, fake_settings, finish, prepare_small, score, submit
@@ -183,8 +187,9 @@ def test_other_tables_whose_log_is_not_read_are_refused(
     (table / log).write_text("1")
     for text in ("old", "new"):
         pq.write_table(pa.table({"text": [text]}), table / f"{text}.parquet")
-    with pytest.raises(InputUnreadable, match=words):
-        prepare_small([table], tmp_path / "out", fake_settings())
+    for settings in (fake_settings(), fake_settings(limit=1)):  # whose listing ends before the log
+        with pytest.raises(InputUnreadable, match=words):
+            prepare_small([table], tmp_path / "out", settings)
     with pytest.raises(InputUnreadable, match="that were deleted are not read"):
         prepare_small([table.parent], tmp_path / "out", fake_settings())
     glob = [table / "*.parquet"]
@@ -193,6 +198,23 @@ def test_other_tables_whose_log_is_not_read_are_refused(
     else:
         with pytest.raises(InputUnreadable, match=words):
             prepare_small(glob, tmp_path / "out", fake_settings())
+
+
+class ListedStore(LocalStore):
+    """A disk that keeps what it was asked to list."""
+
+    listed: ClassVar[list[str]] = []
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        self.listed.append(prefix)
+        return super().list(prefix)
+
+
+def test_whether_a_folder_is_a_table_takes_two_requests_beside_the_listing(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    ListedStore.listed.clear()
+    assert [file.info.name for file in discover([str(tmp_path)], ListedStore)] == ["a.parquet"]
+    assert ListedStore.listed == ["_delta_log/", "metadata/", ""]
 
 
 def test_the_newest_metadata_is_the_one_with_the_highest_number() -> None:
