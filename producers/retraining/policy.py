@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import ConfigError
 from schemas.records.model_version import NAME
+from schemas.records.training import ModelTask
 
 OptionName = Annotated[str, Field(pattern=r"^[a-z][a-z_]*$")]
 
@@ -66,6 +67,7 @@ class GateTable(_Table):
     """Conditions for the candidate; see `producers.quality.paired.Gate`."""
 
     min_accuracy_delta: float | None = None
+    min_f1_delta: float | None = None
     max_flips: float | None = None
     slices: dict[str, float] = Field(default_factory=dict)
 
@@ -83,8 +85,9 @@ class Policy(_Table):
     """Folder or prefix: each training gets a folder of its own in it."""
     holdout: str
     """Labelled rows that no training sees."""
-    task: Literal["text-classification"] = "text-classification"
-    """What a gate compares: a model of entities is trained and compared by hand."""
+    task: ModelTask = "text-classification"
+    tokens_column: str | None = None
+    """Of token classification: the tokens that the label column's tags belong to; None: spans."""
     label_column: str = "label"
     text_column: str = "text"
     id_column: str = "id"
@@ -119,14 +122,33 @@ def read_policy(path: Path) -> Policy:
         raise ConfigError(
             f"{path}: the triggers look at drift: say which output against which in [watch]"
         )
+    _check_task(path, found)
     if found.promote == "gate" and found.gate == NO_GATE:
         raise ConfigError(f'{path}: promote = "gate" needs a [gate]')
     return found
 
 
+def _check_task(path: Path, policy: Policy) -> None:
+    """Check that the policy says only what its task has. Raises ConfigError."""
+    is_of_entities = policy.task == "token-classification"
+    if is_of_entities and policy.gate.min_accuracy_delta is not None:
+        raise ConfigError(f"{path}: a gate of entities has min_f1_delta, not min_accuracy_delta")
+    if is_of_entities and policy.map is not None:
+        raise ConfigError(f"{path}: map is for labels of whole texts: name the tags in the files")
+    if is_of_entities and policy.triggers.min_expected_accuracy is not None:
+        raise ConfigError(f"{path}: no accuracy is expected of entities: leave the trigger out")
+    if not is_of_entities and (policy.gate.min_f1_delta is not None or policy.tokens_column):
+        raise ConfigError(
+            f'{path}: min_f1_delta and tokens_column are for task = "token-classification"'
+        )
+
+
 def run_id(policy: Policy, day: date) -> str:
     """12 hex digits: the same for one policy and day, however often it is asked for."""
-    record: dict[str, Any] = {"policy": policy.model_dump(mode="json"), "date": day.isoformat()}
+    said = policy.model_dump(mode="json")
+    if policy.task == "text-classification":  # which has the id that it had before entities
+        del said["tokens_column"], said["gate"]["min_f1_delta"]
+    record: dict[str, Any] = {"policy": said, "date": day.isoformat()}
     canonical = json.dumps(record, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

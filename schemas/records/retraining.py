@@ -32,6 +32,9 @@ class RetrainingVerdict(_Record):
     passed: bool
     refused: tuple[str, ...] = ()
     delta: float | None = None
-    """Accuracy of the candidate less that of the champion on the holdout; None: no champion."""
+    """Accuracy of the candidate less that of the champion on the holdout, of entities F1; None:
+    no champion."""
     accuracy: float | None = None
-    """Of the candidate."""
+    """Of the candidate; None: it finds entities."""
+    f1: float | None = None
+    """Of the candidate's entities."""

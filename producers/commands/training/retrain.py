@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from producers.commands.models import make_version
 from producers.commands.quality.drift import last_nights, read_floors, reference_profile
-from producers.commands.quality.evaluate import gold_of
+from producers.commands.quality.evaluate import read_map
 from producers.commands.session import Session
 from producers.planning.columns import ColumnRequest
 from producers.planning.corpus import read_corpus
@@ -28,7 +28,10 @@ from producers.planning.discovery import discover
 from producers.quality.comparison import compare
 from producers.quality.drift import drift
 from producers.quality.gold import Gold, evaluate
+from producers.quality.gold_entities import EntityGold, evaluate_entities
 from producers.quality.paired import Gate, refusals
+from producers.quality.pairs.compared_entities import compare_entities
+from producers.quality.pairs.entity_changes import refusals_of_entities
 from producers.quality.reference import profile_of_output
 from producers.retraining.folder import (
     BEGUN,
@@ -151,8 +154,8 @@ def _labelled(place: Place) -> int:
     policy = place.policy
     files = discover([place.dated(p) for p in policy.data], opened)
     wanted = ColumnRequest(
-        task=policy.task, text=policy.text_column, pair=None, id=None,
-        carried=(policy.label_column,),
+        task=policy.task, text=policy.tokens_column or policy.text_column,
+        text_is_list=policy.tokens_column is not None, carried=(policy.label_column,),
     )  # fmt: skip
     return read_corpus(policy.data, files, wanted, None).rows
 
@@ -182,6 +185,7 @@ def _steps(place: Place, begun: RetrainingBegun) -> Iterator[list[str]]:
     yield [
         "train", *data, "--output", f"{where}/train", "--base", begun.base, *rows,
         "--label-column", policy.label_column, *(["--map", policy.map] if policy.map else []),
+        *_task_words(policy),
         *train_options(policy),
     ]  # fmt: skip
     holdout = place.dated(policy.holdout)
@@ -195,42 +199,74 @@ def _steps(place: Place, begun: RetrainingBegun) -> Iterator[list[str]]:
         ]  # fmt: skip
 
 
+def _task_words(policy: Policy) -> list[str]:
+    """The options of `train` for entities; none for labels, as ever."""
+    if policy.task == "text-classification":
+        return []
+    tokens = ["--tokens-column", policy.tokens_column] if policy.tokens_column else []
+    return ["--task", policy.task, *tokens]
+
+
 def _columns(policy: Policy) -> list[str]:
-    return [policy.label_column, *policy.gate.slices]
+    tokens = [policy.tokens_column] if policy.tokens_column else []
+    return [policy.label_column, *tokens, *policy.gate.slices]
 
 
 def _judge(place: Place, begun: RetrainingBegun) -> RetrainingVerdict:
     """Register the candidate, and hold it against the gate."""
     policy = place.policy
-    opened = partial(open_store, settings=place.settings)
-    gold = gold_of(policy.label_column, None, None, policy.map, opened)
-    assert gold is not None
-    candidate = opened(f"{place.store.uri}/candidate")
+    candidate = open_store(f"{place.store.uri}/candidate", place.settings)
     version = make_version(
         place.settings, policy.name, place.model, task=policy.task,
         note=f"headrace retrain {place.id}", reference=candidate.uri,
     ).version  # fmt: skip
-    accuracy = evaluate(candidate, gold).overall.accuracy.value
-    if begun.champion is None:
-        return RetrainingVerdict(
-            candidate=version, passed=False, accuracy=accuracy,
-            refused=(f"no version has the alias {policy.alias}, so there is nothing to compare with",),
-        )  # fmt: skip
-    return _against_champion(place, candidate, gold, version, accuracy)
-
-
-def _against_champion(
-    place: Place, candidate: Store, gold: Gold, version: int, accuracy: float
-) -> RetrainingVerdict:
-    asked = place.policy.gate
-    champion = open_store(f"{place.store.uri}/champion", place.settings)
-    found = compare(champion, candidate, gold=gold, slices=list(asked.slices))
-    gate = Gate(asked.min_accuracy_delta, asked.max_flips, asked.slices)
-    refused = refusals(gate, found.agreement, found.paired, found.slices)
+    champion = None
+    if begun.champion is not None:
+        champion = open_store(f"{place.store.uri}/champion", place.settings)
+    judge = _judge_labels if policy.task == "text-classification" else _judge_entities
+    verdict = judge(policy, candidate, champion)
+    if champion is None:
+        why = f"no version has the alias {policy.alias}, so there is nothing to compare with"
+        verdict = replace(verdict, refused=(why,))
     return RetrainingVerdict(
-        candidate=version, passed=not refused, refused=tuple(refused), accuracy=accuracy,
-        delta=None if found.paired is None else found.paired.delta.value,
+        candidate=version, passed=not verdict.refused, refused=tuple(verdict.refused),
+        accuracy=verdict.accuracy, f1=verdict.f1, delta=verdict.delta,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """How good the candidate is on the holdout, beside the champion if there is one."""
+
+    accuracy: float | None = None
+    f1: float | None = None
+    delta: float | None = None
+    refused: Sequence[str] = ()
+
+
+def _gate(policy: Policy) -> Gate:
+    asked = policy.gate
+    return Gate(asked.min_accuracy_delta, asked.max_flips, asked.slices, asked.min_f1_delta)
+
+
+def _judge_labels(policy: Policy, candidate: Store, champion: Store | None) -> _Judged:
+    gold = Gold(policy.label_column, None, read_map(policy.map))
+    accuracy = evaluate(candidate, gold).overall.accuracy.value
+    if champion is None:
+        return _Judged(accuracy)
+    found = compare(champion, candidate, gold=gold, slices=list(policy.gate.slices))
+    refused = refusals(_gate(policy), found.agreement, found.paired, found.slices)
+    return _Judged(accuracy, None, found.paired.delta.value if found.paired else None, refused)
+
+
+def _judge_entities(policy: Policy, candidate: Store, champion: Store | None) -> _Judged:
+    gold = EntityGold(policy.label_column, policy.tokens_column)
+    f1 = evaluate_entities(candidate, gold).counts.micro.f1
+    if champion is None:
+        return _Judged(None, f1)
+    found = compare_entities(champion, candidate, gold=gold, slices=list(policy.gate.slices))
+    refused = refusals_of_entities(_gate(policy), found.agreement, found.paired, found.slices)
+    return _Judged(None, f1, found.paired.delta.value if found.paired else None, refused)
 
 
 def _promote(
@@ -285,6 +321,8 @@ def _show(
         terminal.say(f"no trigger of {policy.name} has a reason on {place.day}: nothing was done")
         return
     accuracy = "" if verdict.accuracy is None else f", accuracy {verdict.accuracy:.4f}"
+    if verdict.f1 is not None:
+        accuracy = f", F1 of entities {verdict.f1:.4f}"
     delta = "" if verdict.delta is None else f" ({verdict.delta:+.4f} to the champion)"
     terminal.say(f"candidate: {SCHEME}{policy.name}/{version}{accuracy}{delta}")
     if verdict.passed:

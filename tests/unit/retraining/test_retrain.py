@@ -40,6 +40,21 @@ every_days = 7
 min_accuracy_delta = 0.0
 """
 
+ENTITIES = """
+name = "reviews"
+task = "token-classification"
+tokens_column = "tokens"
+label_column = "tags"
+data = ["{folder}/labelled.parquet"]
+output = "{folder}/retraining"
+holdout = "{folder}/holdout.parquet"
+promote = "gate"
+[gate]
+min_f1_delta = 0.0
+"""
+
+WATCH = '[watch]\noutput = "n"\nagainst = "r"'
+
 
 def policy_file(folder: Path, text: str = POLICY) -> Path:
     path = folder / "policy.toml"
@@ -70,6 +85,10 @@ def test_a_policy_is_read_and_its_id_is_that_of_policy_and_day(tmp_path: Path) -
         (POLICY.replace("every_days = 7", "drift = true"), r"\[watch\]"),
         (POLICY.replace("[gate]\nmin_accuracy_delta = 0.0", ""), r"\[gate\]"),
         ("= no toml", "policy.toml"),
+        (POLICY.replace("min_accuracy_delta", "min_f1_delta"), "min_f1_delta and tokens_column"),
+        ('task = "token-classification"' + POLICY, "has min_f1_delta, not min_accuracy_delta"),
+        (ENTITIES + "[triggers]\nmin_expected_accuracy = 0.9\n" + WATCH, "no accuracy is expected"),
+        ('map = "0=O"' + ENTITIES, "name the tags"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -277,3 +296,72 @@ def test_a_step_that_fails_ends_it_with_its_code(
     code = retrain(session_with(settings), policy_file(tmp_path), lambda words: int(ExitCode.MODEL))
     assert code == ExitCode.MODEL
     assert registry.aliases("reviews").keys() == {"champion"}
+
+
+# -- entities
+
+
+def write_entities(output: Path, model: str, right: int) -> None:
+    """An output of token classification that finds so many of 40 entities."""
+    from headrace.tasks.model_digest import folder_digest
+
+    rows = 40
+    spec = Spec(
+        inputs_digest="0" * 64, text_column="text", id_column="id", columns=("tags", "tokens"),
+        task="token-classification", dtype="float32",
+        model=ModelRef(uri=model, revision=folder_digest(Path(model)) if Path(model).is_dir() else "r"),
+    )  # fmt: skip
+    job = Job(
+        id=job_id(spec), output=str(output), spec=spec, options=Options(), chunks=1, rows=rows,
+        inputs=Inputs(patterns=("x",), digest="0" * 64, files=1, rows=rows, bytes=1),
+        id_type="int64", text_type="string", submitted_s=0.0,
+    )  # fmt: skip
+    (output / "data").mkdir(parents=True)
+    (output / "_headrace").mkdir()
+    (output / output_layout.JOB).write_text(job.model_dump_json())
+    found = [{"label": "PER", "start": 0, "end": 4, "score": 0.9, "text": "Anna"}]
+    table = pa.table({
+        "id": range(rows), "tokens": [["Anna", "is"]] * rows, "tags": [["B-PER", "O"]] * rows,
+        "entities": [found if i < right else [] for i in range(rows)],
+        "n_tokens": pa.array([4] * rows, pa.int32()), "truncated": [False] * rows,
+        "status": pa.array(["ok"] * rows).dictionary_encode(),
+        "error_type": pa.array([None] * rows, pa.string()).dictionary_encode(),
+        "text_hash": pa.array([i.to_bytes(16, "little") for i in range(rows)], pa.binary(16)),
+    })  # fmt: skip
+    pq.write_table(table, output / output_layout.part(0))
+
+
+@pytest.mark.parametrize(("right", "code"), [(36, ExitCode.OK), (20, ExitCode.GATE)])
+def test_a_model_of_entities_is_judged_by_its_f1(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str], right: int,
+    code: ExitCode,
+) -> None:  # fmt: skip
+    registry = open_model_registry(settings)
+    registry.register("reviews", ModelRef(uri="/old", revision="r"), task="token-classification")
+    registry.promote("reviews", "champion", 1)
+    pq.write_table(
+        pa.table({"id": [1], "tokens": [["Anna", "is"]], "tags": [["B-PER", "O"]]}),
+        tmp_path / "labelled.parquet",
+    )
+    asked: list[list[str]] = []
+
+    def run(words: Sequence[str]) -> int:
+        asked.append([*words])
+        output = Path(words[words.index("--output") + 1])
+        if words[0] == "train":
+            save_model(output / "model", "bert", "TokenClassification", num_labels=2)
+        else:
+            hits = right if output.name == "candidate" else 25
+            write_entities(output, words[words.index("--model") + 1], hits)
+        return int(ExitCode.OK)
+
+    done = retrain(session_with(settings, as_json=True), policy_file(tmp_path, ENTITIES), run)
+    verdict = json.loads(capsys.readouterr().out)["verdict"]
+    assert (done, verdict["accuracy"]) == (code, None)
+    assert verdict["f1"] == pytest.approx(2 * right / (right + 40))
+    assert verdict["delta"] == pytest.approx(2 * right / (right + 40) - 50 / 65)
+    assert champion(registry).version == (2 if code == ExitCode.OK else 1)
+    task = ["--task", "token-classification"]
+    assert all(task[1] == words[words.index(task[0]) + 1] for words in asked)
+    assert asked[0][asked[0].index("--tokens-column") + 1] == "tokens"
+    assert asked[1][asked[1].index("--columns") + 1] == "tags,tokens"
