@@ -50,10 +50,12 @@ def sweep_models(
     if open_store(output, session.settings).head(output_layout.JOB) is not None:
         raise ConfigError(f"{output} holds a job: the points of a sweep need a folder of their own")
     if fleet:
-        for point in points:
+        submitted = [
             _train(session, inputs, output, point, asked, fleet=True, wait=False)
+            for point in points
+        ]
         if not wait:
-            return ExitCode.OK
+            return _show_submitted(session, points, submitted)
     ended: list[Ended] = []
     for number, point in enumerate(points, 1):
         session.terminal.note(f"point {number} of {len(points)}: {point.words}")
@@ -72,6 +74,20 @@ def _train(
 ) -> Ended:  # fmt: skip
     below = f"{output.rstrip('/')}/{point.folder}"
     return run_training(session, inputs, below, point.of(asked), fleet=fleet, wait=wait)
+
+
+def _show_submitted(session: Session, points: Sequence[Point], jobs: Sequence[Ended]) -> int:
+    """Where each point is computed; a job that has ended has its exit code."""
+    if session.as_json:
+        session.terminal.print_json({
+            "points": [
+                {"settings": dict(point.values), "id": one.job.id, "output": one.job.output}
+                for point, one in zip(points, jobs, strict=True)
+            ]
+        })  # fmt: skip
+    else:
+        session.terminal.note("the same command with --wait shows the scores when all have ended")
+    return next((one.code for one in jobs if one.code != ExitCode.OK), ExitCode.OK)
 
 
 def _end(
