@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from headrace.storage.store import PARALLEL_READS, Store
 from headrace.tasks.catalog import task_spec
+from headrace.tasks.generation.structure import PARSE_ERROR
 from headrace.tasks.spec import TaskSpec
 from producers.report.from_traces import evenly
 from schemas.errors import error_types
@@ -63,6 +64,8 @@ class RowSample:
     labels: Counter[str] = field(default_factory=Counter)
     scores: np.ndarray = field(default_factory=lambda: np.empty(0))
     agreements: tuple[Agreement, ...] = ()
+    unparsed: int = 0
+    """Rows whose answer has not the form that the job asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,12 @@ def sample_rows(store: Store, job: Job, chunks: list[int]) -> RowSample:
     """Lengths of the rows of some parts, with the labels and scores that the task says it writes."""
     spec = task_spec(job.spec.task)
     carried = tuple(column.name for column in job.carried)
+    form = {PARSE_ERROR} & {*spec.more_columns(job.spec.params)}
     with ThreadPoolExecutor(PARALLEL_READS) as pool:
         tables = [
             t
             for t in pool.map(
-                lambda c: _columns(store, spec, c, carried), evenly(sorted(chunks), PARTS)
+                lambda c: _columns(store, spec, c, (*carried, *form)), evenly(sorted(chunks), PARTS)
             )
             if t
         ]
@@ -94,7 +98,8 @@ def sample_rows(store: Store, job: Job, chunks: list[int]) -> RowSample:
         scores.append(_numbers(_column(table, spec.score_column)))
     rows = sum(t.num_rows for t in tables)
     agreed = tuple(agreements(tables, spec.label_column, carried, frozenset(labels)))
-    return RowSample(rows, np.concatenate(tokens), labels, np.concatenate(scores), agreed)
+    unparsed = sum(len(_column(table, name)) for table in tables for name in form)
+    return RowSample(rows, np.concatenate(tokens), labels, np.concatenate(scores), agreed, unparsed)
 
 
 def agreements(

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from headrace.settings import Settings
 from headrace.storage.local import LocalStore
 from producers.report import build_report
 from producers.report.facts import read_facts
-from producers.report.from_parts import Agreement, agreements
+from producers.report.from_parts import Agreement, agreements, sample_rows
 from producers.report.night_before import read_night
 from producers.report.page import render
 from schemas.errors import JobNotFound
@@ -80,6 +82,30 @@ def test_agreement_is_on_the_page_with_its_interval(store: LocalStore) -> None:
     page = render(replace(facts, sample=sample))
     assert "90.0 % of 100 rows have the same as" in page
     assert "82.6 % to 94.5 %" in page
+
+
+@pytest.mark.parametrize("choices", [None, '["a","b"]'])
+def test_answers_that_have_not_their_form_are_counted(choices: str | None) -> None:
+    """A carried column of that name is none of the answers."""
+    part = pa.table({"id": [0, 1, 2], "n_tokens": [3, 3, 3], "finish_reason": ["stop"] * 3,
+                     "parse_error": ["cut after 9 tokens", None, None]})  # fmt: skip
+    buffer = pa.BufferOutputStream()
+    pq.write_table(part, buffer)
+    store = SimpleNamespace(open=lambda name: pa.BufferReader(buffer.getvalue()))
+    spec = SimpleNamespace(task="text-generation", params={"choices": choices})
+    job = SimpleNamespace(
+        spec=spec, carried=() if choices else (SimpleNamespace(name="parse_error"),)
+    )
+    found = sample_rows(store, job, [0])  # type: ignore[arg-type]
+    assert found.unparsed == (1 if choices else 0)
+
+
+def test_answers_without_their_form_are_on_the_page(store: LocalStore) -> None:
+    facts = read_facts(store, 0)
+    page = render(replace(facts, sample=replace(facts.sample, unparsed=1)))
+    assert "1 row (" in page
+    assert "has a <code>parse_error</code>" in page
+    assert "parse_error" not in render(facts)
 
 
 def test_the_night_before_is_beside_this_one(store: LocalStore, tmp_path: Path) -> None:
