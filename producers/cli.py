@@ -28,7 +28,7 @@ from producers.cli_options import (
     Workers,
     with_job_options,
 )
-from producers.cli_quality import compare, drift, evaluate
+from producers.cli_quality import compare, drift, evaluate, rank
 from producers.cli_training import retrain, train
 from producers.task_options import JobCommand
 
@@ -279,6 +279,7 @@ app.command()(train)
 app.command()(retrain)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(rank)
 app.command()(drift)
 
 

@@ -1,4 +1,4 @@
-"""The commands `evaluate`, `compare` and `drift`. Each imports what it needs: `--help` answers at once."""
+"""The commands `evaluate`, `compare`, `rank` and `drift`. Each imports what it needs: `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -101,6 +101,22 @@ def compare(
             tokens_column=tokens_column,
         )
     )  # fmt: skip
+
+
+def rank(
+    output: OutputAt,
+    group_column: Annotated[
+        str, named("column of the output with the group of a row, e.g. query_id", "--group-column")
+    ],
+    to: Annotated[Path, named("Parquet file to write", "--to")],
+    json: Json = False,
+) -> None:
+    """Write the rows of a text-ranking output with their ranks: 1 for the best of each group."""
+    from producers.commands.quality.rank import rank_output
+    from producers.commands.session import open_session
+
+    session = open_session({}, as_json=json)
+    raise typer.Exit(rank_output(session, output, group_column=group_column, to=to))
 
 
 def drift(
