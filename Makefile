@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
 .PHONY: help venv install dev demo demo-generate test test-unit test-integration test-acceptance test-avx2 test-system \
-	test-airflow test-hosts test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
+	test-airflow test-containers test-hosts test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
 
 help:  ## what can be made
 	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
@@ -122,6 +122,12 @@ test-airflow: $(VENV)/airflow/.installed  ## headrace-airflow in a real Airflow,
 	@echo '== airflow: a standalone Airflow and a gateway =='
 	@$(VENV)/airflow/bin/pip install --quiet --force-reinstall --no-deps ./deploy/airflow
 	@HEADRACE_TEST_AIRFLOW=$(VENV)/airflow/bin $(PYTEST) tests/schedulers
+
+# ENGINE=podman COMPOSE='podman-compose' BUILD_OPTIONS='--network=host'; docker where nothing is said.
+test-containers: $(VENV)/.dev  ## builds the images and runs the compose file, by hand: no part of CI
+	@echo '== containers: three images, a fleet, two kills, a drain =='
+	@HEADRACE_TEST_ENGINE='$(ENGINE)' HEADRACE_TEST_COMPOSE='$(COMPOSE)' \
+		HEADRACE_TEST_BUILD_OPTIONS='$(BUILD_OPTIONS)' $(PYTEST) -s tests/containers
 
 test-hosts: $(VENV)/.dev  ## two hosts on one: a cut cable, a mount that hangs; as root, by hand: no part of CI
 	@echo '== hosts: network namespaces and a FUSE mount =='

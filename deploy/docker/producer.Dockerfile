@@ -8,13 +8,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 RUN python -m venv /opt/headrace
 # What changes rarely comes first: the dependencies stay in their layer.
+COPY deploy/docker/slim.sh /
 COPY pyproject.toml constraints.txt README.md ./
 COPY schemas schemas
 COPY headrace headrace
 COPY producers producers
 COPY workers workers
-RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[gateway,s3,metrics]' \
-    && find /opt/headrace -name '__pycache__' -type d -prune -exec rm -rf {} +
+RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[gateway,s3,metrics,report]' \
+    && /slim.sh /opt/headrace
 
 FROM python:3.11.14-slim-bookworm
 LABEL org.opencontainers.image.title="headrace-producer" \

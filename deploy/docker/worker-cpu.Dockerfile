@@ -10,6 +10,7 @@ RUN python -m venv /opt/headrace
 COPY constraints.txt ./
 RUN /opt/headrace/bin/pip install --constraint constraints.txt 'torch==2.13.0+cpu' \
     --extra-index-url https://download.pytorch.org/whl/cpu
+COPY deploy/docker/slim.sh /
 COPY pyproject.toml README.md ./
 COPY schemas schemas
 COPY headrace headrace
@@ -17,7 +18,7 @@ COPY producers producers
 COPY workers workers
 RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[cpu,s3,metrics]' \
     --extra-index-url https://download.pytorch.org/whl/cpu \
-    && find /opt/headrace -name '__pycache__' -type d -prune -exec rm -rf {} +
+    && /slim.sh /opt/headrace
 
 FROM python:3.11.14-slim-bookworm
 LABEL org.opencontainers.image.title="headrace-worker-cpu" \

@@ -9,13 +9,14 @@ RUN python -m venv /opt/headrace
 # torch alone is most of the image, and changes least.
 COPY constraints.txt ./
 RUN /opt/headrace/bin/pip install --constraint constraints.txt 'torch==2.13.0'
+COPY deploy/docker/slim.sh /
 COPY pyproject.toml README.md ./
 COPY schemas schemas
 COPY headrace headrace
 COPY producers producers
 COPY workers workers
 RUN /opt/headrace/bin/pip install --constraint constraints.txt '.[gpu,s3,metrics]' \
-    && find /opt/headrace -name '__pycache__' -type d -prune -exec rm -rf {} +
+    && /slim.sh /opt/headrace
 
 FROM python:3.11.14-slim-bookworm
 LABEL org.opencontainers.image.title="headrace-worker-gpu" \

@@ -22,6 +22,7 @@ from workers.cli import app as worker_app
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 BIN = Path(sys.executable).parent
+IMAGES = ("headrace", "producer", "worker-cpu", "worker-gpu")
 
 ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -44,7 +45,7 @@ def parse(image: str, args: list[str]) -> None:
 # -- images
 
 
-@pytest.mark.parametrize("name", ["producer", "worker-cpu", "worker-gpu"])
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_dockerfile_passes_its_linter_and_the_house_rules(name: str) -> None:
     path = DEPLOY / "docker" / f"{name}.Dockerfile"
     run(BIN / "hadolint", path)
@@ -59,7 +60,7 @@ def test_a_dockerfile_passes_its_linter_and_the_house_rules(name: str) -> None:
 
 def test_the_producers_image_has_no_torch() -> None:
     text = (DEPLOY / "docker" / "producer.Dockerfile").read_text()
-    assert "pip install --constraint constraints.txt '.[gateway,s3,metrics]'" in text
+    assert "pip install --constraint constraints.txt '.[gateway,s3,metrics,report]'" in text
 
 
 def test_an_image_is_built_from_named_things_only() -> None:
@@ -74,13 +75,16 @@ def test_an_image_is_built_from_named_things_only() -> None:
     assert {f"!{name}" for name in copied} == {line for line in lines if line.startswith("!")}
 
 
-@pytest.mark.parametrize("name", ["producer", "worker-cpu", "worker-gpu"])
+@pytest.mark.parametrize("name", IMAGES)
 def test_the_default_of_an_image_is_a_command_of_its_entry_point(name: str) -> None:
     text = (DEPLOY / "docker" / f"{name}.Dockerfile").read_text()
     (entry,) = re.findall(r"^ENTRYPOINT (\[.*\])$", text, re.M)
     (command,) = re.findall(r"^CMD (\[.*\])$", text, re.M)
     assert json.loads(entry) == ["headrace-worker" if "worker" in name else "headrace"]
-    parse(f"headrace-{name}", json.loads(command))
+    if "--help" in (words := json.loads(command)):
+        assert "Usage: headrace" in run(BIN / "headrace", *words)
+    else:
+        parse(f"headrace-{name}", words)
 
 
 # -- compose
