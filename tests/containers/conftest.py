@@ -61,7 +61,7 @@ class Composed:
 
     def submit(self, *words: str) -> str:
         """What a command of the image of producers prints, inside the fleet's network."""
-        return self.compose("run", "--rm", "submit", *words)
+        return self.compose("--profile", "job", "run", "--rm", "-T", "submit", *words)
 
     def container(self, service: str) -> str:
         """The id of the one container of a service."""
