@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from headrace.formats.opener import InputOpener, OpenFile
+from headrace.models.named import version_of
 from headrace.settings import Settings
 from headrace.storage.kept_objects import KeptObjects
 from headrace.storage.store import Store
@@ -17,7 +18,6 @@ from headrace.tasks.catalog import task_names, task_spec
 from producers.capacity.device_hint import DeviceHint
 from producers.capacity.speed_guess import tokens_per_s
 from producers.models.info import ModelInfo
-from producers.models.named import version_of
 from producers.models.reference import resolve_model
 from producers.planning.chunking import (
     ChunkPlan,

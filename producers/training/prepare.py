@@ -9,12 +9,12 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from headrace.models.named import version_of
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from producers.capacity.device_hint import DeviceHint
 from producers.models.info import NO_MODEL, ModelInfo
-from producers.models.named import version_of
 from producers.models.reference import resolve_model
 from producers.planning.chunking import ChunkPlan, Target
 from producers.planning.columns import ColumnRequest

@@ -7,6 +7,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from workers.online.batcher import Batcher, QueueFull
+from workers.online.batcher import QueueFull
+from workers.online.door import Door, Served
 from workers.online.metrics import OnlineMetrics
-from workers.online.model import Answer, OnlineModel, Prepared
+from workers.online.model import Answer, Prepared
 from workers.online.routes import TASKS
 
 MOST_TEXTS = 64
@@ -71,53 +73,46 @@ SHOWN: dict[str, Show] = {
 """How an answer of each task is shown."""
 
 
-def create_app(
-    model: OnlineModel, batcher: Batcher[Prepared, list[Answer]], metrics: OnlineMetrics
-) -> Starlette:
-    """The application; the batcher runs already."""
+def create_app(door: Door, metrics: OnlineMetrics) -> Starlette:
+    """The application; what the door serves may change, its task may not."""
+    task = door.now.model.task
 
     async def answer(request: Request) -> Response:
         started = time.perf_counter()
         try:
-            response = await _answer(request, model, batcher, metrics)
+            response = await _answer(request, door, metrics)
         except Problem as problem:
             response = problem.response()
         metrics.request(response.status_code, time.perf_counter() - started)
         return response
 
     async def other(request: Request) -> Response:
-        here = f"this model is served at {TASKS[model.task]}"
+        here = f"this model is served at {TASKS[task]}"
         return Problem(404, here, "not_found").response()
 
     async def ready(request: Request) -> Response:
-        status = 200 if batcher.is_alive else 503
-        return JSONResponse({"model": model.name, "task": model.task}, status)
+        now = door.now
+        status = 200 if now.batcher.is_alive else 503
+        told = {"model": now.model.name, "task": task, "version": now.number}
+        return JSONResponse(told, status)
 
     async def show_metrics(request: Request) -> Response:
-        return PlainTextResponse(metrics.text(batcher.waiting_tokens, batcher.batches))
+        now = door.now
+        return PlainTextResponse(
+            metrics.text(now.batcher.waiting_tokens, now.batcher.batches, now.number)
+        )
 
-    served = dict.fromkeys(TASKS.values(), other) | {TASKS[model.task]: answer}
+    served = dict.fromkeys(TASKS.values(), other) | {TASKS[task]: answer}
     routes = [Route(path, route, methods=["POST"]) for path, route in served.items()]
     for path, get in (("/livez", ready), ("/readyz", ready), ("/metrics", show_metrics)):
         routes.append(Route(path, get, methods=["GET"]))
     return Starlette(routes=routes)
 
 
-async def _answer(
-    request: Request,
-    model: OnlineModel,
-    batcher: Batcher[Prepared, list[Answer]],
-    metrics: OnlineMetrics,
-) -> Response:
-    texts, form = _asked(await _body(request), model.name)
-    # a few short texts are tokenized sooner than a thread is woken
-    is_small = sum(map(len, texts)) < 2_000
-    prepared = model.prepare(texts) if is_small else await _later(model.prepare, texts)
-    try:
-        waiting = batcher.submit(prepared, prepared.cost)
-    except QueueFull:
-        raise Problem(429, "the queue is full: come back later", "queue_full") from None
-    answers = await asyncio.wrap_future(waiting)
+async def _answer(request: Request, door: Door, metrics: OnlineMetrics) -> Response:
+    texts, form = _asked(await _body(request), door.now.model.name)
+    served, waiting = await _submitted(texts, door)
+    model, answers = served.model, await asyncio.wrap_future(waiting)
     bad = next((i for i, a in enumerate(answers) if a.fault is not None), None)
     if bad is not None:
         fault = answers[bad].fault
@@ -128,7 +123,29 @@ async def _answer(
     show = SHOWN[model.task]
     data = [{"index": i, **show(a, form)} for i, a in enumerate(answers)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return JSONResponse({"object": "list", "data": data, "model": model.name, "usage": usage})
+    told: dict[str, Any] = {"object": "list", "data": data, "model": model.name, "usage": usage}
+    if served.version is not None:
+        told["version"] = served.number
+    return JSONResponse(told)
+
+
+async def _submitted(texts: list[str], door: Door) -> tuple[Served, Future[list[Answer]]]:
+    """The model that answers the texts, and its answers, later.
+
+    Raises:
+        Problem: 429, its queue is full.
+    """
+    # a few short texts are tokenized sooner than a thread is woken
+    is_small = sum(map(len, texts)) < 2_000
+    while True:
+        served = door.now
+        prepare = served.model.prepare
+        prepared = prepare(texts) if is_small else await _later(prepare, texts)
+        try:
+            return served, served.batcher.submit(prepared, prepared.cost)
+        except QueueFull:
+            if door.now is served:
+                raise Problem(429, "the queue is full: come back later", "queue_full") from None
 
 
 async def _later(prepare: Callable[[list[str]], Prepared], texts: list[str]) -> Prepared:

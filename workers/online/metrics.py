@@ -30,8 +30,8 @@ class OnlineMetrics:
             self._texts += texts
             self._tokens += tokens
 
-    def text(self, waiting_tokens: int, batches: int) -> str:
-        """The page of `/metrics`."""
+    def text(self, waiting_tokens: int, batches: int, version: int | None = None) -> str:
+        """The page of `/metrics`; `batches` are those of the model that is served now."""
         with self._lock:
             count = sum(self._requests.values())
             lines = ["# TYPE headrace_online_requests_total counter"]
@@ -53,6 +53,8 @@ class OnlineMetrics:
                 *_one("batches_total", "counter", batches),
                 *_one("waiting_tokens", "gauge", waiting_tokens),
             ]
+        if version is not None:
+            lines += _one("model_version", "gauge", version)
         return "\n".join(lines) + "\n"
 
 

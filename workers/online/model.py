@@ -19,6 +19,7 @@ from headrace.tasks.registry import load_task
 from headrace.tracing.chunk_trace import observe_nothing
 from schemas.errors import ConfigError
 from schemas.records.engine import PACKED
+from schemas.records.model_version import ModelVersion
 from schemas.versions import versions
 from workers.batching.budget_cache import BudgetCache
 from workers.batching.packing import Budget
@@ -110,8 +111,8 @@ class OnlineModel:
         return answers
 
 
-def load_online(settings: Settings) -> OnlineModel:
-    """The model of the settings on this process's device.
+def load_online(settings: Settings, version: ModelVersion | None = None) -> OnlineModel:
+    """The model of the settings on this process's device; of `version`, where an address names it.
 
     Raises:
         ConfigError: no model was named. ModelError: it cannot be loaded.
@@ -121,9 +122,12 @@ def load_online(settings: Settings) -> OnlineModel:
     spec = task_spec(settings.task)
     if spec.generates:
         raise ConfigError(f"headrace-worker serve does not answer {settings.task}: submit a job")
+    uri, revision = settings.model, settings.revision
+    if version is not None:
+        uri, revision = version.model.uri, version.model.revision
     store_of = partial(open_store, settings=settings)
     folder = local_model(
-        settings.model, settings.revision, settings, store_of,
+        uri, revision, settings, store_of,
         allow_pickle=settings.allow_pickle, trust_remote_code=settings.trust_remote_code,
     )  # fmt: skip
     own = {p.name: getattr(settings, p.name) for p in spec.params} if spec.name in BUILT_IN else {}
@@ -139,7 +143,7 @@ def load_online(settings: Settings) -> OnlineModel:
     )  # fmt: skip
     facts = {
         "task": settings.task, "params": json.dumps(params, sort_keys=True),
-        "model": settings.revision or settings.model, "dtype": dtype,
+        "model": revision or uri, "dtype": dtype,
         **{name: versions().get(name, "") for name in ("headrace", "torch", "transformers")},
     }  # fmt: skip
     return OnlineModel(_with_budget(task, settings, facts), settings.model, settings.task)

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from headrace.models.named import version_of
 from headrace.process.entrypoint import run_cli
 from headrace.process.logs import configure_logging
 from headrace.settings import environment_of, load_settings, process_environment
@@ -13,9 +14,6 @@ from schemas.errors import ConfigError, MissingExtra
 from workers.devices.device import set_threads
 from workers.fleet.slots import cores_available, plan_slots
 from workers.models.preload import Preload
-
-WAITING_BATCHES = 16
-"""Batches that may wait. Chosen: what comes later is answered 429 at once."""
 
 
 def become_the_server(flags: dict[str, Any]) -> None:
@@ -44,23 +42,21 @@ def main() -> None:
     try:
         from headrace.http.asgi_server import serve
         from workers.online.app import create_app
-        from workers.online.batcher import Batcher
+        from workers.online.door import Door, Follower, open_served
         from workers.online.metrics import OnlineMetrics
-        from workers.online.model import load_online
     except ImportError as error:
         raise MissingExtra(
             f"serve needs {error.name}: pip install 'headrace[cpu,gateway]' (or gpu)"
         ) from error
     set_threads(settings.device, settings.threads or 1)
-    model = load_online(settings)
-    batcher = Batcher(
-        model.compute, lambda: model.budget_tokens, WAITING_BATCHES * model.budget_tokens
-    )
-    batcher.start()
+    door = Door(open_served(settings, version_of(settings)))
+    follower = Follower(door, settings)
+    follower.start()
     try:
-        serve(create_app(model, batcher, OnlineMetrics()), settings.serve_listen)
+        serve(create_app(door, OnlineMetrics()), settings.serve_listen)
     finally:
-        batcher.close()
+        follower.close()
+        door.close()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from threading import Barrier
 
 import pytest
 
+from headrace.models.named import version_of
 from headrace.models.registry import (
     ModelAddress,
     ModelRegistry,
@@ -18,7 +19,6 @@ from headrace.models.registry import (
 )
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
-from producers.models.named import version_of
 from schemas.errors import ConfigError, ModelRegistryError
 from schemas.records.job import ModelRef
 from schemas.records.model_version import AliasMove, ModelVersion

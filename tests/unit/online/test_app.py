@@ -20,9 +20,8 @@ from headrace.tasks.registry import load_task
 from tests.unit.small_job import score, submit, write_input
 from tests.unit.tiny_models import LABELS, TEXTS, TinyModels
 from workers.online.app import MOST_TEXTS, create_app
-from workers.online.batcher import Batcher
+from workers.online.door import Door, open_served
 from workers.online.metrics import OnlineMetrics
-from workers.online.model import load_online
 
 KINDS = {
     "text-classification": ("SequenceClassification", "/v1/classify"),
@@ -34,10 +33,9 @@ KINDS = {
 class Served:
     def __init__(self, task: str, path: str) -> None:
         settings = load_settings(task=task, model=path, device="cpu", batch_tokens=300)
-        self.model = load_online(settings)
-        self.batcher = Batcher(self.model.compute, lambda: self.model.budget_tokens, 10**5)
-        self.batcher.start()
-        app = create_app(self.model, self.batcher, OnlineMetrics())
+        door = Door(open_served(settings, None))
+        self.batcher = door.now.batcher
+        app = create_app(door, OnlineMetrics())
         self.client = TestClient(app, raise_server_exceptions=False)
         self.path, self.task = path, task
 
