@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,9 @@ SMALL_BYTES = 1_000_000
 """Largest body of a request that is not an upload. Chosen: a submission has some hundred bytes."""
 SLOW_S = 30.0
 """Longest wait for the next piece of a body. Chosen: clients on slow networks send more often."""
+SLOW_BYTES_S = 1_000.0
+"""Fewest bytes a second that a body comes with, after the first `SLOW_S`. Chosen: without it, a client
+that sends a byte now and then would hold its connection for a year."""
 UPLOAD = "/v1/files"
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -87,6 +91,7 @@ class _Body:
         self._receive = receive
         self._most = most
         self._slow_s = slow_s
+        self._started = time.monotonic()
         self._seen = 0
         self._is_whole = False
         self.problem: Problem | None = None
@@ -99,12 +104,13 @@ class _Body:
         """
         try:
             # after the body comes only the end of the connection, which may take long
-            limit_s = None if self._is_whole else self._slow_s
+            limit_s = None if self._is_whole else self._wait_s()
             message = await asyncio.wait_for(self._receive(), limit_s)
         except TimeoutError:
             self.problem = Problem(
-                408, f"the body stopped coming for {self._slow_s:g} s", code="slow_body"
-            )
+                408, f"the body stopped coming for {self._slow_s:g} s, or comes with less than "
+                f"{SLOW_BYTES_S:,.0f} bytes a second", code="slow_body",
+            )  # fmt: skip
             raise self.problem from None
         if message["type"] == "http.request":
             self._seen += len(message.get("body", b""))
@@ -113,6 +119,11 @@ class _Body:
                 self.problem = _too_large(self._most)
                 raise self.problem
         return message
+
+    def _wait_s(self) -> float:
+        """How long the next piece may take."""
+        took_s = time.monotonic() - self._started
+        return max(0.0, min(self._slow_s, self._slow_s + self._seen / SLOW_BYTES_S - took_s))
 
 
 async def answer(problem: Problem, send: Send) -> None:

@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 from headrace.http.asgi_server import PatientProtocol, listening, make_server
+from producers.gateway.access.limits import Limits
 from tests.conftest import wait_until
 from tests.integration.gateway.conftest import House, MakeHouse
 
@@ -86,6 +88,30 @@ def test_a_chunked_body_without_end_is_cut_off(local: House) -> None:
                 client.sendall(piece)
             pytest.fail("64 MB were taken")
         assert requests.get(url(address, "/healthz"), timeout=10).status_code == 200
+
+
+def test_a_body_that_comes_by_single_bytes_is_cut_off(
+    local: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: Any = local.clients[""].app
+    while not isinstance(limits, Limits):
+        limits = limits._app
+    monkeypatch.setattr(limits, "_slow_s", 0.5)
+    with served(local) as address, socket.create_connection(address, 20) as client:
+        client.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
+            b"Content-Type: application/json\r\n\r\n{"
+        )
+        client.settimeout(0.05)
+
+        def answered() -> bytes:
+            with contextlib.suppress(ConnectionError):
+                client.send(b" ")  # each piece comes long before the wait for one is over
+            with contextlib.suppress(TimeoutError):
+                return client.recv(12)
+            return b""
+
+        assert wait_until(answered, 10, "the end") == b"HTTP/1.1 408"
 
 
 def test_slow_connections_do_not_keep_others_out_and_are_closed(local: House) -> None:
