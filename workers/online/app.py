@@ -74,7 +74,7 @@ SHOWN: dict[str, Show] = {
 
 
 def create_app(door: Door, metrics: OnlineMetrics) -> Starlette:
-    """The application; what the door serves may change, its task may not."""
+    """The application; the model that is served may change, its task may not."""
     task = door.now.model.task
 
     async def answer(request: Request) -> Response:
