@@ -52,6 +52,7 @@ class LocalStore:
     def __init__(self, root: str | Path, *, follow_links: bool = False) -> None:
         """`follow_links`: reads may leave the folder, as in the hub's cache; writes never do."""
         self._follow_links = follow_links
+        self.broken_links: set[str] = set()  # that a listing met
         self._root = Path(os.path.abspath(root))
         self._real_root = os.path.realpath(self._root)
         self.uri = str(self._root)
@@ -231,6 +232,8 @@ class LocalStore:
         try:
             info = entry.stat()
         except FileNotFoundError:  # deleted since the folder was read, or a dangling link
+            if entry.is_symlink():
+                self.broken_links.add(name)
             return
         known = _info(name, info)
         if known is not None:

@@ -135,6 +135,13 @@ class _Choice:
             self.passed.add_link(name)
         return is_double
 
+    def add_broken(self, store: Store, is_meant: Callable[[str], bool]) -> None:
+        """Note links to files that are not there, after a listing that went to its end."""
+        for name in sorted(getattr(store, "broken_links", ())):
+            by_pattern = self.only is not None and self.only.fullmatch(name) is not None
+            if is_meant(name) and not _hidden(name) and (by_pattern or by_name(name) is not None):
+                self.passed.broken.append(name)
+
     def _real(self, folder: str) -> str:
         if len(self.folders) > MOST_FOLDERS:
             self.folders.clear()
@@ -231,6 +238,7 @@ def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterato
             store, info.name, partial(chosen.lists, store)
         ):
             yield Found(store, info, partitions_of(info.name))
+    chosen.add_broken(store, lambda name: True)
 
 
 def _of_table(kind: Kind, store: Store, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
@@ -284,6 +292,7 @@ def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
         is_taken = is_named(info.name, match) or chosen.takes(store, info)
         if is_taken and not chosen.is_double(store, info.name, lists):
             yield Found(store, info, partitions_of(info.name))
+    chosen.add_broken(store, lambda name: matches.fullmatch(name) is not None)
 
 
 def _base(name: str) -> str:

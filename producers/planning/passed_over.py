@@ -29,6 +29,9 @@ class PassedOver:
     odd_names: list[str] = field(default_factory=list)
     """The first few."""
 
+    broken: list[str] = field(default_factory=list)
+    """Links to files that are not there."""
+
     def add(self, name: str) -> None:
         self.count += 1
         if len(self.names) < SHOWN:
@@ -51,6 +54,12 @@ class PassedOver:
             yield (
                 f"{self.links:,} files of the input are links to files that are read already, and "
                 f"count once: {', '.join(self.link_names)}{more}"
+            )
+        if self.broken:
+            shown = ", ".join(self.broken[:SHOWN])
+            yield (
+                f"{len(self.broken):,} links in the input lead to files that are not there, whose rows "
+                f"are missing: {shown}{', …' if len(self.broken) > SHOWN else ''}"
             )
         if self.odd:
             more = f" and {self.odd - len(self.odd_names):,} more" if self.odd > SHOWN else ""

@@ -61,6 +61,19 @@ def test_a_column_and_a_folder_that_differ_in_large_letters_are_a_warning(
     ]
 
 
+@pytest.mark.parametrize("pattern", ["", "*.parquet"])
+def test_a_link_to_a_file_that_is_not_there_is_a_warning(tmp_path: Path, pattern: str) -> None:
+    write_input(tmp_path / "a.parquet", ["one"])
+    for name in ("b.parquet", "_hidden.parquet", "notes.txt"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+    prepared = prepare_small([f"{tmp_path}/{pattern}"], tmp_path / "_out", fake_settings())
+    assert prepared.inputs.rows == 1
+    (said,) = [w for w in prepared.warnings if "not there" in w]
+    assert said.endswith(
+        "1 links in the input lead to files that are not there, whose rows are missing: b.parquet"
+    )
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A Parquet file under each name that writers use, and others."""
