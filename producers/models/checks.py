@@ -15,6 +15,7 @@ from headrace.tasks.sentence_files import Recipe
 from headrace.tasks.tokenizer_files import FEWEST, check_tokenizer_files
 from headrace.tasks.weight_files import missing_shards
 from producers.models.model_files import ModelFiles, read_json
+from producers.models.quantized import check_floats
 from producers.models.safetensors_header import Shapes, read_header
 from schemas.errors import ModelError
 
@@ -150,8 +151,10 @@ def read_shapes(files: ModelFiles) -> Shapes:
     """The shapes of all tensors beside config.json; empty where the weights are pickled.
 
     Raises:
-        ModelError: a safetensors file that is damaged or cut short.
+        ModelError: a safetensors file that is damaged or cut short, or whose weights are whole
+            numbers that nothing turns into others.
     """
+    config = read_json(files, "config.json")
     found: dict[str, tuple[int, ...]] = {}
     for name, size in files.sizes().items():
         if name.endswith(".safetensors") and "/" not in name:
@@ -164,6 +167,7 @@ def read_shapes(files: ModelFiles) -> Shapes:
                     f"model {files.where}: {name} is cut short: it has {size:,} bytes of "
                     f"{header.bytes_needed:,}; copy it again"
                 )
+            check_floats(header.not_floats, config, files.where)
             found |= header.shapes
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -57,6 +57,20 @@ def check_quantized(
         )
     if lacking:
         yield f"it is quantized ({method}): workers need {' and '.join(PACKAGES[method])} to load it"
+
+
+def check_floats(not_floats: Sequence[str], config: Mapping[str, Any], where: str) -> None:
+    """Check that weights are floating-point numbers, where no method of quantization is named.
+
+    Raises:
+        ModelError: some are not: they would be taken as they are, without a scale.
+    """
+    if not_floats and _method(config) is None:
+        raise ModelError(
+            f"model {where} has {len(not_floats)} weights that are no floating-point numbers "
+            f"({not_floats[0]}, …), and its config.json has no quantization_config: they would be taken "
+            "without a scale; take the checkpoint that is not quantized"
+        )
 
 
 def _method(config: Mapping[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _MAX_HEADER_BYTES = 100 << 20  # required: the safetensors library's own limit
+FLOATS = ("F8", "F4", "F6", "F1", "F3", "BF")  # F16, F32, F64, BF16, F8_E4M3, …
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The extents of each tensor, by its name."""
@@ -20,6 +21,8 @@ class Header:
     shapes: Shapes
     bytes_needed: int
     """Of the whole file, header and tensors."""
+    not_floats: tuple[str, ...] = ()
+    """Weights whose numbers are no floating-point numbers."""
 
 
 def read_header(file: Any) -> Header | None:
@@ -31,15 +34,18 @@ def read_header(file: Any) -> Header | None:
     if not 2 <= length <= _MAX_HEADER_BYTES:
         return None
     shapes: dict[str, tuple[int, ...]] = {}
+    not_floats: list[str] = []
     end = 0
     try:
         for name, tensor in json.loads(bytes(file.read(length))).items():
             if name != "__metadata__":
                 shapes[name] = tuple(int(extent) for extent in tensor["shape"])
+                if name.endswith(".weight") and tensor["dtype"][:2] not in FLOATS:
+                    not_floats.append(name)
                 end = max(end, int(tensor["data_offsets"][1]))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
-    return Header(shapes, 8 + length + end)
+    return Header(shapes, 8 + length + end, tuple(not_floats))
 
 
 @dataclass(frozen=True, slots=True)

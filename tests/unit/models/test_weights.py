@@ -156,3 +156,19 @@ def test_scales_that_are_not_used_are_refused_at_load_too(tmp_path: Path) -> Non
             TextClassification().load(LoadRequest(str(folder), "cpu", "float32", None, {}))
         with pytest.raises(ModelError, match="quantized weights"):
             resolve(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool])
+def test_weights_of_whole_numbers_without_a_method_are_refused(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    """transformers takes them as they are: each answer would be wrong, and `ok`."""
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    folder = bert(tmp_path / "m", "SequenceClassification", {name: torch.ones(32, 32).to(dtype)})
+    with pytest.raises(ModelError, match=r"1 weights that are no floating-point numbers \(bert\."):
+        resolve(folder)
+    for good in (torch.float16, torch.bfloat16, torch.float64):
+        folder = bert(
+            tmp_path / str(good), "SequenceClassification", {name: torch.ones(32, 32).to(good)}
+        )
+        assert resolve(folder).warnings == ()
