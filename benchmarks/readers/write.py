@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,17 +16,49 @@ from headrace.tracing.trace_file import spans_to_parquet
 from schemas.names import output_layout
 from tests.unit.small_job import finish, score, submit
 from tests.unit.tiny_models import LABELS, TinyModels
+from workers.tasks.choosing.choice import Choice
 from workers.tasks.fake import FakeTask
 from workers.tasks.feature_extraction import FeatureExtraction
+from workers.tasks.question_answering import QuestionAnswering
+from workers.tasks.sparse_embedding import SparseEmbedding
 from workers.tasks.text_classification import TextClassification
 from workers.tasks.token_classification import TokenClassification
+from workers.tasks.zero_shot_classification import ZeroShotClassification
 
-TASKS: dict[str, tuple[Any, str, dict[str, Any]]] = {
-    "fake": (FakeTask, "", {}),
-    "text-classification": (TextClassification, "SequenceClassification", {}),
-    "token-classification": (TokenClassification, "TokenClassification", {"id2label": LABELS}),
-    "feature-extraction": (FeatureExtraction, "", {}),
-}
+
+class Written(NamedTuple):
+    """How a task's output is made."""
+
+    task: Any
+    family: str = "bert"
+    head: str = ""
+    config: Mapping[str, Any] = {}
+    flags: Mapping[str, Any] = {}
+
+
+NLI = {"id2label": {0: "contradiction", 1: "neutral", 2: "entailment"}}
+TASKS: dict[str, Written] = {
+    "fake": Written(FakeTask, family=""),
+    "text-classification": Written(
+        TextClassification, head="SequenceClassification", flags={"scores": True}
+    ),
+    "token-classification": Written(
+        TokenClassification, head="TokenClassification", config={"id2label": LABELS}
+    ),
+    "zero-shot-classification": Written(
+        ZeroShotClassification, head="SequenceClassification", config=NLI,
+        flags={"candidate_labels": "weather,film"},
+    ),
+    "question-answering": Written(
+        QuestionAnswering, head="QuestionAnswering", flags={"question": "is it fine ?", "top_k": 2}
+    ),
+    "choice": Written(
+        Choice, "llama", "CausalLM", flags={"choices": "good,bad", "prompt": "{text} is"}
+    ),
+    "sparse-embedding": Written(SparseEmbedding, head="MaskedLM"),
+    "feature-extraction": Written(FeatureExtraction),
+}  # fmt: skip
+"""All but those whose results are plain columns, as text-ranking and generation have."""
 
 
 def write_outputs(folder: Path) -> None:
@@ -43,16 +76,14 @@ def write_outputs(folder: Path) -> None:
     # as Spark writes its timestamps
     pq.write_table(pa.table(columns), corpus, use_deprecated_int96_timestamps=True)
     models = TinyModels(folder / "models")
-    for name, (kind, head, config) in TASKS.items():
-        path = "" if kind is FakeTask else models("bert", head, **config)
-        flags: dict[str, Any] = {"scores": True} if name == "text-classification" else {}
-        if path:
-            flags["model"] = path
+    for name, made in TASKS.items():
+        path = models(made.family, made.head, **made.config) if made.family else ""
+        flags = {**made.flags, **({"model": path} if path else {})}
         store, job = submit(
             [corpus], folder / name, task=name, id_column="id", columns="stars,day,at",
             chunk_rows=100, **flags,
         )  # fmt: skip
-        task = kind()
+        task = made.task()
         task.load(LoadRequest(path, "cpu", "float32", job.spec.max_length, job.spec.params))
         score(store, job, task=task)
         finish(store, job)
