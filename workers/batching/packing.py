@@ -48,6 +48,9 @@ def _cut_padded(widths: np.ndarray, budget: int) -> Iterator[tuple[int, int]]:
         too_much = padding > np.maximum(MOST_PADDING * costs, FREE_PADDING)
         if too_much.any():  # not of the first row, which has none
             stop = start + int(too_much.argmax())
+            # the rows of one length stay together: then none of them is padded
+            first_of_length = int(np.searchsorted(-widths, -widths[stop]))
+            stop = first_of_length if first_of_length > start else stop
         yield start, stop
         start = stop
 

@@ -56,6 +56,12 @@ def test_few_rows_of_about_one_length_stay_together() -> None:
     assert len(pack(np.array([20, 19, 18, 17, 12, 11, 11]), 2_048, padded=True)) == 2
 
 
+def test_a_batch_that_ends_for_its_padding_leaves_rows_of_one_length_together() -> None:
+    """As the pairs of a text with its labels are."""
+    lengths = np.repeat([44, 40, 24, 18, 13], 10)
+    assert [len(b) for b in pack(lengths, 2_048, padded=True)] == [10] * 5
+
+
 def test_a_row_too_long_gets_its_own_batch() -> None:
     batches = pack(np.array([5, 900, 5]), 100, padded=False)
     assert [b.tolist() for b in batches] == [[1], [0, 2]]
