@@ -101,21 +101,14 @@ def test_a_model_whose_forward_changes_it_has_all_threads_for_one_batch(
     assert torch.get_num_threads() == 2
 
 
-def test_two_lanes_never_share_what_was_rounded() -> None:
+def test_a_lane_keeps_what_it_rounded_whatever_its_neighbour_rounds() -> None:
     import torch
 
     from workers.engines.packed.int8 import _Rounding
 
-    rounding, rounds = _Rounding(None), 300
-    given = [torch.full((4, 8), 1.0), torch.linspace(0, 5, 32).reshape(4, 8)]
-    right = [[x.clone() for x in _Rounding(None)(x)] for x in given]
-
-    def ask(which: int) -> bool:
-        return all(
-            torch.equal(ours, theirs)
-            for _ in range(rounds)
-            for ours, theirs in zip(rounding(given[which]), right[which], strict=True)
-        )
-
-    lanes = Lanes(2)
-    assert [wait() for wait in [lanes.start(lambda w=w: ask(w)) for w in (0, 1)]] == [True, True]
+    rounding, one, other = _Rounding(None), Lanes(1), Lanes(1)
+    x, y = torch.full((4, 8), 1.0), torch.linspace(0, 5, 32).reshape(4, 8)
+    first = one.start(lambda: rounding(x))()
+    theirs = other.start(lambda: rounding(y))()
+    assert not torch.equal(first[1], theirs[1])
+    assert one.start(lambda: rounding(x))() is first
