@@ -86,9 +86,15 @@ class PartSink:
             StorageError: the file does not read back as the chunk's rows.
         """
         with self._around():
-            return self._commit(self._metadata(stats, facts), before_name)
+            self._close(self._metadata(stats, facts))
+            digest, size = _sha256(self._path), self._path.stat().st_size
+            before_name()
+            name = output_layout.part(self._chunk.number)
+            won = self._store.create_from_file(name, self._path)
+            self._leave()
+        return Committed(won, size, digest)
 
-    def _commit(self, metadata: dict[str, str], before_name: Callable[[], None]) -> Committed:
+    def _close(self, metadata: dict[str, str]) -> None:
         with _disk_errors(self._path):
             self._flush()
             if self._writer is None:
@@ -96,12 +102,6 @@ class PartSink:
             self._writer.add_key_value_metadata(metadata)
             self._writer.close()
         self._check()
-        digest = _sha256(self._path)
-        size = self._path.stat().st_size
-        before_name()
-        won = self._store.create_from_file(output_layout.part(self._chunk.number), self._path)
-        self._leave()
-        return Committed(won, size, digest)
 
     def discard(self) -> None:
         """Delete what was written; safe at any time and twice."""
