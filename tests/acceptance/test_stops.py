@@ -72,7 +72,7 @@ def _gave_up(worker: Worker) -> bool:
     return "lease.lost" in log or "another part exists" in log
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_500)
 def test_10_rolling_drains_lose_and_double_nothing(
     make_fleet: MakeFleet, tmp_path: Path, scale: Scale, chance: random.Random, say: Say
 ) -> None:
@@ -99,7 +99,7 @@ def test_10_rolling_drains_lose_and_double_nothing(
         assert worker.process is not None
         assert (worker.process.returncode, worker.process.pid) == (0, pid)
     assert job.manifest() is None, "the job ended before the last drain"
-    fleet.until_ended(job, 200)
+    fleet.until_ended(job, scale.of(200, 900))
     job.check()
     assert attempts(job) == {}
     assert fleet.logged("another part exists") == 0
