@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
 .PHONY: help venv install dev demo demo-generate test test-unit test-integration test-acceptance test-avx2 test-system \
-	test-airflow test-containers test-hosts test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
+	test-airflow test-console-axe test-containers test-hosts test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
 
 help:  ## what can be made
 	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
@@ -132,6 +132,14 @@ test-containers: $(VENV)/.dev  ## builds the images and runs the compose file, b
 test-hosts: $(VENV)/.dev  ## two hosts on one: a cut cable, a mount that hangs; as root, by hand: no part of CI
 	@echo '== hosts: network namespaces and a FUSE mount =='
 	@$(PYTEST) -s tests/hosts
+
+# axe-core's licence is MPL 2.0: it is fetched, and no part of headrace.
+$(VENV)/axe/package/axe.min.js: $(VENV)/.dev
+	@mkdir -p $(VENV)/axe && cd $(VENV)/axe && npm pack --silent axe-core@4.14.1 >/dev/null && tar -xzf axe-core-4.14.1.tgz
+
+test-console-axe: $(VENV)/axe/package/axe.min.js  ## the console's pages checked by axe in Chromium, by hand (needs npm): no part of CI
+	@echo '== console: axe in a real browser =='
+	@HEADRACE_TEST_AXE=$(VENV)/axe/package/axe.min.js $(PYTEST) tests/console
 
 test-gpu: $(VENV)/.dev  ## on a machine with a GPU, by hand: no part of CI
 	@echo '== gpu: the engine on a real one =='

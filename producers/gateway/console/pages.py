@@ -53,12 +53,18 @@ def when(at_s: float) -> str:
 def page(
     request: Request, name: str, status: int = 200, *, refresh_s: int | None = None, **facts: Any
 ) -> Response:
-    """A page with strict security headers, and the token that its forms send back."""
+    """A page with strict security headers, and the token that its forms send back.
+
+    With `refresh_s` it loads again by itself, unless its address says `live=0`.
+    """
+    is_still = request.query_params.get("live") == "0"
     token = request.cookies.get(CSRF) or secrets.token_urlsafe(24)
     text = (
         templates()
         .get_template(f"{name}.html")
-        .render(here=name, csrf=token, refresh_s=refresh_s, prefix=PREFIX, **facts)
+        .render(
+            here=name, csrf=token, refresh_s=refresh_s, is_still=is_still, prefix=PREFIX, **facts
+        )
     )
     found = HTMLResponse(text, status, headers={"Content-Security-Policy": POLICY})
     if CSRF not in request.cookies:

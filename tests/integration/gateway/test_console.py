@@ -112,6 +112,10 @@ def test_a_running_page_loads_again_and_an_ended_one_does_not(local: House, tmp_
     client = local.clients[""]
     id = submitted(local, client, tmp_path)
     assert 'http-equiv="refresh" content="5"' in client.get(f"/console/jobs/{id}").text
+    assert '<a href="?live=0">Stop loading it again</a>' in client.get(f"/console/jobs/{id}").text
+    still = client.get(f"/console/jobs/{id}", params={"live": "0"}).text
+    assert 'http-equiv="refresh"' not in still
+    assert '<a href="?">Load it again every 5 seconds</a>' in still
     store = LocalStore(tmp_path / "out")
     score(store, require_job(store))
     finish(store, require_job(store))

@@ -1,0 +1,1 @@
+"""The console in a real browser, by hand: no part of CI."""
