@@ -96,5 +96,5 @@ def answering(client: OpenAI) -> OpenAI:
             return False
         return True
 
-    wait_until(asks, 30, "the gateway")
+    wait_until(asks, 120, "the gateway")
     return client
