@@ -152,8 +152,8 @@ def test_a_training_that_is_killed_again_and_again_ends_with_the_same_weights(
     faults = [f"kill:{step}:{nth}:{flags / str(i)}" for i, (step, nth) in enumerate(steps)]
     output = home / f"killed-{seed}"
     # attempts without a new checkpoint are few; as many kills in a row would be a sick model
-    fault, limit_s = ",".join(faults), scale.of(LIMIT_S, 2_000)
-    done = run(*words(output), "--max-attempts", "12", limit_s=limit_s, HEADRACE_FAULT=fault)
+    fault, limit_s, most = ",".join(faults), scale.of(LIMIT_S, 2_000), str(scale.of(12, 30))
+    done = run(*words(output), "--max-attempts", most, limit_s=limit_s, HEADRACE_FAULT=fault)
     assert done.returncode == ExitCode.OK, done.stderr
     assert len(list(flags.iterdir())) == kills
     assert len(list((output / output_layout.ATTEMPTS).iterdir())) == kills
