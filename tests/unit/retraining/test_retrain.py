@@ -126,6 +126,18 @@ def test_a_trigger_has_its_reason(triggers: dict[str, Any], signs: Signs, count:
 # -- the steps, with a stand-in for the commands that compute
 
 
+def write_job(output: Path, spec: Spec, rows: int) -> None:
+    """The record of a job of one chunk, in a folder that is ready for its part."""
+    job = Job(
+        id=job_id(spec), output=str(output), spec=spec, options=Options(), chunks=1, rows=rows,
+        inputs=Inputs(patterns=("x",), digest="0" * 64, files=1, rows=rows, bytes=1),
+        id_type="int64", text_type="string", submitted_s=0.0,
+    )  # fmt: skip
+    (output / "data").mkdir(parents=True)
+    (output / "_headrace").mkdir()
+    (output / output_layout.JOB).write_text(job.model_dump_json())
+
+
 class Steps:
     """Runs `train` and `run` by writing what they would; dies before the step of a number."""
 
@@ -162,14 +174,7 @@ class Steps:
             inputs_digest="0" * 64, text_column="text", id_column="id", columns=("gold",),
             task="text-classification", model=ref, dtype="float32",
         )  # fmt: skip
-        job = Job(
-            id=job_id(spec), output=str(output), spec=spec, options=Options(), chunks=1, rows=rows,
-            inputs=Inputs(patterns=("x",), digest="0" * 64, files=1, rows=rows, bytes=1),
-            id_type="int64", text_type="string", submitted_s=0.0,
-        )  # fmt: skip
-        (output / "data").mkdir(parents=True)
-        (output / "_headrace").mkdir()
-        (output / output_layout.JOB).write_text(job.model_dump_json())
+        write_job(output, spec, rows)
         table = pa.table({
             "id": range(rows), "gold": gold, "predicted_label": found,
             "score": pa.array([0.9] * rows, pa.float32()),
@@ -311,14 +316,7 @@ def write_entities(output: Path, model: str, right: int) -> None:
         task="token-classification", dtype="float32",
         model=ModelRef(uri=model, revision=folder_digest(Path(model)) if Path(model).is_dir() else "r"),
     )  # fmt: skip
-    job = Job(
-        id=job_id(spec), output=str(output), spec=spec, options=Options(), chunks=1, rows=rows,
-        inputs=Inputs(patterns=("x",), digest="0" * 64, files=1, rows=rows, bytes=1),
-        id_type="int64", text_type="string", submitted_s=0.0,
-    )  # fmt: skip
-    (output / "data").mkdir(parents=True)
-    (output / "_headrace").mkdir()
-    (output / output_layout.JOB).write_text(job.model_dump_json())
+    write_job(output, spec, rows)
     found = [{"label": "PER", "start": 0, "end": 4, "score": 0.9, "text": "Anna"}]
     table = pa.table({
         "id": range(rows), "tokens": [["Anna", "is"]] * rows, "tags": [["B-PER", "O"]] * rows,
