@@ -14,6 +14,7 @@ from schemas.errors import InputUnreadable
 
 NAME = "parquet"
 MAGIC = b"PAR1"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAGIC_ENCRYPTED = b"PARE"
 TAIL_BYTES = 64 << 10
 """Chosen: one read gets the footer of a typical file; a larger footer needs a second read."""
@@ -208,6 +209,8 @@ def _check_begins_at_0(file: Any, size: int, footer: int, sizes: FooterSizes, wh
     """
     before = 0 if sizes.end is None else size - 8 - footer - sizes.end
     if before <= sizes.longest + REPEATED_BYTES:
+        if before > 0:
+            _check_head(_read_at(file, 0, len(BYTE_ORDER_MARK) + len(MAGIC)), where)
         return
     # an older writer's last column is described twice: then the file began a little earlier
     start = max(0, before - sizes.longest - REPEATED_BYTES)
@@ -217,6 +220,15 @@ def _check_begins_at_0(file: Any, size: int, footer: int, sizes: FooterSizes, wh
             f"{where} is several files, one after the other (`cat` makes such a file): its footer "
             f"describes only the last one, which begins at byte {before:,}, and readers would take rows "
             "of another one for its own. Give the files one by one, or a folder of them"
+        )
+
+
+def _check_head(head: bytes, where: str) -> None:
+    if not head.startswith(MAGIC):
+        mark = "a byte order mark" if head == BYTE_ORDER_MARK + MAGIC else "something"
+        raise InputUnreadable(
+            f"{where} has {mark} before its first byte: a program that writes text put it there, so "
+            "that no reader finds its columns; copy the file again as bytes"
         )
 
 

@@ -60,6 +60,14 @@ def test_a_file_with_something_before_it_is_refused() -> None:
         scan(b"text,id\n" * 100 + written("b"))
 
 
+@pytest.mark.parametrize(
+    ("before", "what"), [(b"\xef\xbb\xbf", "a byte order mark"), (b"\n", "something")]
+)
+def test_a_file_with_a_mark_before_it_is_refused(before: bytes, what: str) -> None:
+    with pytest.raises(InputUnreadable, match=f"has {what} before its first byte"):
+        scan(before + written("b"))
+
+
 @pytest.mark.parametrize("options", WRITERS)
 def test_a_file_as_it_was_written_takes_one_read(options: dict[str, Any]) -> None:
     found, reads = scan(written("a", **options))
