@@ -26,6 +26,8 @@ SCALE = re.compile(
 """What is beside a quantized weight, by the quantizers of transformers 5.23 and ModelOpt."""
 ADAPTER = re.compile(r"(^|[._])lora_(A|B|embedding_A|embedding_B)([._]|$)")
 """Matrices of LoRA that were not merged into the layers."""
+TABLE = re.compile(r"(^|\.)(\w*word_embeddings|embed_tokens|tok_embeddings|wte|shared)\.weight$")
+"""The table of tokens, in nearly all families of transformers 5.23."""
 OTHER_PURPOSE = re.compile(
     r"(^|\.)(cls|pooler|classifier|pre_classifier|classification\w*|score|qa_\w+|answer_\w+|\w*logits\w*|\w*head\w*"
     r"|\w*predictions?|pred_layer|generator\w*|discriminator\w*|mlm\w*|nsp\w*|sop\w*|vocab_\w+|embed_out|out_proj"

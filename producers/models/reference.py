@@ -46,7 +46,13 @@ from producers.models.model_files import (
 )
 from producers.models.quantized import check_quantized
 from producers.models.safetensors_header import Shapes, count
-from producers.models.unused_weights import check_layers, layers_left_out, unmerged_adapters
+from producers.models.unused_weights import (
+    check_layers,
+    check_prefix,
+    layers_left_out,
+    unmerged_adapters,
+)
+from producers.models.weight_values import check_values
 from schemas.errors import ModelError
 from schemas.records.job import ModelRef
 
@@ -136,8 +142,11 @@ def _from_hub(name: str, asked: _Asked) -> ModelInfo:
     if found.files is None:
         _check_names(found.config, asked.task, name)
         return ModelInfo(ref, found.config)
-    check_files(_inner(found.files, asked.task), asked.allow_pickle)
+    inner = _inner(found.files, asked.task)
+    check_files(inner, asked.allow_pickle)
     checked = _checked(found.files, found.config, found.shapes, asked)
+    if found.folder is not None:  # else the weights would have to be fetched here
+        checked = _with_values(checked, inner, asked.task)
     return replace(checked, ref=ref, folder=found.folder)
 
 
@@ -152,7 +161,7 @@ def _from_files(files: ModelFiles, asked: _Asked, words: str) -> ModelInfo:
     check_pointers(files)
     check_files(inner, asked.allow_pickle)
     shapes = read_shapes(inner)
-    found = _checked(files, config, shapes, asked)
+    found = _with_values(_checked(files, config, shapes, asked), inner, asked.task)
     digest = files.digest()
     _check_revision(asked.revision, digest, files.where)
     return replace(found, ref=ModelRef(uri=files.where, revision=digest))
@@ -177,6 +186,8 @@ def _checked(
     limit = limit_of(inner, config, positions)
     warnings: tuple[str, ...] = ()
     spec = task_spec(asked.task)
+    if spec.engine:
+        check_prefix(shapes, files.where)
     if spec.head:
         check_head_weights(shapes, config, asked.task, spec.head, files.where)
     warnings += tuple(_check_names(config, asked.task, files.where))
@@ -207,6 +218,16 @@ def _checked(
         warnings=warnings,
         shapes=shapes,
     )
+
+
+def _with_values(found: ModelInfo, files: ModelFiles, task: str) -> ModelInfo:
+    """The information with what a sample of the numbers shows."""
+    spec = task_spec(task)
+    if not spec.engine:
+        return found
+    said = check_values(files, spec.head, files.where)
+    warnings = (f"model {files.where}: {words}" for words in said)
+    return replace(found, warnings=(*found.warnings, *warnings))
 
 
 def _check_names(config: Mapping[str, Any], task: str, where: str) -> list[str]:

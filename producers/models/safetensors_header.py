@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _MAX_HEADER_BYTES = 100 << 20  # required: the safetensors library's own limit
-FLOATS = ("F8", "F4", "F6", "F1", "F3", "BF")  # F16, F32, F64, BF16, F8_E4M3, …
+FLOATS = ("F8", "F4", "F6", "F1", "F3", "BF", "C6")  # F16, F32, F64, BF16, F8_E4M3, …, C64
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The extents of each tensor, by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tensor's numbers in its file."""
+
+    dtype: str
+    """As the format writes it: F32, BF16, …"""
+    shape: tuple[int, ...]
+    start: int
+    """Its first byte, counted from the file's."""
+    stop: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +35,7 @@ class Header:
     """Of the whole file, header and tensors."""
     not_floats: tuple[str, ...] = ()
     """Weights whose numbers are no floating-point numbers."""
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 def read_header(file: Any) -> Header | None:
@@ -35,6 +48,7 @@ def read_header(file: Any) -> Header | None:
         return None
     shapes: dict[str, tuple[int, ...]] = {}
     not_floats: list[str] = []
+    places: dict[str, Place] = {}
     end = 0
     try:
         for name, tensor in json.loads(bytes(file.read(length))).items():
@@ -42,10 +56,12 @@ def read_header(file: Any) -> Header | None:
                 shapes[name] = tuple(int(extent) for extent in tensor["shape"])
                 if name.endswith(".weight") and tensor["dtype"][:2] not in FLOATS:
                     not_floats.append(name)
-                end = max(end, int(tensor["data_offsets"][1]))
+                start, stop = (8 + length + int(offset) for offset in tensor["data_offsets"])
+                places[name] = Place(tensor["dtype"], shapes[name], start, stop)
+                end = max(end, stop)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
-    return Header(shapes, 8 + length + end, tuple(not_floats))
+    return Header(shapes, max(end, 8 + length), tuple(not_floats), places)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""Layers that the weights have and config.json leaves out, or the other way. Names only."""
+"""Weights that would not run: layers and adapters left out, names with a foreign prefix. Names only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from headrace.tasks.weight_files import ADAPTER, LAYER
@@ -10,6 +11,18 @@ from schemas.errors import ModelError
 
 COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
 """Names of the number of layers in configurations."""
+WRAPPERS = {
+    "module": "DistributedDataParallel",
+    "_orig_mod": "torch.compile",
+    "_forward_module": "DeepSpeed or Lightning",
+    "_fsdp_wrapped_module": "FullyShardedDataParallel",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+}
+"""What training puts around a model: the part of a weight's name → what puts it there."""
+HEAD_BELOW = re.compile(
+    r"^(?P<prefix>[^.]+)\.(classifier|pre_classifier|score|logits_proj|classification_head|qa_outputs)\."
+)
+"""A head one level down; in all families of transformers 5.23 it is at the top."""
 PARTS = ("text_config", "text_encoder", "encoder", "encoder_config")
 
 
@@ -38,6 +51,29 @@ def unmerged_adapters(names: Iterable[str]) -> Iterator[str]:
             f"its weights have {len(found)} matrices of an adapter that is not merged, which do not "
             f"run: {', '.join(found[:3])}{', …' if len(found) > 3 else ''}"
         )
+
+
+def check_prefix(names: Collection[str], where: str) -> None:
+    """Check that the weights have the model's own names, as `save_pretrained` writes them.
+
+    Raises:
+        ModelError: all are below the name of something that was around the model: none would be
+            taken, and the model would be random.
+    """
+    wrapped = [name for name in names if not WRAPPERS.keys().isdisjoint(name.split("."))]
+    heads = {found["prefix"] for name in names if (found := HEAD_BELOW.match(name))}
+    if wrapped:
+        example = sorted(wrapped)[0]
+        part = next(part for part in example.split(".") if part in WRAPPERS)
+        said = f"`{part}.` of {WRAPPERS[part]}"
+    elif len(heads) == 1 and all(name.startswith(f"{min(heads)}.") for name in names):
+        example, said = sorted(names)[0], f"`{min(heads)}.` of another class around the model"
+    else:
+        return
+    raise ModelError(
+        f"model {where}: names of its weights hold {said} ({example}), so that none would be loaded; "
+        "save the model inside with save_pretrained, or take that part off the names"
+    )
 
 
 def check_layers(names: Iterable[str], config: Mapping[str, Any], where: str) -> None:

@@ -52,11 +52,11 @@ def write_tokenizer(folder: Path, vocabulary: Mapping[str, int]) -> None:
 
 
 def write_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """A safetensors file of zeros in fp32."""
+    """A safetensors file in fp32; each number is 0.01149."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():
         start, end = end, end + 4 * prod(shape)
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
     data = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(data)) + data + bytes(end))
+    path.write_bytes(struct.pack("<Q", len(data)) + data + b"\x3c" * end)
