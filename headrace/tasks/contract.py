@@ -8,7 +8,7 @@ on the CPU, on threads of their own, while the device computes another batch. `c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -37,6 +37,8 @@ class LoadRequest:
     allow_pickle: bool = False
     engine: str = PACKED
     """Name of the engine in `workers.engines.catalog`; a task may ignore it and bring its own."""
+    warn: Callable[[str], object] = field(default=str, compare=False)
+    """Takes a sentence about the model that the person should read; it is shown with the job."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
+from headrace.output.job_record import read_job
 from headrace.process.fast_imports import fast_imports
 from headrace.process.logs import get_logger
 from headrace.settings import Settings
@@ -48,7 +49,20 @@ def job_end(now: Snapshot, store: Store, seconds: float, *warnings: str | None) 
     except HeadraceError:  # away just now: the job has ended all the same
         is_there = False
     report = f"{now.output}/{output_layout.REPORT}" if is_there else None
-    return JobEnd(now, seconds, report, tuple(w for w in warnings if w is not None))
+    said = (*_found_by_workers(store), *(w for w in warnings if w is not None))
+    return JobEnd(now, seconds, report, said)
+
+
+def _found_by_workers(store: Store) -> tuple[str, ...]:
+    """What workers found as they loaded the model; what was said at the submission is left out."""
+    try:
+        data, job = store.read(output_layout.MANIFEST), read_job(store)
+        manifest = None if data is None else parse_manifest(data, store.uri)
+    except HeadraceError:  # away just now, or damaged, which others report
+        return ()
+    if manifest is None or job is None:
+        return ()
+    return tuple(words for words in manifest.warnings if words not in job.warnings)
 
 
 def run_hook(job: Job, store: Store, settings: Settings) -> None:

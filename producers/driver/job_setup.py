@@ -161,6 +161,7 @@ def store_job(
         command=masked_command(sys.argv),
         predicted=predicted,
         precision=precision,
+        warnings=warnings if doubt is None else (*warnings, doubt),
         trace_id=trace.trace_id,
         span_id=trace.span_id,
     )

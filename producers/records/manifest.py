@@ -181,6 +181,7 @@ def build_manifest(
         precision=job.precision,
         versions=versions,
         tokenizers=dict(Counter(r.tokenizer for r in ordered if r.tokenizer)),
+        warnings=tuple(dict.fromkeys((*job.warnings, *(w for r in ordered for w in r.warnings)))),
         submitted_s=job.submitted_s,
         started_s=min((r.started_s for r in ordered if r.started_s), default=None),
         finished_s=finished_s,

@@ -129,6 +129,7 @@ def render(facts: Facts, *, jaeger: str | None = None) -> str:
         workers=workers(facts),
         about=about(facts),
         versions=sorted(facts.manifest.versions.items()),
+        warnings=[sentence(redact(words)) for words in facts.manifest.warnings],
         command=redact(short_command(facts.job.command)),
         percent=percent_of,
         plural=compact_plural,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from headrace.output.job_record import check_plan, read_job
 from headrace.output.plan_file import (
@@ -46,6 +46,7 @@ def create_job(
     command: str = "",
     predicted: Predicted | None = None,
     precision: PrecisionCheck | None = None,
+    warnings: Sequence[str] = (),
     trace_id: str | None = None,
     span_id: str | None = None,
 ) -> tuple[Job, bool]:
@@ -78,6 +79,7 @@ def create_job(
         command=command,
         predicted=predicted,
         precision=precision,
+        warnings=(*prepared.warnings, *warnings),
         trace_id=trace_id,
         span_id=span_id,
     )

@@ -158,6 +158,8 @@ class Job(_Record):
     predicted: Predicted | None = None
     precision: PrecisionCheck | None = None
     """Result of the check at the submission; None if no check was needed."""
+    warnings: tuple[str, ...] = ()
+    """What was said at the submission."""
     trace_id: str | None = None
     span_id: str | None = None
 

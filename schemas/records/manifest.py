@@ -44,6 +44,8 @@ class Receipt(_Record):
     stages_s: dict[str, float] = Field(default_factory=dict)
     tokenizer: str = ""
     """Library and version of the tokenizer, if it is not `tokenizers`."""
+    warnings: tuple[str, ...] = ()
+    """What loading the model found that the person should read."""
 
 
 class Attempt(_Record):
@@ -154,6 +156,8 @@ class Manifest(_Record):
     versions: dict[str, str] = Field(default_factory=dict)
     tokenizers: dict[str, int] = Field(default_factory=dict)
     """Chunks by the faster library that tokenized them; all others were tokenized by `tokenizers`."""
+    warnings: tuple[str, ...] = ()
+    """What was said at the submission, then what workers found as they loaded the model."""
     submitted_s: float
     started_s: float | None = None
     finished_s: float

@@ -157,6 +157,7 @@ def _stats(it: Finished, runtime: Runtime) -> dict[str, object]:
         "seconds": time.time() - it.started_at,
         "stages_s": {k: round(v, 4) for k, v in it.observe.stages_s().items()},
         **({"tokenizer": s.tokenizer} if s.tokenizer else {}),
+        **({"warnings": s.warnings} if s.warnings else {}),
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -105,7 +105,8 @@ class ModelLoader:
         ahead_s = self.preload.wait(started) if spec.engine else 0.0
         if path:
             set_threads(device, self.identity.threads)
-        task.load(self._request(job, path))
+        notes: list[str] = []
+        task.load(replace(self._request(job, path), warn=notes.append))
         check_columns(spec, task.columns(), job.spec.params)
         seconds = round(ahead_s + time.monotonic() - started, 3)
         self.on_loaded(job, seconds)
@@ -113,7 +114,9 @@ class ModelLoader:
         budgets = BudgetCache(
             task, device_inside(device), facts_of_job(job), cache_folder() / "budgets"
         )
-        return self._with_budget(task, budgets), budgets
+        loaded = self._with_budget(task, budgets)
+        loaded.warnings = tuple(notes)
+        return loaded, budgets
 
     def _request(self, job: Job, path: str) -> LoadRequest:
         return LoadRequest(

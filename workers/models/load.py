@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from headrace.process.numbers import plural
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.length_limit import stated_limit
 from headrace.tasks.tokenizer_files import FEWEST, WITHOUT_VOCABULARY, check_tokenizer_files
-from headrace.tasks.weight_files import ADAPTER, BUFFER, LAYER, OTHER_PURPOSE, SCALE
+from headrace.tasks.weight_files import ADAPTER, BUFFER, LAYER, OTHER_PURPOSE, SCALE, TABLE
 from schemas.errors import MissingExtra, ModelError
 
 log = logging.getLogger(__name__)
@@ -178,6 +180,7 @@ def load_model(
     _check_complete(request, report["missing_keys"], unused)
     _check_scales(request, report["unexpected_keys"])
     _say_unused(request, report["unexpected_keys"])
+    check_numbers(request, model, unused)
     return model.to(request.device).eval()
 
 
@@ -281,10 +284,39 @@ def _say_unused(request: LoadRequest, unexpected: Iterable[str]) -> None:
         (sorted(others.difference(adapters)), "that its architecture does not have"),
     ):
         if names:
-            log.warning(
-                "%s has %d weights %s, which do not run: %s",
-                request.model_path, len(names), words, _few(names),
-            )  # fmt: skip
+            said = (
+                f"has {plural(len(names), 'weight')} {words}, and which do not run: {_few(names)}"
+            )
+            log.warning("%s %s", request.model_path, said)
+            request.warn(f"the model's folder {said}")
+
+
+def check_numbers(request: LoadRequest, model: Any, unused: tuple[str, ...]) -> None:
+    """Refuse weights that are NaN or infinite, where each row would get it.
+
+    A table of tokens may hold some: only rows with these tokens end as `not_finite`.
+
+    Raises:
+        ModelError: there are some.
+    """
+    import torch
+
+    bad, count = [], 0
+    for name, weights in model.named_parameters():
+        if not weights.is_floating_point() or weights.is_meta or weights.element_size() < 2:
+            continue  # numbers of 8 bits have no sum in torch
+        count += 1
+        is_used = not TABLE.search(name) and not any(part in name for part in unused)
+        # a sum finds them in one pass without a copy; it may also be too large without any
+        suspect = is_used and not math.isfinite(weights.detach().sum(dtype=torch.float32).item())
+        if suspect and not weights.detach().isfinite().all():
+            bad.append(name)
+    if bad:
+        raise ModelError(
+            f"{request.model_path}: its weights hold NaN or infinity in {len(bad)} of {count} tensors "
+            f"({_few(bad)}): no row would have an answer; the training that made them failed, take an "
+            "earlier checkpoint"
+        )
 
 
 def _few(names: Sequence[str]) -> str:

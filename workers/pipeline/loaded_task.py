@@ -37,6 +37,9 @@ class LoadedTask:
     """Batches started before the output of the first is collected; 1: none ahead. A task that
     knows better (`SupportsInFlight`) decides."""
 
+    warnings: tuple[str, ...] = ()
+    """Sentences about the model that the person should read."""
+
     fan_out: SupportsFanOut | None = field(init=False, repr=False)
     """The task, if its rows become items."""
     generates: bool = field(init=False, repr=False)

@@ -127,6 +127,8 @@ class ChunkStats:
     oom_halvings: int = 0
     tokenizer: str = ""
     """Name and version of a tokenizer library that is not the usual one."""
+    warnings: tuple[str, ...] = ()
+    """What loading the model found that the person should read."""
     errors_by_type: dict[str, int] = field(default_factory=dict)
 
     def count_rows(self, rows: int, faults: Iterable[RowError]) -> None:

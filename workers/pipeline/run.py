@@ -217,7 +217,7 @@ def run_chunk(
                 put(item)
     finally:
         chunk.close()
-    stats.tokenizer = engine.tokenizer_library
+    stats.tokenizer, stats.warnings = engine.tokenizer_library, engine.warnings
     return stats
 
 

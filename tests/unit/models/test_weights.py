@@ -139,8 +139,10 @@ def test_weights_that_the_architecture_does_not_have_are_logged(
     adapter = {f"encoder.layer.0.attention.self.query.lora_{x}.weight": ONE for x in "AB"}
     folder = bert(tmp_path / "m", "", {"linear.weight": ONE, **adapter})
     first, second = warned(FeatureExtraction, folder, caplog)
-    assert "has 2 weights of an adapter that is not merged, which do not run" in first
-    assert "has 1 weights that its architecture does not have, which do not run: linear.w" in second
+    assert "has 2 weights of an adapter that is not merged, and which do not run" in first
+    assert (
+        "has 1 weight that its architecture does not have, and which do not run: linear.w" in second
+    )
     found = resolve_model(str(folder), None, "feature-extraction", LocalStore)
     assert any("2 matrices of an adapter that is not merged" in w for w in found.warnings)
 

@@ -62,6 +62,12 @@ def test_chunks_of_a_faster_tokenizer_are_counted(job: Job) -> None:
     assert end(job, [receipt(c) for c in range(3)]).tokenizers == {}
 
 
+def test_what_was_said_at_submission_and_what_workers_found_is_kept_once(job: Job) -> None:
+    found = [receipt(c, warnings=["weights do not run"]) for c in range(3)]
+    told = job.model_copy(update={"warnings": ("44 texts repeat",)})
+    assert end(told, found).warnings == ("44 texts repeat", "weights do not run")
+
+
 def test_parked_chunks_fail_the_job_and_say_why(job: Job) -> None:
     manifest = end(job, [receipt(0)], parked(1), parked(2))
     assert (manifest.state, manifest.reason) == ("failed", "2 chunks parked: 2 × storage_error")

@@ -90,6 +90,13 @@ def test_the_page_accounts_for_every_row(store: LocalStore, page: str) -> None:
     assert "timeout_error" in page
 
 
+def test_warnings_are_there_if_there_are_some(store: LocalStore, page: str) -> None:
+    facts = read_facts(store, 0)
+    assert ">Warnings<" not in page
+    warned = facts.manifest.model_copy(update={"warnings": ("44 texts <repeat>",)})
+    assert "<li>44 texts &lt;repeat&gt;</li>" in render(replace(facts, manifest=warned))
+
+
 def test_all_plots_are_there(page: str) -> None:
     for name in (
         "throughput",
