@@ -107,7 +107,7 @@ SETTINGS: tuple[FolderSetting, ...] = (
     FolderSetting("tokenizer.json", "truncation", "no effect", "the limit of tokens per row decides"),
     FolderSetting("tokenizer.json", "padding", "no effect", "batches are laid out by headrace"),
     FolderSetting("generation_config.json", "(all)", "no effect", "of generation"),
-    FolderSetting("chat_template.jinja", "(all)", "no effect", "texts are no messages"),
+    FolderSetting("chat_template.jinja", "(all)", "no effect", "of generation"),
     FolderSetting("adapter_config.json", "(all)", "refused", "an adapter (peft) that is not merged"),
 )  # fmt: skip
 

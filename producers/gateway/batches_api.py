@@ -201,12 +201,13 @@ def _counts(ended: Ended | None, checked: Checked | None, now: Snapshot | None) 
     if ended is not None:
         return {"total": ended.total, "completed": ended.completed, "failed": ended.failed}
     if checked is None or now is None:
-        return {"total": checked.lines if checked else 0, "completed": 0, "failed": 0}
-    share = checked.lines / max(1, checked.rows)
+        failed = checked.faults if checked else 0
+        return {"total": checked.lines if checked else 0, "completed": 0, "failed": failed}
+    share = (checked.lines - checked.faults) / max(1, checked.rows)
     return {
         "total": checked.lines,
         "completed": int(now.ok * share),
-        "failed": int(now.errors * share),
+        "failed": checked.faults + int(now.errors * share),
     }
 
 

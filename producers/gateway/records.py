@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,7 +14,9 @@ Scope = Literal["submit", "read", "admin"]
 """`admin` sees the jobs of every key and moves aliases of models."""
 
 SCOPES: tuple[Scope, ...] = ("submit", "read", "admin")
-Endpoint = Literal["/v1/embeddings", "/v1/classifications"]
+Endpoint = Literal[
+    "/v1/embeddings", "/v1/classifications", "/v1/chat/completions", "/v1/completions"
+]
 
 _LAST_MS = 10**14
 """Ids begin with the milliseconds left until this moment, so that the newest is listed first."""
@@ -84,6 +86,10 @@ class Checked(Record):
     lines: int
     rows: int = 0
     """Texts; a line may have several."""
+    faults: int = 0
+    """Lines that are valid and ask for what is not served; the others are answered."""
+    generation: dict[str, Any] = {}
+    """Options of the job, by their names as settings, if its model writes."""
     model: str | None = None
     encoding_format: str = "float"
     dimensions: int | None = None

@@ -21,6 +21,7 @@ from typing import Any
 from headrace.storage.store import Store
 from headrace.storage.uri import is_local_uri
 from headrace.tasks.catalog import task_spec
+from headrace.tasks.generation.chat_template import check_template
 from producers.models.checks import (
     check_files,
     check_head_weights,
@@ -195,6 +196,9 @@ def _checked(
     if spec.check_files is not None and asked.params is not None:
         asks = spec.check_files(read, asked.params, files.where)
         check_modules(files, asks, asked.allow_pickle)
+        if spec.generates:
+            names, settings = files.sizes().keys(), read_json(files, "tokenizer_config.json")
+            check_template(names, settings, asked.params, files.where)
     if spec.engine:  # how a task of another package uses the files is unknown here
         check_max_length(asked.max_length, limit, positions, files.where)
         check_room(asked.max_length, limit, read_json(inner, "tokenizer.json"), files.where)

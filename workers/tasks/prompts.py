@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headrace.tasks.contract import Encodings
+from headrace.tasks.generation.chat_template import needs_template, no_template
 from headrace.tasks.generation.settings import GenerationSettings
 from schemas.errors import ConfigError, InvalidRow
 
@@ -45,14 +46,11 @@ def renderer_of(
     has_messages = params.get("messages_column") is not None
     asked = params.get("chat")
     has_template = template is not None or getattr(tokenizer, "chat_template", None) is not None
-    needs = asked or has_messages or params.get("system_prompt") is not None
+    needs = needs_template(params)
     if not (has_template if asked is None and not needs else needs):
         return Renderer(lambda text: text, True, False)
     if not has_template:
-        raise ConfigError(
-            "the model has no chat template, which --messages-column and --system-prompt need: "
-            "give one with --chat-template"
-        )
+        raise no_template(str(getattr(tokenizer, "name_or_path", "")))
     system = params.get("system_prompt")
 
     def render(text: str) -> str:

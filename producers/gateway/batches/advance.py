@@ -7,12 +7,13 @@ step, and the first one counts. A step that fails is tried again.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from headrace.output.job_record import read_job
 from headrace.process.logs import get_logger
@@ -23,7 +24,8 @@ from producers.driver.stop import stop_job
 from producers.driver.submission import announce, store_for_fleet
 from producers.driver.traced import job_trace
 from producers.gateway.batches.answers import write_answers
-from producers.gateway.batches.check import check_lines
+from producers.gateway.batches.chat import CHAT, SOURCE
+from producers.gateway.batches.check import FAULTS, check_lines
 from producers.gateway.batches.memory import return_freed
 from producers.gateway.batches.places import (
     answers_file,
@@ -107,6 +109,8 @@ def _check(gateway: Gateway, batch: BatchRecord) -> Checked:
             checked = _without_file(batch)
         if not checked.error_count:
             store.create_from_file(batch_place(batch.id, "lines.rows"), folder / "lines")
+            if checked.faults:
+                store.create_from_file(batch_place(batch.id, "lines.faults"), folder / FAULTS)
     root.create(batch_place(batch.id, "checked.json"), checked)
     log.info(
         "gateway.batch_checked", batch_id=batch.id, rows=checked.rows, count=checked.error_count
@@ -153,6 +157,10 @@ def job_settings(gateway: Gateway, batch: BatchRecord, checked: Checked) -> Sett
     }
     if checked.dimensions is not None:
         changes["truncate_dim"] = checked.dimensions
+    if batch.endpoint in SOURCE:
+        is_chat = batch.endpoint == CHAT
+        changes |= {"chat": is_chat, "messages_column": "text" if is_chat else None}
+        changes |= checked.generation
     return gateway.settings_of_store().model_copy(update=changes)
 
 
@@ -166,10 +174,13 @@ def _finish(
         out, errors = folder / "out", folder / "errors"
         with (
             store.open(batch_place(batch.id, "lines.rows")) as lines,
+            _faults(store, batch, checked) as faults,
             out.open("wb") as to_out,
             errors.open("wb") as to_errors,
         ):
-            counts = write_answers(batch, checked, job_store, lines, why, to_out, to_errors)
+            counts = write_answers(
+                batch, checked, job_store, (lines, faults), why, to_out, to_errors
+            )
         files = [_publish(gateway, batch, kind, folder / kind) for kind in ("out", "errors")]
     ended = Ended(
         state=state, at_s=time.time(), finalizing_s=began, total=checked.lines,
@@ -177,6 +188,16 @@ def _finish(
         output_file=files[0], error_file=files[1],
     )  # fmt: skip
     return _end(gateway, batch, ended)
+
+
+@contextlib.contextmanager
+def _faults(store: Store, batch: BatchRecord, checked: Checked) -> Iterator[IO[bytes]]:
+    """The file of the lines' own faults."""
+    if not checked.faults:
+        yield io.BytesIO()
+        return
+    with store.open(batch_place(batch.id, "lines.faults")) as file:
+        yield file
 
 
 def _publish(gateway: Gateway, batch: BatchRecord, kind: str, path: Path) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import merge
 from typing import IO, Any
 
 import numpy as np
@@ -13,14 +15,19 @@ import pyarrow.parquet as pq
 
 from headrace.output.plan_file import PlanTable
 from headrace.storage.store import Store
+from producers.gateway.batches.chat import SOURCE
+from producers.gateway.batches.completions import completion
 from producers.gateway.records import BatchRecord, Checked, Endpoint
 from producers.records.manifest import parts_of
 from schemas.names import output_layout
 
 COLUMNS = ("custom_id", "line", "status", "n_tokens", "error_type", "error_message")
+GENERATED = ("generated_text", "finish_reason", "n_generated")
 ANSWER_COLUMNS: dict[Endpoint, tuple[str, ...]] = {
     "/v1/embeddings": ("embedding",),
     "/v1/classifications": ("predicted_label", "score"),
+    "/v1/chat/completions": GENERATED,
+    "/v1/completions": GENERATED,
 }
 """Of a part, what its answers are made of."""
 BATCH_ROWS = 1_024
@@ -60,18 +67,20 @@ def write_answers(
     batch: BatchRecord,
     checked: Checked,
     job_store: Store,
-    lines: Any,
+    sources: tuple[Any, Any],
     why_missing: str,
     out: IO[bytes],
     errors: IO[bytes],
 ) -> Counts:
     """Write each line's answer to `out`, or its error to `errors`, in the order of the lines.
 
-    `lines` is the Parquet file of the batch's rows, for those that no part has; `why_missing` is a
-    key of `NOT_DONE`. In constant memory.
+    `sources` are the Parquet file of the batch's rows, for those that no part has, and the file of
+    the lines' own faults; `why_missing` is a key of `NOT_DONE`. In constant memory.
     """
     counts = Counts()
-    for line in _lines(_rows(job_store, lines, batch.endpoint)):
+    rows, faults = sources
+    answered = _lines(_rows(job_store, rows, batch.endpoint))
+    for line in merge(answered, _faults(faults), key=lambda line: line.number):
         bad = next((row for row in line.rows if row["status"] != "ok"), None)
         if bad is None:
             out.write(_json(_answer(batch, checked, line)))
@@ -132,18 +141,36 @@ def _lines(rows: Iterator[dict[str, Any]]) -> Iterator[_Line]:
         yield line
 
 
+def _faults(file: Any) -> Iterator[_Line]:
+    """The lines that have faults of their own."""
+    for data in io.BufferedReader(file):
+        fault = json.loads(data)
+        row = {
+            "status": "fault", "error_type": fault["code"], "error_message": fault["message"],
+            "param": fault["param"],
+        }  # fmt: skip
+        yield _Line(fault["line"], fault["custom_id"], [row])
+
+
 def _answer(batch: BatchRecord, checked: Checked, line: _Line) -> dict[str, Any]:
+    id = _request_id(batch, line)
+    if batch.endpoint in SOURCE:
+        body = completion(id, batch.endpoint, checked, line.rows)
+    else:
+        body = _items(batch, checked, line)
+    response = {"status_code": 200, "request_id": id, "body": body}
+    return {"id": id, "custom_id": line.custom_id, "response": response, "error": None}
+
+
+def _items(batch: BatchRecord, checked: Checked, line: _Line) -> dict[str, Any]:
     tokens = sum(row["n_tokens"] or 0 for row in line.rows)
     kind = _embedding if batch.endpoint == "/v1/embeddings" else _classification
-    body = {
+    return {
         "object": "list",
         "data": [kind(row, i, checked) for i, row in enumerate(line.rows)],
         "model": checked.model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
-    id = _request_id(batch, line)
-    response = {"status_code": 200, "request_id": id, "body": body}
-    return {"id": id, "custom_id": line.custom_id, "response": response, "error": None}
 
 
 def _embedding(row: dict[str, Any], index: int, checked: Checked) -> dict[str, Any]:
@@ -163,6 +190,8 @@ def _error(batch: BatchRecord, line: _Line, row: dict[str, Any], why: str) -> di
     if row["status"] == "missing":
         code, message = NOT_DONE[why]
     error = {"code": code, "message": message}
+    if row.get("param") is not None:
+        error["param"] = row["param"]
     return {
         "id": _request_id(batch, line),
         "custom_id": line.custom_id,

@@ -6,15 +6,20 @@ put together again: `custom_id`, `line` (from 1), `text`.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from producers.gateway.batches.requests import BadLine, Line, parse_line
+from producers.gateway.batches.chat import difference
+from producers.gateway.batches.line_faults import BadLine
+from producers.gateway.batches.requests import Line, parse_line
 from producers.gateway.batches.seen_ids import SeenIds
 from producers.gateway.records import Checked, Endpoint, LineError
 
+FAULTS = "faults"
+"""The name of the file of faults: JSON lines, in the order of the lines."""
 KEPT_ERRORS = 100
 GROUP_ROWS = 8_192
 """Rows per row group. Chosen: small enough to stay in constant memory with long texts."""
@@ -26,12 +31,12 @@ TOO_LONG = b"\0"
 
 
 def check_lines(file: Any, endpoint: Endpoint, path: Path) -> Checked:
-    """Check the lines of `file` and write their texts to `path`.
+    """Check the lines of `file` and write their texts to `path`, and beside it the lines' own faults.
 
-    Blank lines are skipped. If any line is wrong, ignore the written file.
+    Blank lines are skipped. If any line is wrong, or all have faults, ignore the written files.
     """
     found = _Found()
-    with _Rows(path) as rows:
+    with _Rows(path) as rows, path.with_name(FAULTS).open("wb") as faults:
         for number, data in lines_of(file):
             found.lines += 1
             try:
@@ -40,9 +45,14 @@ def check_lines(file: Any, endpoint: Endpoint, path: Path) -> Checked:
             except BadLine as error:
                 found.refuse(error.at(number))
                 continue
-            rows.add(number, line)
+            fault = line.fault or found.differs(line)
+            if fault is None:
+                rows.add(number, line)
+            else:
+                faults.write(fault_line(line.custom_id, found.spare(fault, number)))
     for repeated in found.repeated():
         found.refuse(repeated)
+    found.refuse_if_none_is_left(rows.count)
     if not found.lines:
         found.refuse(LineError(code="empty_file", line=None, message="The file has no lines"))
     model, form, width = found.same or (None, "float", None)
@@ -50,7 +60,13 @@ def check_lines(file: Any, endpoint: Endpoint, path: Path) -> Checked:
     return Checked(
         at_s=time.time(), lines=found.lines, rows=rows.count, model=model, encoding_format=form,
         dimensions=width, errors=tuple(errors), error_count=found.error_count,
+        faults=found.fault_count, generation=found.generation or {},
     )  # fmt: skip
+
+
+def fault_line(custom_id: str, fault: LineError) -> bytes:
+    """A line of the file of faults."""
+    return json.dumps({"custom_id": custom_id, **fault.model_dump()}).encode() + b"\n"
 
 
 def lines_of(file: Any) -> Iterator[tuple[int, bytes]]:
@@ -80,7 +96,30 @@ class _Found:
         self.same: tuple[str, str, int | None] | None = None
         self.errors: list[LineError] = []
         self.error_count = 0
+        self.generation: dict[str, Any] | None = None
+        """What the first line without a fault asks for."""
+        self.fault_count = 0
+        self._faults: list[LineError] = []
         self._ids = SeenIds()
+
+    def differs(self, line: Line) -> BadLine | None:
+        """Why this line cannot be answered beside the first; None: it can."""
+        if self.generation is None:
+            self.generation = line.generation
+        return difference(line.generation, self.generation)
+
+    def spare(self, fault: BadLine, number: int) -> LineError:
+        """Count a line that alone has no answer."""
+        self.fault_count += 1
+        found = fault.at(number)
+        if len(self._faults) < KEPT_ERRORS:
+            self._faults.append(found)
+        return found
+
+    def refuse_if_none_is_left(self, rows: int) -> None:
+        """Refuse the file if no line can be answered."""
+        if not rows and not self.error_count and self.fault_count:
+            self.errors, self.error_count = self._faults, self.fault_count
 
     def refuse(self, error: LineError) -> None:
         self.error_count += 1

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from producers.gateway.records import Endpoint, LineError
+from producers.gateway.batches import chat
+from producers.gateway.batches.line_faults import BadLine, encodable
+from producers.gateway.records import Endpoint
 
 TASKS: dict[Endpoint, str] = {
     "/v1/embeddings": "feature-extraction",
     "/v1/classifications": "text-classification",
+    "/v1/chat/completions": "text-generation",
+    "/v1/completions": "text-generation",
 }
 MOST_TEXTS = 2_048
 """Most texts of one line, as in OpenAI's API."""
@@ -30,18 +34,10 @@ class Line:
     texts: list[str]
     same: tuple[str, str, int | None]
     """What must be equal on all lines: model, encoding format, dimensions."""
-
-
-class BadLine(Exception):
-    """An invalid line."""
-
-    def __init__(self, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.param = param
-
-    def at(self, line: int) -> LineError:
-        return LineError(code=self.code, line=line, message=str(self), param=self.param)
+    generation: dict[str, Any] = field(default_factory=dict)
+    """Options of the job that generates; a line with others than the first has an error."""
+    fault: BadLine | None = None
+    """Why this line alone has no answer; it has no texts then."""
 
 
 def parse_line(data: bytes, endpoint: Endpoint) -> Line:
@@ -70,8 +66,21 @@ def parse_line(data: bytes, endpoint: Endpoint) -> Line:
     body = found.get("body")
     if not isinstance(body, dict):
         raise BadLine("missing_required_parameter", "body must be an object", "body")
+    custom_id = encodable(custom_id, "custom_id")
+    if endpoint in chat.SOURCE:
+        return _generating(custom_id, body, endpoint)
     _refuse_unknown(body, _BODY[endpoint], "body.")
-    return Line(_encodable(custom_id, "custom_id"), _texts(body.get("input")), _same(body))
+    return Line(custom_id, _texts(body.get("input")), _same(body))
+
+
+def _generating(custom_id: str, body: dict[str, Any], endpoint: Endpoint) -> Line:
+    """A line whose answer is written by a model; its fault, if it has one, is its own."""
+    same = (_model(body), "float", None)
+    try:
+        options = chat.options_in(body, endpoint)
+        return Line(custom_id, chat.prompts_in(body, endpoint), same, options)
+    except BadLine as error:
+        return Line(custom_id, [], same, fault=error)
 
 
 def _refuse_unknown(found: dict[str, Any], known: set[str], where: str) -> None:
@@ -81,10 +90,15 @@ def _refuse_unknown(found: dict[str, Any], known: set[str], where: str) -> None:
         raise BadLine("unknown_parameter", f"{name} is not served here", name)
 
 
-def _same(body: dict[str, Any]) -> tuple[str, str, int | None]:
+def _model(body: dict[str, Any]) -> str:
     model = body.get("model")
     if not isinstance(model, str) or not 1 <= len(model) <= 256:
         raise BadLine("missing_required_parameter", "model must be a string", "body.model")
+    return model
+
+
+def _same(body: dict[str, Any]) -> tuple[str, str, int | None]:
+    model = _model(body)
     form = body.get("encoding_format", "float")
     if form not in ("float", "base64"):
         raise BadLine("invalid_value", "encoding_format is float or base64", "body.encoding_format")
@@ -104,13 +118,4 @@ def _texts(given: Any) -> list[str]:
         )  # fmt: skip
     if len(texts) > MOST_TEXTS:
         raise BadLine("invalid_value", f"input has more than {MOST_TEXTS} texts", "body.input")
-    return [_encodable(text, "body.input") for text in texts]
-
-
-def _encodable(text: str, param: str) -> str:
-    """Check that the text can be encoded as UTF-8: JSON may contain lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadLine("invalid_value", f"{param} is not valid Unicode", param) from None
-    return text
+    return [encodable(text, "body.input") for text in texts]

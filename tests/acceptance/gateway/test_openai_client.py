@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
+from openai.types.chat import ChatCompletion
 
 from tests.acceptance.harness.house import House, answering, running_house
 from tests.conftest import free_port, wait_until
@@ -72,6 +73,33 @@ def test_the_client_uploads_creates_polls_downloads_and_cancels(
     assert ended.cancelling_at is not None
     assert [b.id for b in client.batches.list(limit=1)] == [second.id, batch.id]
     assert client.files.delete(uploaded.id).deleted
+
+
+def test_a_batch_of_chats_is_answered(house: House, tmp_path: Path) -> None:
+    client = answering(house.serve(free_port()))
+    body = {"model": "writer", "max_tokens": 6, "temperature": 0}
+    lines = [
+        {"custom_id": f"chat-{i}", "method": "POST", "url": "/v1/chat/completions",
+         "body": body | {"messages": [{"role": "user", "content": f"w{i} w{i + 1} w2"}]}}
+        for i in range(12)
+    ]  # fmt: skip
+    lines[3]["body"] = {**lines[3]["body"], "stream": True}  # type: ignore[dict-item]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    uploaded = client.files.create(file=("chats.jsonl", data), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+    done = wait_until(
+        lambda: (b := client.batches.retrieve(batch.id)).status == "completed" and b, 90, "it"
+    )
+    counts = done.request_counts
+    assert (counts.total, counts.completed, counts.failed) == (12, 11, 1)
+    answers = client.files.content(done.output_file_id).text.splitlines()
+    bodies = [ChatCompletion.model_validate(json.loads(a)["response"]["body"]) for a in answers]
+    assert all(b.choices[0].message.content and b.usage.completion_tokens <= 6 for b in bodies)
+    (error,) = client.files.content(done.error_file_id).text.splitlines()
+    assert json.loads(error)["custom_id"] == "chat-3"
+    assert "stream" in json.loads(error)["error"]["message"]
 
 
 def test_the_client_sees_errors_as_those_of_openai(house: House, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from openai import OpenAI
 
 from headrace.queue.embedded_redis import EmbeddedRedis
 from tests.conftest import wait_until
+from tests.unit.generation.peaked import save_peaked
 from tests.unit.tiny_models import TinyModels
 
 BIN = Path(sys.executable).parent
@@ -69,12 +70,15 @@ class House:
 
 @contextmanager
 def running_house(folder: Path) -> Iterator[House]:
-    """A Redis, a controller and a worker; gateways are started by the test. The model `tiny`."""
+    """A Redis, a controller and a worker; gateways are started by the test. The models `tiny` and
+    `writer`, which answers chats."""
     model = TinyModels(folder / "models")("bert", "")
+    writer = save_peaked(folder / "models" / "writer", "llama")
+    (writer / "chat_template.jinja").write_text("{{ messages[0].content }}")
     with EmbeddedRedis(folder / "redis") as server:
         names = {
             "BROKER_URL": server.url, "GATEWAY_STORE": str(folder / "store"),
-            "GATEWAY_MODELS": f"tiny={model}", "REGISTRY": str(folder / "registry"),
+            "GATEWAY_MODELS": f"tiny={model},writer={writer}", "REGISTRY": str(folder / "registry"),
             "GRACE_S": "2",
         }  # fmt: skip
         environment = {**os.environ, **{f"HEADRACE_{k}": v for k, v in names.items()}}

@@ -22,9 +22,16 @@ from tests.conftest import wait_until
 from tests.unit.small_job import finish, score
 from tests.unit.tiny_models import TinyModels
 from workers.tasks.feature_extraction import FeatureExtraction
+from workers.tasks.generation import TextGeneration
 from workers.tasks.text_classification import TextClassification
 
 BASE = "http://127.0.0.1:8300"
+
+
+KINDS = {
+    "feature-extraction": FeatureExtraction, "text-classification": TextClassification,
+    "text-generation": TextGeneration,
+}  # fmt: skip
 
 
 @dataclass
@@ -92,9 +99,10 @@ class House:
         store = self.job_store(batch)
         job = wait_until(lambda: read_job(store), 20, "the job")
         if job.spec.task not in self.tasks:
-            kind = {"feature-extraction": FeatureExtraction}.get(job.spec.task, TextClassification)
-            task: Any = kind()
-            task.load(LoadRequest(self.model, "cpu", "float32", None, job.spec.params))
+            task: Any = KINDS[job.spec.task]()
+            model = job.spec.model.uri
+            engine = job.spec.engine
+            task.load(LoadRequest(model, "cpu", "float32", None, job.spec.params, engine=engine))
             self.tasks[job.spec.task] = task
         score(store, job, skip=skip, task=self.tasks[job.spec.task])
         if ends:

@@ -120,7 +120,7 @@ def test_a_file_that_is_too_large_is_413_and_leaves_nothing(make_house: MakeHous
 @pytest.mark.parametrize(
     ("change", "param"),
     [
-        ({"endpoint": "/v1/chat/completions"}, "endpoint"),
+        ({"endpoint": "/v1/responses"}, "endpoint"),
         ({"completion_window": "never"}, "completion_window"),
         ({"completion_window": "169h"}, "completion_window"),
         ({"metadata": {"k": "v" * 513}}, "metadata.k"),

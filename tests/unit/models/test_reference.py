@@ -10,6 +10,7 @@ import pytest
 
 from headrace.storage.local import LocalStore
 from headrace.storage.store import Store
+from headrace.tasks.generation.chat_template import check_template
 from headrace.tasks.model_digest import folder_digest
 from producers.capacity.device_hint import (
     DeviceHint,
@@ -20,7 +21,7 @@ from producers.capacity.speed_guess import MAX_TOKENS_PER_S, tokens_per_s
 from producers.models.hub import cached_commit
 from producers.models.model_files import is_deciding
 from producers.models.reference import resolve_model
-from schemas.errors import ModelError
+from schemas.errors import ConfigError, ModelError
 from tests.unit.models.model_folder import write_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -203,3 +204,27 @@ def test_a_guess_of_speed_grows_with_the_device_and_shrinks_with_the_model() -> 
     assert tokens_per_s(110_000_000, 24_000_000, cpu, True) < small
     assert small < tokens_per_s(22_000_000, 12_000_000, gpu, True) <= MAX_TOKENS_PER_S
     assert tokens_per_s(None, 0, cpu, False) > small
+
+
+CHATS: list[tuple[dict[str, Any], str | None]] = [
+    ({}, None),
+    ({"chat": False}, None),
+    ({"chat": True}, "has no chat template"),
+    ({"system_prompt": "be brief"}, "has no chat template"),
+    ({"messages_column": "chat"}, "has no chat template"),
+    ({"messages_column": "chat", "chat_template": "{{ messages }}"}, None),
+]
+
+
+@pytest.mark.parametrize(("params", "refused"), CHATS)
+@pytest.mark.parametrize("place", ["", "chat_template.jinja", "tokenizer_config.json"])
+def test_a_chat_needs_a_template(
+    params: dict[str, Any], refused: str | None, place: str, tmp_path: Path
+) -> None:
+    names = [place, "config.json"]
+    settings = {"chat_template": "{{ messages }}"} if place == "tokenizer_config.json" else {}
+    if refused is None or place:
+        check_template(names, settings, params, "m")
+    else:
+        with pytest.raises(ConfigError, match=refused):
+            check_template(names, settings, params, "m")
