@@ -171,12 +171,13 @@ def directions(width: int) -> np.ndarray:
 
 
 def _column(rows: pa.RecordBatch, name: str | None, names: set[str]) -> pa.Array | None:
-    """A column, or a field of the structs in a list column: `entities.label`."""
+    """A column, the items of a list, or a field of the structs in one: `entities.label`."""
     top, _, inner = (name or "").partition(".")
     if top not in names:
         return None
     column = rows.column(top)
-    return pc.struct_field(column.flatten(), inner) if inner else column
+    items = column.flatten() if pa.types.is_list(column.type) else column
+    return pc.struct_field(items, inner) if inner else items
 
 
 def _by_value(column: pa.Array) -> dict[str, int]:

@@ -93,6 +93,7 @@ class JobOptions(TypedDict, total=False):
     temperature: float
     top_p: float
     seed: int
+    num_samples: int
     stop: str
     on_long: str
     prompt: str

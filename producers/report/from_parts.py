@@ -144,7 +144,7 @@ def _column(table: pa.Table, path: str | None) -> pa.Array:
     if name not in table.column_names:
         return pa.nulls(0)
     values = table[name].combine_chunks()
-    if inner and not pa.types.is_struct(values.type):
+    if pa.types.is_list(values.type):
         values = pc.list_flatten(values)
     return (pc.struct_field(values, inner) if inner else values).drop_null()
 

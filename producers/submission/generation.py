@@ -33,7 +33,9 @@ def generation_of(
 
 def new_tokens(settings: GenerationSettings | None) -> float:
     """Tokens that are generated for a row, as far as can be known; 0 if the job does not generate."""
-    return 0.0 if settings is None else SHARE_OF_MOST * max(1, settings.most_new_tokens)
+    if settings is None:
+        return 0.0
+    return SHARE_OF_MOST * max(1, settings.most_new_tokens) * settings.samples
 
 
 def read_tokens(settings: GenerationSettings | None) -> float:
@@ -55,6 +57,8 @@ def shown_settings(settings: GenerationSettings | None) -> dict[str, str]:
         name: f"{_value(value)} ({settings.said_by[name]})"
         for name, value in sorted(settings.values.items())
     }
+    if settings.samples > 1:
+        found["num_samples"] = f"{settings.samples} (--num-samples)"
     if settings.prefix:
         found["prefix"] = repr(settings.prefix)
     if settings.stop:

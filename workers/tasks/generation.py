@@ -16,6 +16,7 @@ from headrace.tasks.generation.settings import GenerationSettings, settings_of
 from schemas.errors import ConfigError, InvalidRow, ModelError
 from workers.engines.generating.base import GeneratingEngine, GenerationRequest, Prompt
 from workers.engines.generating.catalog import make_generating_engine
+from workers.engines.generating.samples import RowWatch, gathered, repeated
 from workers.models.load import (
     check_vocabulary,
     load_config,
@@ -24,9 +25,8 @@ from workers.models.load import (
     read_json,
 )
 from workers.tasks.prompts import PromptEncoder, language_token, renderer_of
+from workers.tasks.structured.answer_columns import answer_arrays, answer_fields
 from workers.tasks.structured.typed_answers import TypedAnswers
-
-REASONS = ("stop", "length")
 
 
 class GenerationTask:
@@ -102,13 +102,7 @@ class GenerationTask:
 
     def columns(self) -> list[pa.Field]:
         """See `Task.columns`."""
-        return [
-            pa.field("generated_text", pa.string()),
-            pa.field("finish_reason", pa.dictionary(pa.int8(), pa.string())),
-            pa.field("n_generated", pa.int32()),
-            pa.field("logprob", pa.float32()),
-            *self._form.columns(),
-        ]
+        return [*answer_fields(self.settings.samples), *self._form.columns()]
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """See `Task.encode`; `extra` holds each prompt as text."""
@@ -126,7 +120,12 @@ class GenerationTask:
             key = blake2b(ids.tobytes(), digest_size=16).digest()
             text = "" if rows.extra is None else str(rows.extra[row])
             prompts.append(Prompt(row, ids, text, key, most))
-        yield from self.engine.generate(prompts, watch, budget_tokens)
+        samples = self.settings.samples
+        if samples == 1:
+            yield from self.engine.generate(prompts, watch, budget_tokens)
+            return
+        asked, named = repeated(prompts, samples), RowWatch(watch, samples)
+        yield from gathered(self.engine.generate(asked, named, budget_tokens), samples)
 
     def forward(self, batch: Encodings) -> list[Answer]:
         """See `Task.forward`; raises the error of the first row that has one."""
@@ -138,14 +137,7 @@ class GenerationTask:
 
     def decode(self, batch: Encodings, output: Sequence[Answer]) -> pa.RecordBatch:
         """See `Task.decode`."""
-        reasons = pa.array([REASONS.index(it.finish_reason) for it in output], pa.int8())
-        columns = [
-            pa.array([it.text for it in output], pa.string()),
-            pa.DictionaryArray.from_arrays(reasons, pa.array(REASONS)),
-            pa.array([it.n_generated for it in output], pa.int32()),
-            pa.array([it.logprob for it in output], pa.float32()),
-            *self._form.arrays(output),
-        ]
+        columns = [*answer_arrays(output, self.settings.samples), *self._form.arrays(output)]
         return pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.columns()))
 
     def is_out_of_memory(self, error: BaseException) -> bool:

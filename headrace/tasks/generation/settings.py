@@ -55,6 +55,8 @@ of a given form, only None and these values are accepted."""
 
 OPTIONS = ("max_new_tokens", "min_new_tokens", "num_beams", "temperature", "top_p", "top_k")
 """Options of a job that set the same name."""
+MOST_SAMPLES = 128
+"""Chosen: OpenAI's limit of `n`."""
 SAMPLING = ("temperature", "top_p", "top_k")
 
 TRANSLATION = "translation"
@@ -76,6 +78,8 @@ class GenerationSettings:
     """Texts that end an answer and are not part of it."""
     grammar: str = ""
     """The form of each answer, as llguidance reads it; empty: any text."""
+    samples: int = 1
+    """Answers to each row."""
 
     def new_tokens(self, prompt_tokens: int) -> int:
         """Tokens that may be generated after a prompt of so many; below 1: none fits."""
@@ -133,6 +137,12 @@ def settings_of(
     if asks_for_form(params):
         _check_form(values, stated, where)
         values.pop("forced_eos_token_id", None)  # the grammar says where an answer ends
+    samples = samples_of(params)
+    if samples > 1 and not values.get("do_sample"):
+        raise ConfigError(
+            f"--num-samples {samples}: without sampling all would be equal; give --temperature, "
+            "--top-p or --top-k"
+        )
     prefix = params.get("prefix")
     return GenerationSettings(
         values,
@@ -141,7 +151,22 @@ def settings_of(
         str(of_task.get("prefix") or "") if prefix is None else prefix,
         stops_of(params.get("stop")),
         grammar_of(params),
+        samples,
     )
+
+
+def samples_of(params: Mapping[str, Any]) -> int:
+    """How many answers each row has; with more than one, the columns are lists.
+
+    Raises:
+        ConfigError: there cannot be so many, or answers have a given form besides.
+    """
+    samples = int(params.get("num_samples") or 1)
+    if not 1 <= samples <= MOST_SAMPLES or params.get("num_samples") == 0:
+        raise ConfigError(f"--num-samples is from 1 to {MOST_SAMPLES}")
+    if samples > 1 and asks_for_form(params):
+        raise ConfigError("--num-samples is not for --schema and --choices: leave one of them out")
+    return samples
 
 
 def token_ids(value: Any) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from headrace.tasks.generation.settings import TRANSLATION, settings_of, stops_of
+from headrace.tasks.generation.settings import TRANSLATION, samples_of, settings_of, stops_of
 from headrace.tasks.generation.structure import form_columns, settled_form
 from headrace.tasks.spec import Param, TaskSpec
 from schemas.errors import ConfigError
@@ -29,6 +29,7 @@ GENERATING = (
     Param("top_p", float, "share of the likeliest tokens to sample from"),
     Param("top_k", int, "number of the likeliest tokens to sample from"),
     Param("seed", int, "seed of sampling", 0),
+    Param("num_samples", int, "samples of each row; with more than one, columns are lists", 1),
     Param("stop", str, "text that ends an answer; several as a JSON array"),
     ON_LONG,
     Param(
@@ -62,6 +63,7 @@ def settle(params: Mapping[str, Any]) -> Mapping[str, Any]:
         ConfigError: options that contradict one another, or a file that cannot be read.
     """
     stops_of(params.get("stop"))
+    samples_of(params)
     found = {name: value for name, value in params.items() if name != "prompt"}
     found |= settled_form(found, COLUMNS)
     template = found.get("chat_template")

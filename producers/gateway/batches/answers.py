@@ -16,13 +16,12 @@ import pyarrow.parquet as pq
 from headrace.output.plan_file import PlanTable
 from headrace.storage.store import Store
 from producers.gateway.batches.chat import SOURCE
-from producers.gateway.batches.completions import completion
+from producers.gateway.batches.completions import GENERATED, completion
 from producers.gateway.records import BatchRecord, Checked, Endpoint
 from producers.records.manifest import parts_of
 from schemas.names import output_layout
 
 COLUMNS = ("custom_id", "line", "status", "n_tokens", "error_type", "error_message")
-GENERATED = ("generated_text", "finish_reason", "n_generated")
 ANSWER_COLUMNS: dict[Endpoint, tuple[str, ...]] = {
     "/v1/embeddings": ("embedding",),
     "/v1/classifications": ("predicted_label", "score"),

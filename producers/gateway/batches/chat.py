@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from headrace.tasks.generation.settings import MOST_SAMPLES
 from producers.gateway.batches.line_faults import Unserved, encodable
 from producers.gateway.records import Endpoint
 
@@ -26,7 +27,7 @@ MOST_SEED = 2**63
 
 _OFF: tuple[Any, ...] = (None, False)
 IGNORED: Mapping[str, tuple[Any, ...]] = {
-    "n": (None, 1), "stream": _OFF, "stream_options": (None,), "store": _OFF, "echo": _OFF,
+    "stream": _OFF, "stream_options": (None,), "store": _OFF, "echo": _OFF,
     "suffix": (None, ""), "best_of": (None, 1), "logprobs": _OFF, "top_logprobs": (None, 0),
     "logit_bias": (None, {}), "presence_penalty": (None, 0), "frequency_penalty": (None, 0),
     "tools": (None, []), "tool_choice": (None, "none"), "functions": (None, []),
@@ -79,9 +80,11 @@ def options_in(body: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
                 raise Unserved("invalid_value", words, f"body.{name}")
             found[option] = value
     found = {name: value for name, value in found.items() if value is not None}
-    if "json_schema" in found and "stop" in found:
-        words = "stop and response_format contradict one another: the form says the end"
-        raise Unserved("invalid_value", words, "body.stop")
+    for option in ("stop", "num_samples") if "json_schema" in found else ():
+        if option in found:
+            name = _NAMES[option]
+            words = f"{name} and response_format exclude one another"
+            raise Unserved("unsupported_value", words, f"body.{name}")
     return found
 
 
@@ -157,6 +160,11 @@ def _whole(least: int, most: int) -> Callable[[Any, str], int]:
     return read
 
 
+def _samples(value: Any, where: str) -> int | None:
+    found = _whole(1, MOST_SAMPLES)(value, where)
+    return found if found > 1 else None
+
+
 def _number(least: float, most: float) -> Callable[[Any, str], float]:
     def read(value: Any, where: str) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -215,6 +223,7 @@ _SHARED: Mapping[str, tuple[str, Callable[[Any, str], Any]]] = {
     "top_p": ("top_p", _top_p),
     "seed": ("seed", _whole(-MOST_SEED, MOST_SEED - 1)),
     "stop": ("stop", _stop),
+    "n": ("num_samples", _samples),
 }
 _READ: Mapping[str, Mapping[str, tuple[str, Callable[[Any, str], Any]]]] = {
     CHAT: {

@@ -8,18 +8,22 @@ from typing import Any
 from producers.gateway.batches.chat import CHAT
 from producers.gateway.records import Checked, Endpoint
 
+GENERATED = ("generated_text", "finish_reason", "n_generated")
+"""Of a part, what an answer is made of."""
+
 
 def completion(
     id: str, endpoint: Endpoint, checked: Checked, rows: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The body for a line's rows, one for each prompt; `created` is when the lines were checked."""
+    """The body for a line's rows, one for each prompt, and their samples; `created` is when the lines were checked."""
+    answers = [it for row in rows for it in _samples(row)]
     read = sum(row["n_tokens"] or 0 for row in rows)
-    written = sum(row["n_generated"] or 0 for row in rows)
+    written = sum(it["n_generated"] or 0 for it in answers)
     is_chat = endpoint == CHAT
-    made = [_chat_choice(row) if is_chat else {"text": row["generated_text"]} for row in rows]
+    made = [_chat_choice(it) if is_chat else {"text": it["generated_text"]} for it in answers]
     choices = [
-        {"index": at, **it, "logprobs": None, "finish_reason": row["finish_reason"]}
-        for at, (it, row) in enumerate(zip(made, rows, strict=True))
+        {"index": at, **choice, "logprobs": None, "finish_reason": it["finish_reason"]}
+        for at, (choice, it) in enumerate(zip(made, answers, strict=True))
     ]
     return {
         "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{id}",
@@ -33,6 +37,13 @@ def completion(
             "total_tokens": read + written,
         },
     }
+
+
+def _samples(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answers to a row: one, or those of its lists."""
+    if not isinstance(row["generated_text"], list):
+        return [row]
+    return [{name: row[name][at] for name in GENERATED} for at in range(len(row["generated_text"]))]
 
 
 def _chat_choice(row: dict[str, Any]) -> dict[str, Any]:

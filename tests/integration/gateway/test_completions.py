@@ -82,11 +82,11 @@ def test_a_chat_is_answered_in_the_shape_of_openai(gate: House, writer: Path) ->
     assert errors[0]["error"]["param"] == "body.tools"
 
 
-def test_prompts_of_a_line_are_choices_and_no_template_is_applied(
+def test_prompts_of_a_line_and_their_samples_are_choices_and_no_template_is_applied(
     gate: House, writer: Path
 ) -> None:
     client = gate.client()
-    sampling = {"temperature": 1.5, "seed": 7}
+    sampling = {"temperature": 1.5, "seed": 7, "n": 2}
     lines = [
         line("a", COMPLETIONS, prompt=PROMPTS[:3], **sampling),
         line("b", COMPLETIONS, prompt=PROMPTS[3], **sampling),
@@ -99,11 +99,12 @@ def test_prompts_of_a_line_are_choices_and_no_template_is_applied(
         for it in gate.lines(client, found["output_file_id"])
     ]
     texts = [(choice.index, choice.text) for body in bodies for choice in body.choices]
-    wanted = alone(writer, PROMPTS[:4], **sampling)
-    assert texts == list(zip([0, 1, 2, 0], [it.text for it in wanted], strict=True))
+    rows = alone(writer, PROMPTS[:4], temperature=1.5, seed=7, num_samples=2)
+    wanted = [it for row in rows for it in row.samples]
+    assert texts == list(zip([*range(6), 0, 1], [it.text for it in wanted], strict=True))
     usage = bodies[0].usage
     assert usage is not None
-    assert usage.completion_tokens == sum(it.n_generated for it in wanted[:3])
+    assert usage.completion_tokens == sum(it.n_generated for it in rows[:3])
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
 
 

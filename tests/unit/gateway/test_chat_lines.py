@@ -55,13 +55,14 @@ def checked(
 def test_parameters_of_openai_become_options_of_a_job() -> None:
     assert options(
         max_completion_tokens=7, temperature=0.5, top_p=0.9, seed=3, stop=["a", "b"],
-        n=1, stream=False, presence_penalty=0.0, tools=[], user="me", logit_bias=None,
+        n=2, stream=False, presence_penalty=0.0, tools=[], user="me", logit_bias=None,
     ) == {
         "max_new_tokens": 7, "temperature": 0.5, "top_p": 0.9, "seed": 3, "stop": '["a", "b"]',
+        "num_samples": 2,
     }  # fmt: skip
     assert options(max_tokens=7, max_completion_tokens=7) == {"max_new_tokens": 7}
     assert options(COMPLETIONS, max_tokens=7, stop="x") == {"max_new_tokens": 7, "stop": '["x"]'}
-    assert options(temperature=None, response_format={"type": "text"}) == {}
+    assert options(temperature=None, n=1, response_format={"type": "text"}) == {}
 
 
 def test_a_form_of_answers_is_a_schema_without_columns_of_its_own() -> None:
@@ -117,7 +118,10 @@ UNSERVED: dict[str, tuple[Endpoint, dict[str, Any], str, str]] = {
     "no schema": (CHAT, {"response_format": {"type": "json_schema"}}, "invalid_value",
                   "body.response_format"),
     "a stop and a form": (CHAT, {"stop": "x", "response_format": {"type": "json_object"}},
-                          "invalid_value", "body.stop"),
+                          "unsupported_value", "body.stop"),
+    "samples of a form": (CHAT, {"n": 2, "response_format": {"type": "json_object"}},
+                          "unsupported_value", "body.n"),
+    "many samples": (CHAT, {"n": 129}, "invalid_value", "body.n"),
     "no messages": (CHAT, {"messages": []}, "invalid_value", "body.messages"),
     "an image": (CHAT, {"messages": [{"role": "user", "content": [IMAGE]}]}, "unsupported_value",
                  "body.messages"),
