@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
 .PHONY: help venv install dev demo demo-generate test test-unit test-integration test-acceptance test-avx2 test-system \
-	test-airflow test-console-axe test-containers test-hosts test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
+	test-airflow test-mlflow test-console-axe test-containers test-hosts test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
 
 help:  ## what can be made
 	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
@@ -123,6 +123,17 @@ test-airflow: $(VENV)/airflow/.installed  ## headrace-airflow in a real Airflow,
 	@$(VENV)/airflow/bin/pip install --quiet --force-reinstall --no-deps ./deploy/airflow
 	@HEADRACE_TEST_AIRFLOW=$(VENV)/airflow/bin $(PYTEST) tests/schedulers
 
+# MLflow wants an older pyarrow than headrace's, so it is never in the same environment
+$(VENV)/mlflow/.installed: $(VENV)/.dev
+	@echo "installing MLflow into $(VENV)/mlflow"
+	@$(BIN)/python -m venv $(VENV)/mlflow
+	@$(VENV)/mlflow/bin/pip install --quiet 'mlflow==3.17.2'
+	@touch $@
+
+test-mlflow: $(VENV)/mlflow/.installed  ## the registry of models in a real MLflow server, by hand: no part of CI
+	@echo '== mlflow: a server, its client, and headrace =='
+	@HEADRACE_TEST_MLFLOW=$(VENV)/mlflow/bin $(PYTEST) tests/mlflow
+
 # ENGINE=podman COMPOSE='podman-compose' BUILD_OPTIONS='--network=host'; docker where nothing is said.
 test-containers: $(VENV)/.dev  ## builds the images and runs the compose file, by hand: no part of CI
 	@echo '== containers: three images, a fleet, two kills, a drain =='
@@ -189,7 +200,7 @@ chaos: $(VENV)/.dev  ## the acceptance floor for long: kills, delays, repeats, b
 
 races: $(VENV)/.dev  ## eight creators of one part at once, 200 rounds; two promoters of one alias, 1,000
 	@HEADRACE_RACES=200 $(PYTEST) tests/integration/storage/test_s3_store.py -k of_eight_creators
-	@HEADRACE_ALIAS_RACES=1000 $(PYTEST) tests/unit/models/test_registry.py -k of_two_promoters
+	@HEADRACE_ALIAS_RACES=1000 $(PYTEST) tests/unit/models/versions/test_registry.py -k of_two_promoters
 
 fuzz: $(VENV)/.dev  ## the parsers of whatever strangers may write, 5,000 examples each
 	@HEADRACE_FUZZ=5000 $(PYTEST) --timeout 3600 $(addprefix tests/unit/,consumer/test_envelope.py \

@@ -72,7 +72,12 @@ class SettingFields:
     )
     registry: str | None = run(None, "folder or URI with the list of outputs that have jobs")
     model_registry: str | None = setting(
-        None, "folder or URI of the registry of models; default: in the state folder"
+        None,
+        "folder or URI of the registry of models, or mlflow+http(s)://HOST of an MLflow server; "
+        "default: in the state folder",
+    )
+    model_registry_token: SecretStr | None = setting(
+        None, "token, or USER:PASSWORD, for an MLflow server that keeps the registry of models"
     )
     queue: str = run(
         "default", "queue that takes the job, or that the worker serves", pattern=f"^{QUEUE_NAME}$"

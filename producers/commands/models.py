@@ -9,19 +9,15 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from headrace.models.registry import (
-    SCHEME,
-    open_model_registry,
-    parse_address,
-)
+from headrace.models.registry import open_model_registry, parse_address
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from producers.commands.session import Session
 from producers.models.reference import resolve_model
 from producers.quality.reference import profile_of_output
 from producers.terminal.console import columns, plain
-from schemas.errors import ExitCode
-from schemas.records.model_version import AliasMove, ModelVersion
+from schemas.errors import ConfigError, ExitCode
+from schemas.records.model_version import SCHEME, AliasMove, ModelVersion
 
 
 def list_models(session: Session) -> int:
@@ -117,10 +113,14 @@ def make_version(
         model, settings.revision, task, partial(open_store, settings=settings),
         allow_pickle=settings.allow_pickle, trust_remote_code=settings.trust_remote_code,
     )  # fmt: skip
-    profile = None
+    registry, profile = open_model_registry(settings), None
+    if reference is not None and not registry.keeps_profiles:
+        raise ConfigError(
+            "an MLflow server has no place for --reference: leave it out, and compare with an output "
+            "(headrace drift --against OUTPUT)"
+        )
     if reference is not None:
         profile = profile_of_output(reference, settings, label_column)
-    registry = open_model_registry(settings)
     version = registry.register(
         name, info.ref, task=task, labels=info.labels, by=_user(), note=note
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from headrace.models.registry import SCHEME, open_model_registry, parse_address
+from headrace.models.registry import open_model_registry, parse_address
 from headrace.process.logs import get_logger
 from headrace.settings import Settings
 from headrace.storage.open import check_allowed, open_store
@@ -29,6 +29,7 @@ from producers.submission.unchanged import verify_inputs_unchanged
 from schemas.errors import ConfigError, HeadraceError
 from schemas.names import output_layout
 from schemas.records.job import Job
+from schemas.records.model_version import SCHEME
 
 log = get_logger(__name__)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from headrace.models.registry import SCHEME
 from headrace.settings import Settings
 from producers.driver.session import Broker, needed_broker
 from producers.gateway.access.keys import Keyring
@@ -18,6 +17,7 @@ from producers.gateway.access.quota import Quota
 from producers.gateway.root import Root, open_root
 from producers.records.job_registry import Registry, open_registry
 from schemas.errors import BrokerError, ConfigError
+from schemas.records.model_version import SCHEME
 
 if TYPE_CHECKING:
     from producers.gateway.access.tokens import Tokens

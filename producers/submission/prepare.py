@@ -117,7 +117,7 @@ def prepare(
     named = version_of(settings)
     model = resolve_model(
         settings.model if named is None else named.model.uri,
-        settings.revision if named is None else named.model.revision,
+        settings.revision if named is None else named.model.revision or None,
         settings.task,
         opened,
         max_length=settings.max_length,

@@ -230,7 +230,7 @@ def _base(
         ref = None if named is None else named.model
     info = resolve_model(
         str(asked.base) if ref is None else ref.uri,
-        settings.revision if ref is None else ref.revision,
+        settings.revision if ref is None else ref.revision or None,
         BASE_TASK,
         opened,
         max_length=asked.hyperparameters.get("max_length"),

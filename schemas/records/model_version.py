@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.errors import ModelRegistryError
 from schemas.records.job import ModelRef
 
+SCHEME = "models:/"
+"""How an address of a version begins."""
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 """A model's or an alias's name: fit for a folder, a key and a shell without quotes."""
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.models.named import version_of
-from headrace.models.registry import SCHEME, parse_address
+from headrace.models.registry import parse_address
 from headrace.process.logs import get_logger
 from headrace.settings import Settings
 from schemas.errors import error_type_of
-from schemas.records.model_version import ModelVersion
+from schemas.records.model_version import SCHEME, ModelVersion
 from workers.online.batcher import Batcher
 from workers.online.model import Answer, OnlineModel, Prepared, load_online
 

@@ -124,7 +124,7 @@ def load_online(settings: Settings, version: ModelVersion | None = None) -> Onli
         raise ConfigError(f"headrace-worker serve does not answer {settings.task}: submit a job")
     uri, revision = settings.model, settings.revision
     if version is not None:
-        uri, revision = version.model.uri, version.model.revision
+        uri, revision = version.model.uri, version.model.revision or None
     store_of = partial(open_store, settings=settings)
     folder = local_model(
         uri, revision, settings, store_of,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 
-from headrace.models.registry import SCHEME, open_model_registry, parse_address
+from headrace.models.registry import open_model_registry, parse_address
 from headrace.output.job_record import require_job
 from headrace.profiles.profile import Profile, parse_profile
 from headrace.profiles.store import read_job_profile
@@ -25,6 +25,7 @@ from producers.submission.dates import fill_dates, logical_date
 from producers.terminal.drift import Shown, as_json, render_drift
 from schemas.errors import ConfigError, ExitCode, JobNotFound
 from schemas.records.job import Job
+from schemas.records.model_version import SCHEME
 
 NIGHTS = 14
 """Chosen: two weeks, so that each day of the week is in it twice."""

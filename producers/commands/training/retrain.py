@@ -14,7 +14,8 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
-from headrace.models.registry import SCHEME, ModelRegistry, open_model_registry
+from headrace.models.port import Registry
+from headrace.models.registry import open_model_registry
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
@@ -46,6 +47,7 @@ from producers.retraining.triggers import Signs, reasons
 from producers.submission.dates import fill_dates, logical_date
 from producers.terminal.console import command
 from schemas.errors import ConfigError, ExitCode, ModelRegistryError
+from schemas.records.model_version import SCHEME
 from schemas.records.retraining import RetrainingBegun, RetrainingVerdict
 
 Run = Callable[[Sequence[str]], int]
@@ -68,7 +70,7 @@ class Place:
     id: str
     root: Store
     store: Store
-    registry: ModelRegistry
+    registry: Registry
     settings: Settings
     run: Run
 

@@ -11,12 +11,8 @@ from threading import Barrier
 import pytest
 
 from headrace.models.named import version_of
-from headrace.models.registry import (
-    ModelAddress,
-    ModelRegistry,
-    open_model_registry,
-    parse_address,
-)
+from headrace.models.port import ModelAddress
+from headrace.models.registry import ModelRegistry, open_model_registry, parse_address
 from headrace.settings import load_settings
 from headrace.storage.local import LocalStore
 from schemas.errors import ConfigError, ModelRegistryError
