@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import stat
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,7 @@ from schemas.names import output_layout, redis_keys
 from tests.acceptance.conftest import MakeFleet, Say, Scale
 from tests.acceptance.harness.fleet import Fleet, Worker, attempts, lines, parts, pass_time
 from tests.fake_jobs import FakeJob, make_job
+from workers.consumer.celery_pool import unread_bytes
 
 SLOW = {"ms_per_row": 25}
 """A chunk of 100 rows takes 2.5 s, in batches of about five rows."""
@@ -154,6 +158,101 @@ def test_10_a_second_sigterm_is_quick(make_fleet: MakeFleet, tmp_path: Path, say
     took = time.monotonic() - began
     assert took < 5
     say("10", f"a second SIGTERM ended it after {took:.1f} s of 60 s grace")
+
+
+def hand_over_a_chunk(fleet: Fleet, folder: Path) -> FakeJob:
+    """A chunk of 30 s in the pipe of the one worker's child, which is stopped and has not read it."""
+    warm = make_job(folder / "warm", lines(3))
+    slow = {"ms_per_row": 100}
+    job = make_job(folder / "job", lines(300), chunk_rows=300, params=slow, batch_tokens=200)
+    fleet.follow(warm)
+    fleet.until_ended(warm)
+    fleet.restarts = False
+    fleet.wait(lambda: not fleet.leases(warm).marks(), 20, "the worker to be idle")
+    pass_time(fleet, 1.0)  # its result is on the way to the parent, which nothing outside shows
+    fleet.workers[0].signal(signal.SIGSTOP, child=True)
+    fleet.follow(job)
+    fleet.wait(lambda: unread_by_child(fleet.workers[0]), 20, "the message to be handed over")
+    return job
+
+
+def unread_by_child(worker: Worker) -> int:
+    """Bytes in the pipes that lead to the process that computes."""
+    return sum(_unread(Path(f"/proc/{p.pid}/fd")) for p in worker.children())
+
+
+def _unread(descriptors: Path) -> int:
+    pipes = [d for d in descriptors.iterdir() if os.readlink(d).startswith("pipe:")]
+    readable = [d for d in pipes if d.lstat().st_mode & stat.S_IRUSR]
+    return sum(_waiting_in(pipe) for pipe in readable)
+
+
+def _waiting_in(pipe: Path) -> int:
+    opened = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return unread_bytes(opened)
+    finally:
+        os.close(opened)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into pipes by /proc")
+@pytest.mark.timeout(120)
+def test_10_a_drain_waits_for_a_child_that_has_not_read_its_message(
+    make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    fleet = make_fleet(grace_s="3")
+    fleet.start(1)
+    job, worker = hand_over_a_chunk(fleet, tmp_path), fleet.workers[0]
+    worker.signal(signal.SIGTERM, child=False)
+    fleet.wait(lambda: worker.logged("worker.draining"), 20)
+    worker.signal(signal.SIGCONT, child=True)
+    fleet.wait(worker.has_left, 20, "the drain to end")
+    assert worker.process is not None
+    assert (worker.process.returncode, attempts(job), fleet.leases(job).marks()) == (0, {}, {})
+    assert fleet.client.llen("headrace:queue:default") == 1  # for another worker
+    say("10", "a drain as a message was handed over: back in the queue, 0 leases, 0 attempts")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into pipes by /proc")
+@pytest.mark.timeout(120)
+def test_10_a_drain_reaches_a_child_whose_acceptance_was_not_read_yet(
+    make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    fleet = make_fleet(grace_s="3")
+    fleet.start(1)
+    job, worker = hand_over_a_chunk(fleet, tmp_path), fleet.workers[0]
+    worker.signal(signal.SIGSTOP, child=False)
+    worker.signal(signal.SIGCONT, child=True)
+    fleet.wait(lambda: computing(fleet, job), 20, "the chunk to be on the device")
+    began = time.monotonic()
+    worker.signal(signal.SIGTERM, child=False)
+    worker.signal(signal.SIGCONT, child=False)
+    fleet.wait(worker.has_left, 20, "the drain to end")
+    took = time.monotonic() - began
+    assert worker.process is not None
+    assert (worker.process.returncode, attempts(job), fleet.leases(job).marks()) == (0, {}, {})
+    assert worker.logged('"chunk.released"') == 1
+    assert took < 3 + 5
+    say("10", f"a drain before an acceptance was read: given back, gone after {took:.1f} s")
+
+
+@pytest.mark.timeout(120)
+def test_10_a_child_killed_during_a_drain_leaves_no_lease(
+    make_fleet: MakeFleet, tmp_path: Path, say: Say
+) -> None:
+    job = make_job(tmp_path, lines(400), chunk_rows=400, params={"ms_per_row": 20})
+    fleet = make_fleet(grace_s="60")
+    fleet.start(1)
+    fleet.follow(job)
+    fleet.wait(lambda: fleet.rows_live(job), 60, "a sign of life")
+    fleet.restarts, worker = False, fleet.workers[0]
+    worker.signal(signal.SIGTERM, child=False)
+    fleet.wait(lambda: worker.logged("worker.draining"), 20)
+    worker.signal(signal.SIGKILL, child=True)
+    fleet.wait(worker.has_left, 20, "the worker to leave")
+    assert fleet.leases(job).marks() == {}
+    assert [[a.seen_by for a in found] for found in attempts(job).values()] == [["parent of w0"]]
+    say("10", "a child killed during a drain: recorded and its lease released by the parent")
 
 
 @pytest.mark.timeout(120)

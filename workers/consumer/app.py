@@ -30,6 +30,8 @@ from schemas.records.message import SCORE_CHUNK
 from schemas.training_tasks import JOB_TASKS
 from workers.consumer.admission import Admission
 from workers.consumer.celery_loader import Loader
+from workers.consumer.celery_pool import TaskPool
+from workers.consumer.child_stop import CHILD_STOP
 from workers.consumer.process_settings import process_settings
 from workers.execution.fault_injection import fault_hook
 from workers.execution.presence import Identity, facts_of
@@ -46,6 +48,8 @@ class _Process:
     telemetry: Any = None
     """The parent's own telemetry, made when a child has died."""
     preload: Any = None
+    is_child_told: bool = False
+    """Whether the parent has passed a SIGTERM on."""
 
 
 def make_app(settings: Settings) -> Celery:
@@ -67,13 +71,8 @@ def score_chunk(self: Any, body: Any) -> None:
     if not runtime.queue.is_wanted(self.request.delivery_info["routing_key"], self.request.id):
         log.info("message.dropped", reason="taken back")
         return
-    # billiard resets the signals of its children after worker_process_init, so it is done here
-    earlier = signal.signal(signal.SIGTERM, lambda *_: runtime.drain.ask(runtime.settings.grace_s))
-    try:
-        handle(body, runtime, self.request.id)
-        runtime.brake.wait()
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+    handle(body, runtime, self.request.id)
+    runtime.brake.wait()
 
 
 def _runtime(app: Celery) -> Any:
@@ -94,6 +93,7 @@ def _runtime(app: Celery) -> Any:
         )  # fmt: skip
         if _Process.preload is not None:
             _Process.runtime.models.preload = _Process.preload
+        CHILD_STOP.drains_by(partial(_Process.runtime.drain.ask, settings.grace_s))
     return _Process.runtime
 
 
@@ -154,12 +154,27 @@ def _drain(**_: Any) -> None:
 
 
 def _tell_child(*_: Any) -> None:
-    from billiard.process import active_children
     from celery.worker.state import active_requests
 
     if active_requests:
-        for child in active_children():
-            os.kill(child.pid, signal.SIGTERM)
+        _pass_sigterm_on()
+
+
+def _pass_sigterm_on() -> None:
+    from billiard.process import active_children
+
+    _Process.is_child_told = True
+    for child in active_children():
+        os.kill(child.pid, signal.SIGTERM)
+
+
+def _stopping_with_work() -> None:
+    """The child has a message of which the parent did not know yet when its own SIGTERM came."""
+    if not _Process.is_child_told:
+        _pass_sigterm_on()
+
+
+TaskPool.on_stopping = staticmethod(_stopping_with_work)
 
 
 @signals.worker_ready.connect
@@ -192,8 +207,12 @@ def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_
     """Called in the parent when the child died while processing a message."""
     from billiard.exceptions import WorkerLostError
 
-    if not isinstance(exception, WorkerLostError) or not args:
-        return
+    if isinstance(exception, WorkerLostError) and args:
+        _recover(sender.app, args[0])
+
+
+def _recover(app: Celery, body: Any) -> None:
+    """Record and release the chunks of a message whose child died."""
     from headrace.storage.open import open_store
     from workers.execution.crash_recovery import recover_from_crash
     from workers.execution.job_cache import JobCache
@@ -204,7 +223,7 @@ def _child_died(sender: Any = None, exception: Any = None, args: Any = None, **_
     jobs = JobCache(lambda uri: open_store(uri, settings))
     telemetry = _parents_telemetry(settings)
     chunks = recover_from_crash(
-        client, open_queue(client, sender.app), worker_name(), args[0], jobs, settings.lease_s, telemetry,
+        client, open_queue(client, app), worker_name(), body, jobs, settings.lease_s, telemetry,
         keep_traces=settings.traces,
     )  # fmt: skip
     telemetry.flush(1.0)  # chosen: an unreachable collector must not delay the next child
@@ -225,7 +244,12 @@ def _parents_telemetry(settings: Settings) -> Any:
 
 
 @signals.worker_shutdown.connect
-def _parent_ends(**_: Any) -> None:
+def _parent_ends(sender: Any = None, **_: Any) -> None:
+    from celery.worker.state import active_requests
+
+    # Celery 5.7 ends in silence, with exit code 0, when the child dies during the drain
+    for request in list(active_requests):
+        _recover(sender.app, request.args[0])
     if _Process.telemetry is not None:
         _Process.telemetry.shutdown(2.0)
 

@@ -7,12 +7,14 @@ import select
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from workers.consumer.celery_consumer import bell_of_signals
-from workers.consumer.celery_pool import wait_until_read
+from workers.consumer.celery_pool import held_as_accepted, wait_until_read, was_handed_over
 
 LEAVE = """
 import os
@@ -89,3 +91,44 @@ def test_a_signal_can_be_read() -> None:
         os.close(signal.set_wakeup_fd(-1))
         os.close(bell)
         signal.signal(signal.SIGUSR1, earlier)
+
+
+class Job:
+    """What billiard keeps of one message."""
+
+    def __init__(self, *, is_accepted: bool, is_written: bool, is_alive: bool = True) -> None:
+        self._accepted = is_accepted
+        self._write_to = SimpleNamespace(_is_alive=lambda: is_alive) if is_written else None
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        (Job(is_accepted=False, is_written=True), True),
+        (Job(is_accepted=True, is_written=True), False),
+        (Job(is_accepted=False, is_written=False), False),
+        (Job(is_accepted=False, is_written=True, is_alive=False), False),
+    ],
+)
+def test_a_message_is_handed_over_from_its_writing_to_its_acceptance(
+    job: Job, expected: bool
+) -> None:
+    assert was_handed_over(job) is expected
+
+
+def test_a_message_that_is_still_written_is_not_handed_over() -> None:
+    def writing() -> Iterator[None]:
+        yield
+
+    job, writer = Job(is_accepted=False, is_written=True), writing()
+    job._writer = weakref.ref(writer)  # type: ignore[attr-defined]
+    assert not was_handed_over(job)
+    del writer
+    assert was_handed_over(job)
+
+
+def test_what_is_held_as_accepted_can_be_accepted_later() -> None:
+    job = Job(is_accepted=False, is_written=True)
+    with held_as_accepted([job]):
+        assert job._accepted
+    assert not job._accepted
