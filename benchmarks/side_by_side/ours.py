@@ -128,7 +128,7 @@ def _done_flops(job: Job, task: Any) -> float:
     if getattr(runner, "mode", None) != "packed":
         return 0.0
     lengths = job.lengths() or np.diff(_tokens(job, job.read()[1]).offsets).tolist()
-    count = first_only_flops if getattr(runner, "_first_only", False) else model_flops
+    count = first_only_flops if getattr(runner, "_one_only", False) else model_flops
     return count(read_config(job.model), lengths)
 
 

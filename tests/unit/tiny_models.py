@@ -97,6 +97,13 @@ LANGUAGE_MODEL = DECODER | {"initializer_range": 0.2}
 GEMMA3 = LANGUAGE_MODEL | {"head_dim": 8, "sliding_window": 16, "query_pre_attn_scalar": 8}
 MORE_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "albert": ("AlbertConfig", ENCODER | SPREAD | {"embedding_size": 16}),
+    "bart": (
+        "BartConfig",
+        {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4}
+        | {"decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
+        | {"vocab_size": len(VOCABULARY), "init_std": 0.2, "max_position_embeddings": 512}
+        | {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3},
+    ),
     "data2vec-text": ("Data2VecTextConfig", SHIFTED | {"initializer_range": 0.2}),
     "ernie": ("ErnieConfig", ENCODER | SPREAD),
     "eurobert": ("EuroBertConfig", LANGUAGE_MODEL),

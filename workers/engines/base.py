@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from headrace.tasks.contract import Encodings, LoadRequest
+from schemas.errors import ModelError
 from workers.models.choice_tokens import ChoiceTree
 
 Output = Literal["sequence", "tokens", "hidden", "token_logits", "choices"]
@@ -107,3 +108,21 @@ class Engine(Protocol):
 
     def is_device_lost(self, error: BaseException) -> bool:
         """True if the device accepts no more work from this process."""
+
+
+def wanted_of(out: Any, output: Output, model_type: str) -> Any:
+    """The tensor of a transformers model's output that a task reads.
+
+    Raises:
+        ModelError: it gives no hidden states, and they are wanted.
+    """
+    if output == "hidden" and "last_hidden_state" not in out:
+        raise ModelError(
+            f"a model of type {model_type} gives {', '.join(out)} and no hidden "
+            "states (last_hidden_state): there is nothing to make a vector of"
+        )
+    if output == "tokens" and "start_logits" in out:
+        import torch
+
+        return torch.stack((out["start_logits"], out["end_logits"]), dim=-1)
+    return out["logits" if output != "hidden" and "logits" in out else "last_hidden_state"]

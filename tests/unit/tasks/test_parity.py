@@ -11,7 +11,7 @@ from headrace.tasks.contract import LoadRequest
 from tests.unit.tiny_models import CONFIGS, TEXTS, TinyModels, answers
 from workers.tasks.text_classification import TextClassification
 
-PACKED = sorted(set(CONFIGS) - {"deberta-v2", "mpnet"})
+PACKED = sorted(set(CONFIGS) - {"mpnet"})
 
 
 def load(path: str, **params: Any) -> TextClassification:

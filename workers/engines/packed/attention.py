@@ -35,8 +35,8 @@ class Packing:
     """int32 tensor `[rows + 1]` on the device; only where flash attention reads it, else None."""
     longest: int
     """Tokens of the longest row."""
-    first: Any = None
-    """The first token of each row, where the last layer needs no other; see `last_layer`."""
+    read: Any = None
+    """The one token of each row that the head reads, where the last layer computes no other."""
     bands: dict[tuple[int, int, bool], Any] = field(default_factory=dict)
     """Masks of sliding windows, made by the first layer that needs one: see `_band`."""
 

@@ -18,11 +18,10 @@ import numpy as np
 
 from headrace.settings import cache_folder
 from headrace.tasks.contract import Encodings
-from schemas.errors import ModelError
 from workers.devices import device
 from workers.devices.heap import Heap, trim_of
 from workers.devices.lanes import Lanes
-from workers.engines.base import EngineRequest, Handle, LoadedModel, Output
+from workers.engines.base import EngineRequest, Handle, LoadedModel, Output, wanted_of
 from workers.engines.packed import attention
 from workers.engines.packed.families import Rows, family_of
 from workers.engines.packed.fused_layer import fuse_layers, fuse_norms, unfuse
@@ -30,12 +29,7 @@ from workers.engines.packed.int8 import SENTENCES
 from workers.engines.packed.last_layer import shorten_last_layer
 from workers.engines.packed.layer_choice import Choose, by_default, for_this_cpu
 from workers.engines.packed.linear import prepack_weights
-from workers.engines.packed.mode_choice import (
-    TOLERANCE,
-    Mode,
-    ModeChoice,
-    modes_to_try,
-)
+from workers.engines.packed.mode_choice import TOLERANCE, Mode, ModeChoice, modes_to_try
 from workers.engines.packed.model_inputs import last_tokens, padded, positions
 from workers.engines.packed.model_state import ModelState
 from workers.engines.packed.probes import GPU_PROBES, PROBE, long_row
@@ -150,16 +144,16 @@ class Runner:
         self._pad_id = pad_id
         self._pool = pool
         self._choose = choose
-        self._family = family_of(model.config)
+        self._family = family_of(model.config, device)
         self._precision = str(model.dtype).removeprefix("torch.")
         self._config = text_config_of(model.config)
-        self._first_only = False
+        self._one_only = False
         self._state: ModelState | None = None
         self._proven: int | None = None
         """Tokens of the longest row that was tried; None means that all lengths were tried."""
         # the kernel for cumulative lengths: on GPUs, in half precision
         self._flash = device != "cpu" and self._precision in ("float16", "bfloat16")
-        self._norms: list[Any] = []
+        self._changed: list[Any] = []
         self._usual_attention = self._attention = model.config._attn_implementation
         self._accepts = signature(model.forward).parameters
 
@@ -197,16 +191,23 @@ class Runner:
 
     def set_mode(self, mode: Mode) -> None:
         """Choose how batches are run, and with it the model's attention."""
-        if mode == "packed":
+        ours = mode == "packed" and (self._family is None or self._family.interface)
+        if ours:
             attention.register()
-        name = attention.NAME if mode == "packed" else self._usual_attention
+        name = attention.NAME if ours else self._usual_attention
         # as loaded, a part of a composite model may have another one that suits it alone
         if name != self._attention:
             self._model.set_attn_implementation(name)
         self._attention = name
-        unfuse(self._norms)  # another way runs the model's own layers
-        self._norms = fuse_norms(self._model) if mode == "packed" and self._flash else []
+        unfuse(self._changed)  # another way runs the model's own layers
+        self._changed = self._fit() if mode == "packed" else []
         self.mode = mode
+
+    def _fit(self) -> list[Any]:
+        """Replace what packed batches need other forwards of; the modules that were changed."""
+        if self._family is not None and self._family.fit is not None:
+            return self._family.fit(self._model)
+        return fuse_norms(self._model) if self._flash else []
 
     def round_weights(self, sentences: Encodings) -> None:
         """Let an fp32 model on a CPU compute in int8 from now on; before its mode is chosen."""
@@ -257,9 +258,9 @@ class Runner:
             prepack_weights(self._model, choose=self._choose)
         elif self._flash:
             fuse_layers(self._model)
-        wants_first = self._family is not None and self._family.pools_first
-        if wants_first and self._output == "sequence":
-            self._first_only = shorten_last_layer(self._model)
+        if self._family is None or self._family.pools is None or self._output != "sequence":
+            return
+        self._one_only = self._family.fit is not None or shorten_last_layer(self._model)
 
     def _ways(self) -> dict[Mode, Callable[[Encodings], Any]]:
         return {
@@ -291,13 +292,27 @@ class Runner:
         import torch
 
         assert self._family is not None
-        offsets = batch.offsets
-        flash, short = self._flash, self._first_only and bool(batch.lengths.all())
+        if self._output != "sequence":
+            return self._finish(self._states(self._model, self._inputs_of_packed(batch))[0], batch)
+        rows, pools = self._rows(batch), self._family.pools
+        if self._family.last is not None:
+            rows = replace(rows, last=self._to_device(self._family.last(batch, self._config)))
+        short = pools is not None and self._one_only and bool(batch.lengths.all())
+        inputs = self._inputs_of_packed(batch, getattr(rows, pools) if pools and short else None)
+        flat = self._states(self._model.base_model, inputs)[0]
+        if pools and short:  # nothing else is left in `flat`
+            rows = replace(rows, **{pools: torch.arange(len(batch), device=flat.device)})
+        return self._family.head(self._model, flat, rows)
+
+    def _inputs_of_packed(self, batch: Encodings, read: Any = None) -> dict[str, Any]:
+        import torch
+
+        assert self._family is not None
         packing = attention.Packing(
-            runs=() if flash else attention.runs_of(offsets),
-            cumulative=self._to_device(offsets.astype(np.int32)) if flash else None,
+            runs=() if self._flash else attention.runs_of(batch.offsets),
+            cumulative=self._to_device(batch.offsets.astype(np.int32)) if self._flash else None,
             longest=int(batch.lengths.max(initial=0)),
-            first=self._to_device(offsets[:-1]) if short else None,
+            read=read,
         )
         skipped = self._model.config.pad_token_id if self._family.positions_skip_padding else None
         inputs = self._inputs(batch.ids, batch.type_ids) | {
@@ -306,14 +321,7 @@ class Runner:
         }
         if self._family.asks_positions:
             inputs["attention_mask"] = torch.empty((1, 1, 1, 1), device=self._device)
-        if self._output != "sequence":
-            return self._finish(self._states(self._model, inputs)[0], batch)
-        flat = self._states(self._model.base_model, inputs)[0]
-        rows = self._rows(batch)
-        if packing.first is not None:
-            # nothing else is left in `flat`
-            rows = replace(rows, first=torch.arange(len(batch), device=flat.device))
-        return self._family.head(self._model, flat, rows)
+        return inputs
 
     # -- padded, and rows of one length
 
@@ -375,17 +383,7 @@ class Runner:
         if self._state is not None:
             self._state.put_back()
         out = model(**inputs)
-        if self._output == "hidden" and "last_hidden_state" not in out:
-            raise ModelError(
-                f"a model of type {model.config.model_type} gives {', '.join(out)} and no hidden "
-                "states (last_hidden_state): there is nothing to make a vector of"
-            )
-        if self._output == "tokens" and "start_logits" in out:
-            import torch
-
-            return torch.stack((out["start_logits"], out["end_logits"]), dim=-1)
-        wanted = "logits" if self._output != "hidden" and "logits" in out else "last_hidden_state"
-        return out[wanted]
+        return wanted_of(out, self._output, model.config.model_type)
 
     def _rows(self, batch: Encodings) -> Rows:
         last = last_tokens(batch, getattr(self._config, "pad_token_id", None))

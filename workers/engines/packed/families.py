@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+
+from headrace.tasks.contract import Encodings
+from workers.engines.packed.forwards.bart import fit_bart
+from workers.engines.packed.forwards.deberta import fit_deberta
+from workers.engines.packed.model_inputs import last_of_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +25,8 @@ class Rows:
     first: Any
     """`[rows]`: the first token of each row."""
     last: Any
-    """`[rows]`: the last token of each row that is not the padding token, as decoders pool."""
+    """`[rows]`: the last token of each row that is not the padding token, as decoders pool; or as
+    the family's `last` says."""
     lengths: Any
     """`[rows]`: tokens of each row."""
 
@@ -36,13 +44,20 @@ class Family:
 
     head: Callable[[Any, Any, Rows], Any]
     """(model, last hidden states `[tokens, width]`, rows) to logits `[rows, labels]`."""
-    pools_first: bool = False
-    """Whether the head reads only each row's first token."""
+    pools: Literal["first", "last"] | None = None
+    """The token of each row that the head reads, where it reads no other."""
     positions_skip_padding: bool = False
     """Positions count from `pad_token_id + 1` and stand still at padding tokens (fairseq)."""
     asks_positions: bool = False
     """Without a mask, transformers looks in the positions for rows packed into one, and waits for
     the device to know; any mask of four dimensions is taken as it is."""
+    interface: bool = True
+    """Whether the attention goes through transformers' interface, and ours is set there."""
+    last: Callable[[Encodings, Any], np.ndarray] | None = None
+    """Of a batch and the configuration: the token of each row that `Rows.last` names, `[rows]`."""
+    fit: Callable[[Any], list[Any]] | None = None
+    """Replaces forwards in a model so that it computes packed batches, on a CPU only, and returns
+    the modules that were changed; see `forwards`. None: the model's own do."""
 
 
 def _bert(model: Any, flat: Any, rows: Rows) -> Any:
@@ -78,6 +93,18 @@ def _eurobert(model: Any, flat: Any, rows: Rows) -> Any:
     return model.classifier(model.activation(model.dense(pooled)))
 
 
+def _deberta(model: Any, flat: Any, rows: Rows) -> Any:
+    return model.classifier(model.pooler(flat[rows.first].unsqueeze(1)))
+
+
+def _bart(model: Any, flat: Any, rows: Rows) -> Any:
+    return model.classification_head(flat[rows.last])
+
+
+def _ends(batch: Encodings, config: Any) -> np.ndarray:
+    return last_of_id(batch, config.eos_token_id)
+
+
 def _decoder(model: Any, flat: Any, rows: Rows) -> Any:
     return model.score(flat[rows.last])
 
@@ -85,24 +112,26 @@ def _decoder(model: Any, flat: Any, rows: Rows) -> Any:
 # Read in transformers 5.23: each passes unknown keyword arguments through to its attention
 # function, takes position_ids, and mixes tokens nowhere else. These look alike and are not here:
 # - Gemma 2 caps the logits of its attention, which ours refuses.
-# - BART counts positions by itself, and its decoder shifts the batch as one row.
+# - BART counts positions by itself, and its decoder shifts the batch as one row; ours does not.
 # - ConvBERT convolves over neighbours.
 # - StableLM and Nemotron pass nothing through.
-# - DeBERTa, MPNet and XLNet have an attention of their own.
+# - DeBERTa, MPNet and XLNet have an attention of their own; we wrote DeBERTa-v2's for packed batches.
 FAMILIES: dict[str, Family] = {
-    "bert": Family(_bert, pools_first=True),
-    "roberta": Family(_classifier, pools_first=True, positions_skip_padding=True),
-    "xlm-roberta": Family(_classifier, pools_first=True, positions_skip_padding=True),
-    "camembert": Family(_classifier, pools_first=True, positions_skip_padding=True),
-    "electra": Family(_classifier, pools_first=True),
-    "ernie": Family(_bert, pools_first=True),
-    "data2vec-text": Family(_classifier, pools_first=True, positions_skip_padding=True),
+    "bert": Family(_bert, pools="first"),
+    "roberta": Family(_classifier, pools="first", positions_skip_padding=True),
+    "xlm-roberta": Family(_classifier, pools="first", positions_skip_padding=True),
+    "camembert": Family(_classifier, pools="first", positions_skip_padding=True),
+    "electra": Family(_classifier, pools="first"),
+    "ernie": Family(_bert, pools="first"),
+    "data2vec-text": Family(_classifier, pools="first", positions_skip_padding=True),
     "roberta-prelayernorm": Family(_classifier, positions_skip_padding=True),
     "xlm-roberta-xl": Family(_classifier, positions_skip_padding=True),
     "jina_embeddings_v3": Family(_classifier),
     "nomic_bert": Family(_bert),
     "albert": Family(_albert),
     "eurobert": Family(_eurobert),
+    "bart": Family(_bart, pools="last", last=_ends, fit=fit_bart),
+    "deberta-v2": Family(_deberta, pools="first", interface=False, fit=fit_deberta),
     "distilbert": Family(_distilbert),
     "modernbert": Family(_modernbert),
     "llama": Family(_decoder, asks_positions=True),
@@ -127,9 +156,10 @@ FAMILIES: dict[str, Family] = {
 BATCH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
 
 
-def family_of(config: Any) -> Family | None:
-    """The family of a model by its configuration; None: it must be padded."""
-    return FAMILIES.get(getattr(config, "model_type", ""))
+def family_of(config: Any, device: str = "cpu") -> Family | None:
+    """The family of a model by its configuration; None: it must be padded on this device."""
+    family = FAMILIES.get(getattr(config, "model_type", ""))
+    return family if family is None or family.fit is None or device == "cpu" else None
 
 
 def depends_on_batch(config: Any) -> bool:

@@ -23,7 +23,7 @@ def shorten_last_layer(model: Any) -> bool:
     """Let the last layer compute only first tokens if the packing says so; False if it is not
     BERT's layer.
 
-    In place; without `packing.first` the layer computes as before. Not for decoders, where the
+    In place; without `packing.read` the layer computes as before. Not for decoders, where the
     first token sees nothing.
     """
     layers = bert_layers(model)
@@ -51,20 +51,20 @@ def _has(owner: Any, path: str) -> bool:
 def _forward(layer: Any, whole: Callable[..., Any], hidden: Any, *args: Any, **kwargs: Any) -> Any:
     """`[1, tokens, width]` to `[1, rows, width]`, or what the layer did before."""
     packing: Packing | None = kwargs.get("packing")
-    if packing is None or packing.first is None:
+    if packing is None or packing.read is None:
         return whole(hidden, *args, **kwargs)
     own = layer.attention.self
-    first = hidden[:, packing.first]
+    first = hidden[:, packing.read]
     heads = (-1, own.num_attention_heads, own.attention_head_size)
     query, key, value = (
         project(states)[0].view(heads)
         for project, states in ((own.query, first), (own.key, hidden), (own.value, hidden))
     )
-    seen = _attend(query, key, value, packing).flatten(1).unsqueeze(0)
+    seen = attend_each(query, key, value, packing).flatten(1).unsqueeze(0)
     return layer.feed_forward_chunk(layer.attention.output(seen, first))
 
 
-def _attend(query: Any, key: Any, value: Any, packing: Packing) -> Any:
+def attend_each(query: Any, key: Any, value: Any, packing: Packing) -> Any:
     """One query per row over the row's own tokens: `[rows, heads, size]`."""
     import torch
 

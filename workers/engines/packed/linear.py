@@ -26,8 +26,8 @@ SMALLEST_SIDE = 32
 # The number of tokens the layout is chosen for; any number may come. Chosen: a usual batch.
 EXPECTED_TOKENS = 2048
 # Where a linear layer is followed by nothing but its activation: (linear, activation).
-# BERT's family, DistilBERT.
-FUSED = (("dense", "intermediate_act_fn"), ("lin1", "activation"))
+# BERT's family, DistilBERT, BART.
+FUSED = (("dense", "intermediate_act_fn"), ("lin1", "activation"), ("fc1", "activation_fn"))
 
 
 def prepack_weights(

@@ -58,3 +58,17 @@ def last_tokens(batch: Encodings, padding: int | None) -> np.ndarray:
     at = np.where(batch.ids != padding, np.arange(len(batch.ids)), 0)
     seen = np.maximum.accumulate(at) if len(at) else at
     return np.asarray(np.maximum(seen[last], batch.offsets[:-1]))
+
+
+def last_of_id(batch: Encodings, wanted: int) -> np.ndarray:
+    """Index of the last token of an id in each row, in the flat batch; int64 `[rows]`.
+
+    Raises:
+        ValueError: a row has none.
+    """
+    at = np.where(batch.ids == wanted, np.arange(len(batch.ids)), -1)
+    seen = np.append(np.maximum.accumulate(at), -1) if len(at) else np.array([-1])
+    last = seen[batch.offsets[1:] - 1]
+    if (last < batch.offsets[:-1]).any():
+        raise ValueError(f"each row must have a token of id {wanted}, which the model's head reads")
+    return np.asarray(last)
