@@ -118,6 +118,15 @@ ATTRIBUTES: dict[str, Attribute] = {
     "headrace.generated_tokens": Attribute(
         int, "tokens that the model wrote, in `headrace.tokens`"
     ),
+    "headrace.prompt_tokens": Attribute(
+        int, "tokens of prompts that the model read, in `headrace.tokens`"
+    ),
+    "headrace.generated_tokens_per_s": Attribute(
+        float, "tokens that the model wrote a second, of all rows together"
+    ),
+    "headrace.time_to_first_token_s": Attribute(
+        float, "mean seconds from a row's start in the model to its first token"
+    ),
     "headrace.padding_tokens": Attribute(int, "padding tokens, not counted in `headrace.tokens`"),
     "headrace.batches": Attribute(int, "batches on the device"),
     "headrace.batch_fill": Attribute(float, "share of the token budget that the batches filled"),
@@ -157,6 +166,8 @@ class Metric(NamedTuple):
 SHARES = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
 """Chosen: chunks are sized for some 30 s, and the time limit of a batch is 600 s."""
+FIRST_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""Chosen: from a small prompt on a GPU to a long one on a CPU."""
 
 ROWS = "headrace.rows"
 ERRORS = "headrace.errors"
@@ -176,6 +187,9 @@ MEMORY_USAGE = "headrace.device.memory.usage"
 MEMORY_LIMIT = "headrace.device.memory.limit"
 UTILIZATION = "headrace.device.utilization"
 SPANS_DROPPED = "headrace.spans.dropped"
+GENERATION_TOKENS = "headrace.generation.tokens"
+GENERATION_SPEED = "headrace.generation.speed"
+FIRST_TOKEN = "headrace.generation.time_to_first_token"
 
 _DEVICE = ("worker", "device")
 
@@ -213,6 +227,17 @@ METRICS: dict[str, Metric] = {
     MEMORY_LIMIT: Metric("gauge", "By", _DEVICE, "memory available: of the GPU, or of the host"),
     UTILIZATION: Metric(
         "gauge", "1", _DEVICE, "share of the last chunk's time with a batch on the device"
+    ),
+    GENERATION_TOKENS: Metric(
+        "counter", "{token}", ("direction",),
+        "tokens of rows that were generated: `in` of prompts, `out` of answers",
+    ),
+    GENERATION_SPEED: Metric(
+        "gauge", "{token}/s", _DEVICE, "tokens written a second in the last chunk, of all rows"
+    ),
+    FIRST_TOKEN: Metric(
+        "histogram", "s", (), "time from a row's start in the model to its first token",
+        buckets=FIRST_SECONDS,
     ),
     SPANS_DROPPED: Metric(
         "counter", "{span}", ("reason",), "spans that reached no collector", "both"

@@ -190,12 +190,15 @@ EVENTS = {
 """What such a night must tell; of the others `test_telemetry_docs` sees that each is logged."""
 RARE_ATTRIBUTES = {
     "headrace.reused_rows", "headrace.retries", names.STOP_REASON, names.RAISED,
-    "headrace.generated_tokens",  # test_generation sees it
+    # test_generation sees these
+    "headrace.prompt_tokens", "headrace.generated_tokens", "headrace.generated_tokens_per_s",
+    "headrace.time_to_first_token_s",
 }  # fmt: skip
 RARE_SPANS = {"follow"}
 RARE_METRICS = {
     "headrace.worker.tokens", "headrace.hosts.excluded", "headrace.drift",
     "headrace.accuracy.expected",
+    names.GENERATION_TOKENS, names.GENERATION_SPEED, names.FIRST_TOKEN,  # so
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from schemas.records.manifest import Receipt
 from schemas.versions import versions
 from workers.execution.job_cache import JobContext
 from workers.execution.lease_keeper import ChunkControl, LeaseKeeper
-from workers.execution.metrics import record_device, record_rows
+from workers.execution.metrics import record_device, record_generation, record_rows
 from workers.execution.runtime import Runtime
 from workers.pipeline.rows import ChunkStats
 from workers.pipeline.write import Committed, PartSink
@@ -92,6 +92,7 @@ def _commit(it: Finished, work: JobContext, runtime: Runtime, held: LeaseKeeper)
         duplicate_rows=it.stats.duplicates,
         halvings=it.stats.oom_halvings,
         batch_fill=it.stats.batch_fill,
+        **it.stats.generation.attributes(),
     )
     _measure(it, work, runtime, won=committed.won)
     if committed.won:
@@ -119,6 +120,8 @@ def _measure(it: Finished, work: JobContext, runtime: Runtime, *, won: bool) -> 
     telemetry, identity = runtime.telemetry, runtime.identity
     record_rows(telemetry, it.stats, work.job.id, it.chunk.number, identity.device, won=won)
     forward_s = it.observe.stages_s().get("forward", 0.0)
+    if won:
+        record_generation(telemetry, it.stats.generation, identity.name, identity.device)
     record_device(telemetry, runtime.device_use, identity.name, identity.device, forward_s)
 
 

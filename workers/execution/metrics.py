@@ -14,6 +14,7 @@ from schemas.names import telemetry as names
 from workers.devices.device import CPU, memory_of
 from workers.devices.heap import resident_bytes
 from workers.devices.host_memory import container_limit_bytes
+from workers.pipeline.generating.counts import GenerationCounts
 from workers.pipeline.rows import ChunkStats
 
 log = get_logger(__name__)
@@ -66,6 +67,21 @@ def record_rows(
         log.warning("batch.halved", job=job, chunk=chunk, count=stats.oom_halvings, device=device)
     for kind, rows in stats.errors_by_type.items() if won else ():
         telemetry.record(names.ERRORS, rows, **{names.ERROR_TYPE: kind, names.JOB_ID: job})
+
+
+def record_generation(
+    telemetry: Telemetry, counts: GenerationCounts, worker: str, device: str
+) -> None:
+    """Count tokens of prompts and answers, their speed, and how soon the first ones came."""
+    if not counts.prompt_tokens:
+        return
+    telemetry.record(names.GENERATION_TOKENS, counts.prompt_tokens, direction="in")
+    telemetry.record(names.GENERATION_TOKENS, counts.generated_tokens, direction="out")
+    if counts.tokens_per_s is not None:
+        telemetry.record(names.GENERATION_SPEED, counts.tokens_per_s, worker=worker, device=device)
+    for rows, seconds in counts.first_tokens:
+        for _ in range(rows):
+            telemetry.record(names.FIRST_TOKEN, seconds)
 
 
 def _memory(device: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from headrace.tasks.contract import Encodings
 from schemas.records import part_schema
+from workers.pipeline.generating.counts import GenerationCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,8 @@ class ChunkStats:
     warnings: tuple[str, ...] = ()
     """What loading the model found that the person should read."""
     errors_by_type: dict[str, int] = field(default_factory=dict)
+    generation: GenerationCounts = field(default_factory=GenerationCounts)
+    """Of rows whose text is generated."""
 
     def count_rows(self, rows: int, faults: Iterable[RowError]) -> None:
         """Count rows, of which these are errors."""

@@ -40,5 +40,11 @@ class Watch(Protocol):
     def stepped(self, *, rows: int, tokens: int) -> None:
         """Called after a forward pass, with its rows and computed tokens, padding included."""
 
+    def first_tokens(self, rows: int, seconds: float) -> None:
+        """Called if so many rows that started together have their first token, after this time.
+
+        An engine that learns of tokens only with the whole answer does not call it.
+        """
+
     def out_of_memory(self, tokens: int) -> None:
         """Called if a batch of this many tokens ran out of memory; it runs again with fewer rows."""

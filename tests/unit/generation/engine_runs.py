@@ -29,6 +29,7 @@ class Events:
     held: list[frozenset[int]] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)
     full: list[int] = field(default_factory=list)
+    firsts: list[tuple[int, float]] = field(default_factory=list)
 
     def check(self) -> None:
         self.checks += 1
@@ -40,6 +41,9 @@ class Events:
 
     def stepped(self, *, rows: int, tokens: int) -> None:
         self.widths.append(rows)
+
+    def first_tokens(self, rows: int, seconds: float) -> None:
+        self.firsts.append((rows, seconds))
 
     def out_of_memory(self, tokens: int) -> None:
         self.full.append(tokens)

@@ -67,6 +67,10 @@ class RowWatch:
         """See `Watch.stepped`."""
         self.watch.stepped(rows=rows, tokens=tokens)
 
+    def first_tokens(self, rows: int, seconds: float) -> None:
+        """See `Watch.first_tokens`: of samples."""
+        self.watch.first_tokens(rows, seconds)
+
     def out_of_memory(self, tokens: int) -> None:
         """See `Watch.out_of_memory`."""
         self.watch.out_of_memory(tokens)

@@ -7,6 +7,7 @@ the next rows start when all have ended.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 from math import log
@@ -89,6 +90,7 @@ class StepwiseEngine(FailsByRow):
                 watch.holding(schedule.running.keys())
             width = len(started) * self._beams or rows.width
             tokens = sum(len(prompt.ids) for prompt in started) or width
+            began = time.monotonic()
             try:
                 answers = self._join(rows, started) if started else self._step(rows)
             except (Stopped, LeaseLost):
@@ -98,6 +100,8 @@ class StepwiseEngine(FailsByRow):
                 yield from self.failed(error, schedule, watch)
                 continue
             watch.stepped(rows=width, tokens=tokens)
+            if started:
+                watch.first_tokens(len(started), time.monotonic() - began)
             schedule.finish([answer.row for answer in answers])
             if answers:
                 watch.holding(schedule.running.keys())

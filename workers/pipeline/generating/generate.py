@@ -19,6 +19,7 @@ from headrace.tasks.generation.answer import Answer
 from headrace.tracing.chunk_trace import Observe
 from schemas.errors import HeadraceError, OutputMismatch, error_type_of
 from workers.pipeline.forward import WindowInput
+from workers.pipeline.generating.counts import GenerationCounts
 from workers.pipeline.loaded_task import LoadedTask
 from workers.pipeline.ports import Control
 from workers.pipeline.rows import ChunkStats, Predictions, RowError
@@ -77,11 +78,16 @@ def _generated(
     answers: dict[int, Answer] = {}
     prompt_tokens = int(encodings.offsets[-1])
     with observe("forward", rows=len(encodings)) as stage:
+        began = watch.clock()
         for answer in task.generate(encodings, watch, engine.budget.tokens):
             answers[answer.row] = answer
         generated = sum(it.n_generated for it in answers.values() if it.error is None)
         tokens = prompt_tokens + generated
-        stage.add(tokens=tokens, generated_tokens=generated, batches=watch.steps)
+        stage.add(
+            tokens=tokens, prompt_tokens=prompt_tokens, generated_tokens=generated,
+            batches=watch.steps,
+        )  # fmt: skip
+        _count_tokens(stats.generation, prompt_tokens, generated, watch, watch.clock() - began)
     if answers.keys() != set(range(len(encodings))):
         raise OutputMismatch(f"the engine gave {len(answers)} answers for {len(encodings)} prompts")
     faults = {row: _fault(it.error) for row, it in answers.items() if it.error is not None}
@@ -116,6 +122,15 @@ def _fault(error: Exception) -> RowError:
     return RowError(error_type_of(error), f"{type(error).__name__}: {error}"[:500])
 
 
+def _count_tokens(
+    counts: GenerationCounts, read: int, written: int, watch: ControlWatch, seconds: float
+) -> None:
+    counts.prompt_tokens += read
+    counts.generated_tokens += written
+    counts.seconds += seconds
+    counts.first_tokens += watch.firsts
+
+
 def _count(
     stats: ChunkStats, engine: LoadedTask, watch: ControlWatch, tokens: int, good: int
 ) -> None:
@@ -139,6 +154,8 @@ class ControlWatch:
     halvings: int = 0
     smallest: int | None = None
     """Tokens of the smallest batch that ran out of memory."""
+    firsts: list[tuple[int, float]] = field(default_factory=list)
+    """Rows that started together, and seconds until their first token."""
     clock: Callable[[], float] = time.monotonic
     _marked: frozenset[int] = frozenset()
     _held: frozenset[int] = frozenset()
@@ -159,6 +176,10 @@ class ControlWatch:
     def stepped(self, *, rows: int, tokens: int) -> None:
         """See `Watch.stepped`."""
         self.steps += 1
+
+    def first_tokens(self, rows: int, seconds: float) -> None:
+        """See `Watch.first_tokens`."""
+        self.firsts.append((rows, seconds))
 
     def out_of_memory(self, tokens: int) -> None:
         """See `Watch.out_of_memory`."""
