@@ -18,6 +18,8 @@ from producers.gateway.console.pages import PREFIX, check_token, page
 from producers.gateway.problems import Problem
 from producers.gateway.state import Gateway
 from producers.quality.comparison import Compared, compare
+from producers.quality.gold_entities import finds_entities
+from producers.quality.pairs.compared_entities import ComparedEntities, compare_entities
 from schemas.errors import HeadraceError
 from schemas.records.model_version import NAME
 
@@ -88,7 +90,7 @@ def comparisons_page(
     a: Annotated[str, Query(max_length=64)] = "",
     b: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
-    """Which labels change from one finished job to another over the same rows."""
+    """Which labels or entities change from one finished job to another over the same rows."""
     finished = [e for e in jobs.entries(gateway, caller) if e.state == "finished"][:OFFERED]
     found, wrong, status = None, "", 200
     try:
@@ -97,14 +99,16 @@ def comparisons_page(
         wrong, status = str(error), 400
     return page(
         request, "comparisons", status, offered=[(jobs.key_of(e), e) for e in finished], a=a, b=b,
-        found=found, wrong=wrong, flows=FLOWS,
+        found=found, of_entities=isinstance(found, ComparedEntities), wrong=wrong, flows=FLOWS,
     )  # fmt: skip
 
 
-def _compared(gateway: Gateway, caller: Caller, a: str, b: str) -> Compared:
+def _compared(gateway: Gateway, caller: Caller, a: str, b: str) -> Compared | ComparedEntities:
     one, two = jobs.find(gateway, caller, a), jobs.find(gateway, caller, b)
     if max(one.job.rows, two.job.rows) > MOST_ROWS:
         raise Problem(
             400, f"above {MOST_ROWS:,} rows, use headrace compare: it takes longer than a page may"
         )
+    if finds_entities(one.store):
+        return compare_entities(one.store, two.store)
     return compare(one.store, two.store)

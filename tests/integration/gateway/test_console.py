@@ -17,7 +17,9 @@ from headrace.storage.local import LocalStore
 from producers.records.job_registry import Entry, Registry
 from schemas.names import output_layout
 from schemas.records.job import ModelRef
+from schemas.records.run_key import job_key
 from tests.integration.gateway.conftest import House, MakeHouse
+from tests.unit.quality.test_compared_entities import A, B, scored
 from tests.unit.small_job import finish, score, write_input
 
 PAGES = ("jobs", "submit", "workers", "models", "comparisons")
@@ -204,3 +206,19 @@ def test_parked_chunks_have_a_button(local: House, tmp_path: Path) -> None:
     assert "<b>" not in page.replace("<li><b>", "")
     client.post(f"/console/jobs/{id}/retry", data={"csrf": token(client)})
     assert store.head(output_layout.parked(0)) is None
+
+
+def test_entities_of_two_jobs_are_compared(local: House, tmp_path: Path) -> None:
+    stores = scored(tmp_path / "a", A, 3), scored(tmp_path / "b", B, 1)
+    found = [require_job(store) for store in stores]
+    keys = [job_key(job.id, store.uri) for job, store in zip(found, stores, strict=True)]
+    for job, store in zip(found, stores, strict=True):
+        placed = job.model_copy(update={"output": store.uri})
+        store.replace(output_layout.JOB, placed.model_dump_json().encode())
+        local.gateway.registry.add(placed)
+    page = local.clients[""].get("/console/comparisons", params=dict(zip("ab", keys, strict=True)))
+    assert page.status_code == 200, page.text
+    assert "texts whose entities changed" in page.text
+    assert "<td>LOC</td><td>ORG</td>" in page.text
+    assert "<td>PER</td><td>PER, another span</td>" in page.text
+    assert "<td>r1</td><td>Paris</td>" in page.text
