@@ -14,18 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.storage.store import Store
-from producers.quality.cost import Cost
 from producers.quality.gold import Gold, classification_job, texts_of
 from producers.quality.paired import Agreement, Paired, table_of
-from producers.quality.pairs.rows import (
-    codes_of,
-    hashes_of,
-    is_ok,
-    paired_rows,
-    value_codes,
-)
+from producers.quality.pairs.kept_rows import KeptRows, TwoOutputs
+from producers.quality.pairs.rows import codes_of
 from schemas.errors import ConfigError
-from schemas.records.job import Job
 
 CONFIDENT = 20
 """Chosen: flips that both models were surest of, shown by id."""
@@ -48,15 +41,9 @@ class Flip:
 
 
 @dataclass(slots=True)
-class Compared:
-    """Two outputs of the same rows."""
+class Compared(TwoOutputs):
+    """Two outputs of labels."""
 
-    a: Job
-    b: Job
-    rows: int = 0
-    costs: tuple[Cost | None, Cost | None] = (None, None)
-    only_a_ok: int = 0
-    only_b_ok: int = 0
     agreement: Agreement = field(default_factory=lambda: Agreement((), np.zeros((0, 0), np.int64)))
     paired: Paired | None = None
     """None: no gold column was named."""
@@ -95,52 +82,28 @@ def compare(
         raise ConfigError("--slices compares accuracies: it needs --label-column or --labels")
     rows = _Rows(found, gold, slices, ask)
     wanted = [*([gold.column] if gold and gold.by_id is None else []), *slices]
-    for one, two in paired_rows(a, b, (found.a, found.b), COLUMNS, wanted):
-        rows.add(one, two)
-    rows.finish()
+    rows.read(a, b, COLUMNS, wanted)
     return found
 
 
-class _Rows:
-    """What is kept of each row until equal texts are known."""
+class _Rows(KeptRows):
+    """Three codes of a row: its label in A, that in B, and gold."""
 
     def __init__(self, found: Compared, gold: Gold | None, slices: Sequence[str], ask: int) -> None:
-        self._found, self._gold, self._slices, self._ask = found, gold, slices, ask
+        super().__init__(found, slices)
+        self._found, self._gold, self._ask = found, gold, ask
         self._labels: dict[str, int] = {}
-        self._values: dict[str, dict[str, int]] = {name: {} for name in slices}
-        self._texts: list[np.ndarray] = []
-        self._codes: list[np.ndarray] = []
-        self._kept_values: dict[str, list[np.ndarray]] = {name: [] for name in slices}
 
-    def add(self, a: pa.Table, b: pa.Table) -> None:
-        """Rows of A and the same rows of B."""
-        found = self._found
-        ok_a, ok_b = is_ok(a), is_ok(b)
-        found.rows += a.num_rows
-        found.only_a_ok += int((ok_a & ~ok_b).sum())
-        found.only_b_ok += int((ok_b & ~ok_a).sum())
-        both = ok_a & ok_b
-        codes = np.stack(
-            [
-                self._coded(a["predicted_label"]),
-                self._coded(b["predicted_label"]),
-                np.full(a.num_rows, -1) if self._gold is None else self._gold_codes(a),
-            ]
-        ).astype(np.int32)[:, both]
-        texts = hashes_of(a["text_hash"])[both]
-        self._codes.append(codes)
-        self._texts.append(texts)
-        for name in self._slices:
-            self._kept_values[name].append(value_codes(name, a[name], self._values[name])[both])
+    def codes(self, a: pa.Table, b: pa.Table, both: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """int32 `[3, rows]`; the surest flips are kept on the way."""
+        gold = np.full(a.num_rows, -1) if self._gold is None else self._gold_codes(a)
+        labels = (self._coded(t["predicted_label"]) for t in (a, b))
+        codes = np.stack([*labels, gold]).astype(np.int32)[:, both]
         self._keep_flips(a, b, np.flatnonzero(both), codes, texts)
+        return codes
 
-    def finish(self) -> None:
-        """Count every text once."""
-        if not self._codes:
-            return
-        texts = np.concatenate(self._texts)
-        _, first = np.unique(texts, return_index=True)
-        codes = np.concatenate(self._codes, axis=1)[:, first]
+    def count(self, codes: np.ndarray, first: np.ndarray) -> None:
+        """See `KeptRows.count`."""
         labels = tuple(self._labels)
         self._found.agreement = Agreement(
             labels, table_of(labels, codes[0].astype(np.int64) * len(labels) + codes[1])
@@ -149,11 +112,9 @@ class _Rows:
             return
         known = codes[2] >= 0
         self._found.paired = _paired(codes[:, known])
-        for name in self._slices:
-            values = np.concatenate(self._kept_values[name])[first][known]
+        for name in self._values:
             self._found.slices[name] = {
-                value: _paired(codes[:, known][:, values == code])
-                for value, code in self._values[name].items()
+                value: _paired(codes[:, known & has]) for value, has in self.by_value(name, first)
             }
 
     def _keep_flips(

@@ -146,8 +146,8 @@ def refusals(
             f"labels changed: up to {agreement.flips.high:.2%} of rows, allowed {gate.max_flips:.2%}"
         )
     if gate.min_accuracy_delta is not None:
-        found += _too_low("accuracy", paired, gate.min_accuracy_delta)
-    return [*found, *refused_slices(gate, slices, _too_low)]
+        found += _of_accuracy("accuracy", paired, gate.min_accuracy_delta)
+    return [*found, *refused_slices(gate, slices, _of_accuracy)]
 
 
 def refused_slices(
@@ -165,15 +165,21 @@ def refused_slices(
     return found
 
 
-def _too_low(what: str, paired: Paired | None, least: float) -> list[str]:
-    if paired is None or paired.rows == 0:
-        return [f"{what}: no row has a gold label"]
-    if paired.delta.low >= least:
+def too_low(
+    what: str, delta: Interval | None, least: float, *, missing: str, form: str
+) -> list[str]:
+    """Why a difference is refused; `missing` says why there is none, `form` is that of a number."""
+    if delta is None:
+        return [f"{what}: {missing}"]
+    if delta.low >= least:
         return []
-    return [
-        f"{what}: B less A is {paired.delta.value:+.2%}, and may be {paired.delta.low:+.2%}; "
-        f"allowed {least:+.2%}"
-    ]
+    value, low, allowed = (format(number, form) for number in (delta.value, delta.low, least))
+    return [f"{what}: B less A is {value}, and may be {low}; allowed {allowed}"]
+
+
+def _of_accuracy(what: str, paired: Paired | None, least: float) -> list[str]:
+    delta = paired.delta if paired is not None and paired.rows else None
+    return too_low(what, delta, least, missing="no row has a gold label", form="+.2%")
 
 
 def table_of(labels: Sequence[str], codes: np.ndarray) -> np.ndarray:

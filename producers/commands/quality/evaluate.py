@@ -69,9 +69,7 @@ def gold_of(
         return None
     by_id = None
     if labels is not None:
-        if id_column is None:
-            raise ConfigError("--labels FILE needs --id-column: its column with the rows' ids")
-        by_id = read_labels(labels, id_column, label_column, opened)
+        by_id = read_labels(labels, _given(id_column), label_column, opened)
     return Gold(label_column, by_id, read_map(renamed))
 
 
@@ -94,9 +92,18 @@ def entity_gold_of(
     found = EntityGold(label_column, tokens_column)
     if labels is None:
         return found
+    return replace(found, by_id=read_entities(labels, _given(id_column), found.columns, opened))
+
+
+def _given(id_column: str | None) -> str:
+    """The column of a file of labels that has the rows' ids.
+
+    Raises:
+        ConfigError: no option says which.
+    """
     if id_column is None:
         raise ConfigError("--labels FILE needs --id-column: its column with the rows' ids")
-    return replace(found, by_id=read_entities(labels, id_column, found.columns, opened))
+    return id_column
 
 
 def _show(session: Session, record: dict[str, Any], table: RenderableType) -> int:

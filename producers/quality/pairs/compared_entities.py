@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.storage.store import Store
-from producers.quality.cost import Cost
 from producers.quality.gold import texts_of
 from producers.quality.gold_entities import EntityGold, entities_job, gold_spans, gold_values
 from producers.quality.pairs.entity_changes import (
@@ -27,14 +26,9 @@ from producers.quality.pairs.entity_changes import (
     changes_of,
     kind_of,
 )
-from producers.quality.pairs.rows import (
-    hashes_of,
-    is_ok,
-    paired_rows,
-    value_codes,
-)
+from producers.quality.pairs.kept_rows import KeptRows, TwoOutputs
+from producers.quality.pairs.rows import is_ok
 from schemas.errors import ConfigError
-from schemas.records.job import Job
 
 SUREST = 20
 """Chosen: changes that the models were surest of, shown by id."""
@@ -64,15 +58,9 @@ class ChangedRow:
 
 
 @dataclass(slots=True)
-class ComparedEntities:
+class ComparedEntities(TwoOutputs):
     """Two outputs of entities in the same rows."""
 
-    a: Job
-    b: Job
-    rows: int = 0
-    costs: tuple[Cost | None, Cost | None] = (None, None)
-    only_a_ok: int = 0
-    only_b_ok: int = 0
     agreement: EntityAgreement = field(default_factory=lambda: EntityAgreement({}))
     paired: PairedEntities | None = None
     """None: no gold column was named."""
@@ -106,58 +94,42 @@ def compare_entities(
         raise ConfigError("--slices compares F1: it needs --label-column or --labels")
     rows = _Rows(found, gold, slices, ask)
     wanted = [*(gold.columns if gold and gold.by_id is None else []), *slices]
-    for one, two in paired_rows(a, b, (found.a, found.b), COLUMNS, wanted):
-        rows.add(one, two)
-    rows.finish()
+    rows.read(a, b, COLUMNS, wanted)
     return found
 
 
-class _Rows:
-    """What is kept of each row until equal texts are known."""
+class _Rows(KeptRows):
+    """A code of each row: the number of its kind."""
 
     def __init__(
         self, found: ComparedEntities, gold: EntityGold | None, slices: Sequence[str], ask: int
     ) -> None:
+        super().__init__(found, slices)
         self._found, self._gold, self._ask = found, gold, ask
         self._kinds: dict[TextKind, int] = {}
-        self._values: dict[str, dict[str, int]] = {name: {} for name in slices}
-        self._kept_values: dict[str, list[np.ndarray]] = {name: [] for name in slices}
-        self._texts: list[np.ndarray] = []
-        self._codes: list[np.ndarray] = []
 
-    def add(self, a: pa.Table, b: pa.Table) -> None:
-        """Rows of A and the same rows of B."""
-        found = self._found
-        ok_a, ok_b = (is_ok(t) & pc.is_valid(t["entities"]).to_numpy() for t in (a, b))
-        found.rows += a.num_rows
-        found.only_a_ok += int((ok_a & ~ok_b).sum())
-        found.only_b_ok += int((ok_b & ~ok_a).sum())
-        both = ok_a & ok_b
-        for name, known in self._values.items():
-            self._kept_values[name].append(value_codes(name, a[name], known)[both])
+    def has_answer(self, table: pa.Table) -> np.ndarray:
+        """See `KeptRows.has_answer`."""
+        found: np.ndarray = is_ok(table) & pc.is_valid(table["entities"]).to_numpy()
+        return found
+
+    def codes(self, a: pa.Table, b: pa.Table, both: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """int32 `[rows]`."""
         mask = pa.array(both)
-        one, two = a.filter(mask), b.filter(mask)
-        texts = hashes_of(one["text_hash"])
-        self._texts.append(texts)
-        self._codes.append(self._kinds_of(one, two, texts))
+        return self._kinds_of(a.filter(mask), b.filter(mask), texts)
 
-    def finish(self) -> None:
-        """Count every text once."""
+    def count(self, codes: np.ndarray, first: np.ndarray) -> None:
+        """See `KeptRows.count`."""
         self._shorten()
-        if not self._codes:
-            return
-        _, first = np.unique(np.concatenate(self._texts), return_index=True)
-        codes = np.concatenate(self._codes)[first]
         kinds = self._counted(codes)
         self._found.agreement = EntityAgreement(kinds)
         if self._gold is None:
             return
         self._found.paired = PairedEntities.of(kinds)
-        for name, known in self._values.items():
-            values = np.concatenate(self._kept_values[name])[first]
+        for name in self._values:
             self._found.slices[name] = {
-                value: PairedEntities.of(self._counted(codes[values == code]))
-                for value, code in known.items()
+                value: PairedEntities.of(self._counted(codes[has]))
+                for value, has in self.by_value(name, first)
             }
 
     def _counted(self, codes: np.ndarray) -> Kinds:

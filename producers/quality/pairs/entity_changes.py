@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from producers.quality.intervals import Interval, bootstrap, wilson
-from producers.quality.paired import Gate, refused_slices
+from producers.quality.paired import Gate, refused_slices, too_low
 from schemas.entity_tags import Span
 
 
@@ -205,16 +205,11 @@ def refusals_of_entities(
             f"entities changed: in up to {agreement.flips.high:.2%} of texts, allowed {gate.max_flips:.2%}"
         )
     if gate.min_f1_delta is not None:
-        found += _too_low("F1", paired, gate.min_f1_delta)
-    return [*found, *refused_slices(gate, slices, _too_low)]
+        found += _of_f1("F1", paired, gate.min_f1_delta)
+    return [*found, *refused_slices(gate, slices, _of_f1)]
 
 
-def _too_low(what: str, paired: PairedEntities | None, least: float) -> list[str]:
-    if paired is None or not any(hits.gold for hits in paired.by_label.values()):
-        return [f"{what}: no text has a gold entity"]
-    delta = paired.delta
-    if delta.low >= least:
-        return []
-    return [
-        f"{what}: B less A is {delta.value:+.4f}, and may be {delta.low:+.4f}; allowed {least:+.4f}"
-    ]
+def _of_f1(what: str, paired: PairedEntities | None, least: float) -> list[str]:
+    has_gold = paired is not None and any(hits.gold for hits in paired.by_label.values())
+    delta = paired.delta if paired is not None and has_gold else None
+    return too_low(what, delta, least, missing="no text has a gold entity", form="+.4f")
