@@ -31,6 +31,7 @@ from headrace.output.job_record import read_job
 from headrace.queue.embedded_redis import EmbeddedRedis
 from headrace.storage.local import LocalStore
 from headrace.tasks.contract import Encodings
+from tests.acceptance.harness.house import gateway_environment
 from tests.conftest import free_port, wait_until
 from tests.unit.small_job import finish, score
 from tests.unit.tiny_models import TinyModels
@@ -171,13 +172,9 @@ def gateway(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """`headrace serve` with a Redis, a store in the folder, and the model `tiny`."""
     model = TinyModels(folder / "models")("bert", "SequenceClassification")
     with EmbeddedRedis(folder / "redis") as redis:
-        names = {
-            "BROKER_URL": redis.url, "GATEWAY_STORE": str(folder / "store"),
-            "GATEWAY_MODELS": f"tiny={model}", "REGISTRY": str(folder / "registry"),
-            "GATEWAY_FILE_BYTES": "1000000000",
-        }  # fmt: skip
-        environment = {**os.environ, **{f"HEADRACE_{k}": v for k, v in names.items()}}
-        environment |= {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
+        environment = gateway_environment(
+            folder, redis.url, GATEWAY_MODELS=f"tiny={model}", GATEWAY_FILE_BYTES="1000000000"
+        )
         port = free_port()
         command = [str(BIN / "headrace"), "serve", "--listen", f"127.0.0.1:{port}"]
         with started(command, f"http://127.0.0.1:{port}", environment) as found:

@@ -68,6 +68,19 @@ class House:
                 process.kill()
 
 
+def gateway_environment(folder: Path, broker_url: str, **more: str) -> dict[str, str]:
+    """What a gateway and its fleet are started with: all that they keep is in the folder.
+
+    `more`: settings by their names without `HEADRACE_`.
+    """
+    names = {
+        "BROKER_URL": broker_url, "GATEWAY_STORE": str(folder / "store"),
+        "REGISTRY": str(folder / "registry"), **more,
+    }  # fmt: skip
+    home = {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
+    return {**os.environ, **{f"HEADRACE_{k}": v for k, v in names.items()}, **home}
+
+
 @contextmanager
 def running_house(folder: Path) -> Iterator[House]:
     """A Redis, a controller and a worker; gateways are started by the test. The models `tiny` and
@@ -76,13 +89,9 @@ def running_house(folder: Path) -> Iterator[House]:
     writer = save_peaked(folder / "models" / "writer", "llama")
     (writer / "chat_template.jinja").write_text("{{ messages[0].content }}")
     with EmbeddedRedis(folder / "redis") as server:
-        names = {
-            "BROKER_URL": server.url, "GATEWAY_STORE": str(folder / "store"),
-            "GATEWAY_MODELS": f"tiny={model},writer={writer}", "REGISTRY": str(folder / "registry"),
-            "GRACE_S": "2",
-        }  # fmt: skip
-        environment = {**os.environ, **{f"HEADRACE_{k}": v for k, v in names.items()}}
-        environment |= {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
+        environment = gateway_environment(
+            folder, server.url, GATEWAY_MODELS=f"tiny={model},writer={writer}", GRACE_S="2"
+        )
         found = House(folder, environment)
         found.start("controller", "headrace", "controller")
         found.start_worker()
