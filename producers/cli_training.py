@@ -23,7 +23,7 @@ OF_THE_ROWS = (
     "date",
 )
 OF_THE_RUN = (
-    "broker_url", "queue", "priority", "registry", "device", "threads", "max_attempts", "revision",
+    "broker_url", "queue", "priority", "registry", "device", "dtype", "threads", "max_attempts", "revision",
     "allow_pickle", "on_finish",
 )  # fmt: skip
 

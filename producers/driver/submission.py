@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from headrace.coordination.announced_jobs import announce_job
-from headrace.coordination.live_workers import read_workers
+from headrace.coordination.live_workers import LiveWorker, read_workers
 from headrace.coordination.redis_clock import redis_now
 from headrace.settings import Settings
 from headrace.tracing.job_trace import JobTrace
@@ -28,6 +28,12 @@ from schemas.records.chunk import InputFile
 NO_CONTROLLER = "no controller is running at this broker, so nothing is published yet"
 
 
+def workers_of(broker: Broker, queue: str) -> list[LiveWorker]:
+    """The live workers of a fleet that serve the queue."""
+    live = read_workers(broker.client, redis_now(broker.client))
+    return [worker for worker in live if worker.queue == queue]
+
+
 def store_for_fleet(
     settings: Settings,
     inputs: Sequence[str],
@@ -45,11 +51,7 @@ def store_for_fleet(
     """
     wait_for_input(settings, threading.Event().wait, note)
     with trace("plan"):
-        seen = [
-            worker
-            for worker in read_workers(broker.client, redis_now(broker.client))
-            if worker.queue == settings.queue
-        ]
+        seen = workers_of(broker, settings.queue)
         workers = len(seen) or local_workers(settings, guess_device("cpu"))
         hint = hint_of(seen)
         prepared = patiently(

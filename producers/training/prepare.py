@@ -37,7 +37,7 @@ from producers.training.teacher import (
 )
 from schemas.errors import ColumnError, ConfigError, ModelError
 from schemas.records.engine import PACKED
-from schemas.records.job import Inputs, ModelRef, Spec
+from schemas.records.job import Inputs, Job, ModelRef, ResolvedDtype, Spec
 from schemas.records.training import (
     SPLIT,
     TEACHER,
@@ -55,6 +55,8 @@ StoreRows = Callable[[pa.Table, Store], str]
 BASE_TASK = "feature-extraction"
 """The task for which a base is checked: any encoder will do, since its head is replaced."""
 FEWEST = 2
+TRAINED_IN = ("auto", "float32", "bfloat16")
+"""Values of `dtype` that a training can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,29 @@ def check_training(settings: Settings, inputs: Sequence[str], asked: Asked) -> C
     return Checked(table, spec, split, labels, base, warnings)
 
 
+def training_dtype(
+    asked: str, hint: DeviceHint | None, before: Job | None
+) -> tuple[ResolvedDtype, str | None]:
+    """The precision of a training, and a warning if it is not what was asked for.
+
+    `hint` is what the workers are, None where there is none to tell; `before` is the job in the
+    output, if any: it goes on as it began, whichever workers are there now.
+    """
+    said = None
+    if asked not in TRAINED_IN:
+        said = f"--dtype {asked} is for scoring: a training computes in float32 or bfloat16"
+        asked = "auto"
+    if asked == "auto" and before is not None and before.spec.dtype in TRAINED_IN:
+        return before.spec.dtype, said
+    return resolve_dtype(asked, hint or DeviceHint()), said
+
+
 def prepare_training(
     settings: Settings,
     inputs: Sequence[str],
     output: str,
     checked: Checked,
-    hint: DeviceHint,
+    dtype: ResolvedDtype,
     store_rows: StoreRows,
 ) -> PreparedJob:
     """The job, its rows stored in the output; the same rows are stored once.
@@ -131,7 +150,7 @@ def prepare_training(
         task=wanted.task,
         params=checked.spec.to_params(),
         model=checked.model.ref,
-        dtype=resolve_dtype("auto", hint),
+        dtype=dtype,
         max_length=checked.spec.max_length,
         engine=PACKED,
         answers_version=1,

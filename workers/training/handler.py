@@ -19,7 +19,7 @@ from schemas.names import output_layout
 from schemas.records import part_schema
 from schemas.records.chunk import Chunk
 from schemas.records.training import SPLIT, TrainingResult, TrainingSpec
-from workers.devices.device import device_inside, is_lost, set_threads
+from workers.devices.device import device_inside, is_lost, resolve_dtype, set_threads
 from workers.execution.attempt_ends import ChunkInProgress
 from workers.execution.commit import Finished, commit
 from workers.execution.handler import MessageHandler
@@ -85,6 +85,7 @@ class TrainingHandler(MessageHandler):
         it = ChunkInProgress(chunk, control, observe, None, time.time())
         try:
             require_training_packages(training_of(self._context.job.spec.params))
+            resolve_dtype(self._context.job.spec.dtype, self._runtime.identity.device)
             control.begin(observe.trace_id)
             self._say_begun(observe, chunk, len(attempts) + 1, SuspectRows())
             with self._scratch() as folder:

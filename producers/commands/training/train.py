@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from headrace.output.job_record import read_job
 from headrace.process.numbers import plural
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
 from headrace.tracing.job_trace import JobTrace
 from producers.api.inputs import store_table
-from producers.capacity.device_hint import DeviceHint, guess_device
+from producers.capacity.device_hint import DeviceHint, guess_device, hint_of
 from producers.commands.models import make_version, version_line
 from producers.commands.run import (
     drive_and_show,
@@ -25,7 +26,7 @@ from producers.commands.session import Session, open_session, with_dates
 from producers.driver.job_end import clear_stop_flags
 from producers.driver.job_setup import StoredJob, register, require_device
 from producers.driver.session import needed_broker
-from producers.driver.submission import NO_CONTROLLER, announce
+from producers.driver.submission import NO_CONTROLLER, announce, workers_of
 from producers.driver.traced import job_trace
 from producers.local.worker_packages import TRAINING_PACKAGES, require_packages
 from producers.records.training_result import result_of
@@ -34,10 +35,10 @@ from producers.submission.prepare import PreparedJob, masked_command
 from producers.terminal.console import KeepingTerminal, command
 from producers.terminal.training import result_lines, split_lines
 from producers.training.asked import Asked
-from producers.training.prepare import Checked, check_training, prepare_training
+from producers.training.prepare import Checked, check_training, prepare_training, training_dtype
 from schemas.errors import ConfigError, ExitCode
 from schemas.names import output_layout
-from schemas.records.job import Job
+from schemas.records.job import Job, ResolvedDtype
 from schemas.records.model_version import ModelVersion
 from schemas.records.training import TrainingResult
 from schemas.training_tasks import JOB_TASKS
@@ -126,8 +127,11 @@ def _set_up(
     """The job in its output, and the fleet's broker."""
     settings, terminal = session.settings, session.terminal
     broker = needed_broker(settings) if fleet else None
-    hint = guess_device("cpu" if fleet else settings.device)
-    if not fleet:
+    if broker is None:
+        hint: DeviceHint | None = guess_device(settings.device)
+    else:
+        hint = hint_of(workers_of(broker, settings.queue))
+    if hint is not None and not fleet:
         more = ("peft",) if asked.lora else ()
         require_packages("training", (*TRAINING_PACKAGES, *more), "headrace[cpu,train]")
         require_device(settings, hint)
@@ -137,15 +141,18 @@ def _set_up(
             for line in split_lines(checked):
                 terminal.note(line)
         terminal.warn(*checked.warnings)
-        return _store(session, inputs, output, checked, hint, trace), broker
+        before = read_job(open_store(output, settings)) if fleet else None
+        dtype, said = training_dtype(settings.dtype, hint, before)
+        terminal.warn(*([] if said is None else [said]))
+        return _store(session, inputs, output, checked, dtype, trace), broker
 
 
 def _store(
-    session: Session, inputs: Sequence[str], output: str, checked: Checked, hint: DeviceHint,
+    session: Session, inputs: Sequence[str], output: str, checked: Checked, dtype: ResolvedDtype,
     trace: JobTrace,
 ) -> StoredJob:  # fmt: skip
     prepared: PreparedJob = prepare_training(
-        session.settings, inputs, output, checked, hint, store_table
+        session.settings, inputs, output, checked, dtype, store_table
     )
 
     store = open_store(prepared.output, session.settings)
