@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -78,8 +79,9 @@ def scored(engine: LoadedTask, window: Window) -> pa.Table:
     return pa.Table.from_batches(pieces).unify_dictionaries()
 
 
-def loaded(task: Any, folder: Path, **params: Any) -> LoadedTask:
-    task.load(LoadRequest(str(folder), "cpu", "float32", LIMIT, params))
+def loaded(task: Any, folder: Path, *, limit: int = LIMIT, **params: Any) -> LoadedTask:
+    """The task on the model, with rows of at most `limit` tokens."""
+    task.load(LoadRequest(str(folder), "cpu", "float32", limit, params))
     return LoadedTask(task, Budget(task.default_batch_tokens()), bool(task.padded))
 
 
@@ -103,8 +105,8 @@ def contestants(folder: Path, texts: list[str], labels: list[str]) -> dict[str, 
         "headrace text-classification of the pairs": lambda: scored(pairs, as_pairs),
     }
     for size in (1, 8, 32):
-        found[f"pipeline, batch {size}"] = lambda size=size: classify(
-            texts, labels, hypothesis_template=TEMPLATE, batch_size=size
+        found[f"pipeline, batch {size}"] = partial(
+            classify, texts, labels, hypothesis_template=TEMPLATE, batch_size=size
         )
     return found
 
@@ -124,19 +126,31 @@ def check_same(ours: pa.Table, theirs: list[dict[str, Any]]) -> float:
 
 
 def measure(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of processor time of each, in turn; one round before is not counted."""
+    """Median seconds of processor time of each, in turn; one round before is not counted.
+
+    What runs in another process returns its own seconds, as a float.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():
             start = time.process_time()
-            run()
+            found = run()
+            took = found if isinstance(found, float) else time.process_time() - start
             if turn:
-                seconds[name].append(time.process_time() - start)
+                seconds[name].append(took)
     return {name: median(found) for name, found in seconds.items()}
 
 
-def main() -> None:
+def texts_of(file: Path, column: str, rows: int) -> list[str]:
+    """So many different texts of a Parquet file, drawn once for all runs."""
     import pyarrow.parquet as pq
+
+    values = pq.read_table(file, columns=[column])[column].drop_null()
+    at = np.random.default_rng(7).permutation(len(values))[: rows * 2]
+    return list(dict.fromkeys(t for t in values.take(at).to_pylist() if t.strip()))[:rows]
+
+
+def main() -> None:
     import torch
 
     ask = argparse.ArgumentParser(description=__doc__)
@@ -148,9 +162,7 @@ def main() -> None:
     ask.add_argument("--rounds", type=int, default=3)
     asked = ask.parse_args()
     torch.set_num_threads(1)
-    column = pq.read_table(asked.input, columns=[asked.column])[asked.column].drop_null()
-    at = np.random.default_rng(7).permutation(len(column))[: asked.rows * 2]
-    texts = list(dict.fromkeys(t for t in column.take(at).to_pylist() if t.strip()))[: asked.rows]
+    texts = texts_of(asked.input, asked.column, asked.rows)
     with tempfile.TemporaryDirectory() as scratch:
         folder = nli_copy(asked.model, Path(scratch) / "model")
         runs = contestants(folder, texts, LABELS[: asked.labels])

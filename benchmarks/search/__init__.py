@@ -1,0 +1,1 @@
+"""The search tasks, each beside what people run otherwise."""
