@@ -26,7 +26,10 @@ def render_plan(told: Estimate) -> RenderableType:
     speed = "measured" if told.measured else "a guess from the model's size"
     rows: list[tuple[str, str]] = [
         ("job", f"{told.job} → {told.output}"),
-        ("input", f"{told.files:,} files, {told.rows:,} rows, {size(told.file_bytes)}"),
+        (
+            "input",
+            f"{plural(told.files, 'file')}, {plural(told.rows, 'row')}, {size(told.file_bytes)}",
+        ),
         ("task", f"{told.task}, {told.dtype}"),
         ("longest", f"{told.max_length:,} tokens a row ({told.max_length_from})"),
         ("model", f"{told.model} ({short}{parameters})"),

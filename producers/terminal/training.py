@@ -15,7 +15,8 @@ MOST = 12
 def split_lines(checked: Checked) -> Iterator[str]:
     """The rows, the split and the labels in a few lines."""
     split, labels = checked.split, checked.labels
-    repeated = f"; {split.repeated:,} rows repeat an earlier text" if split.repeated else ""
+    repeats = "row repeats" if split.repeated == 1 else "rows repeat"
+    repeated = f"; {split.repeated:,} {repeats} an earlier text" if split.repeated else ""
     yield (
         f"{plural(len(split.sides), 'row')}: {split.count(TRAIN):,} to train on, "
         f"{split.count(VALIDATION):,} for validation, no text on both sides{repeated}"
