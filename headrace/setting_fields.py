@@ -79,6 +79,18 @@ class SettingFields:
     model_registry_token: SecretStr | None = setting(
         None, "token, or USER:PASSWORD, for an MLflow server that keeps the registry of models"
     )
+    allowed_endpoints: CommaList = setting(
+        (), "addresses that jobs with --endpoint may name, and what begins with them; empty: any"
+    )
+    endpoint_key: SecretStr | None = setting(
+        None, "key that a worker sends to the API of --endpoint; never stored"
+    )
+    endpoint_requests: int = setting(
+        8, "requests that a worker has at the API of --endpoint at once", ge=1, le=1_024
+    )
+    endpoint_timeout_s: float = setting(
+        300.0, "seconds that an answer of the API of --endpoint may take", gt=0
+    )
     queue: str = run(
         "default", "queue that takes the job, or that the worker serves", pattern=f"^{QUEUE_NAME}$"
     )
@@ -107,7 +119,8 @@ class SettingFields:
     dtype: Dtype = job("auto", "precision: auto, float32, bfloat16, float16 or int8")
     engine: str | None = job(
         None,
-        "what runs a model that generates: transformers, ctranslate2, or an installed engine's name",
+        "what runs a model that generates: transformers, ctranslate2, endpoint, or an installed engine's "
+        "name",
     )
     precision_floor: float = job(
         0.99, "int8: minimum agreement with float32 (share of equal labels, or cosine)", ge=0, le=1

@@ -101,7 +101,7 @@ class Settings(_Fields):
         return names
 
     @field_validator(
-        "columns", "allowed_prefixes", "label_jobs", "queues", "gateway_models",
+        "columns", "allowed_prefixes", "allowed_endpoints", "label_jobs", "queues", "gateway_models",
         "gateway_oidc_scopes", mode="before",
     )  # fmt: skip
     @classmethod

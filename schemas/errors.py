@@ -18,6 +18,7 @@
     ├── BrokerError                Redis unreachable, wrong password                (retried)
     ├── StorageError               the store failed after our retries               (retried)
     │   └── DiskFull               no space left                                    (retried)
+    ├── EndpointAway               an API that generates text does not answer       (retried)
     ├── InputChanged               an input file is not the one that was planned    (never retried)
     ├── ModelChanged               a model is not the one that was planned          (never retried)
     ├── MessageRejected            a message that is not ours or names no chunk     (never retried)
@@ -158,6 +159,11 @@ class StorageError(HeadraceError):
 
 class DiskFull(StorageError):
     exit_code = ExitCode.DISK_FULL
+
+
+class EndpointAway(HeadraceError):
+    retryable = True
+    may_pass = True
 
 
 class InputChanged(HeadraceError):

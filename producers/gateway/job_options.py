@@ -25,6 +25,7 @@ REFUSED = {
     "literal": "given by the form of the input",
     "task_params": "options have names",
     "chat_template": "it names a file, which would be the gateway's",
+    "endpoint": "the workers' key would be sent there",
     "price_per_hour": "the operator's",
     "accept_precision": "the operator's",
     "precision_floor": "the operator's",

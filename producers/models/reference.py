@@ -18,10 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from headrace.settings import Settings
 from headrace.storage.store import Store
 from headrace.storage.uri import is_local_uri
 from headrace.tasks.catalog import task_spec
 from headrace.tasks.generation.chat_template import check_template
+from headrace.tasks.generation.endpoint import check_allowed_address
 from producers.models.checks import (
     check_files,
     check_head_weights,
@@ -108,6 +110,18 @@ def resolve_model(
     if looks_local or not HUB_ID.fullmatch(model):
         raise ModelError(f"model {model}: there is no such folder")
     return _from_hub(model, asked)
+
+
+def model_at(name: str | None, address: str, settings: Settings) -> ModelInfo:
+    """The model of that name behind an API; its address is its revision.
+
+    Raises:
+        ModelError: no name is given. UriNotAllowed: the address is none of the allowed endpoints.
+    """
+    if not name:
+        raise ModelError("--engine endpoint needs --model: the name by which the API knows it")
+    check_allowed_address(address, settings.allowed_endpoints)
+    return ModelInfo(ModelRef(uri=name, revision=address.rstrip("/")), {})
 
 
 def check_head(config: Mapping[str, Any], task: str, model: str) -> None:

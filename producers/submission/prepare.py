@@ -15,10 +15,11 @@ from headrace.settings import Settings
 from headrace.storage.kept_objects import KeptObjects
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_names, task_spec
+from headrace.tasks.generation.endpoint import check_endpoint
 from producers.capacity.device_hint import DeviceHint
 from producers.capacity.speed_guess import tokens_per_s
 from producers.models.info import ModelInfo
-from producers.models.reference import resolve_model
+from producers.models.reference import model_at, resolve_model
 from producers.planning.chunking import (
     ChunkPlan,
     target_chunk,
@@ -38,6 +39,7 @@ from producers.submission.reuse import reusable
 from producers.submission.spec import columns_wanted, options_of, spec_of, task_params, text_source
 from schemas.errors import ConfigError
 from schemas.records.chunk import InputFile
+from schemas.records.engine import ENDPOINT
 from schemas.records.job import (
     Column,
     Inputs,
@@ -115,16 +117,7 @@ def prepare(
     params = task_params(settings, extra_params or {})
     wanted = columns_wanted(settings, params)
     named = version_of(settings)
-    model = resolve_model(
-        settings.model if named is None else named.model.uri,
-        settings.revision if named is None else named.model.revision or None,
-        settings.task,
-        opened,
-        max_length=settings.max_length,
-        allow_pickle=settings.allow_pickle,
-        trust_remote_code=settings.trust_remote_code,
-        params=params,
-    )
+    model = _resolved(settings, named, params, opened)
     passed = PassedOver()
     found = (
         discover(
@@ -246,3 +239,25 @@ def _warnings(settings: Settings, corpus: Corpus, open_file: OpenFile) -> Iterat
             types=corpus.types.planned,
         )
         yield from report.warnings(settings.id_column)
+
+
+def _resolved(
+    settings: Settings,
+    named: Any,
+    params: Mapping[str, Any],
+    opened: Callable[[str], Store],
+) -> ModelInfo:
+    """The job's model. Raises: see `resolve_model`."""
+    if settings.engine == ENDPOINT:
+        check_endpoint(settings.engine, settings.task, params)
+        return model_at(settings.model, params["endpoint"], settings)
+    return resolve_model(
+        settings.model if named is None else named.model.uri,
+        settings.revision if named is None else named.model.revision or None,
+        settings.task,
+        opened,
+        max_length=settings.max_length,
+        allow_pickle=settings.allow_pickle,
+        trust_remote_code=settings.trust_remote_code,
+        params=params,
+    )

@@ -12,6 +12,7 @@ from headrace.setting_fields import declared_settings
 from headrace.settings import Settings
 from headrace.tasks.answers import LATEST, AskedModel, Change, changes_of, version_of
 from headrace.tasks.catalog import BUILT_IN, task_spec
+from headrace.tasks.generation.endpoint import check_endpoint
 from headrace.tasks.generation.engines import EngineName, engine_named, with_form
 from headrace.tasks.items.windows import reads_windows
 from producers.capacity.device_hint import DeviceHint
@@ -22,7 +23,7 @@ from producers.planning.corpus import (
 )
 from producers.submission.deadline import deadline_of
 from schemas.errors import ConfigError
-from schemas.records.engine import PACKED
+from schemas.records.engine import ENDPOINT, PACKED
 from schemas.records.job import (
     Options,
     ResolvedDtype,
@@ -151,6 +152,7 @@ def engine_of(settings: Settings) -> EngineName:
     task = task_spec(settings.task)
     usual = task.engine or PACKED
     if task.generates:
+        check_endpoint(settings.engine, settings.task, task_params(settings, {}))
         return engine_named(settings.engine or usual)
     if settings.engine not in (None, usual):
         raise ConfigError(
@@ -169,6 +171,7 @@ def spec_of(
     """The spec; `params` are what `task_params` gives."""
     task = task_spec(settings.task)
     engine = engine_of(settings)
+    has_files = task.needs_model and engine.name != ENDPOINT
     if task.generates:
         engine = with_form(engine, params)
     if task.generates and settings.dtype == "int8":
@@ -184,7 +187,7 @@ def spec_of(
         task=settings.task,
         params=dict(params),
         model=model.ref,
-        dtype=resolve_dtype(settings.dtype, hint) if task.needs_model else "float32",
+        dtype=resolve_dtype(settings.dtype, hint) if has_files else "float32",
         max_length=settings.max_length,
         limit=settings.limit,
         engine=engine.name,

@@ -21,6 +21,7 @@ from producers.models.reference import resolve_model
 from producers.submission.spec import answers_changed
 from schemas.errors import InputChanged, ModelChanged, ModelError
 from schemas.records.chunk import InputFile
+from schemas.records.engine import ENDPOINT
 from schemas.records.job import Job
 
 
@@ -44,7 +45,7 @@ def verify_inputs_unchanged(
     changed = [f for f, state in zip(files, states, strict=True) if state == "changed"]
     if changed:
         raise InputChanged(_refusal(job, changed, settings))
-    if not task_spec(job.spec.task).needs_model:
+    if not task_spec(job.spec.task).needs_model or job.spec.engine == ENDPOINT:
         return None
     try:
         now = resolve_model(

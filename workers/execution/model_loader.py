@@ -19,6 +19,7 @@ from headrace.tasks.catalog import task_spec
 from headrace.tasks.contract import LoadRequest, Task
 from headrace.tasks.registry import check_columns, load_task
 from schemas.errors import MissingExtra, ModelError
+from schemas.records.engine import ENDPOINT
 from schemas.records.job import Job
 from schemas.records.model_key import engine_key, model_name
 from workers.batching.budget_cache import BudgetCache, facts_of_job
@@ -97,16 +98,18 @@ class ModelLoader:
         if spec.needs_model and job.spec.dtype not in dtypes_of(device):
             raise ModelError(f"job {job.id} wants {not_served(job.spec.dtype, device)}")
         started = time.monotonic()
-        task = load_task(job.spec.task, params=job.spec.params)
+        is_remote = job.spec.engine == ENDPOINT
+        task = _remote_task() if is_remote else load_task(job.spec.task, params=job.spec.params)
         # the weights are hashed while torch is still being imported
-        path = str(self._path(job)) if spec.needs_model else ""
+        path = str(self._path(job)) if spec.needs_model and not is_remote else ""
         if path:
             _require_same_answers(job, path)
-        ahead_s = self.preload.wait(started) if spec.engine else 0.0
+        ahead_s = self.preload.wait(started) if spec.engine and not is_remote else 0.0
         if path:
             set_threads(device, self.identity.threads)
         notes: list[str] = []
-        task.load(replace(self._request(job, path), warn=notes.append))
+        where = job.spec.model.uri if is_remote else path
+        task.load(replace(self._request(job, where), warn=notes.append))
         check_columns(spec, task.columns(), job.spec.params)
         seconds = round(ahead_s + time.monotonic() - started, 3)
         self.on_loaded(job, seconds)
@@ -150,6 +153,13 @@ class ModelLoader:
             allow_pickle=job.options.allow_pickle and self.settings.allow_pickle,
             trust_remote_code=job.options.trust_remote_code and self.settings.trust_remote_code,
         )
+
+
+def _remote_task() -> Task:
+    """The task of a job whose model is behind an API."""
+    from workers.tasks.remote.endpoint_generation import EndpointGeneration
+
+    return EndpointGeneration()
 
 
 def _require_same_answers(job: Job, folder: str) -> None:

@@ -75,7 +75,7 @@ def _values(
 ) -> tuple[pa.RecordBatch, np.ndarray, np.ndarray, np.ndarray]:
     """Values `[k]`, each row's index into them `[rows]`, token counts `[k]`, truncated `[k]`."""
     where = prepared.copy_of.copy()
-    n_tokens, truncated = token_counts(prepared.encodings)
+    n_tokens, truncated = token_counts(prepared.encodings, predictions.tokens)
     held = {row: late[d] for row, d in prepared.held_back.items() if late[d].value is not None}
     if not held:
         return predictions.values, where, n_tokens, truncated
@@ -89,11 +89,17 @@ def _values(
     return table.to_batches()[0], where, n_tokens, truncated
 
 
-def token_counts(encodings: Encodings | None) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens int64 `[rows]` and truncation bool `[rows]` of each row, its items together."""
+def token_counts(
+    encodings: Encodings | None, counted: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens int64 `[rows]` and truncation bool `[rows]` of each row, its items together.
+
+    `counted` are the tokens of rows that have no ids here.
+    """
     if encodings is None:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
-    return encodings.row_tokens, encodings.row_truncated
+    tokens = encodings.row_tokens if counted is None else counted
+    return tokens, encodings.row_truncated
 
 
 def _tail(

@@ -89,6 +89,8 @@ class Predictions:
     values: pa.RecordBatch
     computed: np.ndarray
     faults: dict[int, RowError] = field(default_factory=dict)
+    tokens: np.ndarray | None = None
+    """Tokens of each row, int64, if they are known only now; else those of the encodings."""
 
 
 @dataclass(slots=True)

@@ -74,7 +74,7 @@ def _score_group(
     kept = [i for i in range(len(rows)) if i not in bad]
     predict = generate if engine.generates else score
     found = predict(encodings, np.array(rows)[kept], engine, control, observe, stats)
-    n_tokens, truncated = token_counts(encodings)
+    n_tokens, truncated = token_counts(encodings, found.tokens)
     for place, i in enumerate(kept):
         if place in found.faults:
             late[group[i][0]] = HeldBackResult(None, fault=found.faults[place])

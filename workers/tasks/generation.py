@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from typing import Any, ClassVar
-
-import pyarrow as pa
 
 from headrace.tasks.contract import Encodings, LoadRequest, PartRead
 from headrace.tasks.generation.answer import Answer, Watch
@@ -25,11 +23,11 @@ from workers.models.load import (
     read_json,
 )
 from workers.tasks.prompts import PromptEncoder, language_token, renderer_of
-from workers.tasks.structured.answer_columns import answer_arrays, answer_fields
+from workers.tasks.structured.answering import AnswersInColumns
 from workers.tasks.structured.typed_answers import TypedAnswers
 
 
-class GenerationTask:
+class GenerationTask(AnswersInColumns):
     """A task on a model that writes; subclasses say which."""
 
     task: ClassVar[str]
@@ -51,7 +49,7 @@ class GenerationTask:
         self.engine = self._make_engine(request.engine)
         if self.settings.grammar and not getattr(self.engine, "follows_grammars", False):
             raise ConfigError(f"engine {request.engine} cannot follow --schema or --choices")
-        self._form = TypedAnswers(params)
+        self._form, self._samples = TypedAnswers(params), settings.samples
         self.engine.load(
             GenerationRequest(
                 request, self.settings, config, self.tokenizer, int(params.get("seed") or 0)
@@ -100,10 +98,6 @@ class GenerationTask:
             "--max-new-tokens"
         )
 
-    def columns(self) -> list[pa.Field]:
-        """See `Task.columns`."""
-        return [*answer_fields(self.settings.samples), *self._form.columns()]
-
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """See `Task.encode`; `extra` holds each prompt as text."""
         return self._encoder(texts)
@@ -120,25 +114,12 @@ class GenerationTask:
             key = blake2b(ids.tobytes(), digest_size=16).digest()
             text = "" if rows.extra is None else str(rows.extra[row])
             prompts.append(Prompt(row, ids, text, key, most))
-        samples = self.settings.samples
+        samples = self._samples
         if samples == 1:
             yield from self.engine.generate(prompts, watch, budget_tokens)
             return
         asked, named = repeated(prompts, samples), RowWatch(watch, samples)
         yield from gathered(self.engine.generate(asked, named, budget_tokens), samples)
-
-    def forward(self, batch: Encodings) -> list[Answer]:
-        """See `Task.forward`; raises the error of the first row that has one."""
-        found = {a.row: a for a in self.generate(batch, _Alone(), self.default_batch_tokens())}
-        for answer in found.values():
-            if answer.error is not None:
-                raise answer.error
-        return [found[row] for row in range(len(batch))]
-
-    def decode(self, batch: Encodings, output: Sequence[Answer]) -> pa.RecordBatch:
-        """See `Task.decode`."""
-        columns = [*answer_arrays(output, self.settings.samples), *self._form.arrays(output)]
-        return pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.columns()))
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """See `Task.is_out_of_memory`."""
@@ -175,13 +156,3 @@ class Translation(GenerationTask):
     """The same, with the model's own settings for a pair of languages."""
 
     task = "translation"
-
-
-class _Alone:
-    """A watch for rows that no job waits for."""
-
-    def check(self) -> None: ...
-    def holding(self, rows: Collection[int]) -> None: ...
-    def stepped(self, *, rows: int, tokens: int) -> None: ...
-    def first_tokens(self, rows: int, seconds: float) -> None: ...
-    def out_of_memory(self, tokens: int) -> None: ...

@@ -54,7 +54,7 @@ def renderer_of(
     system = params.get("system_prompt")
 
     def render(text: str) -> str:
-        messages = _messages(text) if has_messages else [{"role": "user", "content": text}]
+        messages = messages_in(text) if has_messages else [{"role": "user", "content": text}]
         if system is not None:
             messages = [{"role": "system", "content": system}, *messages]
         return str(
@@ -152,7 +152,7 @@ class PromptEncoder:
         )
 
 
-def _messages(text: str) -> list[dict[str, str]]:
+def messages_in(text: str) -> list[dict[str, str]]:
     """The messages in a JSON array.
 
     Raises:

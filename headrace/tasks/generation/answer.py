@@ -24,6 +24,8 @@ class Answer:
     """Sum of the tokens' log probabilities (natural); None if the engine does not report it."""
     error: Exception | None = None
     """Why there is no text; if set, ignore the other fields."""
+    n_prompt: int | None = None
+    """Tokens of the prompt, if only the engine counts them."""
     samples: tuple[Answer, ...] = ()
     """All samples, where a row has several; `n_generated` is then their sum."""
 

@@ -12,9 +12,10 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 from types import MappingProxyType
 from typing import Any
 
+from headrace.tasks.generation.endpoint import API
 from headrace.tasks.generation.structure import asks_for_form, grammar_version
 from schemas.errors import ConfigError, MissingExtra
-from schemas.records.engine import CTRANSLATE2, TRANSFORMERS
+from schemas.records.engine import CTRANSLATE2, ENDPOINT, TRANSFORMERS
 
 GROUP = "headrace.generating_engines"
 
@@ -33,19 +34,24 @@ class EngineName:
     """Package and version, such as `transformers 5.23.0`; None: the package is not here."""
 
 
+AT_AN_ENDPOINT = EngineName(ENDPOINT, API)
+
+
 def engine_named(name: str, points: Iterable[EntryPoint] | None = None) -> EngineName:
     """The engine of that name with the version that is installed here.
 
     Raises:
         ConfigError: neither headrace nor an installed package has such an engine.
     """
+    if name == ENDPOINT:
+        return AT_AN_ENDPOINT
     if name in OURS:
         return EngineName(name, _version(OURS[name]))
     others = _others(points)
     if name not in others:
         raise ConfigError(
             f"--engine {name}: there is no such engine; there are "
-            f"{', '.join(sorted({*OURS, *others}))}"
+            f"{', '.join(sorted({*OURS, ENDPOINT, *others}))}"
         )
     found = others[name].dist
     return EngineName(name, None if found is None else f"{found.name} {found.version}")
@@ -59,6 +65,8 @@ def with_form(engine: EngineName, params: Mapping[str, Any]) -> EngineName:
         MissingExtra: what follows a form is not installed.
     """
     if not asks_for_form(params):
+        return engine
+    if engine.name == ENDPOINT:  # the API follows the form, and its check finds other options
         return engine
     if engine.name in OURS and engine.name not in FOLLOW_GRAMMARS:
         raise ConfigError(
@@ -83,7 +91,7 @@ def version_here(
 
 def engine_names(points: Iterable[EntryPoint] | None = None) -> list[str]:
     """All of them, by name."""
-    return sorted({*OURS, *_others(points)})
+    return sorted({*OURS, ENDPOINT, *_others(points)})
 
 
 def _others(points: Iterable[EntryPoint] | None) -> dict[str, EntryPoint]:

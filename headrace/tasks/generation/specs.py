@@ -50,6 +50,7 @@ CHAT = (
     Param("messages_column", str, "column with the messages of a chat, as JSON"),
     Param("system_prompt", str, "system message before each prompt"),
     Param("chat", bool, "apply the model's chat template; default: where it has one"),
+    Param("endpoint", str, "address of an OpenAI-compatible API, for --engine endpoint"),
     Param("chat_template", str, "file with a chat template; default: the model's own"),
 )
 

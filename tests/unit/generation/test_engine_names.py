@@ -8,6 +8,7 @@ import pytest
 
 from headrace.tasks.generation.engines import GROUP, OURS, engine_named, engine_names, version_here
 from schemas.errors import ConfigError
+from schemas.records.engine import ENDPOINT
 from schemas.records.job import ModelRef, Spec, job_id
 from schemas.records.model_key import engine_name
 from workers.engines.generating.catalog import ENGINES, make_generating_engine
@@ -31,7 +32,7 @@ def test_an_engine_of_ours_has_the_version_of_its_package() -> None:
 
 
 def test_an_engine_of_an_installed_package_is_found_by_its_name() -> None:
-    assert engine_names([POINT]) == sorted({*OURS, "echo"})
+    assert engine_names([POINT]) == sorted({*OURS, ENDPOINT, "echo"})
     assert engine_named("echo", [POINT]).name == "echo"
     assert type(make_generating_engine("echo", [POINT])).__name__ == "EchoEngine"
 

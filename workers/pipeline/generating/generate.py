@@ -76,12 +76,13 @@ def _generated(
     task: Any = engine.task
     watch = ControlWatch(control, numbers)
     answers: dict[int, Answer] = {}
-    prompt_tokens = int(encodings.offsets[-1])
     with observe("forward", rows=len(encodings)) as stage:
         began = watch.clock()
         for answer in task.generate(encodings, watch, engine.budget.tokens):
             answers[answer.row] = answer
         generated = sum(it.n_generated for it in answers.values() if it.error is None)
+        counted = _counted(answers, len(encodings))
+        prompt_tokens = int((encodings.row_tokens if counted is None else counted).sum())
         tokens = prompt_tokens + generated
         stage.add(
             tokens=tokens, prompt_tokens=prompt_tokens, generated_tokens=generated,
@@ -96,7 +97,15 @@ def _generated(
         values = _values(engine, encodings, good, len(encodings))
     _count(stats, engine, watch, tokens, len(good))
     computed = np.array([row in good for row in range(len(encodings))], dtype=bool)
-    return Predictions(values, computed, faults)
+    return Predictions(values, computed, faults, counted)
+
+
+def _counted(answers: dict[int, Answer], rows: int) -> np.ndarray | None:
+    """Tokens of each row's prompt, int64 `[rows]`, if the engine counts them; 0 for an error."""
+    known = {row: it.n_prompt for row, it in answers.items() if it.n_prompt is not None}
+    if not known:
+        return None
+    return np.array([known.get(row, 0) for row in range(rows)], dtype=np.int64)
 
 
 def _values(
