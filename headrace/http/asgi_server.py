@@ -30,6 +30,11 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        # asyncio does so only for sockets made with a protocol, which `create_server`'s are not. The
+        # body of an answer would wait 40 ms for the client's receipt of its head.
+        opened = transport.get_extra_info("socket")
+        if opened is not None and opened.family in (socket.AF_INET, socket.AF_INET6):
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.loop.call_later(self.headers_s, self._close_if_silent, None)
 
     def _close_if_silent(self, seen: Any) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import requests
@@ -30,11 +30,22 @@ class Quick(PatientProtocol):
     headers_s = HEADERS_S
 
 
+class Noting(PatientProtocol):
+    """Notes whether each connection sends small pieces at once."""
+
+    no_delay: ClassVar[list[int]] = []
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        opened = transport.get_extra_info("socket")
+        self.no_delay.append(opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+
 @contextlib.contextmanager
-def served(house: House) -> Iterator[tuple[str, int]]:
+def served(house: House, protocol: type[PatientProtocol] = Quick) -> Iterator[tuple[str, int]]:
     """The gateway at an address, with a server as `headrace serve` has it."""
     open_socket = listening("127.0.0.1:0")
-    server = make_server(house.clients[""].app, Quick, has_started=True)
+    server = make_server(house.clients[""].app, protocol, has_started=True)
     thread = threading.Thread(
         target=lambda: asyncio.run(server.serve(sockets=[open_socket])), daemon=True
     )
@@ -74,6 +85,13 @@ def test_an_upload_that_is_cut_off_leaves_nothing_behind(local: House) -> None:
             wait_until(lambda: left_behind(local.folder), 10, "the beginning on the disk")
         wait_until(lambda: not left_behind(local.folder), 10, "the disk to be empty again")
         assert requests.get(url(address, "/v1/files"), timeout=10).json()["data"] == []
+
+
+def test_the_body_of_an_answer_does_not_wait_for_the_receipt_of_its_head(local: House) -> None:
+    Noting.no_delay.clear()
+    with served(local, Noting) as address:
+        assert requests.get(url(address, "/healthz"), timeout=10).status_code == 200
+    assert set(Noting.no_delay) == {1}
 
 
 def test_a_chunked_body_without_end_is_cut_off(local: House) -> None:
