@@ -101,6 +101,7 @@ class JobOptions(TypedDict, total=False):
     system_prompt: str
     chat: bool
     chat_template: str
+    split_reasoning: bool
     endpoint: str
     choices: str
     json_schema: str

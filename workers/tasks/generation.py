@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from headrace.tasks.contract import Encodings, LoadRequest, PartRead
 from headrace.tasks.generation.answer import Answer, Watch
+from headrace.tasks.generation.reasoning import END
 from headrace.tasks.generation.settings import GenerationSettings, settings_of
 from schemas.errors import ConfigError, InvalidRow, ModelError
 from workers.engines.generating.base import GeneratingEngine, GenerationRequest, Prompt
@@ -50,6 +51,11 @@ class GenerationTask(AnswersInColumns):
         if self.settings.grammar and not getattr(self.engine, "follows_grammars", False):
             raise ConfigError(f"engine {request.engine} cannot follow --schema or --choices")
         self._form, self._samples = TypedAnswers(params), settings.samples
+        self._splits = bool(params.get("split_reasoning"))
+        if self._splits and END in self.tokenizer.all_special_tokens:
+            raise ConfigError(
+                f"--split-reasoning: the tokenizer of {request.model_path} leaves {END} out of texts"
+            )
         self.engine.load(
             GenerationRequest(
                 request, self.settings, config, self.tokenizer, int(params.get("seed") or 0)

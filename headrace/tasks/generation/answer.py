@@ -24,6 +24,8 @@ class Answer:
     """Sum of the tokens' log probabilities (natural); None if the engine does not report it."""
     error: Exception | None = None
     """Why there is no text; if set, ignore the other fields."""
+    reasoning: str | None = None
+    """What the model thought first, if that is apart from the text."""
     n_prompt: int | None = None
     """Tokens of the prompt, if only the engine counts them."""
     samples: tuple[Answer, ...] = ()

@@ -25,7 +25,7 @@ SENT: Mapping[str, str] = {
 """Option of a job → the parameter of a request."""
 SERVED = frozenset(
     {*SENT, "endpoint", "num_samples", "stop", "json_schema", "prompt", "messages_column",
-     "system_prompt"}
+     "system_prompt", "split_reasoning"}
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from headrace.tasks.generation.reasoning import check_reasoning, reasoning_columns
 from headrace.tasks.generation.settings import TRANSLATION, samples_of, settings_of, stops_of
 from headrace.tasks.generation.structure import form_columns, settled_form
 from headrace.tasks.spec import Param, TaskSpec
@@ -50,6 +51,7 @@ CHAT = (
     Param("messages_column", str, "column with the messages of a chat, as JSON"),
     Param("system_prompt", str, "system message before each prompt"),
     Param("chat", bool, "apply the model's chat template; default: where it has one"),
+    Param("split_reasoning", bool, "put what is between <think> and </think> into a column"),
     Param("endpoint", str, "address of an OpenAI-compatible API, for --engine endpoint"),
     Param("chat_template", str, "file with a chat template; default: the model's own"),
 )
@@ -65,6 +67,7 @@ def settle(params: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     stops_of(params.get("stop"))
     samples_of(params)
+    check_reasoning(params)
     found = {name: value for name, value in params.items() if name != "prompt"}
     found |= settled_form(found, COLUMNS)
     template = found.get("chat_template")
@@ -101,11 +104,15 @@ def _checks(task: str) -> Callable[[Callable[[str], Any], Mapping[str, Any], str
     return check
 
 
+def _more_columns(params: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*reasoning_columns(params), *form_columns(params))
+
+
 def _spec(name: str, *more: Param) -> TaskSpec:
     return TaskSpec(
         name=name,
         columns=COLUMNS,
-        more_columns=form_columns,
+        more_columns=_more_columns,
         params=(*GENERATING, *more),
         check_files=_checks(name),
         engine=TRANSFORMERS,

@@ -94,10 +94,12 @@ def answer_of(row: int, found: Mapping[str, Any]) -> Answer:
     if not isinstance(text, str):
         raise InvalidRow("the endpoint's answer has no text")
     usage = found.get("usage")
+    said = message if isinstance(message, dict) else {}
+    thought = said.get("reasoning_content") or said.get("reasoning")  # vLLM has had both
     read, written = (_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
     return Answer(
         row, text.encode("utf-8", "replace").decode(), cast(FinishReason, reason), written,
-        n_prompt=read,
+        n_prompt=read, reasoning=thought if isinstance(thought, str) else None,
     )  # fmt: skip
 
 

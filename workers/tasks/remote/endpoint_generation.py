@@ -35,7 +35,7 @@ class EndpointGeneration(AnswersInColumns):
         check_allowed_address(params["endpoint"], settings.allowed_endpoints)
         self._params = params
         self._seed, self._samples = int(params.get("seed") or 0), samples_of(params)
-        self._form = TypedAnswers(params)
+        self._form, self._splits = TypedAnswers(params), bool(params.get("split_reasoning"))
         key = settings.endpoint_key
         client = Client(
             params["endpoint"].rstrip("/"), key.get_secret_value() if key else None,

@@ -9,6 +9,7 @@ import pyarrow as pa
 from headrace.tasks.contract import Encodings
 from headrace.tasks.generation.answer import Answer, Watch
 from workers.tasks.structured.answer_columns import answer_arrays, answer_fields
+from workers.tasks.structured.reasoning import reasoning_array, reasoning_field, split_apart
 from workers.tasks.structured.typed_answers import TypedAnswers
 
 
@@ -18,10 +19,13 @@ class AnswersInColumns:
     _form: TypedAnswers
     _samples: int
     """Answers to each row."""
+    _splits: bool
+    """Whether reasoning has a column of its own."""
 
     def columns(self) -> list[pa.Field]:
         """See `Task.columns`."""
-        return [*answer_fields(self._samples), *self._form.columns()]
+        thought = [reasoning_field(self._samples)] if self._splits else []
+        return [*answer_fields(self._samples), *thought, *self._form.columns()]
 
     def generate(self, rows: Encodings, watch: Watch, budget_tokens: int) -> Iterator[Answer]:
         """See `SupportsGeneration.generate`."""
@@ -41,7 +45,14 @@ class AnswersInColumns:
 
     def decode(self, batch: Encodings, output: Sequence[Answer]) -> pa.RecordBatch:
         """See `Task.decode`."""
-        columns = [*answer_arrays(output, self._samples), *self._form.arrays(output)]
+        thought: list[pa.Array] = []
+        if self._splits:
+            prompts = [str(it) for it in batch.extra or [""] * len(output)]
+            output = [split_apart(it, text) for it, text in zip(output, prompts, strict=True)]
+            thought = [reasoning_array(output, self._samples)]
+        columns = [
+            *answer_arrays(output, self._samples), *thought, *self._form.arrays(output),
+        ]  # fmt: skip
         return pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.columns()))
 
 
