@@ -1,13 +1,13 @@
-"""A language model's choice, beside a loop over sorted, padded batches that reads the same logits.
+"""A language model's choice, beside two that read the same logits.
 
-The `decision` pipeline of transformers 5.23 runs one prompt at a time, in words of its own; the loop
-with batches of one does the same work for one prompt.
+They are a loop over sorted, padded batches, and the `decision` pipeline of transformers 5.23, which
+runs one prompt at a time.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,30 @@ def choosing(model: Path, texts: Sequence[str], scratch: Path) -> Contest:
     for row, scores in enumerate(choose().to_pylist()):
         for it in scores:
             found[row, places[it["label"]]] = it["score"]
-    apart = float(np.abs(found - loop(8)).max())
-    return Contest(len(short), {"headrace": choose} | of_sizes("padded loop", loop), apart)
+    decide = _decisions(folder, short)
+    apart = max(float(np.abs(found - peer).max()) for peer in (loop(8), decide()))
+    peers = of_sizes("padded loop", loop) | {"decision pipeline": decide}
+    return Contest(len(short), {"headrace": choose} | peers, apart)
+
+
+def _decisions(folder: Path, texts: Sequence[str]) -> Callable[[], np.ndarray]:
+    """What computes all scores with the pipeline, `[rows, choices]`."""
+    from transformers import pipeline
+    from transformers.decision import DecisionConfig
+
+    # a template is tokenized without the tokens that a BERT's tokenizer adds
+    template = "[CLS]" + PROMPT.replace("{text}", "{{ state }}") + "[SEP]"
+    config = DecisionConfig(labels={"choice": list(CHOICES)}, chat_template=template)
+    decide = pipeline("decision", model=str(folder), device="cpu", decision_config=config)
+    criteria = {word: word for word in CHOICES}
+    topic = {"type": "choice", "instructions": "topic", "criteria": criteria}
+    requests = [{"state": text, "questions": {"topic": topic}} for text in texts]
+
+    def run() -> np.ndarray:
+        answers = [it["topic"]["probabilities"] for it in decide(requests)]
+        return np.array([[answer[word] for word in CHOICES] for answer in answers])
+
+    return run
 
 
 def _loop(model: Any, tokenizer: Any, prompts: Sequence[str], ids: np.ndarray, size: int) -> Any:
