@@ -19,7 +19,7 @@ from schemas.errors import InputUnreadable
 from schemas.names import telemetry as names
 
 Value = str | int | float | bool
-Kind = Literal["INTERNAL", "CLIENT", "PRODUCER", "CONSUMER"]
+Kind = Literal["INTERNAL", "CLIENT", "SERVER", "PRODUCER", "CONSUMER"]
 StatusCode = Literal["UNSET", "OK", "ERROR"]
 
 

@@ -36,6 +36,7 @@ SPANS: dict[str, str] = {
     "send {queue}": "messages published; one span per producer process",
     "follow": "a producer waits for chunks and counts them",
     "finish": "parts recounted, manifest and _SUCCESS written",
+    "POST {route}": "one request to a synchronous worker, with `tokenize` and `forward` below it",
 }
 
 # -- attributes
@@ -46,6 +47,9 @@ MESSAGING_OPERATION_NAME = "messaging.operation.name"
 MESSAGING_DESTINATION = "messaging.destination.name"
 MESSAGING_MESSAGE_ID = "messaging.message.id"
 MESSAGING_BATCH_COUNT = "messaging.batch.message_count"
+HTTP_METHOD = "http.request.method"
+HTTP_ROUTE = "http.route"
+HTTP_STATUS = "http.response.status_code"
 PREFIX = "headrace."
 JOB_ID = "headrace.job"
 CHUNK = "headrace.chunk"
@@ -85,6 +89,9 @@ ATTRIBUTES: dict[str, Attribute] = {
     MESSAGING_DESTINATION: Attribute(str, "name of the queue"),
     MESSAGING_MESSAGE_ID: Attribute(str, "Celery's id of the message"),
     MESSAGING_BATCH_COUNT: Attribute(int, "messages published within the span"),
+    HTTP_METHOD: Attribute(str, "`POST`"),
+    HTTP_ROUTE: Attribute(str, "route of the request, such as `/v1/classify`"),
+    HTTP_STATUS: Attribute(int, "status of the answer"),
     JOB_ID: Attribute(str, "id of the job"),
     CHUNK: Attribute(int, "number of the chunk"),
     ATTEMPT: Attribute(str, "id of the attempt: the lease's value"),

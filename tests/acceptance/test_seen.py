@@ -193,8 +193,10 @@ RARE_ATTRIBUTES = {
     # test_generation sees these
     "headrace.prompt_tokens", "headrace.generated_tokens", "headrace.generated_tokens_per_s",
     "headrace.time_to_first_token_s",
+    # the spans of a synchronous worker
+    names.HTTP_METHOD, names.HTTP_ROUTE, names.HTTP_STATUS,
 }  # fmt: skip
-RARE_SPANS = {"follow"}
+RARE_SPANS = {"follow", "POST {route}"}
 RARE_METRICS = {
     "headrace.worker.tokens", "headrace.hosts.excluded", "headrace.drift",
     "headrace.accuracy.expected",

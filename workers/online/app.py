@@ -7,7 +7,6 @@ import base64
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from workers.online.batcher import QueueFull
+from headrace.telemetry.provider import Telemetry
+from headrace.tracing.chunk_trace import Emitter
+from schemas.errors import error_type_of
+from workers.online.batcher import Pending, QueueFull
 from workers.online.door import Door, Served
 from workers.online.metrics import OnlineMetrics
 from workers.online.model import Answer, Prepared
+from workers.online.request_trace import RequestTrace
 from workers.online.routes import TASKS
 
 MOST_TEXTS = 64
@@ -73,17 +76,26 @@ SHOWN: dict[str, Show] = {
 """How an answer of each task is shown."""
 
 
-def create_app(door: Door, metrics: OnlineMetrics) -> Starlette:
+def create_app(door: Door, metrics: OnlineMetrics, emitter: Emitter | None = None) -> Starlette:
     """The application; the model that is served may change, its task may not."""
+    spans = emitter or Telemetry()
     task = door.now.model.task
 
     async def answer(request: Request) -> Response:
-        started = time.perf_counter()
+        started, status, code = time.perf_counter(), 500, None
+        trace = RequestTrace(spans, "POST", TASKS[task], request.headers.get("traceparent"))
+        trace.add(task=task, model=door.now.model.name)
         try:
-            response = await _answer(request, door, metrics)
+            response = await _answer(request, door, metrics, trace)
+            status = response.status_code
         except Problem as problem:
-            response = problem.response()
-        metrics.request(response.status_code, time.perf_counter() - started)
+            response, status, code = problem.response(), problem.status, problem.code
+        except Exception as error:
+            code = error_type_of(error)
+            raise
+        finally:
+            metrics.request(status, time.perf_counter() - started)
+            trace.finish(status, code)
         return response
 
     async def other(request: Request) -> Response:
@@ -109,10 +121,14 @@ def create_app(door: Door, metrics: OnlineMetrics) -> Starlette:
     return Starlette(routes=routes)
 
 
-async def _answer(request: Request, door: Door, metrics: OnlineMetrics) -> Response:
+async def _answer(
+    request: Request, door: Door, metrics: OnlineMetrics, trace: RequestTrace
+) -> Response:
     texts, form = _asked(await _body(request), door.now.model.name)
-    served, waiting = await _submitted(texts, door)
+    trace.add(rows=len(texts))
+    served, waiting = await _submitted(texts, door, trace)
     model, answers = served.model, await asyncio.wrap_future(waiting)
+    trace.stage_was("forward", waiting.began_ns, time.time_ns())
     bad = next((i for i, a in enumerate(answers) if a.fault is not None), None)
     if bad is not None:
         fault = answers[bad].fault
@@ -120,6 +136,7 @@ async def _answer(request: Request, door: Door, metrics: OnlineMetrics) -> Respo
         raise Problem(422, f"text {bad}: {fault.message}", fault.error_type, "input")
     tokens = sum(a.n_tokens for a in answers)
     metrics.computed(len(answers), tokens)
+    trace.add(tokens=tokens, truncated_rows=sum(a.truncated for a in answers))
     show = SHOWN[model.task]
     data = [{"index": i, **show(a, form)} for i, a in enumerate(answers)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -129,7 +146,9 @@ async def _answer(request: Request, door: Door, metrics: OnlineMetrics) -> Respo
     return JSONResponse(told)
 
 
-async def _submitted(texts: list[str], door: Door) -> tuple[Served, Future[list[Answer]]]:
+async def _submitted(
+    texts: list[str], door: Door, trace: RequestTrace
+) -> tuple[Served, Pending[list[Answer]]]:
     """The model that answers the texts, and its answers, later.
 
     Raises:
@@ -140,7 +159,8 @@ async def _submitted(texts: list[str], door: Door) -> tuple[Served, Future[list[
     while True:
         served = door.now
         prepare = served.model.prepare
-        prepared = prepare(texts) if is_small else await _later(prepare, texts)
+        with trace.stage("tokenize"):
+            prepared = prepare(texts) if is_small else await _later(prepare, texts)
         try:
             return served, served.batcher.submit(prepared, prepared.cost)
         except QueueFull:

@@ -25,12 +25,18 @@ class QueueFull(Exception):
     """As much waits as may wait."""
 
 
+class Pending(Future[R]):
+    """An answer to come, and when its batch began, in nanoseconds since the epoch; 0: it waits."""
+
+    began_ns = 0
+
+
 @dataclass(slots=True)
 class _Waiting(Generic[T, R]):
     item: T
     tokens: int
     since: float
-    answer: Future[R] = field(default_factory=Future)
+    answer: Pending[R] = field(default_factory=lambda: Pending())
 
 
 class Batcher(Generic[T, R]):
@@ -67,7 +73,7 @@ class Batcher(Generic[T, R]):
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, item: T, tokens: int) -> Future[R]:
+    def submit(self, item: T, tokens: int) -> Pending[R]:
         """The answer, later.
 
         Raises:
@@ -95,6 +101,8 @@ class Batcher(Generic[T, R]):
             if not batch:
                 return
             self.batches += 1
+            for one in batch:
+                one.answer.began_ns = time.time_ns()
             try:
                 answers = self._compute([one.item for one in batch])
                 for one, answer in zip(batch, answers, strict=True):

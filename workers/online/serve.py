@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from socket import gethostname
 from typing import Any
 
 from headrace.models.named import version_of
 from headrace.process.entrypoint import run_cli
 from headrace.process.logs import configure_logging
 from headrace.settings import environment_of, load_settings, process_environment
+from headrace.telemetry.provider import start_telemetry
 from schemas.errors import ConfigError, MissingExtra
+from schemas.names.telemetry import SERVICE_WORKER
 from workers.devices.device import set_threads
 from workers.fleet.slots import cores_available, plan_slots
 from workers.models.preload import Preload
@@ -49,14 +52,18 @@ def main() -> None:
             f"serve needs {error.name}: pip install 'headrace[cpu,gateway]' (or gpu)"
         ) from error
     set_threads(settings.device, settings.threads or 1)
+    telemetry = start_telemetry(
+        SERVICE_WORKER, settings, worker=settings.worker_name or f"{gethostname()}-{os.getpid()}"
+    )
     door = Door(open_served(settings, version_of(settings)))
     follower = Follower(door, settings)
     follower.start()
     try:
-        serve(create_app(door, OnlineMetrics()), settings.serve_listen)
+        serve(create_app(door, OnlineMetrics(), telemetry), settings.serve_listen)
     finally:
         follower.close()
         door.close()
+        telemetry.shutdown()
 
 
 if __name__ == "__main__":
