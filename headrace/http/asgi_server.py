@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -56,11 +60,32 @@ def serve(app: Any, listen: str) -> None:
         ConfigError: the address is not HOST:PORT, or is taken.
     """
     _allow_many_connections()
-    with listening(listen) as open_socket:
+    server = make_server(app)
+    with listening(listen) as open_socket, _returning_after_sigterm(server):
         host, port = open_socket.getsockname()[:2]
         log.info("http.started", endpoint=f"{host}:{port}")
-        asyncio.run(make_server(app).serve(sockets=[open_socket]))
+        asyncio.run(server.serve(sockets=[open_socket]))
     log.info("http.stopped")
+
+
+@contextmanager
+def _returning_after_sigterm(server: uvicorn.Server) -> Iterator[None]:
+    """Let `serve` return: uvicorn 0.54 raises SIGTERM again when it has stopped.
+
+    That would end the process before its caller has closed what it holds.
+    """
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def make_server(

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -92,6 +95,33 @@ def test_the_body_of_an_answer_does_not_wait_for_the_receipt_of_its_head(local: 
     with served(local, Noting) as address:
         assert requests.get(url(address, "/healthz"), timeout=10).status_code == 200
     assert set(Noting.no_delay) == {1}
+
+
+SERVES = """
+import sys
+from starlette.applications import Starlette
+from headrace.http.asgi_server import serve
+from headrace.process.logs import configure_logging
+from headrace.settings import load_settings
+
+configure_logging(load_settings(log_format="json"), sys.stdout)
+serve(Starlette(), "127.0.0.1:0")
+print("closes what it holds", flush=True)
+"""
+
+
+def test_sigterm_lets_the_caller_close_what_it_holds() -> None:
+    told = []
+    command = [sys.executable, "-c", SERVES]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            told.append(line)
+            if "http.started" in line:
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+    assert "closes what it holds\n" in told
+    assert any("http.stopped" in line for line in told)
 
 
 def test_a_chunked_body_without_end_is_cut_off(local: House) -> None:
