@@ -45,6 +45,8 @@ class Api:
             return int(text.split()[1]), {}, {"error": {"message": "this is not for me"}}
         if text.startswith("broken"):
             return 200, {}, "no JSON"
+        if text.startswith("{"):  # the answer itself
+            return 200, {}, text
         said = '{"word": "yes"}' if "response_format" in body else text[::-1]
         choice = {
             "index": 0, "message": {"role": "assistant", "content": said},

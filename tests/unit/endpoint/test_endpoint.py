@@ -75,6 +75,33 @@ def test_a_row_that_cannot_be_answered_is_an_error_and_the_only_one(api: Api) ->
     assert api.seen["status 400"] == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"choices": []}, "the endpoint's answer has no choices"),
+        ({"choices": ["a"]}, "the endpoint's answer has no choices"),
+        ({"error": {"message": "full"}}, "the endpoint's answer has no choices: full"),
+        ({"choices": [{"message": {"content": "a"}}]}, "the endpoint ended the answer with 'None'"),
+    ],
+    ids=str,
+)
+def test_an_answer_without_a_text_says_what_is_missing(
+    api: Api, answer: dict[str, Any], words: str
+) -> None:
+    rows = rows_of(loaded(api.address), ["a", json.dumps(answer)])
+    assert rows[0]["generated_text"] == "a"
+    assert (rows[1]["error_type"], rows[1]["error_message"]) == ("invalid_row", words)
+
+
+@pytest.mark.parametrize("count", [2**31, 2**70, -1, "3", 1.5, True, None])
+def test_a_count_of_tokens_that_is_none_is_left_out(api: Api, count: Any) -> None:
+    choice = {"message": {"content": "yes"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": count, "completion_tokens": count}
+    (row,) = rows_of(loaded(api.address), [json.dumps({"choices": [choice], "usage": usage})])
+    assert row["generated_text"] == "yes"
+    assert (row["n_tokens"], row["n_generated"]) == (0, 0)
+
+
 def test_an_api_that_is_full_is_asked_again_when_it_says(api: Api) -> None:
     began = time.monotonic()
     rows = rows_of(loaded(api.address), ["once 429"])

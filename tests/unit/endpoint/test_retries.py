@@ -18,6 +18,10 @@ CASES: dict[str, tuple[int | None, dict[str, str], int, Verdict]] = {
     "full, with a date": (
         503, {"retry-after": "Sun, 29 Nov 2026 20:00:20 GMT"}, 1, Verdict("later", 20.0, True),
     ),
+    "full, until now": (429, {"retry-after": "0"}, 4, Verdict("later", 4.0, True)),
+    "full, until a time that is past": (
+        429, {"retry-after": "Sun, 29 Nov 2026 19:00:00 GMT"}, 2, Verdict("later", 1.0, True),
+    ),
     "full for days": (429, {"retry-after": "99999"}, 1, Verdict("later", 600.0, True)),
     "full for ever": (429, {}, TRIES, Verdict("away")),
     "a gateway": (502, {}, 1, Verdict("later", 0.5)),
@@ -44,7 +48,16 @@ def test_an_answer_is_a_result_a_later_try_or_an_error(
 
 @pytest.mark.parametrize(
     ("value", "wanted"),
-    [(None, None), ("soon", None), ("", None), ("nan", None), ("-5", 0.0), ("1.5", 1.5)],
+    [
+        (None, None),
+        ("soon", None),
+        ("", None),
+        ("nan", None),
+        ("-5", 0.0),
+        ("1.5", 1.5),
+        (f"Sun, 29 Nov {'9' * 20} 21:00:30 GMT", None),
+        (f"Sun, 29 Nov 2026 21:00:30 +{'9' * 20}", None),
+    ],
 )
 def test_a_time_that_makes_no_sense_is_none(value: Any, wanted: float | None) -> None:
     assert retry_after_s(value, NOW) == wanted

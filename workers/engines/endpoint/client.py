@@ -123,6 +123,11 @@ def _message(answer: bytes) -> str:
         found = json.loads(answer)
     except (ValueError, RecursionError):
         return answer.decode(errors="replace")[:MOST_MESSAGE]
+    return words_of(found)
+
+
+def words_of(found: Any) -> str:
+    """What an answer in JSON says of an error, in OpenAI's form or as it is."""
     error = found.get("error", found) if isinstance(found, dict) else found
     said = error.get("message", error) if isinstance(error, dict) else error
     return str(said)[:MOST_MESSAGE]

@@ -10,10 +10,12 @@ from typing import Any, cast
 
 from headrace.tasks.generation.answer import Answer, FinishReason, Watch
 from schemas.errors import EndpointAway, InvalidRow, ModelError
-from workers.engines.endpoint.client import Client, Ended
+from workers.engines.endpoint.client import Client, Ended, words_of
 
 LOOK_S = 0.25
 """Chosen: how often a stop is looked for while all wait."""
+MOST_COUNT = 2**31 - 1
+"""Required: what the columns of counts hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,11 @@ def answer_of(row: int, found: Mapping[str, Any]) -> Answer:
     """
     choices = found.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
-    message = first.get("message") if isinstance(first, dict) else None
+    if not isinstance(first, dict):
+        said = f": {words_of(found)}" if found.get("error") else ""
+        raise InvalidRow(f"the endpoint's answer has no choices{said}")
+    message, reason = first.get("message"), first.get("finish_reason")
     text = message.get("content") if isinstance(message, dict) else None
-    reason = first.get("finish_reason") if isinstance(first, dict) else None
     if reason not in ("stop", "length"):
         raise InvalidRow(f"the endpoint ended the answer with {str(reason)[:80]!r}")
     if not isinstance(text, str):
@@ -104,5 +108,6 @@ def answer_of(row: int, found: Mapping[str, Any]) -> Answer:
 
 
 def _count(usage: Any, name: str) -> int:
+    """Tokens that the API counted; 0 if it says nothing that can be a count."""
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    return value if type(value) is int and 0 <= value <= MOST_COUNT else 0

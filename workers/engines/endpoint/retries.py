@@ -49,7 +49,8 @@ def verdict(status: int | None, headers: Mapping[str, str], tries: int, now: dat
     if tries >= (TRIES if may_pass else ROW_TRIES if status else 2):
         return Verdict("away" if may_pass else "row")
     asked = retry_after_s(headers.get("retry-after"), now)
-    wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1)) if asked is None else asked
+    # at once, or at a time that is past: an API that says so each time would use up all tries
+    wait_s = asked or min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1))
     return Verdict("later", wait_s, all_wait=status in (429, 503))
 
 
@@ -65,7 +66,7 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
     except ValueError:
         try:
             at = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter of a year or zone of many digits
             return None
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         seconds = (at - now).total_seconds()
