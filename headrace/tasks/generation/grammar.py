@@ -25,12 +25,22 @@ def check_grammar(settings: GenerationSettings, tokenizer: Any, where: str) -> N
         ModelError: no token of the model begins an answer.
         MissingExtra: llguidance is not installed.
     """
-    matcher = _llguidance().LLMatcher
-    is_error, words = matcher.validate_grammar_with_warnings(settings.grammar)
-    if is_error:
-        raise ConfigError(f"--schema or --choices: {' '.join(words)[:500]}")
+    fault = fault_in(settings.grammar)
+    if fault:
+        raise ConfigError(f"--schema or --choices: {fault}")
     if tokenizer is not None:
         first_state(token_trie(json.dumps(tokenizer), settings.ends, where), settings, where)
+
+
+@lru_cache(maxsize=16)
+def fault_in(grammar: str) -> str:
+    """Why a grammar cannot be followed, whatever the model; empty: it can be.
+
+    Raises:
+        MissingExtra: llguidance is not installed.
+    """
+    is_error, words = _llguidance().LLMatcher.validate_grammar_with_warnings(grammar)
+    return " ".join(words)[:500] if is_error else ""
 
 
 def token_trie(tokenizer: str, ends: Collection[int], where: str, size: int | None = None) -> Any:

@@ -10,9 +10,12 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from headrace.tasks.generation.grammar import fault_in
 from headrace.tasks.generation.settings import MOST_SAMPLES
+from headrace.tasks.generation.structure import grammar_of
 from producers.gateway.batches.line_faults import Unserved, encodable
 from producers.gateway.records import Endpoint
+from schemas.errors import MissingExtra
 
 CHAT: Endpoint = "/v1/chat/completions"
 COMPLETIONS: Endpoint = "/v1/completions"
@@ -50,7 +53,9 @@ def prompts_in(body: Mapping[str, Any], endpoint: Endpoint) -> list[str]:
     if endpoint == CHAT:
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
-            raise Unserved("invalid_value", "messages is a list of messages", "body.messages")
+            raise Unserved(
+                "invalid_value", "messages is a list of one message or more", "body.messages"
+            )
         chat = [_message(it) for it in messages]
         return [encodable(json.dumps(chat, ensure_ascii=False), "body.messages")]
     given = body.get("prompt")
@@ -204,7 +209,18 @@ def _response_format(value: Any, where: str) -> str | None:
     if not isinstance(schema, dict):
         words = "response_format is text, json_object, or json_schema with a schema"
         raise Unserved("invalid_value", words, where)
-    return encodable(json.dumps(_without_columns(schema), ensure_ascii=False), where)
+    text = encodable(json.dumps(_without_columns(schema), ensure_ascii=False), where)
+    if fault := _fault_in_schema(text):
+        raise Unserved("invalid_value", f"the schema cannot be followed: {fault}", where)
+    return text
+
+
+def _fault_in_schema(schema: str) -> str:
+    """Why no answer can have this form; empty: one can, or the submission will tell."""
+    try:
+        return fault_in(grammar_of({"json_schema": schema}))
+    except MissingExtra:
+        return ""
 
 
 def _without_columns(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,9 +229,23 @@ def _without_columns(schema: Mapping[str, Any]) -> dict[str, Any]:
     A property may then have the name of a column. What references and llguidance's options name
     stays at the top.
     """
-    top = {k: schema[k] for k in ("$defs", "definitions", "x-guidance", "$schema") if k in schema}
-    return {**top, "allOf": [{k: v for k, v in schema.items() if k not in top}]}
+    top = {k: _moved(schema[k]) for k in _AT_THE_TOP if k in schema}
+    return {**top, "allOf": [{k: _moved(v, k) for k, v in schema.items() if k not in top}]}
 
+
+def _moved(value: Any, key: str = "") -> Any:
+    """With references to the parts that are under `allOf` now."""
+    if isinstance(value, Mapping):
+        return {k: _moved(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_moved(it) for it in value]
+    if key == "$ref" and isinstance(value, str) and value.startswith("#/"):
+        part = value.split("/")[1]
+        return value if part in _AT_THE_TOP else value.replace("#/", "#/allOf/0/", 1)
+    return value
+
+
+_AT_THE_TOP = ("$defs", "definitions", "x-guidance", "$schema")
 
 _SHARED: Mapping[str, tuple[str, Callable[[Any, str], Any]]] = {
     "max_tokens": ("max_new_tokens", _whole(1, 1_000_000)),

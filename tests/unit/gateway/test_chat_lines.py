@@ -78,6 +78,43 @@ def test_a_form_of_answers_is_a_schema_without_columns_of_its_own() -> None:
     assert json.loads(settled["json_schema"])["$defs"] == schema["$defs"]
 
 
+def test_references_within_a_schema_name_the_same_part() -> None:
+    schema = {
+        "properties": {
+            "a": {"type": "integer"}, "b": {"$ref": "#/properties/a"}, "c": {"$ref": "#"},
+            "d": {"enum": ["#/properties/a"]}, "$ref": {"$ref": "#/$defs/S"},
+        },
+        "$defs": {"S": {"items": [{"$ref": "#/properties/b"}]}},
+    }  # fmt: skip
+    asked = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    found = json.loads(options(response_format=asked)["json_schema"])
+    assert found["$defs"]["S"]["items"] == [{"$ref": "#/allOf/0/properties/b"}]
+    assert found["allOf"] == [
+        {
+            "properties": {
+                "a": {"type": "integer"}, "b": {"$ref": "#/allOf/0/properties/a"},
+                "c": {"$ref": "#"}, "d": {"enum": ["#/properties/a"]},
+                "$ref": {"$ref": "#/$defs/S"},
+            }
+        }
+    ]  # fmt: skip
+
+
+def test_a_schema_that_cannot_be_followed_is_the_fault_of_its_line_alone(tmp_path: Path) -> None:
+    asked = [
+        {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        for schema in ({"type": "nonsense"}, {"$ref": "#/$defs/x"}, {"pattern": "("}, {"enum": []})
+    ]
+    lines = [line(str(n), response_format=it) for n, it in enumerate(asked)]
+    found, rows, faults = checked(tmp_path, [*lines, line("ok", seed=3)])
+    assert [row["custom_id"] for row in rows] == ["ok"]
+    assert found.generation == {"seed": 3}
+    assert {(it["code"], it["param"]) for it in faults} == {
+        ("invalid_value", "body.response_format")
+    }
+    assert faults[0]["message"] == "the schema cannot be followed: Invalid type: nonsense"
+
+
 def test_a_chat_keeps_its_messages_and_parts_of_text_are_joined() -> None:
     messages = [
         {"role": "developer", "content": "be brief"},
