@@ -37,7 +37,7 @@ OTHER_PURPOSE = re.compile(
 """Weights that a task may leave unused: heads for other tasks, decoders, other senses."""
 BUFFER = re.compile(
     r"(position_ids|token_type_ids|inv_freq|masked_bias|(attn|attention)\.bias|relative_position_index"
-    r"|num_batches_tracked)$"
+    r"|num_batches_tracked|(^|[._])mask(_bias)?)$"
 )
 """What older checkpoints hold, and newer code computes."""
 

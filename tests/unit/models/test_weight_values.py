@@ -106,6 +106,17 @@ def test_zeros_elsewhere_are_usual(bert: Path) -> None:
     assert resolve(bert).warnings == ()
 
 
+@pytest.mark.parametrize("name", ["attention.mask", "causal_mask", "attn_mask", "mask_bias"])
+def test_a_mask_of_an_older_checkpoint_is_no_weight(bert: Path, name: str) -> None:
+    weights = load_file(bert / "model.safetensors")
+    weights[f"bert.encoder.layer.0.{name}"] = torch.full((3, 3), -INF).triu(1)
+    save_file(weights, bert / "model.safetensors", metadata={"format": "pt"})
+    assert resolve(bert).warnings == ()
+    told: list[str] = []
+    load(bert, warn=told.append)
+    assert told == []
+
+
 def test_complex_numbers_are_refused(bert: Path) -> None:
     change(bert, **{HEAD: lambda w: w.to(torch.complex64)})
     with pytest.raises(ModelError, match=f"weights of complex numbers .{HEAD}"):
