@@ -105,9 +105,7 @@ def test_layers_that_the_configuration_leaves_out_are_logged(
     edit(folder, "config.json", num_hidden_layers=layers)
     with caplog.at_level(logging.WARNING):
         load(folder)
-    said = (
-        "weights of layers that its config.json leaves out, which do not run: bert.encoder.layer.1"
-    )
+    said = "16 weights of layers that its config.json leaves out, and which do not run: bert.encoder.layer.1"
     assert (said in caplog.text) == (layers == 1)
 
 
