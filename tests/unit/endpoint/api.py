@@ -42,7 +42,9 @@ class Api:
         if text.startswith("once 429") and self.seen[text] == 1:
             return 429, {"Retry-After": "0.05"}, {"error": {"message": "too many"}}
         if text.startswith("status "):
-            return int(text.split()[1]), {}, {"error": {"message": "this is not for me"}}
+            status = int(text.split()[1])
+            moved = {"Location": "https://api/v2/chat?key=1"} if status == 307 else {}
+            return status, moved, {"error": {"message": "this is not for me"}}
         if text.startswith("broken"):
             return 200, {}, "no JSON"
         if text.startswith("{"):  # the answer itself

@@ -136,7 +136,14 @@ def test_a_stop_does_not_wait_for_answers(api: Api) -> None:
     assert time.monotonic() - began < 10  # of the 20 s that the API takes
 
 
-@pytest.mark.parametrize(("status", "words"), [(401, "HEADRACE_ENDPOINT_KEY"), (404, "404")])
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "HEADRACE_ENDPOINT_KEY"),
+        (404, "404"),
+        (307, "307: .*; it sends to https://api/v2/chat: give that address with --endpoint"),
+    ],
+)
 def test_a_key_or_model_that_is_refused_ends_the_chunk(api: Api, status: int, words: str) -> None:
     with pytest.raises(ModelError, match=words) as error:
         rows_of(loaded(api.address), ["a", f"status {status}"])

@@ -64,7 +64,7 @@ class Client:
             if found.kind == "ok":
                 return _parsed(answer)
             if found.kind != "later":
-                raise self._error(found, status, answer)
+                raise self._error(found, status, headers, answer)
             if found.all_wait:
                 self._not_before = max(self._not_before, time.monotonic() + found.wait_s)
             self._wait(found.wait_s)
@@ -95,15 +95,20 @@ class Client:
         assert isinstance(reply, urllib3.BaseHTTPResponse)
         return reply.status, {k.lower(): v for k, v in reply.headers.items()}, answer
 
-    def _error(self, found: Verdict, status: int | None, answer: bytes) -> Exception:
+    def _error(
+        self, found: Verdict, status: int | None, headers: Mapping[str, str], answer: bytes
+    ) -> Exception:
         said = _message(answer) if status else answer.decode()
         what = {None: f"does not answer ({said})", 0: f"gave no answer in {self.timeout_s:g} s"}
-        words = what.get(status, f"answered {status}: {said}")
+        words = what.get(status, f"answered {status}: {said}".removesuffix(": "))
         if found.kind == "row":
             return InvalidRow(f"the endpoint {words}")
         if found.kind == "away":
             return EndpointAway(f"{self.address} {words}")
         hint = "; set HEADRACE_ENDPOINT_KEY for the workers" if status in (401, 403) else ""
+        if status and 300 <= status < 400:  # not followed: the key would be sent there
+            to = headers.get("location", "").partition("?")[0][:MOST_MESSAGE]
+            hint = f"; it sends to {to or 'another place'}: give that address with --endpoint"
         return ModelError(f"{self.address} {words}{hint}")
 
 
