@@ -89,8 +89,8 @@ def answer_of(row: int, found: Mapping[str, Any]) -> Answer:
     choices = found.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(first, dict):
-        said = f": {words_of(found)}" if found.get("error") else ""
-        raise InvalidRow(f"the endpoint's answer has no choices{said}")
+        why = f": {words_of(found)}" if found.get("error") else ""
+        raise InvalidRow(f"the endpoint's answer has no choices{why}")
     message, reason = first.get("message"), first.get("finish_reason")
     text = message.get("content") if isinstance(message, dict) else None
     if reason not in ("stop", "length"):
