@@ -84,6 +84,15 @@ class Settings(_Fields):
         number = self.give_up_after.rstrip("smhd")
         return float(number) * units.get(self.give_up_after[len(number) :], 1)
 
+    @field_validator("model_registry_token", "endpoint_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        """Without the line end of the file that it was read from; None if nothing is left."""
+        text = "" if key is None else key.get_secret_value().strip()
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError("holds a character that a header of HTTP cannot have")
+        return SecretStr(text) if text else None
+
     @field_validator("queue_url")
     @classmethod
     def _queue_scheme(cls, url: SecretStr | None) -> SecretStr | None:

@@ -183,3 +183,16 @@ def test_a_misspelled_name_in_the_file_is_named_with_the_file_and_the_nearest(
     monkeypatch.setenv("HEADRACE_CONFIG", "night.toml")
     with pytest.raises(ConfigError, match=r"night\.toml: qqqq is no setting$"):
         load_settings()
+
+
+@pytest.mark.parametrize("name", ["endpoint_key", "model_registry_token"])
+def test_a_key_from_a_file_has_no_line_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"HEADRACE_{name.upper()}", " sk-a b\r\n")
+    assert getattr(load_settings(), name).get_secret_value() == "sk-a b"
+    monkeypatch.setenv(f"HEADRACE_{name.upper()}", "\n")
+    assert getattr(load_settings(), name) is None
+    for odd in ("sk-secret\nX-Other: 1", "sk-secrét"):
+        monkeypatch.setenv(f"HEADRACE_{name.upper()}", odd)
+        with pytest.raises(ConfigError, match="a header of HTTP cannot have") as error:
+            load_settings()
+        assert "sk-" not in str(error.value)
