@@ -166,7 +166,7 @@ class MlflowRegistry(Registry):
             version=int(found["version"]),
             model=ModelRef(uri=self._address(found), revision=tags.get(REVISION, "")),
             task=tags.get(TASK, ""),
-            labels=tuple(json.loads(tags.get(LABELS, "[]"))),
+            labels=_labels(tags.get(LABELS, "[]")),
             created_s=int(found.get("creation_timestamp") or 0) / 1000,
             created_by=(tags.get(BY) or found.get("user_id") or "")[:256],
             note=(found.get("description") or "")[:4096],
@@ -206,6 +206,16 @@ def _moves(name: str, model: Mapping[str, Any]) -> dict[str, list[AliasMove]]:
                 )
             )  # fmt: skip
     return found
+
+
+def _labels(tag: str) -> tuple[str, ...]:
+    """The labels in a tag; none if somebody else has written it in another form."""
+    try:
+        found = json.loads(tag)
+    except (ValueError, RecursionError):
+        return ()
+    is_list = isinstance(found, list) and all(isinstance(it, str) for it in found)
+    return tuple(found) if is_list else ()
 
 
 def _aliases(model: Mapping[str, Any]) -> dict[str, int]:

@@ -48,6 +48,16 @@ def test_a_job_takes_address_and_digest_from_the_server(
         version_of(settings.model_copy(update={"task": "feature-extraction"}))
 
 
+@pytest.mark.parametrize("tag", ["negative, positive", '{"0": "a"}', "[1, 2]", "null", ""])
+def test_a_tag_of_labels_that_somebody_else_wrote_is_left_out(tag: str, three: Registered) -> None:
+    tags = [{"key": "headrace.labels", "value": tag}]
+    body = {"name": "reviews", "source": "s3://bucket/model", "tags": tags}
+    three.registry._api.post("model-versions/create", body)
+    found = three.registry.find(ModelAddress("reviews", version=4))
+    assert (found.model.uri, found.labels) == ("s3://bucket/model", ())
+    assert len(three.registry.versions("reviews")) == 4
+
+
 def test_a_version_of_another_client_has_no_task_and_no_digest(
     running: Running, three: Registered
 ) -> None:
