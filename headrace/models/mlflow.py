@@ -209,7 +209,7 @@ def _moves(name: str, model: Mapping[str, Any]) -> dict[str, list[AliasMove]]:
 
 
 def _labels(tag: str) -> tuple[str, ...]:
-    """The labels in a tag; none if somebody else has written it in another form."""
+    """The labels in a tag; none if another client has written it in another form."""
     try:
         found = json.loads(tag)
     except (ValueError, RecursionError):

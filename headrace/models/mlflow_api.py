@@ -39,11 +39,14 @@ class MlflowApi:
     """
 
     def __init__(self, uri: str, token: str | None = None) -> None:
-        parts = urlsplit(uri.removeprefix("mlflow+"))
-        if not parts.hostname or parts.query or parts.fragment:
-            raise ConfigError(
-                "the address of an MLflow server is mlflow+http://HOST:PORT, or +https"
-            )
+        wrong = "the address of an MLflow server is mlflow+http://HOST:PORT, or +https"
+        try:
+            parts = urlsplit(uri.removeprefix("mlflow+"))
+            has_port = parts.port != 0
+        except ValueError as error:  # half an IPv6 address, or a port that is none
+            raise ConfigError(wrong) from error
+        if not (parts.hostname and has_port) or parts.query or parts.fragment:
+            raise ConfigError(wrong)
         place = parts.netloc.rpartition("@")[2]
         self.url = f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
         """Without user and password."""

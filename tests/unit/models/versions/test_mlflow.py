@@ -128,7 +128,8 @@ def test_a_server_that_is_away_may_come_back() -> None:
 
 
 def test_an_address_without_a_host_is_refused() -> None:
-    for uri in ("mlflow+http://", "mlflow+http://host?x=1"):
+    wrong = ("", "host?x=1", "host:x", "host:99999", "[::1")
+    for uri in (f"mlflow+http://{it}" for it in wrong):
         with pytest.raises(ConfigError, match=r"mlflow\+http://HOST"):
             MlflowApi(uri)
 
