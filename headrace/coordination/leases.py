@@ -8,7 +8,7 @@ attempts that race end in one part, because the part is the commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +53,19 @@ return 1
 _ABANDON = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
+"""
+
+# All marks, and for each whether its chunk is leased, at one moment: a lease that is released between
+# two reads would look like a crash.
+_LOOK = """
+local found = redis.call('HGETALL', KEYS[1])
+local all = {}
+for i = 1, #found, 2 do
+  all[#all + 1] = found[i]
+  all[#all + 1] = found[i + 1]
+  all[#all + 1] = redis.call('EXISTS', ARGV[1] .. found[i])
+end
+return all
 """
 
 _DROP_MARK = """
@@ -120,6 +133,7 @@ class LeaseBook:
         self._release = client.register_script(_RELEASE)
         self._abandon = client.register_script(_ABANDON)
         self._drop = client.register_script(_DROP_MARK)
+        self._look = client.register_script(_LOOK)
 
     def take(self, chunk: int, mark: Mark) -> tuple[bool, Mark | None]:
         """Whether the chunk is ours now, and the mark of a crashed attempt that is not recorded."""
@@ -149,23 +163,29 @@ class LeaseBook:
 
     def marks(self) -> dict[int, Mark]:
         """All marks, by chunk."""
-        stored = self._client.hgetall(self._marks).items()
-        found = {int(c): parse_mark(m) for c, m in stored if c.isdigit() and len(c) < _DIGITS}
-        return {chunk: mark for chunk, mark in found.items() if mark is not None}
+        return {chunk: mark for chunk, (mark, _) in self._marked().items()}
 
-    def alive(self, chunks: Iterable[int]) -> set[int]:
-        """Those of the chunks that are leased."""
-        numbers = list(chunks)
-        if not numbers:
-            return set()
-        values = self._client.mget([redis_keys.lease(self._job, c) for c in numbers])
-        return {c for c, v in zip(numbers, values, strict=True) if v is not None}
+    def look(self) -> tuple[set[int], dict[int, Mark]]:
+        """Chunks that are leased, and the marks of those that are not: crashes not recorded yet.
+
+        Both are of one moment.
+        """
+        marked = self._marked()
+        leased = {chunk for chunk, (_, is_leased) in marked.items() if is_leased}
+        return leased, {chunk: m for chunk, (m, is_leased) in marked.items() if not is_leased}
 
     def dead(self) -> Mapping[int, Mark]:
         """Marks without a lease: crashed attempts that are not recorded yet."""
-        marks = self.marks()
-        alive = self.alive(marks)
-        return {chunk: mark for chunk, mark in marks.items() if chunk not in alive}
+        return self.look()[1]
+
+    def _marked(self) -> dict[int, tuple[Mark, bool]]:
+        stored = self._look(keys=[self._marks], args=[redis_keys.lease_prefix(self._job)])
+        found: dict[int, tuple[Mark, bool]] = {}
+        for chunk, data, is_leased in zip(stored[::3], stored[1::3], stored[2::3], strict=True):
+            mark = parse_mark(data)
+            if chunk.isdigit() and len(chunk) < _DIGITS and mark is not None:
+                found[int(chunk)] = (mark, bool(is_leased))
+        return found
 
     def forget(self, chunk: int, mark: Mark) -> None:
         """Delete a crashed attempt's mark, unless another attempt has written its own since."""

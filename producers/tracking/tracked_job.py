@@ -134,9 +134,8 @@ class TrackedJob:
         if time.monotonic() - self._flags_monotonic > FLAGS_S:
             self.read_flags()
         book = LeaseBook(self.client, self.job.key, 1.0)
-        marks = book.marks()
-        alive = book.alive(marks)
-        self._record_crashes(book, {c: m for c, m in marks.items() if c not in alive})
+        alive, dead = book.look()
+        self._record_crashes(book, dead)
         self.chunks.leased(alive)
         self._follow_sent(alive, queue)
         self._read_counters()

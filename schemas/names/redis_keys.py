@@ -83,8 +83,13 @@ def live(job_key: str) -> str:
     return f"{PREFIX}live:{job_key}"
 
 
+def lease_prefix(job_key: str) -> str:
+    """What the leases of a job begin with, before the number of the chunk."""
+    return f"{PREFIX}lease:{job_key}:"
+
+
 def lease(job_key: str, chunk: int) -> str:
-    return f"{PREFIX}lease:{job_key}:{chunk}"
+    return f"{lease_prefix(job_key)}{chunk}"
 
 
 def lock(job_key: str) -> str:

@@ -71,7 +71,7 @@ def test_what_is_released_can_be_taken_and_no_death_is_seen(book: LeaseBook) -> 
 def test_a_release_by_who_lost_the_chunk_changes_nothing(book: LeaseBook) -> None:
     book.take(1, mark("b"))
     book.release(1, "a")
-    assert book.alive([1]) == {1}
+    assert book.look()[0] == {1}
     assert book.marks() == {1: mark("b")}
 
 
@@ -91,7 +91,7 @@ def test_a_lease_that_vanished_is_taken_again_under_the_same_id(
     book.take(1, mark("a"))
     redis_client.flushall()
     assert book.hold(1, mark("a"))
-    assert book.alive([1]) == {1}
+    assert book.look()[0] == {1}
     assert book.marks() == {1: mark("a")}
     assert redis_client.ttl(redis_keys.marks(JOB)) > 0
 
@@ -116,7 +116,7 @@ def test_the_next_lease_returns_the_mark_of_a_crash(
 ) -> None:
     short = LeaseBook(redis_client, JOB, 0.05)
     short.take(1, mark("a", stage=FORWARD, rows=(9,)))
-    wait_until(lambda: not short.alive([1]), 5, "the lease to run out")
+    wait_until(lambda: not short.look()[0], 5, "the lease to run out")
     assert LeaseBook(redis_client, JOB, 30.0).take(1, mark("b"))[1] == mark(
         "a", stage=FORWARD, rows=(9,)
     )
@@ -164,11 +164,33 @@ def test_a_heartbeat_under_way_does_not_take_again_what_was_given_back(
         control.renew()
         control.encoding(0, 5)
         assert held.book.marks() == {}
-        assert held.book.alive([1]) == set()
+        assert held.book.look()[0] == set()
 
 
-def test_no_chunks_need_no_question(book: LeaseBook) -> None:
-    assert book.alive([]) == set()
+def test_a_job_without_marks_has_no_lease_and_no_crash(book: LeaseBook) -> None:
+    assert book.look() == (set(), {})
+
+
+def test_a_chunk_that_is_given_back_is_never_taken_for_a_crash(
+    book: LeaseBook, redis_client: redis.Redis
+) -> None:
+    stop = threading.Event()
+
+    def gives_back() -> None:
+        mine = LeaseBook(redis_client, JOB, 30.0)
+        while not stop.is_set():
+            mine.take(1, mark("a", stage=FORWARD))
+            mine.release(1, "a")
+
+    thread = threading.Thread(target=gives_back)
+    thread.start()
+    try:
+        seen = [book.look() for _ in range(3_000)]
+    finally:
+        stop.set()
+        thread.join()
+    assert {frozenset(leased) for leased, _ in seen} == {frozenset(), frozenset({1})}
+    assert all(dead == {} for _, dead in seen)
 
 
 def test_with_redis_away_the_output_says_whether_to_stop(tmp_path: Path, wait_until: Wait) -> None:
@@ -211,7 +233,7 @@ def test_a_read_that_never_returns_gives_everything_back_and_ends_the_process(
         thread = threading.Thread(target=read, args=(hanging,))
         thread.start()
         wait_until(lambda: ended, 20)
-        assert held.book.alive([1, 2]) == set(), "another worker may take both at once"
+        assert held.book.look()[0] == set(), "another worker may take both at once"
         assert list(held.book.marks()) == [1], "of the other chunk no crash is seen"
         crash = attempt_of_death(1, held.book.marks()[1], time.time(), "controller")
         assert crash is not None

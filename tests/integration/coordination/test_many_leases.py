@@ -67,8 +67,8 @@ def test_no_heartbeat_of_two_hundred_workers_is_missed(
         thread.start()
     book = LeaseBook(redis_client, "job", LEASE_S)
     while any(thread.is_alive() for thread in threads):
-        marks = book.marks()
-        assert len(book.alive(marks)) == len(marks) == WORKERS
+        leased, dead = book.look()
+        assert (len(leased), dead) == (WORKERS, {})
         threads[0].join(0.2)
     for thread in threads:
         thread.join()
