@@ -18,10 +18,10 @@ import pytest
 
 from headrace.settings import load_settings
 from headrace.storage.open import open_store
-from producers.records.snapshot import take_snapshot
+from producers.records.snapshot import Snapshot, take_snapshot
 from schemas.names import output_layout
 from tests.acceptance.conftest import MakeFleet, Say, Scale
-from tests.acceptance.harness.fleet import attempts, lines, parts
+from tests.acceptance.harness.fleet import Fleet, attempts, lines, parts
 from tests.fake_jobs import FakeJob, make_job
 
 FAULTS = ("503", "500", "drop", "lost")
@@ -97,8 +97,9 @@ def test_16_a_disk_that_fills_up_is_said_and_the_job_goes_on_when_there_is_room(
     allow(child.pid, 20_000)  # no file may grow beyond that: a part would, the worker's log not
     fleet.follow(job)
     fleet.wait(lambda: fleet.logged("disk_full"), 60, "the worker to say that the disk is full")
-    told = take_snapshot(job.store, job.job, fleet.client).reason
-    assert "disk_full: no space left" in told
+    fleet.wait(  # it goes to Redis after the log
+        lambda: "disk_full: no space left" in (snapshot_of(fleet, job).reason or ""), 20
+    )
     assert parts(job) == []
     assert not list(Path(job.store.uri).glob("data/*"))
     allow(child.pid, resource.RLIM_INFINITY)
@@ -110,6 +111,10 @@ def test_16_a_disk_that_fills_up_is_said_and_the_job_goes_on_when_there_is_room(
     scratch = Path(job.store.uri) / output_layout.TMP
     fleet.wait(lambda: not os.listdir(scratch), 10, "the last trace to be written")
     say("16", "a full disk: `disk_full` said, no partial file, finished when there was room")
+
+
+def snapshot_of(fleet: Fleet, job: FakeJob) -> Snapshot:
+    return take_snapshot(job.store, job.job, fleet.client)
 
 
 def allow(pid: int, size: int) -> None:
