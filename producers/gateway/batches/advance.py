@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import redis
+
+from headrace.coordination.announced_jobs import announce_job
 from headrace.output.job_record import read_job
 from headrace.process.logs import get_logger
 from headrace.settings import Settings
@@ -40,6 +43,7 @@ from producers.gateway.records import BatchRecord, Checked, Ended, FileRecord, L
 from producers.gateway.state import Gateway
 from schemas.errors import HeadraceError, StorageError, UsageError
 from schemas.names import output_layout
+from schemas.records.job import Job
 from schemas.records.manifest import parse_manifest
 
 log = get_logger(__name__)
@@ -79,8 +83,7 @@ def _run(
     job = read_job(job_store)
     if job is None:
         if stop is not None:
-            total = Ended(state=stop, at_s=time.time(), total=checked.lines)
-            return _end(gateway, batch, total)
+            return _finish(gateway, batch, checked, None, stop)
         try:
             _submit(gateway, batch, checked)
         except UsageError as error:
@@ -91,12 +94,22 @@ def _run(
     if data is None:
         if stop is not None and job_store.head(output_layout.CANCELLED) is None:
             stop_job(job, job_store, gateway.settings_of_store(), "cancelled")
+        _announce_again(gateway, job)
         return False
     manifest = parse_manifest(data, job_store.uri)
     state: State = stop if stop and manifest.state == "cancelled" else "completed"
     if manifest.state == "cancelled" and stop is None:
         state = "cancelled"  # by `headrace cancel`
     return _finish(gateway, batch, checked, job_store, state)
+
+
+def _announce_again(gateway: Gateway, job: Job) -> None:
+    """Tell the controllers of a job that has not ended.
+
+    The gateway that stored it may have ended before it did so, and Redis may have forgotten it.
+    """
+    with contextlib.suppress(HeadraceError, redis.RedisError):  # the next step does it
+        announce_job(gateway.broker().client, job.key, job.output)
 
 
 def _check(gateway: Gateway, batch: BatchRecord) -> Checked:
@@ -165,9 +178,9 @@ def job_settings(gateway: Gateway, batch: BatchRecord, checked: Checked) -> Sett
 
 
 def _finish(
-    gateway: Gateway, batch: BatchRecord, checked: Checked, job_store: Store, state: State
+    gateway: Gateway, batch: BatchRecord, checked: Checked, job_store: Store | None, state: State
 ) -> bool:
-    """Write both result files, then the end of the batch."""
+    """Write both result files, then the end of the batch; without a store there was no job."""
     store, began = gateway.root.store, time.time()
     why = state if state != "failed" else "completed"
     with _scratch(store) as folder:

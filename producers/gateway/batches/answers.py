@@ -65,7 +65,7 @@ class _Line:
 def write_answers(
     batch: BatchRecord,
     checked: Checked,
-    job_store: Store,
+    job_store: Store | None,
     sources: tuple[Any, Any],
     why_missing: str,
     out: IO[bytes],
@@ -73,8 +73,9 @@ def write_answers(
 ) -> Counts:
     """Write each line's answer to `out`, or its error to `errors`, in the order of the lines.
 
-    `sources` are the Parquet file of the batch's rows, for those that no part has, and the file of
-    the lines' own faults; `why_missing` is a key of `NOT_DONE`. In constant memory.
+    `job_store` is None if no job was submitted. `sources` are the Parquet file of the batch's rows,
+    for those that no part has, and the file of the lines' own faults; `why_missing` is a key of
+    `NOT_DONE`. In constant memory.
     """
     counts = Counts()
     rows, faults = sources
@@ -90,14 +91,17 @@ def write_answers(
     return counts
 
 
-def _rows(job_store: Store, lines: Any, endpoint: Endpoint) -> Iterator[dict[str, Any]]:
+def _rows(job_store: Store | None, lines: Any, endpoint: Endpoint) -> Iterator[dict[str, Any]]:
     """Every row of the batch in order, from its part; a row without a part is marked as missing."""
     columns = [*COLUMNS, *ANSWER_COLUMNS[endpoint]]
-    there = set(parts_of(job_store))
-    plan = PlanTable.load(job_store)
     source = pq.ParquetFile(lines)
     ids = _Ids(source)
-    for chunk in plan:
+    if job_store is None:
+        for custom_id, line in ids.rows(0, source.metadata.num_rows):
+            yield {"custom_id": custom_id, "line": line, "status": "missing"}
+        return
+    there = set(parts_of(job_store))
+    for chunk in PlanTable.load(job_store):
         if chunk.number not in there:
             for custom_id, line in ids.rows(chunk.job_row, chunk.rows):
                 yield {"custom_id": custom_id, "line": line, "status": "missing"}

@@ -75,7 +75,9 @@ def test_kills_in_the_middle_of_batches_lose_no_line_and_repeat_none(
         assert ended.status in (("completed", "cancelled") if is_cancelled else ("completed",))
         right = ids_in(client, ended.output_file_id)
         wrong = ids_in(client, ended.error_file_id)
-        assert Counter(right + wrong) == wanted, (name, moment)
+        # a batch that is cancelled before its lines were read counts none
+        expected = wanted if ended.request_counts.total else Counter()
+        assert Counter(right + wrong) == expected, (name, moment)
         assert (len(right), len(wrong)) == (
             ended.request_counts.completed, ended.request_counts.failed,
         )  # fmt: skip

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.output.job_record import require_job
+from headrace.coordination.announced_jobs import announced_jobs
+from headrace.output.job_record import read_job, require_job
 from headrace.storage.local import LocalStore
 from producers.gateway.access.keys import list_keys
 from producers.gateway.batches.advance import advance
@@ -19,7 +20,7 @@ from producers.gateway.batches.keeper import UNMADE_S, Keeper
 from producers.gateway.batches.places import open_mark
 from producers.gateway.records import BatchRecord
 from producers.records.manifest import build_manifest, parts_of, receipt_of_part
-from schemas.errors import BrokerError
+from schemas.errors import BrokerError, StorageError
 from schemas.names import output_layout
 from tests.conftest import wait_until
 from tests.integration.gateway.conftest import House, MakeHouse, classify, embed
@@ -122,6 +123,40 @@ def test_a_cancelled_batch_gives_what_was_finished(gate: House) -> None:
     counts = found["request_counts"]
     assert (counts["completed"], counts["failed"]) == (len(done), len(left))
     assert client.post(f"/v1/batches/{batch}/cancel").json()["status"] == "cancelled"
+
+
+def test_a_batch_cancelled_before_its_job_is_submitted_has_each_line_as_an_error(
+    gate: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StorageError("the store is away")
+
+    monkeypatch.setattr("producers.gateway.batches.advance._submit", away)
+    client = gate.client()
+    batch = gate.batch(client, [embed("a"), embed("b")])
+    checked = gate.folder / "gateway" / "batches" / batch / "checked.json"
+    wait_until(checked.exists, 20, "the lines to be checked")
+    client.post(f"/v1/batches/{batch}/cancel")
+    found = gate.until(client, batch, "cancelled")
+    left = gate.lines(client, found["error_file_id"])
+    assert [line["custom_id"] for line in left] == ["a", "b"]
+    assert {line["error"]["code"] for line in left} == {"batch_cancelled"}
+    counts = found["request_counts"]
+    assert (counts["total"], counts["completed"], counts["failed"]) == (2, 0, 2)
+
+
+def test_a_job_that_was_stored_and_not_announced_is_announced_later(
+    gate: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise BrokerError("Redis is away")
+
+    monkeypatch.setattr("producers.gateway.batches.advance.announce", away)
+    client = gate.client()
+    batch = gate.batch(client, [embed("a")])
+    job = wait_until(lambda: read_job(gate.job_store(batch)), 20, "the job to be stored")
+    broker = gate.gateway.broker()
+    wait_until(lambda: job.key in announced_jobs(broker.client), 20, "the controllers to see it")
 
 
 def _end_as_cancelled(store: LocalStore) -> None:
