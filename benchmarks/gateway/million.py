@@ -135,14 +135,15 @@ class _Steps:
     def __call__(self, name: str, act: Callable[[], Any]) -> dict[str, Any]:
         # 5 sets the peak back to what is held now: man 5 proc
         Path(f"/proc/{self._pid}/clear_refs").write_text("5")
-        before, started = _processor_s(self._pid), time.perf_counter()
+        before, started = processor_s(self._pid), time.perf_counter()
         act()
-        seconds, used = time.perf_counter() - started, _processor_s(self._pid) - before
+        seconds, used = time.perf_counter() - started, processor_s(self._pid) - before
         return {"step": name, "seconds": round(seconds, 2), "processor_s": round(used, 2),
                 "peak_mb": round(high_water_mb(self._pid))}  # fmt: skip
 
 
-def _processor_s(pid: int) -> float:
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that a process has used, its own and the system's for it."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 
-from benchmarks.gateway.million import BIN, _processor_s, started
+from benchmarks.gateway.million import BIN, processor_s, started
 from tests.conftest import free_port
 
 SERVER_CORE, CLIENT_CORE = 0, 1
@@ -177,9 +177,9 @@ def alone(args: argparse.Namespace) -> Iterator[Any]:
 def measured(process: subprocess.Popen[bytes], url: str, texts: Sequence[str]) -> dict[str, float]:
     """One client's median in ms, and requests a second of many."""
     single, _ = asyncio.run(asked(url, texts[:200], 1))
-    used = _processor_s(process.pid)
+    used = processor_s(process.pid)
     many, seconds = asyncio.run(asked(url, texts, CLIENTS))
-    used = _processor_s(process.pid) - used
+    used = processor_s(process.pid) - used
     return {
         "p50_ms": median(single), "p50_of_64_ms": median(many),
         "rows_per_s": len(texts) / seconds, "rows_per_processor_s": len(texts) / used,

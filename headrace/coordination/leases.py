@@ -8,7 +8,6 @@ attempts that race end in one part, because the part is the commit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,10 +172,6 @@ class LeaseBook:
         marked = self._marked()
         leased = {chunk for chunk, (_, is_leased) in marked.items() if is_leased}
         return leased, {chunk: m for chunk, (m, is_leased) in marked.items() if not is_leased}
-
-    def dead(self) -> Mapping[int, Mark]:
-        """Marks without a lease: crashed attempts that are not recorded yet."""
-        return self.look()[1]
 
     def _marked(self) -> dict[int, tuple[Mark, bool]]:
         stored = self._look(keys=[self._marks], args=[redis_keys.lease_prefix(self._job)])

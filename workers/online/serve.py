@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from socket import gethostname
 from typing import Any
 
 from headrace.models.named import version_of
@@ -52,9 +51,8 @@ def main() -> None:
             f"serve needs {error.name}: pip install 'headrace[cpu,gateway]' (or gpu)"
         ) from error
     set_threads(settings.device, settings.threads or 1)
-    telemetry = start_telemetry(
-        SERVICE_WORKER, settings, worker=settings.worker_name or f"{gethostname()}-{os.getpid()}"
-    )
+    assert settings.worker_name is not None  # the slot's, see `become_the_server`
+    telemetry = start_telemetry(SERVICE_WORKER, settings, worker=settings.worker_name)
     door = Door(open_served(settings, version_of(settings)))
     follower = Follower(door, settings)
     follower.start()

@@ -51,15 +51,14 @@ def renderer_of(
         return Renderer(lambda text: text, True, False)
     if not has_template:
         raise no_template(str(getattr(tokenizer, "name_or_path", "")))
-    system = params.get("system_prompt")
 
     def render(text: str) -> str:
-        messages = messages_in(text) if has_messages else [{"role": "user", "content": text}]
-        if system is not None:
-            messages = [{"role": "system", "content": system}, *messages]
         return str(
             tokenizer.apply_chat_template(
-                messages, chat_template=template, tokenize=False, add_generation_prompt=True
+                chat_of(text, params),
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=True,
             )
         )
 
@@ -150,6 +149,18 @@ class PromptEncoder:
         raise InvalidRow(
             f"the prompt does not fit into {self._most:,} tokens, however much of the text is cut"
         )
+
+
+def chat_of(text: str, params: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The chat of a row: its messages or its text as the user's, after the job's system prompt.
+
+    Raises:
+        InvalidRow: the row's messages cannot be read.
+    """
+    has_messages = params.get("messages_column") is not None
+    messages = messages_in(text) if has_messages else [{"role": "user", "content": text}]
+    system = params.get("system_prompt")
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
 
 
 def messages_in(text: str) -> list[dict[str, str]]:

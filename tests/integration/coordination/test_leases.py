@@ -64,7 +64,7 @@ def test_a_take_whose_reply_was_lost_is_taken_again(book: LeaseBook) -> None:
 def test_what_is_released_can_be_taken_and_no_death_is_seen(book: LeaseBook) -> None:
     book.take(1, mark("a"))
     book.release(1, "a")
-    assert book.dead() == {}
+    assert book.look()[1] == {}
     assert book.take(1, mark("b")) == (True, None)
 
 
@@ -107,8 +107,8 @@ def test_anothers_id_means_lost(book: LeaseBook, redis_client: redis.Redis) -> N
 def test_a_mark_without_a_lease_is_a_death(redis_client: redis.Redis, wait_until: Wait) -> None:
     short = LeaseBook(redis_client, JOB, 0.05)
     short.take(1, mark("a", stage=FORWARD, rows=(9,)))
-    wait_until(lambda: short.dead(), 5, "the lease to run out")
-    assert short.dead() == {1: mark("a", stage=FORWARD, rows=(9,))}
+    wait_until(lambda: short.look()[1], 5, "the lease to run out")
+    assert short.look()[1] == {1: mark("a", stage=FORWARD, rows=(9,))}
 
 
 def test_the_next_lease_returns_the_mark_of_a_crash(

@@ -17,7 +17,7 @@ from schemas.records.engine import ENDPOINT
 from workers.engines.endpoint.client import Client
 from workers.engines.endpoint.engine import Chat, EndpointEngine
 from workers.engines.generating.samples import RowWatch, gathered
-from workers.tasks.prompts import messages_in
+from workers.tasks.prompts import chat_of
 from workers.tasks.structured.answering import AnswersInColumns
 from workers.tasks.structured.typed_answers import TypedAnswers
 
@@ -51,14 +51,8 @@ class EndpointGeneration(AnswersInColumns):
         """
         return Encodings(
             ids=np.zeros(0, np.int32), offsets=np.zeros(len(texts) + 1, np.int64),
-            truncated=np.zeros(len(texts), bool), extra=[self._messages(text) for text in texts],
+            truncated=np.zeros(len(texts), bool), extra=[chat_of(text, self._params) for text in texts],
         )  # fmt: skip
-
-    def _messages(self, text: str) -> list[dict[str, str]]:
-        is_chat = self._params.get("messages_column") is not None
-        messages = messages_in(text) if is_chat else [{"role": "user", "content": text}]
-        system = self._params.get("system_prompt")
-        return messages if system is None else [{"role": "system", "content": system}, *messages]
 
     def generate(self, rows: Encodings, watch: Watch, budget_tokens: int) -> Iterator[Answer]:
         """See `SupportsGeneration.generate`."""
