@@ -160,9 +160,14 @@ def test_10_a_second_sigterm_is_quick(make_fleet: MakeFleet, tmp_path: Path, say
     say("10", f"a second SIGTERM ended it after {took:.1f} s of 60 s grace")
 
 
-def hand_over_a_chunk(fleet: Fleet, folder: Path) -> FakeJob:
+by_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into pipes by /proc")
+
+
+def hand_over_a_chunk(make_fleet: MakeFleet, folder: Path) -> tuple[Fleet, FakeJob, Worker]:
     """A chunk of 30 s in the pipe of the one worker's child, which is stopped and has not read it."""
-    warm = make_job(folder / "warm", lines(3))
+    fleet = make_fleet(grace_s="3")
+    fleet.start(1)
+    worker, warm = fleet.workers[0], make_job(folder / "warm", lines(3))
     slow = {"ms_per_row": 100}
     job = make_job(folder / "job", lines(300), chunk_rows=300, params=slow, batch_tokens=200)
     fleet.follow(warm)
@@ -170,10 +175,17 @@ def hand_over_a_chunk(fleet: Fleet, folder: Path) -> FakeJob:
     fleet.restarts = False
     fleet.wait(lambda: not fleet.leases(warm).marks(), 20, "the worker to be idle")
     pass_time(fleet, 1.0)  # its result is on the way to the parent, which nothing outside shows
-    fleet.workers[0].signal(signal.SIGSTOP, child=True)
+    worker.signal(signal.SIGSTOP, child=True)
     fleet.follow(job)
-    fleet.wait(lambda: unread_by_child(fleet.workers[0]), 20, "the message to be handed over")
-    return job
+    fleet.wait(lambda: unread_by_child(worker), 20, "the message to be handed over")
+    return fleet, job, worker
+
+
+def check_nothing_is_left(fleet: Fleet, job: FakeJob, worker: Worker) -> None:
+    """It ended well, no attempt was counted and no lease is left."""
+    fleet.wait(worker.has_left, 20, "the drain to end")
+    assert worker.process is not None
+    assert (worker.process.returncode, attempts(job), fleet.leases(job).marks()) == (0, {}, {})
 
 
 def unread_by_child(worker: Worker) -> int:
@@ -195,42 +207,34 @@ def _waiting_in(pipe: Path) -> int:
         os.close(opened)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into pipes by /proc")
+@by_proc
 @pytest.mark.timeout(120)
 def test_10_a_drain_waits_for_a_child_that_has_not_read_its_message(
     make_fleet: MakeFleet, tmp_path: Path, say: Say
 ) -> None:
-    fleet = make_fleet(grace_s="3")
-    fleet.start(1)
-    job, worker = hand_over_a_chunk(fleet, tmp_path), fleet.workers[0]
+    fleet, job, worker = hand_over_a_chunk(make_fleet, tmp_path)
     worker.signal(signal.SIGTERM, child=False)
     fleet.wait(lambda: worker.logged("worker.draining"), 20)
     worker.signal(signal.SIGCONT, child=True)
-    fleet.wait(worker.has_left, 20, "the drain to end")
-    assert worker.process is not None
-    assert (worker.process.returncode, attempts(job), fleet.leases(job).marks()) == (0, {}, {})
+    check_nothing_is_left(fleet, job, worker)
     assert fleet.client.llen("headrace:queue:default") == 1  # for another worker
     say("10", "a drain as a message was handed over: back in the queue, 0 leases, 0 attempts")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into pipes by /proc")
+@by_proc
 @pytest.mark.timeout(120)
 def test_10_a_drain_reaches_a_child_whose_acceptance_was_not_read_yet(
     make_fleet: MakeFleet, tmp_path: Path, say: Say
 ) -> None:
-    fleet = make_fleet(grace_s="3")
-    fleet.start(1)
-    job, worker = hand_over_a_chunk(fleet, tmp_path), fleet.workers[0]
+    fleet, job, worker = hand_over_a_chunk(make_fleet, tmp_path)
     worker.signal(signal.SIGSTOP, child=False)
     worker.signal(signal.SIGCONT, child=True)
     fleet.wait(lambda: computing(fleet, job), 20, "the chunk to be on the device")
     began = time.monotonic()
     worker.signal(signal.SIGTERM, child=False)
     worker.signal(signal.SIGCONT, child=False)
-    fleet.wait(worker.has_left, 20, "the drain to end")
+    check_nothing_is_left(fleet, job, worker)
     took = time.monotonic() - began
-    assert worker.process is not None
-    assert (worker.process.returncode, attempts(job), fleet.leases(job).marks()) == (0, {}, {})
     assert worker.logged('"chunk.released"') == 1
     assert took < 3 + 5
     say("10", f"a drain before an acceptance was read: given back, gone after {took:.1f} s")
