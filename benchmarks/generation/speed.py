@@ -29,6 +29,8 @@ VOCABULARY, LENGTHS = 8_000, 100
 PAD, END, START, FIRST = 0, 1, 2, 3
 MEAN, SPREAD = 12.0, 0.5
 """Of the lengths' logarithm: the longest of 32 is then some three times the mean."""
+SHARED_TOKENS, SHARED_NEW = 400, 50
+"""Instructions that all prompts begin with, and the tokens that each of these prompts asks for."""
 TOKENS = {"pad_token_id": PAD, "eos_token_id": END, "bos_token_id": START}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "bart": ("BartConfig", {
@@ -60,6 +62,22 @@ def prompts(rows: int, seed: int) -> list[Prompt]:
     for at, new in enumerate(lengths(rows, seed).tolist()):
         words = random.integers(FIRST + LENGTHS, VOCABULARY, int(random.integers(10, 60)))
         ids = np.array([FIRST + new, *words], dtype=np.int32)
+        found.append(Prompt(at, ids, "", at.to_bytes(16), LENGTHS))
+    return found
+
+
+def with_instructions(rows: int, seed: int) -> list[Prompt]:
+    """Prompts that begin with the same 400 tokens and end with 10 to 60 of their own.
+
+    All ask for `SHARED_NEW` tokens.
+    """
+    random = np.random.default_rng(seed)
+    start = random.integers(FIRST + LENGTHS, VOCABULARY, SHARED_TOKENS)
+    start[0] = FIRST + SHARED_NEW
+    found = []
+    for at in range(rows):
+        words = random.integers(FIRST + LENGTHS, VOCABULARY, int(random.integers(10, 60)))
+        ids = np.array([*start, *words], dtype=np.int32)
         found.append(Prompt(at, ids, "", at.to_bytes(16), LENGTHS))
     return found
 
@@ -164,6 +182,20 @@ def by_engine(engine: StepwiseEngine, rows: Sequence[Prompt]) -> Run:
     return run
 
 
+def without_sharing(engine: StepwiseEngine, rows: Sequence[Prompt]) -> Run:
+    """Our steps, with each prompt read whole."""
+    run = by_engine(engine, rows)
+
+    def whole() -> dict[int, int]:
+        shared, engine._shared = engine._shared, None
+        try:
+            return run()
+        finally:
+            engine._shared = shared
+
+    return whole
+
+
 def measured(runs: dict[str, Run], rounds: int, wanted: dict[int, int]) -> dict[str, float]:
     """Median seconds of processor time of each, in turn."""
     spent: dict[str, list[float]] = {name: [] for name in runs}
@@ -182,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("bart", "llama"))
+    parser.add_argument("--only", choices=("bart", "llama", "instructions"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
     rows = prompts(asked.rows, 1)
@@ -199,10 +231,29 @@ def main() -> None:
             if beams == 1:
                 runs["generate, 96, sorted"] = by_generate(engine, ordered, 96, beams)
                 runs["generate, 8, sorted"] = by_generate(engine, ordered, 8, beams)
-            found = measured(runs, asked.rounds, wanted)
-            for name, seconds in found.items():
-                print(f"{family}, beams {beams}, {name}: {seconds:.2f} s, "
-                      f"{seconds / found['engine']:.2f} of the engine's", flush=True)  # fmt: skip
+            _show(f"{family}, beams {beams}", measured(runs, asked.rounds, wanted))
+    if asked.only in (None, "instructions"):
+        _instructions(asked.rows, asked.rounds)
+
+
+def _instructions(count: int, rounds: int) -> None:
+    rows = with_instructions(count, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        engine = engine_of(Path(folder), "llama", 1)
+    ordered = sorted(rows, key=lambda row: len(row.ids))
+    runs: dict[str, Run] = {
+        "engine": by_engine(engine, rows),
+        "without sharing": without_sharing(engine, rows),
+        "generate, 32, sorted": by_generate(engine, ordered, 32, 1),
+    }
+    found = measured(runs, rounds, dict.fromkeys(range(count), SHARED_NEW))
+    _show(f"llama, {SHARED_TOKENS} shared tokens, {SHARED_NEW} new", found)
+
+
+def _show(contest: str, found: dict[str, float]) -> None:
+    for name, seconds in found.items():
+        print(f"{contest}, {name}: {seconds:.2f} s, "
+              f"{seconds / found['engine']:.2f} of the engine's", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

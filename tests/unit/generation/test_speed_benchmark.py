@@ -7,12 +7,15 @@ from pathlib import Path
 from benchmarks.generation.speed import (
     FIRST,
     LENGTHS,
+    SHARED_NEW,
     by_engine,
     by_generate,
     engine_of,
     lengths,
     prompts,
     share,
+    with_instructions,
+    without_sharing,
 )
 
 
@@ -28,3 +31,12 @@ def test_all_contestants_write_as_many_tokens_as_the_prompts_ask_for(tmp_path: P
     wanted = {row.row: int(row.ids[0]) - FIRST for row in rows}
     engine = engine_of(tmp_path, "llama", 1)
     assert by_engine(engine, rows)() == by_generate(engine, rows, 2, 1)() == wanted
+
+
+def test_prompts_with_instructions_ask_for_the_same_length(tmp_path: Path) -> None:
+    rows = with_instructions(2, 1)
+    engine = engine_of(tmp_path, "llama", 1)
+    assert engine._shared is not None
+    wanted = dict.fromkeys(range(2), SHARED_NEW)
+    assert by_engine(engine, rows)() == without_sharing(engine, rows)() == wanted
+    assert engine._shared.covers(rows[0])

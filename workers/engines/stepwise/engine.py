@@ -28,8 +28,14 @@ from workers.engines.generating.schedule import Schedule
 from workers.engines.stepwise.beams import BeamCohort
 from workers.engines.stepwise.cohort import Cohort
 from workers.engines.stepwise.mask import grammar_for
-from workers.engines.stepwise.probes import can_join, can_read_together, padding_matters
+from workers.engines.stepwise.probes import (
+    can_join,
+    can_read_together,
+    can_share_a_start,
+    padding_matters,
+)
 from workers.engines.stepwise.rows import Chooser, JoinedRows, LoneRows
+from workers.engines.stepwise.shared_start import SharedStart
 from workers.engines.stepwise.start import Started, start
 from workers.models.load import load_model
 from workers.models.tokenizer import special_token
@@ -40,6 +46,8 @@ READS_THE_PROMPT = ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size"
 NEAR = 1.3
 """Prompts of a decoder that are read together differ by this factor at most. Chosen: an eighth of
 what is read is then padding, and 50 lengths from 10 to 60 tokens make 8 batches."""
+SHORT = 8
+"""Prompts up to this many tokens are read together. Chosen: a batch of its own costs more."""
 
 
 class StepwiseEngine(FailsByRow):
@@ -70,10 +78,14 @@ class StepwiseEngine(FailsByRow):
         self.one_length = is_decoder or reads or padding_matters(self.model, self._pad)
         self.joins = is_decoder and self._beams == 1 and can_join(self.model, self._pad)
         self.reads_together = self.joins and can_read_together(self.model, self._pad)
+        shares = self.reads_together and can_share_a_start(self.model, self._pad)
+        self._shared = SharedStart(self.model) if shares else None
 
     def generate(
         self, prompts: Sequence[Prompt], watch: Watch, budget_tokens: int
     ) -> Iterator[Answer]:
+        if self._shared is not None:
+            self._shared.look_at(prompts)
         schedule = Schedule(
             prompts,
             budget_tokens=budget_tokens,
@@ -119,7 +131,10 @@ class StepwiseEngine(FailsByRow):
             each = [
                 start(self.model, list(some), self._pad, self._grammar) for _, some in of_length
             ]
-            return rows.join([self._cohort(started) for started in each])
+            shared = self._shared
+            with_start = shared is not None and shared.covers(prompts[0])  # as all that are alike
+            beginning = shared.beginning() if shared is not None and with_start else None
+            return rows.join([self._cohort(started) for started in each], beginning)
 
     def _cohort(self, started: Started) -> Chooser:
         if self._beams > 1:
@@ -137,12 +152,17 @@ class StepwiseEngine(FailsByRow):
 
     def _cost(self, prompt: Prompt) -> int:
         """Largest number of tokens in the row's caches."""
-        return (len(prompt.ids) + prompt.max_new_tokens) * self._beams
+        return (self._own(prompt) + prompt.max_new_tokens) * self._beams
 
     def _alike(self, prompt: Prompt) -> Hashable:
         if self.reads_together:
-            return prompt.max_new_tokens, int(log(len(prompt.ids), NEAR))
+            own = self._own(prompt)
+            return prompt.max_new_tokens, own < len(prompt.ids), int(log(max(own, SHORT), NEAR))
         return prompt.max_new_tokens, len(prompt.ids) if self.one_length else 0
+
+    def _own(self, prompt: Prompt) -> int:
+        """Tokens that are read and held for this prompt alone."""
+        return len(prompt.ids) if self._shared is None else self._shared.own_tokens(prompt)
 
 
 def _length(prompt: Prompt) -> int:

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from workers.engines.generating.base import Prompt
-from workers.engines.stepwise.rows import merge_caches, read_prompts
+from workers.engines.stepwise import shared_attention
+from workers.engines.stepwise.prompts import read_beginning, read_prompts
+from workers.engines.stepwise.rows import merge_caches
+from workers.engines.stepwise.shared_attention import Beginning
 from workers.engines.stepwise.start import padded
 
 SHORT, LONG, STEPS = 5, 12, 2
@@ -49,9 +52,10 @@ def can_join(model: Any, pad_id: int) -> bool:
             return False
         if not all(type(layer) is DynamicLayer for it in caches for layer in it.layers):
             return False
-        alone = _run_steps(model, _read(model, _rows(model)[0], pad_id), [SHORT])
+        lengths = torch.tensor([SHORT, LONG], device=model.device)
+        alone = _run_steps(model, _read(model, _rows(model)[0], pad_id), lengths[:1])
         merge_caches(caches[0], caches[1])
-        together = _run_steps(model, caches[0], [SHORT, LONG])
+        together = _run_steps(model, caches[0], lengths)
     return _near(together[:1], alone)
 
 
@@ -61,11 +65,41 @@ def can_read_together(model: Any, pad_id: int) -> bool:
 
     with torch.inference_mode():
         short, long = (padded([row], pad_id, model.device)[0] for row in _rows(model))
-        alone, cache, _ = read_prompts(model, [short])
-        after = _run_steps(model, cache, [SHORT])
-        together, cache, _ = read_prompts(model, [short, long])
-        after_both = _run_steps(model, cache, [SHORT, LONG])
+        alone, cache, lengths = read_prompts(model, [short])
+        after = _run_steps(model, cache, lengths)
+        together, cache, lengths = read_prompts(model, [short, long])
+        after_both = _run_steps(model, cache, lengths)
     return _near(together[:1], alone) and _near(after_both[:1], after)
+
+
+def can_share_a_start(model: Any, pad_id: int) -> bool:
+    """Whether a decoder that reads together may hold what prompts begin with once, for all rows.
+
+    If so, its attention is `shared_attention` from then on.
+    """
+    import torch
+
+    was = model.config._attn_implementation
+    if was != "sdpa":
+        return False
+    start, own = (padded([row], pad_id, model.device)[0] for row in _rows(model)[::-1])
+    ids = [torch.cat([start, it], dim=1) for it in (own, start)]
+    with torch.inference_mode():
+        alone, cache, lengths = read_prompts(model, ids[:1])
+        after = _run_steps(model, cache, lengths)
+        try:
+            shared_attention.register()
+            model.set_attn_implementation(shared_attention.NAME)
+            beginning = read_beginning(model, start[0].cpu().numpy())
+            together, cache, lengths = read_prompts(model, ids, beginning)
+            after_both = _run_steps(model, cache, lengths, beginning)
+        except (TypeError, ValueError, AttributeError, RuntimeError):  # no such interface
+            model.set_attn_implementation(was)
+            return False
+    does = _near(together[:1], alone) and _near(after_both[:1], after)
+    if not does:
+        model.set_attn_implementation(was)
+    return does
 
 
 def _rows(model: Any) -> list[Prompt]:
@@ -88,20 +122,27 @@ def _read(model: Any, row: Prompt, pad_id: int) -> Any:
     return model(input_ids=ids, past_key_values=cache, use_cache=True).past_key_values
 
 
-def _run_steps(model: Any, cache: Any, lengths: list[int]) -> Any:
-    """Run a few more steps; returns the last logits, `[rows, vocabulary]`."""
+def _run_steps(model: Any, cache: Any, lengths: Any, beginning: Beginning | None = None) -> Any:
+    """Run a few more steps; returns the last logits, `[rows, vocabulary]`.
+
+    `lengths` are the tokens of each row in the cache, int64 `[rows]`.
+    """
     import torch
 
+    known, given = 0, {}
+    if beginning is not None:
+        known, given = beginning.tokens, {"beginning": beginning.of(lengths > 0)}
     for step in range(STEPS):
-        had = torch.tensor(lengths, device=model.device) + step
+        had = lengths + step
         longest = cache.get_seq_length()
         places = torch.arange(longest + 1, device=model.device)
         outputs = model(
             input_ids=torch.full((len(lengths), 1), step + 1, device=model.device),
             attention_mask=(places >= longest - had[:, None]).long(),
-            position_ids=had[:, None],
+            position_ids=known + had[:, None],
             past_key_values=cache,
             use_cache=True,
+            **given,
         )
     return outputs.logits[:, -1]
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from workers.engines.generating.base import Answer
 from workers.engines.stepwise.answers import Step
+from workers.engines.stepwise.prompts import read_prompts
+from workers.engines.stepwise.shared_attention import Beginning
 from workers.engines.stepwise.start import Started
 
 
@@ -95,27 +97,38 @@ class JoinedRows:
         self._cache: Any = None
         self._lengths: Any = None
         """Tokens in the cache of each row, int64 `[rows]`."""
+        self._beginning: Beginning | None = None
+        self._begins: Any = None
+        """Which rows have the beginning, bool `[rows]`."""
 
     @property
     def width(self) -> int:
         """Number of rows in the model's batch."""
         return sum(cohort.width for cohort in self._cohorts)
 
-    def join(self, cohorts: Sequence[Chooser]) -> list[Answer]:
-        """Read the prompts of cohorts and add them; returns the answers of rows that end at once."""
+    def join(self, cohorts: Sequence[Chooser], beginning: Beginning | None = None) -> list[Answer]:
+        """Read the prompts of cohorts and add them; returns the answers of rows that end at once.
+
+        With a `beginning`, all prompts begin with its tokens; all that run together have the same
+        one or none.
+        """
         import torch
 
-        logits, cache, lengths = read_prompts(self._model, [cohort.ids for cohort in cohorts])
+        ids = [cohort.ids for cohort in cohorts]
+        logits, cache, lengths = read_prompts(self._model, ids, beginning)
+        self._beginning = beginning or self._beginning
+        begins = torch.full_like(lengths, beginning is not None, dtype=torch.bool)
         answers, select = _chosen(cohorts, logits)
         if not len(select):
             return answers
         if len(select) < len(lengths):
             cache.reorder_cache(select)
         if self._cache is None:
-            self._cache, self._lengths = cache, lengths[select]
+            self._cache, self._lengths, self._begins = cache, lengths[select], begins[select]
         else:
             merge_caches(self._cache, cache)
             self._lengths = torch.cat([self._lengths, lengths[select]])
+            self._begins = torch.cat([self._begins, begins[select]])
         self._cohorts += [cohort for cohort in cohorts if cohort.width]
         return answers
 
@@ -123,15 +136,18 @@ class JoinedRows:
         """Add a token to each row; returns the answers of rows that have ended."""
         import torch
 
-        model, lengths = self._model, self._lengths
+        model, lengths, beginning = self._model, self._lengths, self._beginning
         tokens = torch.cat([cohort.ids[:, -1:] for cohort in self._cohorts])
         longest = self._cache.get_seq_length()
         places = torch.arange(longest + 1, device=tokens.device)
         mask = (places >= longest - lengths[:, None]).long()
+        at = lengths if beginning is None else lengths + beginning.tokens * self._begins
         given = model.prepare_inputs_for_generation(
             tokens, next_sequence_length=1, past_key_values=self._cache, attention_mask=mask,
-            position_ids=lengths[:, None], use_cache=True,
+            position_ids=at[:, None], use_cache=True,
         )  # fmt: skip
+        if beginning is not None:
+            given["beginning"] = beginning.of(self._begins)
         outputs = model(**given, return_dict=True)
         self._lengths = lengths + 1
         return self._after(outputs.logits[:, -1].float())
@@ -147,7 +163,7 @@ class JoinedRows:
 
     def _keep(self, select: Any) -> None:
         self._cache.reorder_cache(select)
-        self._lengths = self._lengths[select]
+        self._lengths, self._begins = self._lengths[select], self._begins[select]
         most = int(self._lengths.max())
         for layer in self._cache.layers:  # cut what only a longer row needed
             layer.keys, layer.values = layer.keys[..., -most:, :], layer.values[..., -most:, :]
@@ -167,32 +183,6 @@ def _chosen(cohorts: Sequence[Chooser], logits: Any) -> tuple[list[Answer], Any]
         selects.append(kept + at)
         at += width
     return answers, torch.cat(selects)
-
-
-def read_prompts(model: Any, prompts: Sequence[Any]) -> tuple[Any, Any, Any]:
-    """Logits after each prompt, their cache, and their lengths, int64 `[rows]`.
-
-    `prompts` are int64 `[rows, tokens]` of several lengths; the shorter are padded on the left.
-    """
-    import inspect
-
-    import torch
-    from torch.nn.functional import pad
-    from transformers.cache_utils import DynamicCache
-
-    device, longest = prompts[0].device, max(ids.shape[1] for ids in prompts)
-    ids = torch.cat([pad(it, (longest - it.shape[1], 0)) for it in prompts])
-    each = [torch.full((len(it),), it.shape[1], device=device) for it in prompts]
-    lengths = torch.cat(each)
-    places = torch.arange(longest, device=device) - (longest - lengths[:, None])
-    given: dict[str, Any] = {"position_ids": places.clamp(min=0)}
-    if len(prompts) > 1:  # without padding a kernel may do without a mask
-        given["attention_mask"] = (places >= 0).long()
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        given["logits_to_keep"] = 1
-    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-    outputs = model(input_ids=ids, **given, past_key_values=cache, use_cache=True)
-    return outputs.logits[:, -1].float(), outputs.past_key_values, lengths
 
 
 def merge_caches(cache: Any, other: Any) -> None:
