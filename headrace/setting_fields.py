@@ -64,7 +64,8 @@ class SettingFields:
 
     # -- where things are
     broker_url: SecretStr | None = setting(
-        None, "Redis URL: redis://, rediss://, redis+socket:// or redis+sentinel://"
+        None,
+        "Redis URL: redis://, rediss://, redis+socket://, redis+sentinel:// or rediss+sentinel://",
     )
     queue_url: SecretStr | None = setting(
         None,

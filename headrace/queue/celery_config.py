@@ -73,6 +73,8 @@ def config_for(redis_url: str, queue_url: str | None) -> dict[str, Any]:
     if sentinel_url.is_sentinel(redis_url):
         address = sentinel_url.parse(redis_url, mask_url(redis_url))
         settings["broker_transport_options"] |= address.kombu_options(TIMEOUTS)
+        if address.tls is not None:
+            settings["broker_use_ssl"] = address.tls
     return settings
 
 

@@ -96,7 +96,7 @@ def _primary_of(address: sentinel_url.SentinelUrl, options: dict[str, Any]) -> r
         address.sentinels, sentinel_kwargs=address.sentinel_options(TIMEOUTS)
     )
     found: redis.Redis = sentinels.master_for(
-        address.primary, db=address.database, **TIMEOUTS, **options, **address.login
+        address.primary, db=address.database, **TIMEOUTS, **options, **address.primary_options()
     )
     return found
 
@@ -209,7 +209,7 @@ def _split(url: str) -> tuple[str, str, str, str, dict[str, str]]:
     if parts.scheme not in SCHEMES:
         raise ConfigError(
             f"broker URL {mask_url(url)}: must begin with redis://, rediss://, unix://, "
-            "redis+socket:// or redis+sentinel://"
+            "redis+socket://, redis+sentinel:// or rediss+sentinel://"
         )
     login, at, address = parts.netloc.rpartition("@")
     socket = parts.scheme in ("unix", "redis+socket")

@@ -3,6 +3,10 @@
 `redis+sentinel://[user:password@]host[:port][,host[:port]…]/NAME[/DATABASE]`, where the hosts are
 sentinels and NAME is the one under which they watch the primary. User and password are those of the
 primary; `?sentinel_username=…&sentinel_password=…` are the sentinels' own.
+
+`rediss+sentinel://` is the same with TLS, to the primary and to the sentinels (`sentinel_tls=false`:
+to the primary alone). `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs` and
+`ssl_check_hostname` are those of redis-py, for both.
 """
 
 from __future__ import annotations
@@ -13,10 +17,12 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from schemas.errors import ConfigError
 
-SCHEME = "redis+sentinel"
+SCHEME, TLS_SCHEME = "redis+sentinel", "rediss+sentinel"
 DEFAULT_PORT = 26379
 FORM = f"{SCHEME}://host:{DEFAULT_PORT},host:{DEFAULT_PORT}/NAME, with the primary's name"
 _OWN = ("sentinel_username", "sentinel_password")
+_TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_BOTH = "sentinel_tls"
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,10 @@ class SentinelUrl:
     """`username` and `password` of the primary, where given."""
     sentinel_login: dict[str, str]
     """The same, of the sentinels."""
+    tls: dict[str, Any] | None = None
+    """Options of redis-py's TLS connection to the primary; None without TLS."""
+    sentinel_tls: bool = False
+    """Whether the sentinels are asked by TLS too, with the same options."""
 
     def kombu_url(self) -> str:
         """One address a sentinel, as kombu wants them; the primary's name is an option there."""
@@ -44,6 +54,10 @@ class SentinelUrl:
         """What kombu needs beside its URL; for `timeouts` see `sentinel_options`."""
         return {"master_name": self.primary, "sentinel_kwargs": self.sentinel_options(timeouts)}
 
+    def primary_options(self) -> dict[str, Any]:
+        """Options of redis-py for the connection to the primary, without timeouts."""
+        return self.login | ({} if self.tls is None else {"ssl": True, **self.tls})
+
     def sentinel_options(self, timeouts: dict[str, Any]) -> dict[str, Any]:
         """Options of redis-py for the connection to each sentinel, with these `timeouts`.
 
@@ -53,12 +67,13 @@ class SentinelUrl:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        return timeouts | self.sentinel_login | {"retry": Retry(NoBackoff(), 1)}
+        tls = {"ssl": True, **(self.tls or {})} if self.sentinel_tls else {}
+        return timeouts | self.sentinel_login | {"retry": Retry(NoBackoff(), 1)} | tls
 
 
 def is_sentinel(url: str) -> bool:
     """Whether a broker URL names sentinels."""
-    return url.partition("://")[0].lower() == SCHEME
+    return url.partition("://")[0].lower() in (SCHEME, TLS_SCHEME)
 
 
 def parse(url: str, shown: str) -> SentinelUrl:
@@ -67,14 +82,19 @@ def parse(url: str, shown: str) -> SentinelUrl:
     Raises:
         ConfigError: it has another form.
     """
-    rest, _, query = url.partition("://")[2].partition("?")
+    scheme, _, rest = url.partition("://")
+    is_tls = scheme.lower() == TLS_SCHEME
+    rest, _, query = rest.partition("?")
     login, _, rest = rest.rpartition("@")
     hosts, *path = rest.split("/")
     name, database, *more = [*path, "", ""] if len(path) < 2 else [*path]
     options = dict(parse_qsl(query, keep_blank_values=True))
-    unknown = sorted(set(options) - set(_OWN))
+    known = (*_OWN, *((*_TLS, _BOTH) if is_tls else ()))
+    unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ConfigError(f"broker URL {shown}: {unknown[0]} is no option of it; known: {_OWN}")
+        raise ConfigError(
+            f"broker URL {shown}: {unknown[0]} is no option of it; known: {', '.join(known)}"
+        )
     if not name or any(more) or not (database or "0").isdecimal():
         raise ConfigError(f"broker URL {shown}: must be {FORM}")
     user, colon, password = login.partition(":")
@@ -85,7 +105,25 @@ def parse(url: str, shown: str) -> SentinelUrl:
         database=int(database or 0),
         login={key: value for key, value in given.items() if value},
         sentinel_login={k.removeprefix("sentinel_"): options[k] for k in _OWN if k in options},
+        tls=_tls_options(options, shown) if is_tls else None,
+        sentinel_tls=is_tls and _is_true(options.get(_BOTH, "true"), _BOTH, shown),
     )
+
+
+def _tls_options(options: dict[str, str], shown: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"ssl_cert_reqs": "required"}  # kombu's own default is no check at all
+    found |= {name: options[name] for name in _TLS if name in options}
+    found["ssl_cert_reqs"] = found["ssl_cert_reqs"].lower().removeprefix("cert_")
+    if found["ssl_cert_reqs"] not in ("none", "optional", "required"):
+        raise ConfigError(f"broker URL {shown}: ssl_cert_reqs is none, optional or required")
+    checks = options.get("ssl_check_hostname", str(found["ssl_cert_reqs"] != "none"))
+    return found | {"ssl_check_hostname": _is_true(checks, "ssl_check_hostname", shown)}
+
+
+def _is_true(text: str, name: str, shown: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ConfigError(f"broker URL {shown}: {name} is true or false")
+    return text.lower() == "true"
 
 
 def _host_and_port(text: str, shown: str) -> tuple[str, int]:

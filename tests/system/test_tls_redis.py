@@ -15,6 +15,7 @@ import pytest
 import redis
 from kombu import Connection
 
+from headrace.queue.celery_config import make_sender
 from headrace.queue.redis_connection import (
     celery_url,
     connect,
@@ -22,7 +23,10 @@ from headrace.queue.redis_connection import (
     server_warnings,
 )
 from schemas.errors import BrokerError, ExitCode
-from tests.system.conftest import Authority, TlsRedis
+from schemas.records.message import SCORE_CHUNK
+from tests.conftest import free_port, wait_until
+from tests.system.conftest import Authority, TlsRedis, program
+from workers.consumer.celery_transport import checked
 
 
 def ping(url: str) -> None:
@@ -76,6 +80,64 @@ def test_a_client_without_a_certificate_is_refused(tls_redis: TlsRedis) -> None:
 def test_a_client_without_tls_is_refused(tls_redis: TlsRedis) -> None:
     with pytest.raises(BrokerError):
         ping(f"redis://:{tls_redis.password}@127.0.0.1:{tls_redis.port}/0")
+
+
+@pytest.fixture
+def behind_sentinel(tls_redis: TlsRedis, tmp_path: Path) -> Iterator[str]:
+    """The URL of the same server behind a sentinel, which speaks TLS only too."""
+    port, own = free_port(), tls_redis.client
+    rules = tmp_path / "sentinel.conf"
+    rules.write_text(
+        f"port 0\ntls-port {port}\nbind 127.0.0.1\ndir {tmp_path}\ntls-replication yes\n"
+        f"tls-cert-file {own.certificate}\ntls-key-file {own.key}\n"
+        f"tls-ca-cert-file {tls_redis.authority.own.certificate}\n"
+        f"sentinel monitor night 127.0.0.1 {tls_redis.port} 1\n"
+        f"sentinel auth-pass night {tls_redis.password}\n"
+    )
+    head, _, query = tls_redis.url().partition("?")
+    url = head.replace("rediss://", "rediss+sentinel://").replace(
+        f":{tls_redis.port}/0", f":{port}/night/0"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        command = [program("redis-server"), str(rules), "--sentinel"]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: answers(f"{url}?{query}"), 20.0, "the sentinel")
+        yield f"{url}?{query}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def answers(url: str) -> bool:
+    try:
+        ping(url)
+    except BrokerError:
+        return False
+    return True
+
+
+def test_client_and_queue_reach_a_primary_behind_a_sentinel_by_tls(behind_sentinel: str) -> None:
+    ping(behind_sentinel)
+    sender = make_sender(behind_sentinel)
+    with sender.connection_for_write() as connection:
+        connection.transport_cls = checked(connection.get_transport_cls())
+        sender.send_task(SCORE_CHUNK, args=["one"], queue="words")
+        queue = connection.SimpleQueue("words")
+        message = queue.get(timeout=10)
+        message.ack()
+        queue.close()
+    sender.close()
+    assert message.payload[0][0] == "one"
+
+
+def test_without_the_authority_neither_is_reached(behind_sentinel: str, tmp_path: Path) -> None:
+    other = Authority(tmp_path, "somebody else").own.certificate
+    head, _, query = behind_sentinel.partition("?")
+    rest = query.split("&", 1)[1]
+    with pytest.raises(BrokerError) as refused:
+        ping(f"{head}?ssl_ca_certs={other}&{rest}")
+    assert "sentinel" in str(refused.value)
 
 
 # docs/operations/security.md has the same line, and a test holds both together
