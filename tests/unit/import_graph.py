@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -24,32 +26,40 @@ class Import:
         return f"{self.file}:{self.line} → {self.module}"
 
 
+@cache
 def files(room: str) -> list[Path]:
     return sorted((ROOT / room).rglob("*.py"))
 
 
 def imports_of(path: Path, source: str) -> Iterator[Import]:
     """Every import of a file, also those inside functions and for type checkers only."""
-    file = path.relative_to(ROOT).as_posix()
+    return _imports_in(path.relative_to(ROOT).as_posix(), ast.parse(source))
 
-    def walk(node: ast.AST, at_top: bool) -> Iterator[Import]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Import):
-                for alias in child.names:
-                    yield Import(file, child.lineno, alias.name, at_top)
-            elif isinstance(child, ast.ImportFrom):
-                module = _absolute(file, child)
-                yield Import(file, child.lineno, module, at_top)
-            else:
-                yield from walk(child, at_top and not _runs_later(child))
 
-    yield from walk(ast.parse(source), True)
+def _imports_in(file: str, tree: ast.AST) -> Iterator[Import]:
+    for node, at_top in _statements(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(file, node.lineno, alias.name, at_top)
+        elif isinstance(node, ast.ImportFrom):
+            yield Import(file, node.lineno, _absolute(file, node), at_top)
+
+
+def _statements(tree: ast.AST) -> Iterator[tuple[ast.AST, bool]]:
+    """What holds statements, and whether importing the file runs it; no expression holds any."""
+    waiting = deque([(tree, True)])
+    while waiting:
+        node, at_top = waiting.popleft()
+        yield node, at_top
+        inside = at_top and not _runs_later(node)
+        held = (n for n in ast.iter_child_nodes(node) if not isinstance(n, ast.expr))
+        waiting.extend((child, inside) for child in held)
 
 
 def _runs_later(node: ast.AST) -> bool:
     if isinstance(node, ast.If):
         return "TYPE_CHECKING" in ast.unparse(node.test)
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def _absolute(file: str, node: ast.ImportFrom) -> str:
@@ -60,9 +70,10 @@ def _absolute(file: str, node: ast.ImportFrom) -> str:
 
 
 def all_imports() -> list[Import]:
-    return [i for room in PACKAGES for p in files(room) for i in imports_of(p, p.read_text())]
+    return _imports_of_all_files()[0]
 
 
+@cache
 def room_of(module: str) -> str:
     """The room of a dotted module: its package, or the first folder in it."""
     package, _, rest = module.partition(".")
@@ -70,16 +81,23 @@ def room_of(module: str) -> str:
     return f"{package}/{first}" if (ROOT / package / first).is_dir() and first else package
 
 
-def imports_with_names() -> Iterator[Import]:
+def imports_with_names() -> list[Import]:
     """As `all_imports`, and `from room import module` as an import of the module too."""
-    for room in PACKAGES:
-        for path in files(room):
-            yield from imports_of(path, path.read_text())
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.ImportFrom) and node.module:
-                    for alias in node.names:
-                        file = path.relative_to(ROOT).as_posix()
-                        yield Import(file, node.lineno, f"{node.module}.{alias.name}", False)
+    return [found for imports in _imports_of_all_files() for found in imports]
+
+
+@cache
+def _imports_of_all_files() -> tuple[list[Import], list[Import]]:
+    """All imports, and those of names from modules; each file is parsed once in a process."""
+    imports, names = list[Import](), list[Import]()
+    for path in (path for room in PACKAGES for path in files(room)):
+        file, tree = path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+        imports += _imports_in(file, tree)
+        for node, _ in _statements(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    names.append(Import(file, node.lineno, f"{node.module}.{alias.name}", False))
+    return imports, names
 
 
 def components(onward: dict[str, set[str]]) -> list[set[str]]:

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,7 @@ DOORS = ("producers.cli", "workers.cli")
 NOT_FOR_HELP = {"torch", "transformers", "celery", "pyarrow", "boto3", "pydantic"}
 
 
+@cache
 def allowed(room: str) -> set[str]:
     """Every room that this one may import."""
     named = MAY_IMPORT[room]
@@ -187,19 +189,28 @@ def prints(found: Import) -> bool:
 def print_calls(path: Path, source: str) -> Iterator[str]:
     """Calls of `print`, and uses of `sys.stdout` and `sys.stderr`."""
     file = path.relative_to(ROOT).as_posix()
+    if file.startswith(MAY_PRINT):
+        return
     for node in ast.walk(ast.parse(source)):
-        called = isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
-        stream = isinstance(node, ast.Attribute) and ast.unparse(node) in (
-            "sys.stdout",
-            "sys.stderr",
+        called = isinstance(node, ast.Call) and _is_name(node.func, "print")
+        stream = (
+            isinstance(node, ast.Attribute)
+            and node.attr in ("stdout", "stderr")
+            and _is_name(node.value, "sys")
         )
-        if (called or stream) and not file.startswith(MAY_PRINT):
+        if called or stream:
             yield f"{file}:{getattr(node, 'lineno', 0)}"
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def environment_reads(path: Path, source: str) -> Iterator[str]:
     """Where the file takes something out of the environment, by attribute or by name."""
     file = path.relative_to(ROOT).as_posix()
+    if not any(name in source for name in READS_ENVIRONMENT):
+        return
     for node in ast.walk(ast.parse(source)):
         names = {node.attr} if isinstance(node, ast.Attribute) else set()
         if isinstance(node, ast.ImportFrom) and node.module == "os":

@@ -9,6 +9,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 # Words of another English, each with what an engineer would write.
@@ -104,8 +105,23 @@ def sentences(text: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.!?:])\s+", text) if words(part)]
 
 
+ANY_WORD = re.compile(rf"\b(?:{'|'.join(WORDS)})\b")
+ANY_PHRASE = re.compile(rf"\b(?:{'|'.join(CODE_PHRASES)})\b")
+"""One search each for all of them in small letters: nearly every text has none."""
+
+
 def found_words(text: str) -> list[str]:
+    if not ANY_WORD.search(text.casefold()):
+        return []
     return [w for w in WORDS if re.search(rf"\b{w}\b", text, re.IGNORECASE)]
+
+
+def found_phrases(text: str) -> Iterator[tuple[str, str]]:
+    """Each phrase of code, as it stands in the text, with what to write instead."""
+    if ANY_PHRASE.search(text.casefold()):
+        for phrase, better in CODE_PHRASES.items():
+            if found := re.search(rf"\b({phrase})\b", text, re.IGNORECASE):
+                yield found[0], better
 
 
 def faults(page: str) -> Iterator[str]:
@@ -126,12 +142,20 @@ def faults(page: str) -> Iterator[str]:
         yield f"a sentence has {sum(counts) / len(counts):.1f} words on average"
 
 
-def notes(source: str) -> Iterator[tuple[int, str]]:
+@cache
+def notes(source: str) -> list[tuple[int, str]]:
     """The docstrings of a module and its comments, each with its first line."""
+    return [*_docstrings(source), *_comments(source)]
+
+
+def _docstrings(source: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(source)):
         value = node.value if isinstance(node, ast.Expr) else None
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             yield node.lineno, inspect.cleandoc(value.value)
+
+
+def _comments(source: str) -> Iterator[tuple[int, str]]:
     run: list[str] = []
     start = last = 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -161,9 +185,8 @@ def note_faults(source: str) -> Iterator[str]:
         text = " ".join(plain(note).split())
         for word in found_words(text):
             yield f"{line}: '{word}' (say {WORDS[word]}): {text[:60]}"
-        for phrase, better in CODE_PHRASES.items():
-            if found := re.search(rf"\b({phrase})\b", text, re.IGNORECASE):
-                yield f"{line}: '{found[0]}' (say {better}): {text[:60]}"
+        for phrase, better in found_phrases(text):
+            yield f"{line}: '{phrase}' (say {better}): {text[:60]}"
         for sentence in note_sentences(note):
             if words(sentence) > CODE_SENTENCE_MOST:
                 yield f"{line}: a sentence of {words(sentence)} words: {sentence[:60]}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from headrace.settings import Settings
 from headrace.tasks.catalog import BUILT_IN
@@ -16,6 +15,7 @@ from producers.cli import app as producer_app
 from schemas.errors import ExitCode
 from schemas.names import output_layout
 from schemas.records.part_schema import TAIL
+from tests.unit.command_groups import group_of
 from workers.cli import app as worker_app
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +35,7 @@ def all_pages() -> str:
 def commands() -> list[tuple[str, Any]]:
     found = []
     for door, app in (("headrace", producer_app), ("headrace-worker", worker_app)):
-        found += list(commands_of(door, typer.main.get_command(app)))
+        found += list(commands_of(door, group_of(app)))
     return found
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 
 from headrace.settings import Settings
 from producers.cli import app as producer_app
+from tests.unit.command_groups import group_of
 from tests.unit.docs.prose import (
     CODE_SENTENCE_MEAN,
     blocks,
@@ -38,8 +37,7 @@ def test_a_page_is_easy_to_read(page: Path) -> None:
 def test_help_is_in_usual_words() -> None:
     texts = [field.description or "" for field in Settings.model_fields.values()]
     for app in (producer_app, worker_app):
-        group: Any = typer.main.get_command(app)
-        for command in group.commands.values():
+        for command in group_of(app).commands.values():
             texts += [command.help or "", *(getattr(p, "help", "") or "" for p in command.params)]
     assert len(texts) > 200
     assert [(found_words(text), text) for text in texts if found_words(text)] == []
@@ -47,15 +45,15 @@ def test_help_is_in_usual_words() -> None:
 
 def messages(source: str) -> list[tuple[int, str]]:
     """Strings of several words in a module that are no docstrings: what it may print or raise."""
-    tree = ast.parse(source)
+    nodes = list(ast.walk(ast.parse(source)))
     docstrings = {
         id(node.value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     return [
         (node.lineno, node.value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and " " in node.value.strip()

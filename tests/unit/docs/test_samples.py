@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from headrace.tasks.contract import LoadRequest, Task
 from headrace.tasks.spec import TaskSpec
 from producers.cli import app as producer_app
+from tests.unit.command_groups import group_of
 from workers.cli import app as worker_app
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +36,7 @@ def fault_of(line: str) -> str | None:
         return None
     if "shout" in given:  # the example's own options come with its package
         return None
-    group: Any = typer.main.get_command(APPS[program])
+    group = group_of(APPS[program])
     while name in getattr(group, "commands", ()) and hasattr(group.commands[name], "commands"):
         group, name, given = group.commands[name], given[0], given[1:]
     if name not in group.commands:

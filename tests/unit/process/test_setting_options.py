@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from headrace.process.setting_options import SETTINGS, help_of
 from headrace.settings import Settings, load_settings
 from producers.cli import app
 from producers.submission.repeat import NOT_REPEATED, repeated_settings
 from schemas.records.job import job_id
+from tests.unit.command_groups import group_of
 from tests.unit.small_job import fake_settings, prepare_small, submit, write_input
 from workers.cli import app as worker_app
 
@@ -20,8 +20,9 @@ JOB_OPTIONS = [name for name, it in SETTINGS.items() if it.group is not None]
 
 
 def options(door: Any, command: str) -> dict[str, Any]:
-    group: Any = typer.main.get_command(door)
-    return {p.name: p for p in group.commands[command].params if p.param_type_name == "option"}
+    return {
+        p.name: p for p in group_of(door).commands[command].params if p.param_type_name == "option"
+    }
 
 
 @pytest.mark.parametrize("name", JOB_OPTIONS)
