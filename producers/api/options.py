@@ -22,6 +22,7 @@ class JobOptions(TypedDict, total=False):
     queue_url: str
     registry: str
     model_registry: str
+    vllm_python: str
     queue: str
     allowed_prefixes: Sequence[str]
     task: str

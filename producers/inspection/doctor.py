@@ -19,6 +19,7 @@ from headrace.settings import (
     cache_folder,
     state_folder,
 )
+from headrace.tasks.generation.vllm import vllm_version
 from producers.capacity.device_hint import parse_gpus, query_gpus
 from producers.inspection.packages import common_place, find_packages
 from schemas.errors import HeadraceError
@@ -69,6 +70,7 @@ def examine(
         *_machine(),
         *_packages(),
         *_ours(),
+        *_vllm(settings),
         *_devices(query, import_torch),
         *_number_formats(flags),
         *_settings(settings),
@@ -157,6 +159,18 @@ def _torch(gpus: int) -> Row:
         return Row("devices", "torch", f"{type(error).__name__}: {error}", "bad")
     state: State = "warning" if seen < gpus else "ok"
     return Row("devices", "torch", f"{torch.__version__} sees {seen} of {gpus} GPUs", state)
+
+
+def _vllm(settings: Settings) -> Iterator[Row]:
+    """What `--engine vllm` would run."""
+    python = settings.vllm_python
+    if python is None:
+        yield Row("engines", "vllm", "not set up: --vllm-python or HEADRACE_VLLM_PYTHON", "absent")
+        return
+    try:
+        yield Row("engines", "vllm", f"{vllm_version(python)} of {python}")
+    except HeadraceError as error:
+        yield Row("engines", "vllm", str(error), "bad")
 
 
 def _settings(settings: Settings) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from headrace.storage.kept_objects import KeptObjects
 from headrace.storage.store import Store
 from headrace.tasks.catalog import task_names, task_spec
 from headrace.tasks.generation.endpoint import check_endpoint
+from headrace.tasks.generation.vllm import check_vllm
 from producers.capacity.device_hint import DeviceHint
 from producers.capacity.speed_guess import tokens_per_s
 from producers.models.info import ModelInfo
@@ -147,6 +148,8 @@ def prepare(
         model.parameters, model.embeddings, device_hint, task_spec(settings.task).needs_model
     )
     spec = spec_of(settings, corpus, model, device_hint, params)
+    generation = generation_of(settings.task, params, model)
+    check_vllm(settings.engine, settings.task, generation)
     options = options_of(settings)
     if settings.reuse is not None:
         earlier, digest = reusable(settings.reuse, spec, opened)
@@ -158,9 +161,7 @@ def prepare(
         workers=workers_hint,
         tokens_per_s=speed
         / task_spec(settings.task).items_per_row(params)
-        / work_per_token(
-            generation_of(settings.task, params, model), corpus.text_bytes, corpus.rows
-        ),
+        / work_per_token(generation, corpus.text_bytes, corpus.rows),
         chunk_rows=settings.chunk_rows,
         chunk_bytes=settings.chunk_bytes,
     )

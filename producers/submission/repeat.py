@@ -25,6 +25,7 @@ NOT_REPEATED = {
     "workers": "this machine's",
     "threads": "this machine's",
     "device": "this machine's",
+    "vllm_python": "this machine's",
     "registry": "this user's",
     "pattern": "the files are those of the plan",
     "date": "the files are those of the plan",

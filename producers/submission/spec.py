@@ -14,6 +14,7 @@ from headrace.tasks.answers import LATEST, AskedModel, Change, changes_of, versi
 from headrace.tasks.catalog import BUILT_IN, task_spec
 from headrace.tasks.generation.endpoint import check_endpoint
 from headrace.tasks.generation.engines import EngineName, engine_named, with_form
+from headrace.tasks.generation.vllm import check_vllm
 from headrace.tasks.items.windows import reads_windows
 from producers.capacity.device_hint import DeviceHint
 from producers.models.info import ModelInfo
@@ -153,7 +154,8 @@ def engine_of(settings: Settings) -> EngineName:
     usual = task.engine or PACKED
     if task.generates:
         check_endpoint(settings.engine, settings.task, task_params(settings, {}))
-        return engine_named(settings.engine or usual)
+        check_vllm(settings.engine, settings.task, None)
+        return engine_named(settings.engine or usual, vllm_python=settings.vllm_python)
     if settings.engine not in (None, usual):
         raise ConfigError(
             f"--engine has no meaning for {settings.task}: its model does not generate"

@@ -14,6 +14,7 @@ LOG_EVENTS: dict[str, str] = {
     "host.excluded": "a host failed where others did not; it gets no work for `seconds`",
     "disk.hangs": "a read of a mounted folder does not return; the process ends",
     "device.lost": "the device accepts no more work from this process; it ends and is replaced",
+    "engine.died": "the process of an engine ended by itself; its rows are suspects, and another starts",
     "model.loaded": "tokenizer and model are on the device",
     "model.converted": "a model was converted for CTranslate2 and checked; `difference` is the largest found",
     "tokenizer.given_up": "a faster tokenizer gave other ids; the process goes on with `tokenizers`",

@@ -12,7 +12,7 @@ from schemas.records.model_key import engine_name
 from workers.devices.device import dtypes_of, not_served
 
 
-def check_served(job: Job, device: str) -> None:
+def check_served(job: Job, device: str, vllm_python: str | None = None) -> None:
     """Check that a worker on this device has the job's precision and engine; another may.
 
     Raises:
@@ -23,7 +23,7 @@ def check_served(job: Job, device: str) -> None:
         raise OutOfReach(f"job {job.id} wants {not_served(dtype, device)}")
     wanted = job.spec.engine_version
     if wanted is not None:
-        has = version_here(job.spec.engine, params=job.spec.params)
+        has = version_here(job.spec.engine, params=job.spec.params, vllm_python=vllm_python)
         if has != wanted:
             raise OutOfReach(
                 f"job {job.id} wants {engine_name(job.spec)}, and this worker has "

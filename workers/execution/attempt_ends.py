@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from headrace.coordination.attempts import attempt_of_death, record_attempt
-from headrace.coordination.leases import HELD, Mark
+from headrace.coordination.leases import FORWARD, HELD, Mark
 from headrace.process.logs import get_logger
 from headrace.tracing.chunk_trace import ChunkTrace
 from headrace.tracing.crash_trace import record_crash
 from schemas.errors import (
     DeviceLost,
+    EngineDied,
     HeadraceError,
     InputChanged,
     LeaseLost,
@@ -51,16 +52,18 @@ def failed_attempt(chunk: int, mark: Mark, error: Exception, worker: str, now_at
     """The record of an attempt that ended in this error. Pure.
 
     Messages of other libraries are recorded only if no row had been read: later ones may hold text
-    of the corpus.
+    of the corpus. An engine's process that ended is recorded as the crash of a worker: the rows in
+    hand are suspects.
     """
     is_safe = isinstance(error, HeadraceError) or mark.stage == HELD
     name = type(error).__name__
+    is_crash = isinstance(error, EngineDied)
     return Attempt(
         chunk=chunk,
         number=0,
         attempt=mark.attempt,
-        cause=error_type_of(error),
-        rows=(),
+        cause="worker_lost" if is_crash else error_type_of(error),
+        rows=(mark.rows or ()) if is_crash and mark.stage == FORWARD else (),
         message=_words(error) if is_safe else f"{name} (see the worker's log)",
         worker=worker,
         stage=mark.stage,

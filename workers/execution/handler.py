@@ -75,7 +75,7 @@ def handle(body: Any, runtime: Runtime, message_id: str | None = None) -> None:
     try:
         message = parse_message(body)
         context = runtime.jobs.find(message)
-        check_served(context.job, runtime.identity.device)
+        check_served(context.job, runtime.identity.device, runtime.settings.vllm_python)
     except OutOfReach as error:
         runtime.reports.reject_job(message, str(error))
         return

@@ -14,12 +14,15 @@ from typing import Any
 
 from headrace.tasks.generation.endpoint import API
 from headrace.tasks.generation.structure import asks_for_form, grammar_version
+from headrace.tasks.generation.vllm import vllm_version
 from schemas.errors import ConfigError, MissingExtra
-from schemas.records.engine import CTRANSLATE2, ENDPOINT, TRANSFORMERS
+from schemas.records.engine import CTRANSLATE2, ENDPOINT, TRANSFORMERS, VLLM
 
 GROUP = "headrace.generating_engines"
 
-OURS: Mapping[str, str] = {TRANSFORMERS: "transformers", CTRANSLATE2: "ctranslate2"}
+OURS: Mapping[str, str] = {
+    TRANSFORMERS: "transformers", CTRANSLATE2: "ctranslate2", VLLM: "vllm",
+}  # fmt: skip
 """Name of an engine of headrace's own → the package that decides what it writes."""
 FOLLOW_GRAMMARS = frozenset({TRANSFORMERS})
 """Those of our own whose answers may have a given form."""
@@ -37,14 +40,20 @@ class EngineName:
 AT_AN_ENDPOINT = EngineName(ENDPOINT, API)
 
 
-def engine_named(name: str, points: Iterable[EntryPoint] | None = None) -> EngineName:
-    """The engine of that name with the version that is installed here.
+def engine_named(
+    name: str, points: Iterable[EntryPoint] | None = None, *, vllm_python: str | None = None
+) -> EngineName:
+    """The engine of that name with the version that is installed here; vLLM is in `vllm_python`.
 
     Raises:
-        ConfigError: neither headrace nor an installed package has such an engine.
+        ConfigError: neither headrace nor an installed package has such an engine, or the Python for
+            vLLM does not run.
+        MissingExtra: that Python has no vLLM.
     """
     if name == ENDPOINT:
         return AT_AN_ENDPOINT
+    if name == VLLM:
+        return EngineName(name, None if vllm_python is None else vllm_version(vllm_python))
     if name in OURS:
         return EngineName(name, _version(OURS[name]))
     others = _others(points)
@@ -81,10 +90,12 @@ def version_here(
     name: str,
     points: Iterable[EntryPoint] | None = None,
     params: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    vllm_python: str | None = None,
 ) -> str | None:
     """The installed version of that engine for a job with these parameters; None: there is none."""
     try:
-        return with_form(engine_named(name, points), params).version
+        return with_form(engine_named(name, points, vllm_python=vllm_python), params).version
     except (ConfigError, MissingExtra):
         return None
 

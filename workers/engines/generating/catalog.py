@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from headrace.tasks.generation.engines import GROUP, engine_named
 from schemas.errors import ConfigError
-from schemas.records.engine import CTRANSLATE2, TRANSFORMERS
+from schemas.records.engine import CTRANSLATE2, TRANSFORMERS, VLLM
 from workers.engines.generating.base import GeneratingEngine
 
 
@@ -26,9 +26,16 @@ def _ctranslate2() -> GeneratingEngine:
     return CTranslate2Engine()
 
 
+def _vllm() -> GeneratingEngine:
+    from workers.engines.vllm.engine import VllmEngine
+
+    return VllmEngine()
+
+
 ENGINES: dict[str, Callable[[], GeneratingEngine]] = {
     TRANSFORMERS: _transformers,
     CTRANSLATE2: _ctranslate2,
+    VLLM: _vllm,
 }
 
 

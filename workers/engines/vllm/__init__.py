@@ -1,0 +1,1 @@
+"""Generates with vLLM in a process of its own: its program, the pipes, settings, rows."""
