@@ -48,7 +48,7 @@ def run(
         UsageError: of another kind, as the command says it.
     """
     settings, inputs, output, store = _filled(input, output, options)
-    require_worker_packages(settings.task)
+    require_worker_packages(settings.task, engine=settings.engine, vllm_python=settings.vllm_python)
     with job_trace(settings) as (trace, telemetry):
         warned: list[str] = []
         stored, _ = set_up_here(settings, inputs, output, trace, _warn, warned.append)

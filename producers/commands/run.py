@@ -50,7 +50,9 @@ def run_job(
     started = time.time()
     with job_trace(settings) as (trace, telemetry):
         with refusals_reported(session, output):
-            require_worker_packages(settings.task)
+            require_worker_packages(
+                settings.task, engine=settings.engine, vllm_python=settings.vllm_python
+            )
             stored, workers = set_up_here(
                 settings,
                 inputs,

@@ -113,7 +113,7 @@ def drive_here(
         Interrupted: `stop` was set; the workers have drained.
         HeadraceError: the workers ended by themselves.
     """
-    require_worker_packages(job.spec.task)
+    require_worker_packages(job.spec.task, engine=job.spec.engine, vllm_python=settings.vllm_python)
     started = time.time() if started is None else started
     with here or LocalStack() as here, _started(here, settings, job) as broker:
         controller = Controller(

@@ -54,7 +54,9 @@ def vllm(folder: Path, family: str, seed: int = 0, **values: Any) -> VllmEngine:
     return engine
 
 
-def answered(engine: VllmEngine, rows: Sequence[Sequence[int]], budget: int = 1 << 20) -> list[Answer]:
+def answered(
+    engine: VllmEngine, rows: Sequence[Sequence[int]], budget: int = 1 << 20
+) -> list[Answer]:
     found = {it.row: it for it in engine.generate(prompts_of(rows), Events(), budget)}
     assert found.keys() == set(range(len(rows)))
     return [found[at] for at in range(len(rows))]
@@ -115,4 +117,6 @@ def test_a_kill_in_the_middle_loses_no_row_of_the_next_try(tmp_path: Path) -> No
     with pytest.raises(EngineDied, match="signal 9"):
         list(engine.generate(prompts_of(ROWS), watch, 400))
     assert watch.held[-1]
-    assert [it.text for it in answered(engine, ROWS)] == [wanted[at].text for at in range(len(ROWS))]
+    assert [it.text for it in answered(engine, ROWS)] == [
+        wanted[at].text for at in range(len(ROWS))
+    ]

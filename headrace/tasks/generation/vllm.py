@@ -45,6 +45,20 @@ LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 2.0
 """vLLM refuses more, and raises less to this with a line in its log."""
 
 
+def named_python(python: str | None) -> str:
+    """The Python that the workers of this machine are told to use.
+
+    Raises:
+        MissingExtra: none.
+    """
+    if python is None:
+        raise MissingExtra(
+            f"--engine {VLLM} needs a Python with vllm: --vllm-python, or HEADRACE_VLLM_PYTHON for "
+            "workers elsewhere, such as /opt/vllm/bin/python"
+        )
+    return python
+
+
 def vllm_version(python: str) -> str:
     """What that Python has, such as `vllm 0.32.0`.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, version
+from pathlib import Path
 
 import pytest
 
 from headrace.tasks.generation.engines import GROUP, OURS, engine_named, engine_names, version_here
 from schemas.errors import ConfigError
-from schemas.records.engine import ENDPOINT
+from schemas.records.engine import ENDPOINT, VLLM
 from schemas.records.job import ModelRef, Spec, job_id
 from schemas.records.model_key import engine_name
+from tests.unit.generation.vllm.environment import VERSION, python_with_vllm
 from workers.engines.generating.catalog import ENGINES, make_generating_engine
 
 POINT = EntryPoint("echo", "tests.unit.generation.echo_engine:EchoEngine", GROUP)
@@ -26,9 +28,11 @@ def test_both_sides_know_the_same_engines() -> None:
     assert ENGINES.keys() == OURS.keys()
 
 
-def test_an_engine_of_ours_has_the_version_of_its_package() -> None:
+def test_an_engine_of_ours_has_the_version_of_its_package(tmp_path: Path) -> None:
+    python = python_with_vllm(tmp_path)
     for name, package in OURS.items():
-        assert engine_named(name).version == f"{package} {version(package)}"
+        found = VERSION if name == VLLM else version(package)
+        assert engine_named(name, vllm_python=python).version == f"{package} {found}"
 
 
 def test_an_engine_of_an_installed_package_is_found_by_its_name() -> None:

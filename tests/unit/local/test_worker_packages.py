@@ -16,3 +16,9 @@ def test_a_package_that_the_workers_here_lack_is_named_before_anything_is_writte
 
 def test_a_task_without_an_engine_needs_none() -> None:
     require_worker_packages("fake", ("no_such_package",))
+
+
+def test_a_job_of_vllm_needs_its_python_here() -> None:
+    with pytest.raises(MissingExtra, match="--vllm-python, or HEADRACE_VLLM_PYTHON"):
+        require_worker_packages("text-generation", ("json",), engine="vllm")
+    require_worker_packages("text-generation", ("json",), engine="vllm", vllm_python="/a/python")

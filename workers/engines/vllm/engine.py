@@ -16,8 +16,8 @@ from typing import Any
 from headrace.process.logs import get_logger
 from headrace.settings import load_settings
 from headrace.tasks.contract import LoadRequest
-from headrace.tasks.generation.vllm import TASK, check_vllm, vllm_version
-from schemas.errors import ConfigError, EngineDied, InvalidRow, MissingExtra, NotFinite
+from headrace.tasks.generation.vllm import TASK, check_vllm, named_python, vllm_version
+from schemas.errors import ConfigError, EngineDied, InvalidRow, NotFinite
 from schemas.records.engine import VLLM
 from workers.devices import device
 from workers.engines.generating.base import Answer, GenerationRequest, Prompt, Watch
@@ -63,12 +63,7 @@ class VllmEngine:
         """Rows given to vLLM, over all calls: each has its own number."""
 
     def load(self, request: GenerationRequest) -> None:
-        if self._python is None:
-            raise MissingExtra(
-                f"--engine {VLLM} needs a Python with vllm: set HEADRACE_VLLM_PYTHON for the "
-                "workers, such as /opt/vllm/bin/python"
-            )
-        version = vllm_version(self._python)
+        version = vllm_version(named_python(self._python))
         check_vllm(VLLM, TASK, request.settings)
         self._settings, self._seed = request.settings, request.seed
         self._ending = Ending(request.tokenizer, request.settings.stop, request.settings.ends)
@@ -141,7 +136,9 @@ class VllmEngine:
         """The answers in a message; what is of rows that were given up is left out."""
         if message.get("refused") in rows:
             row = rows.pop(message["refused"])
-            yield Answer(row.prompt.row, error=InvalidRow(f"vLLM refuses the prompt: {message['why']}"))
+            yield Answer(
+                row.prompt.row, error=InvalidRow(f"vLLM refuses the prompt: {message['why']}")
+            )
         stopped = []
         for name, tokens, logprobs in message.get("new", ()):
             if name in rows and self._has_stopped(rows[name], tokens, logprobs):
@@ -172,7 +169,9 @@ class VllmEngine:
         if reason not in ("stop", "length") or not tokens:
             return Answer(prompt.row, error=InvalidRow(f"vLLM ended the answer with {reason!r}"))
         if logprob is not None and not isfinite(logprob):
-            return Answer(prompt.row, error=NotFinite("the model gave NaN or infinity for this row"))
+            return Answer(
+                prompt.row, error=NotFinite("the model gave NaN or infinity for this row")
+            )
         if reason == "length" and len(tokens) < prompt.max_new_tokens:
             return Answer(prompt.row, error=InvalidRow(
                 f"the prompt has {len(prompt.ids):,} tokens, and vLLM has room for {len(tokens):,} of "

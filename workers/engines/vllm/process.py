@@ -78,7 +78,9 @@ class VllmProcess:
         if "failed" in first:
             self._log_what_it_printed()
             self.close()
-            raise ModelError(f"vLLM cannot load {load['model']}: {first['kind']}: {first['failed']}")
+            raise ModelError(
+                f"vLLM cannot load {load['model']}: {first['kind']}: {first['failed']}"
+            )
         self.facts = Facts(**first["ready"])
 
     @property

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from headrace.tasks.contract import LoadRequest
@@ -25,6 +24,7 @@ from schemas.errors import (
 from tests.unit.generation.engine_runs import Events, prompts_of
 from tests.unit.generation.vllm.environment import VERSION, python_with_vllm, python_without_vllm
 from tests.unit.generation.vllm.stand_in.vllm import (
+    ENDLESS,
     KILLS,
     LOGPROB,
     MOST_ROWS,
@@ -122,7 +122,7 @@ def test_a_row_that_vllm_refuses_is_an_error_and_the_others_are_not(tmp_path: Pa
 
 
 def test_an_answer_that_vllm_cut_short_is_an_error(tmp_path: Path) -> None:
-    long = [4] * (MOST_TOKENS - 3)
+    long = [4] * (MOST_TOKENS - 4)
     (found,) = answered(loaded(tmp_path), [[*long, 19]])
     assert len(tokens_of([19])) > 3
     assert "vLLM has room for 3 of the 12" in str(found.error)
@@ -154,9 +154,9 @@ def test_the_shortest_answer_and_the_seed_are_the_jobs(tmp_path: Path) -> None:
 
 
 def test_a_stop_of_the_work_takes_the_rows_back_and_the_process_serves_on(tmp_path: Path) -> None:
-    engine = loaded(tmp_path)
+    engine = loaded(tmp_path, stop=("never",))
     with pytest.raises(Stopped):
-        list(engine.generate(prompts_of([[3, 19]] * 9), Events(stop_after=1), 1 << 20))
+        list(engine.generate(prompts_of([[3, ENDLESS]] * 9), Events(stop_after=3), 1 << 20))
     process = engine._process
     assert [it.text for it in answered(engine, ROWS[:4])] == [
         Letters().decode(tokens_of(row), True) for row in ROWS[:4]

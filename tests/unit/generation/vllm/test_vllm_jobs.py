@@ -37,7 +37,9 @@ def test_the_version_is_that_of_the_other_python(tmp_path: Path) -> None:
 
 
 def test_a_python_without_vllm_is_refused_with_words_and_a_code(tmp_path: Path) -> None:
-    with pytest.raises(MissingExtra, match=r"it has no vllm: .*/python -m pip install vllm") as caught:
+    with pytest.raises(
+        MissingExtra, match=r"it has no vllm: .*/python -m pip install vllm"
+    ) as caught:
         vllm_version(python_without_vllm(tmp_path / "a"))
     assert caught.value.exit_code == ExitCode.MISSING_EXTRA
     with pytest.raises(ConfigError, match="none: No such file") as wrong:
@@ -60,7 +62,9 @@ REFUSED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_vllm_lacks_is_refused_with_what_asks_for_it(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"generation_config.json asks for {name} = .*--engine tr"):
+    with pytest.raises(
+        ConfigError, match=rf"generation_config.json asks for {name} = .*--engine tr"
+    ):
         check_vllm("vllm", "text-generation", settings(**REFUSED[name]))
     check_vllm("transformers", "text-generation", settings(**REFUSED[name]))
 
@@ -106,7 +110,9 @@ def test_a_death_is_recorded_as_a_workers_with_the_rows_in_hand() -> None:
     assert (died.cause, died.rows, died.retryable) == ("worker_lost", (4, 5, 6, 7), True)
     assert suspect_rows([died], 9).suspects == {4, 5, 6, 7}
     assert retry_decision([died], 9, 3, 0.0).wait_s == 0
-    alone = [failed_attempt(0, Mark("b", "w", stage=FORWARD, rows=(5,)), EngineDied("x"), "w", 0.0)] * 2
+    alone = [
+        failed_attempt(0, Mark("b", "w", stage=FORWARD, rows=(5,)), EngineDied("x"), "w", 0.0)
+    ] * 2
     assert suspect_rows(alone, 9).poison == {5: "worker_lost"}
 
 

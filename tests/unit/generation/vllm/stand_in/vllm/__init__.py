@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from vllm.sampling_params import RequestOutputKind
+from .sampling_params import RequestOutputKind
 
-KILLS, REFUSED, RAISES, NO_NUMBER = 28, 29, 30, 31
-"""In a prompt, but not in an answer: ends the process at its step, is refused, ends the step in an error, has no probability."""
+KILLS, REFUSED, RAISES, NO_NUMBER, ENDLESS = 28, 29, 30, 31, 32
+"""In a prompt, but not in an answer: ends the process at its step, is refused, ends the step in an error,
+has no probability, has no end."""
 MOST_TOKENS, MOST_ROWS, LOGPROB = 64, 4, -0.5
 
 
 def next_token(token: int) -> int:
-    return 3 + (token * 5 + 1) % 30
+    return 3 + (token * 7 + 1) % 30
 
 
 @dataclass
@@ -118,6 +119,8 @@ class LLMEngine:
         return SimpleNamespace(request_id=name, finished=reason is not None, outputs=[answer])
 
     def _reason(self, row: _Row) -> str | None:
+        if ENDLESS in row.ids:
+            return None
         is_end = row.new[-1] in row.params.stop_token_ids
         if is_end and len(row.new) > row.params.min_tokens:
             return "stop"
