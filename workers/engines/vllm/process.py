@@ -67,12 +67,15 @@ class VllmProcess:
         except OSError as error:
             os.close(heard)
             os.close(tells)
+            self._printed.close()
             raise ConfigError(f"HEADRACE_VLLM_PYTHON={python}: {error.strerror}") from error
         finally:
             os.close(hears)
             os.close(its_end)
         self._heard, self._tells = os.fdopen(heard, "rb"), os.fdopen(tells, "wb")
-        self._end = weakref.finalize(self, _ended, self._process, self._tells, self._heard)
+        self._finish = weakref.finalize(
+            self, _ended, self._process, self._tells, self._heard, self._printed
+        )
         self.say({"load": dict(load)})
         first = self.hear()
         if "failed" in first:
@@ -110,15 +113,16 @@ class VllmProcess:
 
     def close(self) -> None:
         """End the process, and wait for that."""
-        self._end()
+        self._finish()
 
     def _died(self, why: str = "") -> EngineDied:
         """Why it ended; its own words are for the worker's log, since they may hold text of a row."""
-        self.close()
+        _end(self._process, self._tells, self._heard)
         code = self._process.returncode
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         log.error("engine.died", reason=f"{how} {why}".strip())
         self._log_what_it_printed()
+        self.close()
         return EngineDied(f"vLLM's process ended with {how} (see the worker's log)")
 
     def _log_what_it_printed(self) -> None:
@@ -145,9 +149,16 @@ def environment(python: str, threads: int) -> dict[str, str]:
     return {k: v for k, v in found.items() if k not in own and not k.startswith("HEADRACE_")}
 
 
-def _ended(process: subprocess.Popen[bytes], tells: BinaryIO, heard: BinaryIO) -> None:
+def _ended(
+    process: subprocess.Popen[bytes], tells: BinaryIO, heard: BinaryIO, printed: BinaryIO
+) -> None:
+    _end(process, tells, heard)
+    printed.close()
+
+
+def _end(process: subprocess.Popen[bytes], *pipes: BinaryIO) -> None:
     """End the process: it leaves when its pipe is closed, and is killed if it does not."""
-    for pipe in (tells, heard):
+    for pipe in pipes:
         try:
             pipe.close()
         except OSError:  # what was not sent yet

