@@ -58,7 +58,7 @@ def test_a_row_that_ends_vllm_is_the_only_one_that_is_lost(tmp_path: Path) -> No
     assert {rows[at]["finish_reason"] for at in good} == {"length"}
     engine = pq.read_metadata(part).metadata[META_ENGINE.encode()]
     assert engine == f"vllm (vllm {VERSION})".encode()
-    attempts = [json.loads(it.read_text()) for it in (tmp_path / "out").rglob("_attempts/*.json")]
+    attempts = [json.loads(it.read_text()) for it in (tmp_path / "out").rglob("attempts/*.json")]
     assert {it["cause"] for it in attempts} == {"worker_lost"}
     assert min(len(it["rows"]) for it in attempts) == 1, "the search ended at one row"
     assert all(KILLER in it["rows"] for it in attempts)

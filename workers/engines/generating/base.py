@@ -90,6 +90,7 @@ class GeneratingEngine(Protocol):
         Raises:
             Stopped, LeaseLost: from `watch.check`.
             DeviceLost: the device accepts no more work from this process.
+            EngineDied: a process of the engine's own ended; the rows reported last are suspects.
         """
 
     def default_batch_tokens(self) -> int:
