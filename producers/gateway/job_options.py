@@ -17,6 +17,7 @@ REFUSED = {
     "trust_remote_code": "code of a model runs only where the operator says so",
     "allow_pickle": "the same",
     "on_finish": "it runs on the gateway",
+    "vllm_python": "it names a program, which the gateway would start",
     "wait_for": "a request does not wait",
     "give_up_after": "the same",
     "registry": "the gateway's",

@@ -42,3 +42,8 @@ def test_a_schema_is_given_itself_and_never_as_a_file(tmp_path: Path) -> None:
         options(json_schema=str(secret))
     found = options(json_schema={"type": "object"})
     assert load_settings(**found).json_schema == '{"type": "object"}'
+
+
+def test_no_request_names_a_program_of_the_gateways_host() -> None:
+    with pytest.raises(ValidationError, match="vllm_python"):
+        options(engine="vllm", vllm_python="/bin/sh")
