@@ -28,7 +28,7 @@
     ├── InvalidRow                 labels or a question of a row that cannot be used (row error)
     ├── OutputMismatch             a task's output has not one line for each row    (row error)
     ├── DeviceLost                 the device accepts no more work of this process  (like a crash)
-    ├── EngineDied                 an engine's own process ended with rows in hand  (like a crash)
+    ├── EngineDied                 an engine's own process ended with its rows      (like a crash)
     ├── LeaseLost                  another attempt holds the chunk                  (not an attempt)
     ├── WorkersEnded               the workers of a local run ended by themselves   (has their exit code)
     ├── Stopped                    drain, cancel or pause seen between batches      (not an attempt)

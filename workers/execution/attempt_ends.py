@@ -52,8 +52,8 @@ def failed_attempt(chunk: int, mark: Mark, error: Exception, worker: str, now_at
     """The record of an attempt that ended in this error. Pure.
 
     Messages of other libraries are recorded only if no row had been read: later ones may hold text
-    of the corpus. An engine's process that ended is recorded as the crash of a worker: the rows in
-    hand are suspects.
+    of the corpus. An engine's process that ended is recorded as the crash of a worker: its current
+    rows are suspects.
     """
     is_safe = isinstance(error, HeadraceError) or mark.stage == HELD
     name = type(error).__name__

@@ -46,7 +46,7 @@ LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 2.0
 
 
 def named_python(python: str | None) -> str:
-    """The Python that the workers of this machine are told to use.
+    """The Python that the workers of this machine are to use.
 
     Raises:
         MissingExtra: none.

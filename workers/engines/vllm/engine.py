@@ -1,7 +1,7 @@
 """The engine `vllm`: gives rows to a process with vLLM one by one, and takes answers as they come.
 
 vLLM does its own batching. A row that it refuses is an error; one that ends its process is searched as one
-that ends a worker: the rows in hand are suspects, the chunk is tried again, and another process is
+that ends a worker: its current rows are suspects, the chunk is tried again, and another process is
 started.
 """
 

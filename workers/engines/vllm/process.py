@@ -1,4 +1,4 @@
-"""The process that runs vLLM, as a worker sees it: started, told, heard, ended."""
+"""The process that runs vLLM, as a worker sees it: its start, messages and end."""
 
 from __future__ import annotations
 
