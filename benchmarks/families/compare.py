@@ -15,8 +15,10 @@ import numpy as np
 from benchmarks.families.texts import texts
 from benchmarks.families.tiny_configs import POSITIONS
 from benchmarks.families.tiny_model import AUTO, NotMade, make
+from headrace.storage.local import LocalStore
 from headrace.tasks.contract import Encodings, LoadRequest
 from headrace.tasks.registry import load_task
+from producers.models.reference import resolve_model
 from schemas.errors import HeadraceError
 from workers.batching.packing import pack
 from workers.tasks.feature_extraction import ENCODERS
@@ -60,6 +62,7 @@ def compare(family: str, task: str, rows: Sequence[str] | None = None, **changes
         facts: dict[str, Any] = {"own_tokenizer": model.own_tokenizer}
         try:
             facts |= _both(task, model.folder, texts() if rows is None else list(rows))
+            _submit(task, model.folder)
         except HeadraceError as error:
             facts["refused"] = str(error).replace(scratch, "FOLDER")
             # what transformers cannot run either is no model of text, or was made wrongly here
@@ -68,6 +71,11 @@ def compare(family: str, task: str, rows: Sequence[str] | None = None, **changes
         except NotMade as why:
             facts["not_made"] = str(why)
         return Outcome(family, task, seconds=round(time.monotonic() - started, 1), **facts)
+
+
+def _submit(name: str, folder: Path) -> None:
+    """What a job's submission looks at: what a worker runs must not be refused there."""
+    resolve_model(str(folder), None, name, LocalStore, max_length=POSITIONS // 2, params={})
 
 
 def _both(name: str, folder: Path, rows: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from headrace.tasks.length_limit import LengthLimit, stated_limit
-from headrace.tasks.sentence_files import Recipe
 from headrace.tasks.tokenizer_files import FEWEST, check_tokenizer_files
 from headrace.tasks.weight_files import missing_shards
 from producers.models.model_files import ModelFiles, read_json
@@ -100,31 +99,6 @@ def check_pointers(files: ModelFiles) -> None:
             raise ModelError(
                 f"model {files.where}: {name} is a git-lfs pointer, not the file itself; fetch it "
                 "with git lfs pull"
-            )
-
-
-def check_modules(files: ModelFiles, found: object, allow_pickle: bool) -> None:
-    """Check that each module after the pooling has its weights, where `found` is a `Recipe`.
-
-    Raises:
-        ModelError: one has none that may be loaded, or others than its configuration says.
-    """
-    for module in found.after if isinstance(found, Recipe) else ():
-        if module.kind == "Normalize":
-            continue
-        safe, pickled = (f"{module.path}/{name}" for name in (WHOLE, PICKLED))
-        if safe in files.sizes():
-            with files.open(safe) as file:
-                header = read_header(file)
-            why = "is damaged" if header is None else module.misfit(header.shapes)
-            if why:
-                raise ModelError(
-                    f"model {files.where}: {module.path}, a {module.kind} module: {why}"
-                )
-        elif not (allow_pickle and pickled in files.sizes()):
-            raise ModelError(
-                f"model {files.where}: {module.path}, a {module.kind} module, has no {WHOLE}"
-                + (", and its pickle needs --allow-pickle" if pickled in files.sizes() else "")
             )
 
 
@@ -296,9 +270,23 @@ def position_rows(shapes: Shapes, config: Mapping[str, Any]) -> int | None:
     tables = [s[0] for n, s in shapes.items() if POSITIONS.search(n) and len(s) == 2]
     if not tables:
         return None
+    padding = _padding_position(config)
+    return min(tables) - (0 if padding is None else padding + 1)
+
+
+def unread_positions(config: Mapping[str, Any]) -> int:
+    """Rows at the beginning of a position table that no token reads, those of padding included.
+
+    The row of the padding token itself is read, by padding and by such a token in a text.
+    """
+    return _padding_position(config) or 0
+
+
+def _padding_position(config: Mapping[str, Any]) -> int | None:
+    """The position of padding tokens, of a family that begins to count after it."""
     padding = config.get("pad_token_id")
-    skipped = config.get("model_type") in PADDING_FIRST and isinstance(padding, int)
-    return min(tables) - (int(padding or 0) + 1 if skipped else 0)
+    is_first = config.get("model_type") in PADDING_FIRST
+    return padding if is_first and isinstance(padding, int) else None
 
 
 def check_tokenizer(files: ModelFiles, config: Mapping[str, Any]) -> Iterator[str]:

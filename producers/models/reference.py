@@ -28,7 +28,6 @@ from producers.models.checks import (
     check_files,
     check_head_weights,
     check_max_length,
-    check_modules,
     check_pointers,
     check_remote_code,
     check_room,
@@ -47,6 +46,8 @@ from producers.models.model_files import (
     read_any_json,
     read_json,
 )
+from producers.models.module_checks import check_modules
+from producers.models.needed_weights import check_needed, odd_weights
 from producers.models.quantized import check_quantized
 from producers.models.safetensors_header import Shapes, count
 from producers.models.unused_weights import (
@@ -209,7 +210,7 @@ def _checked(
     read = partial(read_any_json, files)
     if spec.check_files is not None and asked.params is not None:
         asks = spec.check_files(read, asked.params, files.where)
-        check_modules(files, asks, asked.allow_pickle)
+        check_modules(files, asks, asked.allow_pickle, config)
         if spec.generates:
             names, settings = files.sizes().keys(), read_json(files, "tokenizer_config.json")
             check_template(names, settings, asked.params, files.where)
@@ -218,11 +219,16 @@ def _checked(
         check_room(asked.max_length, limit, read_json(inner, "tokenizer.json"), files.where)
         warnings += tuple(check_tokenizer(inner, config))
         check_layers(shapes, config, files.where)
-        said = (
+        said = [
             *check_quantized(shapes, config, files.where),
             *layers_left_out(shapes, config),
             *unmerged_adapters(shapes),
-        )
+        ]
+        if not (
+            asked.trust_remote_code and config.get("auto_map")
+        ):  # whose classes are unknown here
+            check_needed(shapes, config, spec.head, files.where)
+            said += odd_weights(shapes, config)
         warnings += tuple(f"model {files.where}: {words}" for words in said)
     weights = count(shapes)
     return ModelInfo(

@@ -31,7 +31,7 @@ def layers_left_out(names: Iterable[str], config: Mapping[str, Any]) -> Iterator
 
     Says nothing where one stack of layers has the number that config.json says.
     """
-    wanted = _layers(config, ahead=True)
+    wanted = layer_count(config, ahead=True)
     stacks = {of: max(numbers) + 1 for of, numbers in _stacks(names).items()}
     if wanted is None or not stacks or wanted in stacks.values():
         return
@@ -82,7 +82,7 @@ def check_layers(names: Iterable[str], config: Mapping[str, Any], where: str) ->
     Raises:
         ModelError: the only stack is shorter, or a layer in it is missing: it would be random.
     """
-    wanted, stacks = _layers(config), _stacks(names)
+    wanted, stacks = layer_count(config), _stacks(names)
     if wanted is None or len(stacks) != 1:
         return
     ((stack, numbers),) = stacks.items()
@@ -103,7 +103,7 @@ def _stacks(names: Iterable[str]) -> dict[str, set[int]]:
     return stacks
 
 
-def _layers(config: Mapping[str, Any], ahead: bool = False) -> int | None:
+def layer_count(config: Mapping[str, Any], ahead: bool = False) -> int | None:
     """Number of layers; with `ahead` those for tokens further ahead too, which no task here uses."""
     for name in COUNTS:
         count = config.get(name)
@@ -111,5 +111,5 @@ def _layers(config: Mapping[str, Any], ahead: bool = False) -> int | None:
             more = config.get("num_nextn_predict_layers") if ahead else None
             return count + (more if isinstance(more, int) else 0)
     parts = (config.get(part) for part in PARTS)
-    found = (_layers(part, ahead) for part in parts if isinstance(part, Mapping))
+    found = (layer_count(part, ahead) for part in parts if isinstance(part, Mapping))
     return next((n for n in found if n), None)

@@ -302,7 +302,9 @@ def check_numbers(request: LoadRequest, model: Any, unused: tuple[str, ...]) -> 
     import torch
 
     bad, count = [], 0
+    unread = dict(_unread_rows(model))
     for name, weights in model.named_parameters():
+        weights = weights[unread.get(name, 0) :] if name in unread else weights
         if not weights.is_floating_point() or weights.is_meta or weights.element_size() < 2:
             continue  # numbers of 8 bits have no sum in torch
         count += 1
@@ -317,6 +319,13 @@ def check_numbers(request: LoadRequest, model: Any, unused: tuple[str, ...]) -> 
             f"({_few(bad)}): no row would have an answer; the training that made them failed, take an "
             "earlier checkpoint"
         )
+
+
+def _unread_rows(model: Any) -> Iterator[tuple[str, int]]:
+    """Names of position tables, and how many of their first rows no token reads, padding included."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None):
+            yield f"{name}.weight", int(module.padding_idx)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -135,6 +135,11 @@ def _load_step(module: Module, request: LoadRequest) -> Step:
     why = module.misfit({name: tensor.shape for name, tensor in weights.items()})
     if why:
         raise ModelError(f"{folder}, a {module.kind} module: {why}")
+    if bad := sorted(name for name, tensor in weights.items() if not tensor.isfinite().all()):
+        raise ModelError(
+            f"{folder}, a {module.kind} module: its weights hold NaN or infinity ({bad[0]}): no row "
+            "would have an answer; the training that made them failed, take an earlier checkpoint"
+        )
     try:
         if module.kind == "LayerNorm":
             scale, shift = weights["norm.weight"], weights["norm.bias"]

@@ -165,7 +165,9 @@ def test_a_row_must_have_room_beside_its_special_tokens(
 
 
 def test_families_that_count_from_behind_the_padding_have_fewer_positions(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "m", shapes=POSITIONS, model_type="roberta", pad_token_id=1)
+    folder = write_model(
+        tmp_path / "m", shapes=POSITIONS, model_type="data2vec-text", pad_token_id=1
+    )
     assert resolve(folder).limit.tokens == 126
 
 
@@ -238,7 +240,7 @@ def test_code_in_the_folder_runs_only_where_it_is_trusted(tmp_path: Path) -> Non
     assert "--trust-remote-code" in refusal(folder)
     assert resolve(folder, trust_remote_code=True).parameters == 1000
     # what transformers has itself needs no code, whatever is in the folder
-    known = write_model(tmp_path / "n", model_type="bert", auto_map=own)
+    known = write_model(tmp_path / "n", model_type="gpt2", auto_map=own)
     assert resolve(known).parameters == 1000
 
 

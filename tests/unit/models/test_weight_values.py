@@ -16,7 +16,7 @@ from producers.models.model_files import FolderFiles
 from producers.models.reference import resolve_model
 from producers.models.weight_values import OTHERS, PIECE_BYTES, check_values
 from schemas.errors import ModelError
-from tests.unit.tiny_models import VOCABULARY, save_model
+from tests.unit.tiny_models import VOCABULARY, answers, save_model
 from workers.models.load import check_numbers
 from workers.tasks.feature_extraction import FeatureExtraction
 from workers.tasks.text_classification import TextClassification
@@ -92,6 +92,38 @@ def test_a_head_of_another_task_with_some_is_a_warning(bert: Path) -> None:
     change(bert, **{HEAD: lambda w: w.fill_(NAN)})
     (warning,) = resolve(bert, "feature-extraction").warnings
     assert HEAD in warning
+    assert "for another task" in warning
+
+
+def test_a_pooler_that_no_row_needs_is_not_said_to_spoil_any(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    save_model(folder, "bert", "")
+    change(folder, **{"pooler.dense.weight": lambda w: w.fill_(NAN)})
+    (warning,) = resolve(folder, "feature-extraction").warnings
+    assert "pooler.dense.weight, which this task does not use" in warning
+    assert "not_finite" not in warning
+    load(folder, FeatureExtraction)
+
+
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "mpnet"])
+def test_positions_before_the_padding_s_are_read_by_no_row(tmp_path: Path, family: str) -> None:
+    """Families that count after the padding token's id, 1: row 0 is never read, row 1 by padding."""
+    folder = tmp_path / "m"
+    save_model(folder, family, "SequenceClassification")
+    (name,) = (n for n in load_file(folder / "model.safetensors") if "position_embeddings" in n)
+    task = TextClassification()
+    request = LoadRequest(str(folder), "cpu", "float32", None, {"scores": True})
+    task.load(request)
+    texts = ["", "good film", "the weather is fine today " * 40]
+    whole = answers(task, texts)
+    change(folder, **{name: lambda w: w.index_fill(0, torch.tensor([0]), NAN)})
+    assert resolve(folder).warnings == ()
+    task.load(request)
+    assert answers(task, texts) == whole
+    change(folder, **{name: lambda w: w.index_fill(0, torch.tensor([1]), NAN)})
+    for look in (resolve, load):
+        with pytest.raises(ModelError, match=f"NaN or infinity in 1 of .*{name}"):
+            look(folder)
 
 
 @pytest.mark.parametrize("name", [HEAD, TABLE])
