@@ -14,13 +14,16 @@ from headrace.formats.opener import first_bytes
 from headrace.formats.parquet import MAGIC, MAGIC_ENCRYPTED
 from headrace.storage.store import ObjectInfo, Store
 from headrace.storage.uri import is_local_uri, mask_uri, normalise_uri, split_uri
+from producers.planning.globs import glob_to_regex
 from producers.planning.passed_over import PassedOver
 from producers.planning.tables import (
     NAMES,
     Kind,
     ReadTable,
+    TablesInGlob,
     check_no_log,
     check_no_other_table,
+    check_not_inside,
     table_above,
     table_kind,
 )
@@ -30,7 +33,7 @@ from schemas.records.chunk import InputFile
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """What Hive, Spark and DuckDB write into a path for a null."""
 MOST_PEEKS = 1_000
-"""Chosen: half a minute of requests to a bucket; further files are judged by name only."""
+"""Chosen: half a minute of requests for files that are no Parquet; then names alone decide."""
 MOST_FOLDERS = 1_000
 """Chosen: a listing stays in a folder while it lists it."""
 _GLOB = re.compile(r"[*?\[]")
@@ -115,6 +118,14 @@ class _Choice:
     """Files on a disk that were reached by a link inside the listing."""
     folders: dict[str, str] = field(default_factory=dict)
     """Real paths of this listing's folders, with links resolved."""
+    no_tables: set[str] = field(default_factory=set)
+    """Folders of files that were named, in no table."""
+
+    def check_named(self, uri: str, folder: str, open_store: OpenStore) -> None:
+        """Refuse a file of a table: a shell turns `table/*.parquet` into names of files."""
+        if folder not in self.no_tables:
+            check_not_inside(uri, open_store, is_file=True)
+            self.no_tables.add(folder)
 
     def is_double(self, store: Store, name: str, lists: Callable[[str], bool]) -> bool:
         """Whether a link leads to this file, and it comes under another name; it is counted then.
@@ -171,6 +182,7 @@ class _Choice:
                 "an INPUT by itself, so that rows that were deleted are not read"
             )
         if _hidden(info.name):
+            self.passed.add_hidden(info.name)
             return False
         if self.only is not None:
             return self.only.fullmatch(info.name) is not None
@@ -180,10 +192,14 @@ class _Choice:
         return False
 
     def _begins_as_parquet(self, store: Store, info: ObjectInfo) -> bool:
-        if info.size < 12 or self.passed.peeks >= MOST_PEEKS:
+        if info.size < 12:
             return False
-        self.passed.peeks += 1
-        return first_bytes(store, info.name)[:4] in (MAGIC, MAGIC_ENCRYPTED)
+        if self.passed.peeks >= MOST_PEEKS:
+            self.passed.not_opened += 1
+            return False
+        is_parquet = first_bytes(store, info.name)[:4] in (MAGIC, MAGIC_ENCRYPTED)
+        self.passed.peeks += not is_parquet
+        return is_parquet
 
 
 def is_plain(name: str) -> bool:
@@ -223,6 +239,7 @@ def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterato
         store = open_store(root)
         info = store.head(name)
         if info is not None:
+            chosen.check_named(uri, root, open_store)
             yield Found(store, info, ())
             return
     store = open_store(uri)
@@ -230,6 +247,7 @@ def _file_or_folder(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterato
     if kind is not None:
         yield from _of_table(kind, store, open_store, chosen)
         return
+    check_not_inside(store.uri, open_store)
     if chosen.in_part:
         check_no_other_table(store)
     for info in store.list():
@@ -284,46 +302,26 @@ def _glob(uri: str, open_store: OpenStore, chosen: _Choice) -> Iterator[Found]:
             f"{store.uri} is a table (Delta Lake or Iceberg): give the folder itself as INPUT, so "
             "that rows that were deleted are not read"
         )
+    check_not_inside(store.uri, open_store)
     check_no_other_table(store, by_glob=True)
+    tables = TablesInGlob(store.uri)
     for info in store.list(_GLOB.split(rest, maxsplit=1)[0]):
+        tables.see(info.name)
         match = matches.fullmatch(info.name)
-        if match is None or (is_plain(info.name) and _hidden(info.name)):
+        if match is None:
+            continue
+        if is_plain(info.name) and _hidden(info.name):
+            chosen.passed.add_hidden(info.name)
             continue
         is_taken = is_named(info.name, match) or chosen.takes(store, info)
         if is_taken and not chosen.is_double(store, info.name, lists):
+            tables.take(info.name)
             yield Found(store, info, partitions_of(info.name))
     chosen.add_broken(store, lambda name: matches.fullmatch(name) is not None)
 
 
 def _base(name: str) -> str:
     return name.rpartition("/")[2]
-
-
-def glob_to_regex(pattern: str) -> str:
-    """A regular expression for names: `**` crosses folders, `*`, `?` and `[…]` do not.
-
-    A folder that matches includes everything in it; that part is the group `below`.
-    """
-    out: list[str] = []
-    at = 0
-    while at < len(pattern):
-        if pattern.startswith("**/", at):
-            out.append("(?:[^/]+/)*")
-            at += 3
-        elif pattern.startswith("**", at):
-            out.append(".*")
-            at += 2
-        elif pattern[at] in "*?":
-            out.append("[^/]*" if pattern[at] == "*" else "[^/]")
-            at += 1
-        elif pattern[at] == "[" and (end := pattern.find("]", at + 2)) > 0:
-            inner = pattern[at + 1 : end].replace("\\", r"\\").replace("[", r"\[")
-            out.append(f"(?!/)[{'^' + inner[1:] if inner[0] == '!' else inner}]")
-            at = end + 1
-        else:
-            out.append(re.escape(pattern[at]))
-            at += 1
-    return "".join(out) + "(?P<below>/.+)?"
 
 
 def partitions_of(name: str) -> tuple[tuple[str, str | None], ...]:

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from headrace.settings import Settings
 from headrace.storage.store import Store
 from headrace.storage.uri import is_local_uri
-from schemas.errors import InputUnreadable, MissingExtra
+from schemas.errors import HeadraceError, InputUnreadable, MissingExtra
 
 Kind = Literal["delta", "iceberg"]
 LOG = "_delta_log/"
-METADATA = ".metadata.json"
+METADATA = (".metadata.json", ".metadata.json.gz")
 NAMES: dict[Kind, str] = {"delta": "a Delta Lake table", "iceberg": "an Iceberg table"}
 SIMPLE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
 """Reader features of Delta Lake that change nothing in a data file."""
-_VERSION = re.compile(r"(?:^|/)v?(\d+)[^/]*\.metadata\.json$")
+_VERSION = re.compile(r"(?:^|/)v?(\d+)[^/]*\.metadata\.json(?:\.gz)?$")
+_TRANSACTIONS = re.compile(
+    r"(?:^|/)((?:base|delta|delete_delta)_\d{7,}(?:_\d{7,})?(?:_\d{4})?(?:_v\d+)?)/"
+)
+"""Folders of Hive's and Impala's transactional tables. Source: Hive's AcidUtils."""
+_DUCKLAKE = re.compile(r"(?:^|/)(ducklake-[0-9a-f-]{36}(?:-delete)?\.parquet)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ def check_no_log(uri: str, name: str) -> None:
     Raises:
         InputUnreadable: see there.
     """
+    check_no_versions(uri, name)
     for prefix, kind in OTHERS:
         if name.startswith(prefix):
             way = "or give its files as a glob, if no batch of it failed" if prefix == STREAM else (
@@ -104,6 +110,91 @@ def check_no_log(uri: str, name: str) -> None:
             raise InputUnreadable(
                 f"{uri} is {kind} ({prefix}): some of its files may be no part of it, and "
                 f"headrace does not read its log; write its rows as plain Parquet first, {way}"
+            )
+
+
+def check_no_versions(uri: str, name: str) -> None:
+    """Refuse a file that its name shows as one of several states of a table.
+
+    Raises:
+        InputUnreadable: see there.
+    """
+    for pattern, kind in (
+        (_TRANSACTIONS, "a transactional table of Hive or Impala"),
+        (_DUCKLAKE, "the data of a DuckLake"),
+    ):
+        if found := pattern.search(name):
+            raise InputUnreadable(
+                f"{uri} is {kind} ({found[1]}): some of its files may be no part of it any more, and "
+                "headrace does not know which; write its rows as plain Parquet first, and give that"
+            )
+
+
+def check_not_inside(
+    uri: str, open_store: Callable[[str], Store], *, is_file: bool = False
+) -> None:
+    """Refuse a folder of a table, `day=1/` of Delta Lake and `data/` of Iceberg, or one of its files.
+
+    Asks the store above a folder only if the folder's name is such a one. A store that does not
+    show what is above is taken to have no table there.
+
+    Raises:
+        InputUnreadable: see there.
+    """
+    what = "a file" if is_file else "a folder"
+    folder, _, name = uri.rstrip("/").rpartition("/")
+    while folder.strip("/") and (is_file or "=" in name or name == "data"):
+        try:
+            above = open_store(folder)
+            is_table = table_kind(above) is not None
+        except HeadraceError:  # rights for a part of a bucket only
+            return
+        if is_table:
+            raise InputUnreadable(
+                f"{uri} is {what} of the table {above.uri} (Delta Lake or "
+                "Iceberg): give the table itself as INPUT, so that rows that were deleted are not read"
+            )
+        folder, _, name = folder.rpartition("/")
+        is_file = False
+
+
+@dataclass(frozen=True, slots=True)
+class TablesInGlob:
+    """Finds tables in the listing of a glob, whose logs the glob itself need not match."""
+
+    uri: str
+    tables: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+
+    def see(self, name: str) -> None:
+        """A name of the listing, taken or not.
+
+        Raises:
+            InputUnreadable: the log of a table of which a file was taken.
+        """
+        table = None if f"/{STREAM}" in name else table_above(name)
+        if table is not None and table not in self.tables:
+            self.tables.add(table)
+            self._check(table, self.folders)
+
+    def take(self, name: str) -> None:
+        """A name that the glob takes.
+
+        Raises:
+            InputUnreadable: a file of a table whose log was seen, or a state of one.
+        """
+        check_no_versions(self.uri, name)
+        folder = name.rpartition("/")[0]
+        if folder not in self.folders:
+            self.folders.add(folder)
+            for table in self.tables:
+                self._check(table, (folder,))
+
+    def _check(self, table: str, folders: Iterable[str]) -> None:
+        if any(f"{folder}/".startswith(f"{table}/") for folder in folders):
+            raise InputUnreadable(
+                f"{self.uri}/{table} is a table of its own (Delta Lake, Iceberg or the like): give it "
+                "as an INPUT by itself, so that rows that were deleted are not read"
             )
 
 

@@ -24,9 +24,9 @@ from producers.planning.corpus import Corpus, in_order, read_corpus
 from producers.planning.discovery import (
     covers,
     discover,
-    glob_to_regex,
     partitions_of,
 )
+from producers.planning.globs import glob_to_regex
 from producers.planning.passed_over import PassedOver
 from schemas.errors import ColumnError, InputNotFound
 from tests.unit.small_job import write_input

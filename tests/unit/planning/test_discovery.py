@@ -127,6 +127,31 @@ def test_a_bucket_of_many_other_files_is_not_read_forever(tmp_path: Path) -> Non
     assert (found, passed.count, passed.peeks) == (["z.parquet"], MOST_PEEKS + 5, MOST_PEEKS)
 
 
+def test_any_number_of_files_is_known_by_how_they_begin(tmp_path: Path) -> None:
+    """Hive's `000000_0`: opening one that is Parquet is no request in vain."""
+    write_input(tmp_path / "000000_0", ["x"])
+    for number in range(1, MOST_PEEKS + 5):
+        (tmp_path / f"{number:06d}_0").hardlink_to(tmp_path / "000000_0")
+    found, passed = names(tmp_path)
+    assert (len(found), passed.count) == (MOST_PEEKS + 5, 0)
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.parquet"])
+def test_hidden_files_with_the_name_of_data_are_counted_and_said(
+    tmp_path: Path, pattern: str
+) -> None:
+    for name in (
+        "a.parquet", "_b.parquet", "sub/.c.parquet", "_old/d.parquet",
+        "_temporary/0/e.parquet", "._a.parquet", ".cache/f.parquet", "_metadata", ".a.parquet.crc",
+    ):  # fmt: skip
+        write_input(tmp_path / name, ["x"])
+    prepared = prepare_small([tmp_path / pattern], tmp_path / "_out", fake_settings())
+    assert prepared.inputs.files == 1
+    (said,) = (warning for warning in prepared.warnings if "left out" in warning)
+    assert said.startswith("3 files of the input left out, whose name or folder begins with _ or .")
+    assert all(name in said for name in ("_b.parquet", "sub/.c.parquet", "_old/d.parquet"))
+
+
 def test_hives_null_partition_is_null(tmp_path: Path) -> None:
     assert partitions_of("a=__HIVE_DEFAULT_PARTITION__/f") == (("a", None),)
     write_input(tmp_path / "in/day=__HIVE_DEFAULT_PARTITION__/a.parquet", ["x"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,71 @@ def test_a_table_is_not_read_from_outside_of_it(delta: Path, iceberg: Any, tmp_p
     for pattern in (delta / "**/*.parquet", tmp_path, Path(iceberg.location()[7:]).parent):
         with pytest.raises(InputUnreadable, match="that were deleted are not read"):
             prepare_small([pattern], tmp_path / "_out", fake_settings())
+
+
+def test_a_folder_inside_a_table_is_not_read(delta: Path, iceberg: Any, tmp_path: Path) -> None:
+    inner = Path(iceberg.location()[7:]) / "data"
+    for pattern in (delta / "day=1", delta / "day=1/*.parquet", inner, inner / "*.parquet"):
+        with pytest.raises(InputUnreadable, match="is a folder of the table"):
+            prepare_small([pattern], tmp_path / "_out", fake_settings())
+    files = [*delta.glob("day=1/*.parquet"), *inner.glob("*.parquet")]  # as a shell gives them
+    assert len(files) >= 2
+    for file in files:
+        with pytest.raises(InputUnreadable, match="is a file of the table"):
+            prepare_small([file], tmp_path / "_out", fake_settings())
+    # a folder of that name outside of a table is any folder
+    plain = tmp_path / "plain/day=1/data"
+    plain.mkdir(parents=True)
+    pq.write_table(OLD, plain / "a.parquet")
+    assert prepare_small([plain], tmp_path / "_out", fake_settings()).inputs.rows == 200
+
+
+@pytest.mark.parametrize("name", ["0.parquet", "z.parquet"])
+def test_a_glob_across_tables_does_not_read_into_them(
+    delta: Path, tmp_path: Path, name: str
+) -> None:
+    """The glob matches no file of the log, which comes before some files and after others."""
+    pq.write_table(OLD, delta / name)
+    (tmp_path / "other").mkdir()
+    pq.write_table(OLD, tmp_path / "other/a.parquet")
+    for pattern in ("*/*.parquet", "*/day=1/*.parquet", "d*/**/*.parquet"):
+        with pytest.raises(InputUnreadable, match="delta is a table of its own"):
+            prepare_small([tmp_path / pattern], tmp_path / "_out", fake_settings())
+    assert prepare_small([tmp_path / "o*/*"], tmp_path / "_out", fake_settings()).inputs.rows == 200
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("delta_0000001_0000001_0000/000000_0", "base_0000002/000000_0"), "transactional table"),
+        (
+            ("day=1/base_0000001_v0000012/a.parquet", "day=1/base_0000003/a.parquet"),
+            "transactional",
+        ),
+        (("ducklake-01977bd1-5a0b-7a3c-8f5e-0123456789ab.parquet",), "the data of a DuckLake"),
+    ],
+)
+def test_several_states_of_one_table_are_not_read_together(
+    tmp_path: Path, names: tuple[str, ...], words: str
+) -> None:
+    for name in names:
+        (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"text": [name]}), tmp_path / "t" / name)
+    for pattern in (tmp_path / "t", tmp_path / "t/**/*"):
+        with pytest.raises(InputUnreadable, match=words):
+            prepare_small([pattern], tmp_path / "_out", fake_settings())
+    if len(names) > 1:  # the one that counts may be named
+        newest = (tmp_path / "t" / names[-1]).parent
+        assert prepare_small([newest], tmp_path / "_out", fake_settings()).inputs.rows == 1
+
+
+def test_metadata_under_its_older_name_shows_an_iceberg_table(iceberg: Any, tmp_path: Path) -> None:
+    folder = Path(iceberg.location()[7:])
+    for path in folder.glob("metadata/*.metadata.json"):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    with pytest.raises(InputUnreadable, match="is an Iceberg table that cannot be read"):
+        prepare_small([folder], tmp_path / "_out", fake_settings())
 
 
 def test_what_the_files_alone_do_not_say_is_refused(iceberg: Any, tmp_path: Path) -> None:
