@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,13 @@ def version(python: Path, reader: str) -> str:
     return subprocess.run([python, "-c", code], capture_output=True, text=True).stdout.strip()
 
 
-def table(outputs: Path, environments: Path) -> Iterator[str]:
-    """The table's lines."""
+def table(
+    outputs: Path, environments: Path, only: Sequence[str] = (), before: str = ""
+) -> Iterator[str]:
+    """The table's lines; with `only` those of other environments as they were `before`."""
     yield f"| reader | {' | '.join(TASKS)} | `OUTPUT` itself |"
     yield "| --- |" + " --- |" * (len(TASKS) + 1)
+    lines = before.strip().splitlines()[2:]
     expected = {
         task: sorted(
             ({k: plain(v) for k, v in row.items()} for row in by_pyarrow(f"{outputs}/{task}/data")),
@@ -95,7 +98,10 @@ def table(outputs: Path, environments: Path) -> Iterator[str]:
         )
         for task in TASKS
     }
-    for name, (reader, _) in ENVIRONMENTS.items():
+    for number, (name, (reader, _)) in enumerate(ENVIRONMENTS.items()):
+        if only and name not in only:
+            yield lines[number]
+            continue
         python = python_of(environments, name)
         cells = [outcome(python, reader, outputs / t / "data", expected[t]) for t in TASKS]
         last = list(TASKS)[-1]
@@ -108,13 +114,17 @@ def table(outputs: Path, environments: Path) -> Iterator[str]:
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--environments", type=Path, required=True)
-    environments = arguments.parse_args().environments
+    arguments.add_argument(
+        "--only", nargs="+", default=(), choices=ENVIRONMENTS, help="keep the other lines"
+    )
+    asked = arguments.parse_args()
+    page = PAGE.read_text()
+    head, rest = page.split(BEGIN)
+    before, tail = rest.split(END)
     with tempfile.TemporaryDirectory(prefix="headrace-readers-") as scratch:
         with ThreadPoolExecutor(1) as pool:  # torch's threads end with it
             pool.submit(write_outputs, Path(scratch)).result()
-        lines = "\n".join(table(Path(scratch), environments))
-    page = PAGE.read_text()
-    head, tail = page.split(BEGIN)[0], page.split(END)[1]
+        lines = "\n".join(table(Path(scratch), asked.environments, asked.only, before))
     PAGE.write_text(f"{head}{BEGIN}\n{lines}\n{END}{tail}")
 
 
