@@ -187,6 +187,9 @@ class SettingFields:
     grace_s: float = setting(30, "time a worker may take to finish its chunk after SIGTERM", ge=0)
     lease_s: float = setting(30, "time after which a lease without a heartbeat expires", gt=0)
     batch_timeout_s: float = setting(600, "maximum time for one batch", gt=0)
+    load_timeout_s: float = setting(
+        3600, "maximum time for loading a model, its download included", gt=0
+    )
     model_cache: str | None = setting(None, "folder for models downloaded from s3://")
     preload: bool | None = setting(
         None,

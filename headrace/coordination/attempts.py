@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from headrace.coordination.leases import HANGING, HELD, Mark
+from headrace.coordination.leases import HANGING, HELD, LOADING, Mark
 from headrace.storage.store import Store
 from schemas.names import output_layout
 from schemas.records.manifest import Attempt, parse_attempt
@@ -144,6 +144,13 @@ def _narrows(attempt: Attempt, rows: int, known: set[frozenset[int]], lone: dict
     return new
 
 
+_HANGS = {
+    HANGING: "a mounted folder did not answer for",
+    LOADING: "the model was not loaded within",
+}
+"""Stages in which a process ended itself because something did not return."""
+
+
 def attempt_of_death(
     chunk: int, mark: Mark, now_s: float, seen_by: str, redis_at: float | None = None
 ) -> Attempt | None:
@@ -153,10 +160,10 @@ def attempt_of_death(
     """
     if mark.stage == HELD:
         return None
-    hangs = mark.stage == HANGING
+    hangs = _HANGS.get(mark.stage)
     now_at = now_s if redis_at is None else redis_at
     overdue = mark.limit_s > 0 and now_at - mark.since_s >= mark.limit_s
-    is_timeout = hangs or (overdue and bool(mark.rows or mark.encoding))
+    is_timeout = hangs is not None or (overdue and bool(mark.rows or mark.encoding))
     return Attempt(
         chunk=chunk,
         number=0,
@@ -164,7 +171,7 @@ def attempt_of_death(
         cause="timeout" if is_timeout else "worker_lost",
         rows=mark.rows,
         encoding=mark.encoding,
-        message=f"a mounted folder did not answer for {mark.limit_s:.0f} s" if hangs else "",
+        message="" if hangs is None else f"{hangs} {mark.limit_s:.0f} s",
         worker=mark.worker,
         stage=mark.stage,
         advanced=mark.advanced,

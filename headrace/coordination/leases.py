@@ -75,6 +75,8 @@ return 0
 HELD, READING, ENCODING, FORWARD, WRITING = "held", "read", "tokenize", "forward", "write"
 HANGING = "disk"
 """A read of a mounted folder that has not returned within the time limit."""
+LOADING = "load"
+"""The model has not been loaded within the time limit."""
 
 
 @dataclass(frozen=True, slots=True)

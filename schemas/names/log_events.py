@@ -13,6 +13,7 @@ LOG_EVENTS: dict[str, str] = {
     "worker.admitted": "the worker takes messages again",
     "host.excluded": "a host failed where others did not; it gets no work for `seconds`",
     "disk.hangs": "a read of a mounted folder does not return; the process ends",
+    "load.hangs": "a model is not loaded within the time limit; the process ends",
     "device.lost": "the device accepts no more work from this process; it ends and is replaced",
     "engine.died": "the process of an engine ended by itself; its rows are suspects, and another starts",
     "model.loaded": "tokenizer and model are on the device",

@@ -18,6 +18,7 @@ class WorkerLimits:
     lease_s: float
     batch_timeout_s: float
     grace_s: float
+    load_timeout_s: float = 3600
 
 
 @dataclass(slots=True)

@@ -174,7 +174,8 @@ class MessageHandler:
         self._leases.say_busy()
         self._runtime.fault("leased")
         try:
-            engine = models.load(job)
+            with self._leases.loading():
+                engine = models.load(job)
         except Exception as error:
             if is_lost(device_inside(self._runtime.identity.device)):
                 self._ends.no_device([chunk for chunk, _ in self._waiting], error)

@@ -20,6 +20,7 @@ from headrace.coordination.leases import (
     ENCODING,
     FORWARD,
     HANGING,
+    LOADING,
     READING,
     WRITING,
     LeaseBook,
@@ -72,10 +73,12 @@ class ChunkControl:
         waits = list(self._disk_since_monotonic.values())
         return any(time.monotonic() - since > limit_s for since in waits)
 
-    def give_up(self) -> None:
+    def give_up(self, stage: str, limit_s: float) -> None:
         """Let another worker take the chunk, and leave a mark with the reason."""
         with self._lock:
-            self.mark = self.mark.doing(HANGING, self._held.clock.now(), rows=(), encoding=None)
+            self.mark = self.mark.doing(
+                stage, self._held.clock.now(), rows=(), encoding=None, limit_s=limit_s
+            )
             self._hold()
             self._ended = True
         try:
@@ -190,6 +193,7 @@ class LeaseKeeper:
         self._controls: dict[int, ChunkControl] = {}
         self._flags: set[str] = set()
         self._away_until_monotonic = 0.0
+        self._load_since_monotonic: float | None = None
         self._ended = threading.Event()
         self._beat = threading.Thread(target=self._beats, name="headrace-heartbeat", daemon=True)
 
@@ -226,6 +230,15 @@ class LeaseKeeper:
     def progressed(self) -> None:
         """A batch goes to the device, or the last one has come back."""
         self._progress_at = self.clock.now()
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """Marks that all chunks wait for the model, which may never be there, inside the block."""
+        self._load_since_monotonic = time.monotonic()
+        try:
+            yield
+        finally:
+            self._load_since_monotonic = None
 
     def loaded(self, model: str) -> None:
         """Note the model on the device; empty: one is being loaded."""
@@ -286,21 +299,32 @@ class LeaseKeeper:
                     control.renew()
             self._sign()
             self._end_if_disk_hangs()
+            self._end_if_load_hangs()
 
     def _end_if_disk_hangs(self) -> None:
         """Release everything and end the process if a mounted folder has not answered in time."""
-        controls = dict(self._controls)
         limit_s = self._limits.batch_timeout_s
-        hanging = [n for n, control in controls.items() if control.hangs(limit_s)]
-        if not hanging:
-            return
-        for chunk, control in controls.items():
+        hanging = {n for n, control in dict(self._controls).items() if control.hangs(limit_s)}
+        if hanging:
+            self._give_up(hanging, HANGING, limit_s)
+            log.error("disk.hangs", worker=self._worker, chunks=len(hanging), seconds=limit_s)
+            self._on_hang()
+
+    def _end_if_load_hangs(self) -> None:
+        """The same if the model is not there in time; the first chunk has the record."""
+        since, limit_s = self._load_since_monotonic, self._limits.load_timeout_s
+        if since is not None and time.monotonic() - since > limit_s:
+            self._give_up(set(list(self._controls)[:1]), LOADING, limit_s)
+            log.error("load.hangs", worker=self._worker, seconds=limit_s)
+            self._on_hang()
+
+    def _give_up(self, hanging: set[int], stage: str, limit_s: float) -> None:
+        """Let others take all chunks; these have a mark with the reason."""
+        for chunk, control in dict(self._controls).items():
             if chunk in hanging:
-                control.give_up()
+                control.give_up(stage, limit_s)
             else:
                 self.release(chunk)
-        log.error("disk.hangs", worker=self._worker, chunks=len(hanging), seconds=limit_s)
-        self._on_hang()
 
     def _told(self, hand: str) -> dict[str, Any]:
         told = {**self._facts, "hand": hand}

@@ -76,7 +76,7 @@ class Runtime:
     @property
     def limits(self) -> WorkerLimits:
         s = self.settings
-        return WorkerLimits(s.lease_s, s.batch_timeout_s, s.grace_s)
+        return WorkerLimits(s.lease_s, s.batch_timeout_s, s.grace_s, s.load_timeout_s)
 
     def open_store(self, uri: str) -> Store:
         """The store at a URI; the last few are cached, since an S3 client takes 0.1 s to make."""

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from headrace.coordination.attempts import read_attempts
+from headrace.coordination.attempts import attempt_of_death, read_attempts
 from headrace.coordination.leases import (
     FORWARD,
     HANGING,
+    LOADING,
     LeaseBook,
     Mark,
 )
@@ -228,6 +229,39 @@ def test_a_device_on_which_no_model_can_be_loaded_gives_its_chunks_to_others(
 
 
 # -- a mounted folder that hangs
+
+
+def test_a_model_that_never_loads_gives_the_chunks_to_another_worker(
+    job: FakeJob,
+    runtime: Runtime,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = threading.Event()
+    alive: list[set[int]] = []
+    crashes: list[Any] = []
+    real = ModelLoader._load
+
+    def hang(self: ModelLoader, job: Any) -> Any:
+        answer.wait(30)
+        return real(self, job)
+
+    def leave() -> Any:
+        book = LeaseBook(redis_client, job.job.key, 30)
+        alive.append(book.look()[0])
+        crashes.extend(
+            attempt_of_death(chunk, mark, time.time(), "controller")
+            for chunk, mark in book.marks().items()
+        )
+        answer.set()  # here the process would be gone; a test's thread cannot be
+
+    monkeypatch.setattr(ModelLoader, "_load", hang)
+    limits = load_settings(load_timeout_s=0.3, lease_s=1, broker_url=runtime.settings.broker_url)
+    handle(body(job, 0, 1), replace(runtime, settings=limits, exit_process=leave))
+    assert alive == [set()], "another worker may take them before this process has ended"
+    (crash,) = crashes
+    assert (crash.chunk, crash.cause, crash.stage, crash.rows) == (0, "timeout", LOADING, ())
+    assert "the model was not loaded" in crash.message
 
 
 def test_an_output_that_never_answers_gives_the_chunk_to_another_worker(
