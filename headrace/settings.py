@@ -54,12 +54,22 @@ def _task_options() -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for task in BUILT_IN.values():
         for it in task.params:
+            if it.name in fields:
+                continue
             kind: Any = Literal[it.choices] if it.choices else it.type
             kind = kind | None if it.default is None else kind
-            fields.setdefault(
-                it.name, (kind, Field(it.default, description=f"{task.name}: {it.help}"))
-            )
+            fields[it.name] = (kind, Field(it.default, description=_described(it.name)))
     return fields
+
+
+def _described(option: str) -> str:
+    """What the option is, with the tasks that have it; tasks may mean different things by it."""
+    found: dict[str, list[str]] = {}
+    for task in BUILT_IN.values():
+        for it in task.params:
+            if it.name == option:
+                found.setdefault(it.help, []).append(task.name)
+    return "; ".join(f"{', '.join(names)}: {it}" for it, names in found.items())
 
 
 if TYPE_CHECKING:
