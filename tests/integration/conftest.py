@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests.fake_jobs import FakeJob, make_job
 from tests.integration.controller_house import House
+
+gc.set_threshold(50_000, 20, 20)  # as in the unit floor, and for its reason
 
 
 @pytest.fixture

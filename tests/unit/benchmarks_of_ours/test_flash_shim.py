@@ -115,8 +115,7 @@ print("same")
 """
 
 
-@pytest.mark.timeout(60)
 def test_transformers_takes_it_for_flash_attention_and_answers_stay_the_same() -> None:
     code = f"import sys; sys.path.append({str(STAND_IN)!r})\n{IN_TRANSFORMERS}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=110)
     assert done.stdout == "same\n", done.stderr

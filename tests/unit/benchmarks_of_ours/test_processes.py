@@ -64,12 +64,11 @@ def test_after_the_deadline_nothing_begins_and_what_hangs_is_ended(tmp_path: Pat
     until = time.time() - 1
     assert list(run_jobs("headrace", JOBS, Asked(until_s=until))) == []
     python = _python(tmp_path, f"{_say(0)}{_say(0, **DONE)}{_say(1)}exec tail -f /dev/null")
-    found = list(run_jobs("headrace", JOBS, Asked(python, limit_s=0.3, until_s=time.time() + 0.2)))
+    found = list(run_jobs("headrace", JOBS, Asked(python, limit_s=1.0, until_s=time.time() + 0.2)))
     assert [told.job for told in found] == [0, 1]
     assert found[1].failed.startswith("ran out of time")
 
 
-@pytest.mark.timeout(60)
 def test_a_real_contestant_tells_of_each_job(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [1, 2], "text": ["a", "b"]}), tmp_path / "c.parquet")
     good = Job(str(tmp_path / "c.parquet"), "m", str(tmp_path / "o.parquet"), 1)
