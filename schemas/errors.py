@@ -26,6 +26,7 @@
     ├── OutOfMemory                the device has no memory for one single row      (row error)
     ├── NotFinite                  a model's numbers for a row hold NaN or infinity (row error)
     ├── InvalidRow                 labels or a question of a row that cannot be used (row error)
+    │   └── UnknownLanguage        a language that the model does not know, or none (row error)
     ├── OutputMismatch             a task's output has not one line for each row    (row error)
     ├── DeviceLost                 the device accepts no more work of this process  (like a crash)
     ├── EngineDied                 an engine's own process ended with its rows      (like a crash)
@@ -192,6 +193,10 @@ class NotFinite(HeadraceError):
 
 
 class InvalidRow(HeadraceError):
+    pass
+
+
+class UnknownLanguage(InvalidRow):
     pass
 
 

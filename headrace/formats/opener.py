@@ -253,7 +253,7 @@ def span_of(piece: Piece) -> Span:
 
 def file_columns(spec: Spec, piece: Piece) -> list[str]:
     """The columns to read, each once; partition columns come from the path."""
-    wanted = [spec.text_source, spec.text_pair_column, spec.id_column, *spec.columns]
+    wanted = [spec.text_source, spec.pair_source, spec.id_column, *spec.columns]
     partitions = dict(piece.file.partitions)
     return list(dict.fromkeys(n for n in wanted if n and n not in partitions))
 

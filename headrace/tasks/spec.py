@@ -132,8 +132,9 @@ class TaskSpec:
     window_shape: Callable[[Mapping[str, Any], int, bool], WindowShape | None] = _no_windows
     """The windows in which a text is read, from the parameters, the most tokens of a row, and
     whether an option says how many; None: in none. For estimates."""
-    pair_option: str | None = None
-    """The option that names the column with a row's second text, where it has a name of its own."""
+    pair_options: tuple[str, ...] = ()
+    """The options that name the column with a row's second text, where it has names of its own. If
+    several are given, the second text is the columns' texts in this order, with tabs between."""
     pair_may_be_list: bool = False
     """That column may hold lists of texts, which the task gets as JSON."""
     settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _as_given

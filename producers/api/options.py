@@ -110,6 +110,8 @@ class JobOptions(TypedDict, total=False):
     prefix: str
     src_lang: str
     tgt_lang: str
+    src_lang_column: str
+    tgt_lang_column: str
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:

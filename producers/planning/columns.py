@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.formats.base import Scan
@@ -31,6 +31,9 @@ class ColumnRequest:
     text: str
     """A column, or the name of a template, see `schemas.records.text_source`."""
     pair: str | None = None
+    """The same, for the second text."""
+    pair_options: Mapping[str, str] = field(default_factory=dict)
+    """Its columns → the option that names each, where it has a name of its own."""
     id: str | None = None
     carried: tuple[str, ...] = ()
     pair_is_list: bool = False
@@ -49,7 +52,7 @@ class ColumnRequest:
     @property
     def texts(self) -> tuple[str, ...]:
         """The columns that are read as text, each once."""
-        pair = [self.pair] if self.pair else []
+        pair = columns_of(self.pair) if self.pair else ()
         return tuple(dict.fromkeys([*columns_of(self.text), *pair]))
 
 
@@ -170,13 +173,13 @@ class TypesOfFiles:
 
         texts = self._wanted.texts
         planned = []
-        for name, field in self._fields.items():
-            if field is None or (self._only_read(name) and not self._any_loose):
+        for name, known in self._fields.items():
+            if known is None or (self._only_read(name) and not self._any_loose):
                 continue
-            if name in texts and self._any_loose and not is_texts(field.type):
+            if name in texts and self._any_loose and not is_texts(known.type):
                 planned.append(pa.field(name, pa.string(), metadata=MARK))
             else:
-                planned.append(pa.field(name, field.type))
+                planned.append(pa.field(name, known.type))
         return pa.schema(planned)
 
     def _check_is_there(self, scan: Scan, partitions: dict[str, str | None], where: str) -> None:
@@ -344,6 +347,7 @@ def _missing(
     flags: dict[str | None, str] = {
         wanted.pair: "--text-pair-column",
         wanted.id: "--id-column",
+        **{column: f"--{option}" for column, option in wanted.pair_options.items()},
     }
     flags |= dict.fromkeys(columns_of(wanted.text), text_flag)
     flag = flags.get(name, "--columns")

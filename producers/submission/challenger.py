@@ -69,6 +69,11 @@ def draw_rows(
         ConfigError: no text falls into the share.
         InputChanged, InputUnreadable: the corpus is not the one that was planned.
     """
+    if job.spec.text is not None or job.spec.text_pair is not None:
+        raise ConfigError(
+            "--challenger needs texts that are a column: its rows are drawn by them, and this job "
+            "makes them of several"
+        )
     known = read_challenger(into)
     if known is not None:
         if (known.job, known.share) != (job.id, share):

@@ -13,15 +13,7 @@ from schemas.records.job import (
 
 def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
     """Each differing field that decides the output, as `text_column: text → body`."""
-    # the default engine is not in the record
-    before, after = (
-        s.model_dump(mode="json")
-        | {
-            "engine": s.engine, "engine_version": s.engine_version,
-            "answers_version": s.answers_version, "text": s.text,
-        }
-        for s in (stored.spec, spec)
-    )  # fmt: skip
+    before, after = (_all_fields(it) for it in (stored.spec, spec))
     told: list[str] = []
     for name in Spec.model_fields:
         if before[name] == after[name]:
@@ -37,6 +29,12 @@ def differences(stored: Job, spec: Spec, inputs: Inputs) -> list[str]:
         else:
             told.append(f"{name}: {_shown(before[name])} → {_shown(after[name])}")
     return told
+
+
+def _all_fields(spec: Spec) -> dict[str, Any]:
+    """Every field, those too that the record leaves out where they are as usual."""
+    record = spec.model_dump(mode="json")
+    return {name: record.get(name, getattr(spec, name)) for name in Spec.model_fields}
 
 
 def _inputs(before: Inputs, after: Inputs) -> str:

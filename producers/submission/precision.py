@@ -55,7 +55,7 @@ def question(prepared: PreparedJob, settings: Settings, open_file: OpenFile) -> 
         InputUnreadable, StorageError: the rows cannot be read.
     """
     spec, corpus = prepared.spec, prepared.corpus
-    columns = [spec.text_source, *([spec.text_pair_column] if spec.text_pair_column else [])]
+    columns = [spec.text_source, *([spec.pair_source] if spec.pair_source else [])]
     places = choose_rows(
         corpus.files, corpus.rows, settings.precision_rows, spec.inputs_digest, spec.limit
     )
@@ -71,7 +71,7 @@ def question(prepared: PreparedJob, settings: Settings, open_file: OpenFile) -> 
         trust_remote_code=settings.trust_remote_code,
         allow_pickle=settings.allow_pickle,
         texts=tuple(row[0] for row in rows),
-        pairs=tuple(row[1] for row in rows) if spec.text_pair_column else None,
+        pairs=tuple(row[1] for row in rows) if spec.pair_source else None,
     )
 
 

@@ -25,7 +25,7 @@ SAME: tuple[tuple[str, Callable[[Spec], Any]], ...] = (
     ("max-length", lambda spec: spec.max_length),
     ("engine", lambda spec: (spec.engine, spec.engine_version)),
     ("version of its answers", lambda spec: spec.answers_version),
-    ("text pairs", lambda spec: spec.text_pair_column is not None),
+    ("text pairs", lambda spec: spec.pair_source is not None),
 )
 """What must be equal, so that the same text has the same answer."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast, get_args
 
-from headrace.formats.template import parse_template
+from headrace.formats.template import Template, parse_template
 from headrace.process.cpu import INT8_NEEDS
 from headrace.setting_fields import declared_settings
 from headrace.settings import Settings
@@ -16,6 +16,7 @@ from headrace.tasks.generation.endpoint import check_endpoint
 from headrace.tasks.generation.engines import EngineName, engine_named, with_form
 from headrace.tasks.generation.vllm import check_vllm
 from headrace.tasks.items.windows import reads_windows
+from headrace.tasks.spec import TaskSpec
 from producers.capacity.device_hint import DeviceHint
 from producers.models.info import ModelInfo
 from producers.planning.columns import ColumnRequest
@@ -63,15 +64,15 @@ def task_params(settings: Settings, extra: Mapping[str, Any]) -> dict[str, Any]:
     return task.resolve(own | dict(extra))
 
 
-def pair_column(settings: Settings, params: Mapping[str, Any]) -> str | None:
-    """The column with the second text of a row, whatever option names it.
+def pair_source(settings: Settings, params: Mapping[str, Any]) -> str | None:
+    """The name of a row's second text: a column's, or a template's of several, whatever option names it.
 
     Raises:
         ConfigError: `--text-pair-column` for a task that takes no second text, or not by that name.
     """
     task = task_spec(settings.task)
     given = settings.text_pair_column
-    if task.pair_option is None:
+    if not task.pair_options:
         if given and not task.pairs:
             raise ConfigError(f"--text-pair-column has no meaning for {settings.task}")
         if given and reads_windows(params):
@@ -79,11 +80,32 @@ def pair_column(settings: Settings, params: Mapping[str, Any]) -> str | None:
         if task.needs_pair and not given:
             raise ConfigError(f"{settings.task} needs a second text: --text-pair-column")
         return given
-    named: str | None = params.get(task.pair_option)
-    if given not in (None, named):
-        option = task.pair_option.replace("_", "-")
+    columns = pair_columns(task, params)
+    if given is not None and given not in columns:
+        option = task.pair_options[-1].replace("_", "-")
         raise ConfigError(f"--text-pair-column has no meaning for {settings.task}: use --{option}")
-    return named
+    if len(columns) < 2:
+        return next(iter(columns), None)
+    for name in columns:
+        if "{" in name or "}" in name:
+            raise ConfigError(f"--{columns[name]} {name}: braces in a column's name: rename it")
+    return made_text(str(Template(("", *["\t"] * (len(columns) - 1), ""), tuple(columns))))
+
+
+def pair_columns(task: TaskSpec, params: Mapping[str, Any]) -> dict[str, str]:
+    """Columns with a row's second text → the option that names each.
+
+    Raises:
+        ConfigError: one is named by two options.
+    """
+    found: dict[str, str] = {}
+    for name in task.pair_options:
+        option, column = name.replace("_", "-"), params.get(name)
+        if column in found:
+            raise ConfigError(f"--{found[column]} and --{option} name one column: {column}")
+        if column is not None:
+            found[column] = option
+    return found
 
 
 def text_source(settings: Settings) -> str:
@@ -136,7 +158,8 @@ def columns_wanted(settings: Settings, params: Mapping[str, Any]) -> ColumnReque
     return ColumnRequest(
         task=settings.task,
         text=text_source(settings),
-        pair=pair_column(settings, params),
+        pair=pair_source(settings, params),
+        pair_options=pair_columns(task_spec(settings.task), params),
         id=settings.id_column,
         carried=settings.columns,
         pair_is_list=task_spec(settings.task).pair_may_be_list,
@@ -178,12 +201,13 @@ def spec_of(
         engine = with_form(engine, params)
     if task.generates and settings.dtype == "int8":
         raise ConfigError(f"--dtype int8 is not for {settings.task}: use bfloat16")
-    source = text_source(settings)
+    source, second = text_source(settings), pair_source(settings, params)
     return Spec(
         inputs_digest=corpus.digest,
         text_column="" if template_in(source) else source,
         text=template_in(source),
-        text_pair_column=pair_column(settings, params),
+        text_pair_column=None if second is None or template_in(second) else second,
+        text_pair=None if second is None else template_in(second),
         id_column=settings.id_column,
         columns=settings.columns,
         task=settings.task,

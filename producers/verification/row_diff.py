@@ -67,7 +67,7 @@ def differences(mine: Any, theirs: PieceRows, spec: Spec) -> Iterator[tuple[str,
             else plain_column(source, name)
         )
         yield from _kind("carried", value, plain_column(mine, name))
-    hashes = expected_hashes(source, spec.text_source, spec.text_pair_column)
+    hashes = expected_hashes(source, spec.text_source, spec.pair_source)
     status = plain_column(mine, "status").to_pylist()
     found = plain_column(mine, "text_hash").to_pylist()
     if found != hashes:

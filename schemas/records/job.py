@@ -65,6 +65,8 @@ class Spec(_Record):
     text: str | None = None
     """A template over columns, as `headrace.formats.template` writes it; absent without one."""
     text_pair_column: str | None = None
+    text_pair: str | None = None
+    """A template of the second text, if several columns make it; absent without one."""
     id_column: str | None = None
     columns: tuple[str, ...] = ()
     task: str
@@ -92,6 +94,8 @@ class Spec(_Record):
             del record["answers_version"]
         if self.text is None:
             del record["text"]
+        if self.text_pair is None:
+            del record["text_pair"]
         if self.engine_version is None:
             del record["engine_version"]
         return record
@@ -100,6 +104,11 @@ class Spec(_Record):
     def text_source(self) -> str:
         """The name under which a reader gives the texts: the column's, or the template's."""
         return self.text_column if self.text is None else made_text(self.text)
+
+    @property
+    def pair_source(self) -> str | None:
+        """The same for a row's second text; None if it has none."""
+        return self.text_pair_column if self.text_pair is None else made_text(self.text_pair)
 
 
 class Options(_Record):

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from headrace.formats.base import FAULT, FAULTS
 from headrace.formats.opener import OpenFile, PieceRows, piece_rows
+from headrace.formats.template import columns_of
 from headrace.formats.text_column import as_bytes, plain_column
 from headrace.tracing.chunk_trace import Observe
 from schemas.errors import InputChanged, InputUnreadable
@@ -175,9 +176,10 @@ def make_window(found: PieceRows, start: int, spec: Spec) -> Window:
     raw = as_bytes(plain_column(batch, spec.text_source))
     texts = _decode(raw, faults)
     pairs: list[str] | None = None
-    if spec.text_pair_column:
-        raw_pairs = as_bytes(plain_column(batch, spec.text_pair_column))
-        of_column = partial(_of_column, spec.text_pair_column)
+    second = spec.pair_source
+    if second:
+        raw_pairs = as_bytes(plain_column(batch, second))
+        of_column = partial(_of_columns, columns_of(second))
         texts, pairs = _paired(texts, _decode(raw_pairs, faults, of_column))
         hashes = [
             None if isinstance(t, RowError) else text_hash(a or b"", b or b"")
@@ -200,9 +202,10 @@ def _faults(batch: pa.RecordBatch) -> dict[int, RowError]:
     return {int(row): RowError(*FAULTS[codes[row] - 1]) for row in codes.nonzero()[0]}
 
 
-def _of_column(column: str, error: RowError) -> RowError:
+def _of_columns(names: Sequence[str], error: RowError) -> RowError:
     """The error of a row's second text, which says where it is: a row has two."""
-    return replace(error, message=f"column {column!r}: {error.message}")
+    word = "column" if len(names) == 1 else "columns"
+    return replace(error, message=f"{word} {' and '.join(map(repr, names))}: {error.message}")
 
 
 def _decode(

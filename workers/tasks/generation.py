@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from headrace.tasks.contract import Encodings, LoadRequest, PartRead
 from headrace.tasks.generation.answer import Answer, Watch
+from headrace.tasks.generation.languages import is_by_row
 from headrace.tasks.generation.reasoning import END
 from headrace.tasks.generation.settings import GenerationSettings, settings_of
 from schemas.errors import ConfigError, InvalidRow, ModelError
@@ -23,7 +24,10 @@ from workers.models.load import (
     max_length_of,
     read_json,
 )
-from workers.tasks.prompts import PromptEncoder, language_token, renderer_of
+from workers.tasks.by_row.languages import LanguageEncoder
+from workers.tasks.by_row.own_prompt import own_prompt
+from workers.tasks.by_row.tokens import knows_languages, language_token
+from workers.tasks.prompts import PromptEncoder, renderer_of
 from workers.tasks.structured.answering import AnswersInColumns
 from workers.tasks.structured.typed_answers import TypedAnswers
 
@@ -61,18 +65,45 @@ class GenerationTask(AnswersInColumns):
                 request, self.settings, config, self.tokenizer, int(params.get("seed") or 0)
             )
         )
-        self._encoder = PromptEncoder(
+        self._most = self._most_prompt_tokens(request)
+        self._encoder, self._by_row = self._encoder_with(self.settings, params), None
+        if is_by_row(params):
+            self._by_row = self._language_encoder(request.engine, params)
+
+    def _encoder_with(
+        self, settings: GenerationSettings, params: Mapping[str, Any]
+    ) -> PromptEncoder:
+        return PromptEncoder(
             self.tokenizer,
-            renderer_of(self.task, self.tokenizer, params, self.settings),
-            most=self._most_prompt_tokens(request),
+            renderer_of(self.task, self.tokenizer, params, settings),
+            most=self._most,
             on_long=params.get("on_long") or "error",
         )
+
+    def _language_encoder(self, engine: str, params: Mapping[str, Any]) -> LanguageEncoder:
+        """The encoder of rows with languages of their own.
+
+        Raises:
+            ConfigError: the engine cannot begin each answer with a token of its own.
+        """
+        found = LanguageEncoder(
+            self.tokenizer, self.settings, params,
+            lambda prefix: self._encoder_with(replace(self.settings, prefix=prefix), params),
+        )  # fmt: skip
+        if found.begins and not getattr(self.engine, "takes_first_tokens", False):
+            raise ConfigError(
+                f"engine {engine} writes the answers of a job in one language: leave "
+                "--tgt-lang-column out, or use --engine transformers"
+            )
+        return found
 
     def _with_language(self, settings: GenerationSettings, params: Any) -> GenerationSettings:
         """The language of the answers as their first token, where the tokenizer knows languages."""
         source, target = params.get("src_lang"), params.get("tgt_lang")
-        if source is None or settings.prefix:
+        if source is None or target is None or is_by_row(params):
             return settings
+        if settings.prefix and not knows_languages(self.tokenizer):
+            return settings  # which says it in words
         token = language_token(self.tokenizer, source, target)
         values = {**settings.values, "forced_bos_token_id": token}
         said_by = {**settings.said_by, "forced_bos_token_id": "--tgt-lang"}
@@ -106,7 +137,9 @@ class GenerationTask(AnswersInColumns):
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """See `Task.encode`; `extra` holds each prompt as text."""
-        return self._encoder(texts)
+        if self._by_row is None:
+            return self._encoder(texts)
+        return self._by_row(texts, pairs or [""] * len(texts))
 
     def generate(self, rows: Encodings, watch: Watch, budget_tokens: int) -> Iterator[Answer]:
         """See `SupportsGeneration.generate`."""
@@ -118,8 +151,8 @@ class GenerationTask(AnswersInColumns):
                 yield Answer(row, error=self._no_room(len(ids)))
                 continue
             key = blake2b(ids.tobytes(), digest_size=16).digest()
-            text = "" if rows.extra is None else str(rows.extra[row])
-            prompts.append(Prompt(row, ids, text, key, most))
+            own = own_prompt("" if rows.extra is None else rows.extra[row])
+            prompts.append(Prompt(row, ids, own.text, key, most, own.first))
         samples = self._samples
         if samples == 1:
             yield from self.engine.generate(prompts, watch, budget_tokens)

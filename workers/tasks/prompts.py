@@ -65,29 +65,22 @@ def renderer_of(
     return Renderer(render, False, True, has_messages)
 
 
-def language_token(tokenizer: Any, source: str, target: str) -> int:
-    """Set the language of the texts; the token that begins an answer in the other one.
+class PromptRow(NamedTuple):
+    """A prompt, as text and as token ids."""
 
-    Raises:
-        ConfigError: the tokenizer does not know one of them, or knows no languages.
-    """
-    if not hasattr(tokenizer, "src_lang"):
-        raise ConfigError(
-            "--src-lang and --tgt-lang: this model's tokenizer knows no languages, and its "
-            f"config.json has no translation_{source}_to_{target}; give --prefix"
-        )
-    try:
-        tokenizer.src_lang = source
-        if hasattr(tokenizer, "get_lang_id"):
-            return int(tokenizer.get_lang_id(target))
-        token = tokenizer.convert_tokens_to_ids(target)
-    except KeyError as error:
-        raise ConfigError(f"the model's tokenizer does not know the language {error}") from error
-    unknown = tokenizer.unk_token_id
-    for name in (source, target):
-        if tokenizer.convert_tokens_to_ids(name) in (None, unknown):
-            raise ConfigError(f"the model's tokenizer does not know the language {name!r}")
-    return int(token)
+    text: str
+    ids: Sequence[int]
+    is_cut: bool
+
+
+def encodings_of(prompts: Sequence[PromptRow], extra: Sequence[Any]) -> Encodings:
+    """The prompts as a task's encodings."""
+    return Encodings(
+        ids=np.array([token for it in prompts for token in it.ids], dtype=np.int32),
+        offsets=np.array([0, *accumulate(len(it.ids) for it in prompts)], dtype=np.int64),
+        truncated=np.array([it.is_cut for it in prompts], dtype=bool),
+        extra=extra,
+    )
 
 
 class PromptEncoder:
@@ -106,21 +99,20 @@ class PromptEncoder:
         Raises:
             InvalidRow: one is too long, or its messages cannot be read.
         """
+        prompts = self.rows(texts)
+        return encodings_of(prompts, [it.text for it in prompts])
+
+    def rows(self, texts: Sequence[str]) -> list[PromptRow]:
+        """The prompts one by one. Raises as above."""
         prompts = [self._renderer.render(text) for text in texts]
-        rows = self._ids(prompts)
-        cut = [False] * len(rows)
-        for at, ids in enumerate(rows):
-            if len(ids) > self._most:
-                prompts[at], rows[at] = self._shorter(texts[at], ids)
-                cut[at] = True
-            elif not ids:
-                raise InvalidRow("the prompt has no tokens")
-        return Encodings(
-            ids=np.array([token for ids in rows for token in ids], dtype=np.int32),
-            offsets=np.array([0, *accumulate(map(len, rows))], dtype=np.int64),
-            truncated=np.array(cut, dtype=bool),
-            extra=prompts,
-        )
+        return [self._fitting(*row) for row in zip(texts, prompts, self._ids(prompts), strict=True)]
+
+    def _fitting(self, text: str, prompt: str, ids: list[int]) -> PromptRow:
+        if len(ids) > self._most:
+            return PromptRow(*self._shorter(text, ids), True)
+        if not ids:
+            raise InvalidRow("the prompt has no tokens")
+        return PromptRow(prompt, ids, False)
 
     def _ids(self, prompts: Sequence[str]) -> list[list[int]]:
         found = self._tokenizer(

@@ -9,10 +9,18 @@ an option of the job
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.tasks.generation.languages import (
+    TRANSLATION,
+    Pair,
+    check_languages,
+    is_by_row,
+    pairs_stated,
+    prefixes_of,
+)
 from headrace.tasks.generation.structure import asks_for_form, grammar_of
 from schemas.errors import ConfigError, ModelError
 
@@ -55,13 +63,11 @@ of a given form, only None and these values are accepted."""
 
 OPTIONS = ("max_new_tokens", "min_new_tokens", "num_beams", "temperature", "top_p", "top_k")
 """Options of a job that set the same name."""
+OPTION_FOR = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
+"""Settings that such an option takes the place of, under another name."""
 MOST_SAMPLES = 128
 """Chosen: OpenAI's limit of `n`."""
 SAMPLING = ("temperature", "top_p", "top_k")
-
-TRANSLATION = "translation"
-MULTILINGUAL = frozenset({"mbart", "m2m_100", "nllb-moe", "plbart"})
-"""Types of models whose tokenizer needs both languages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,9 @@ class GenerationSettings:
     """The form of each answer, as llguidance reads it; empty: any text."""
     samples: int = 1
     """Answers to each row."""
+    prefixes: Mapping[Pair, str] = field(default_factory=dict)
+    """Text before a text by its languages, if rows have languages of their own; empty if they have
+    none, or if the tokenizer takes them."""
 
     def new_tokens(self, prompt_tokens: int) -> int:
         """Tokens that may be generated after a prompt of so many; below 1: none fits."""
@@ -118,7 +127,8 @@ def settings_of(
     config = read("config.json") or {}
     is_encoder_decoder = reads_then_writes(config)
     _check_kind(task, config, is_encoder_decoder, where)
-    _check_languages(task, config, params, where)
+    check_languages(task, config, params, where)
+    prefixes = prefixes_of(config, read, params, where)
     stated = _from_files(read, config, where)
     key, of_task = _task_params(task, config, params)
     stated |= {
@@ -143,16 +153,27 @@ def settings_of(
             f"--num-samples {samples}: without sampling all would be equal; give --temperature, "
             "--top-p or --top-k"
         )
-    prefix = params.get("prefix")
     return GenerationSettings(
         values,
         {name: by for name, (_, by) in stated.items() if name in values},
         is_encoder_decoder,
-        str(of_task.get("prefix") or "") if prefix is None else prefix,
+        _prefix(of_task, prefixes, params),
         stops_of(params.get("stop")),
         grammar_of(params),
         samples,
+        prefixes if is_by_row(params) else {},
     )
+
+
+def _prefix(
+    of_task: Mapping[str, Any], prefixes: Mapping[Pair, str], params: Mapping[str, Any]
+) -> str:
+    """The text before each text that is the same for all rows."""
+    given: str | None = params.get("prefix")
+    if given is not None or is_by_row(params):
+        return given or ""
+    code = prefixes.get(Pair(None, params.get("tgt_lang")))  # of a model with several targets
+    return str(of_task.get("prefix") or "") if code is None else code
 
 
 def samples_of(params: Mapping[str, Any]) -> int:
@@ -243,19 +264,37 @@ def _task_params(
     task: str, config: Mapping[str, Any], params: Mapping[str, Any]
 ) -> tuple[str, Mapping[str, Any]]:
     """What config.json states for this task, and its name there."""
+    if task == TRANSLATION:
+        of_pairs = [it for _, it in pairs_stated(config, params)]
+        if of_pairs:
+            return _same_in_all(of_pairs, params)
     known = config.get("task_specific_params")
-    if not isinstance(known, Mapping):
-        return "", {}
-    for key in _task_keys(task, params):
-        if isinstance(known.get(key), Mapping):
-            return key, known[key]
+    if isinstance(known, Mapping) and isinstance(known.get(task), Mapping):
+        return task, known[task]
     return "", {}
 
 
-def _task_keys(task: str, params: Mapping[str, Any]) -> Iterator[str]:
-    if task == TRANSLATION and params.get("src_lang") and params.get("tgt_lang"):
-        yield f"translation_{params['src_lang']}_to_{params['tgt_lang']}"
-    yield task
+def _same_in_all(
+    stated: Sequence[tuple[str, Mapping[str, Any]]], params: Mapping[str, Any]
+) -> tuple[str, Mapping[str, Any]]:
+    """What config.json states for all of these pairs of languages; a job has one of each setting.
+
+    Raises:
+        ConfigError: they differ in a setting that no option gives.
+    """
+    first, settings = stated[0]
+    for name, other in stated[1:]:
+        for key in sorted(USED & {*settings, *other}):
+            if settings.get(key) == other.get(key):
+                continue
+            option = OPTION_FOR.get(key, key)
+            if params.get(option) is None:
+                give = f"give --{option.replace('_', '-')}, or " if option in OPTIONS else ""
+                raise ConfigError(
+                    f"{first} and {name} in config.json differ in {key}, and a job has one of it: "
+                    f"{give}submit a job for each pair of languages"
+                )
+    return first, settings
 
 
 def _with_options(
@@ -328,15 +367,3 @@ def _check_kind(task: str, config: Mapping[str, Any], writes: bool, where: str) 
         named = ", ".join(map(str, config.get("architectures") or ["a model"]))
         other = "text2text-generation" if writes else "text-generation"
         raise ModelError(f"model {where} has no head for {task}: it is {named}; use --task {other}")
-
-
-def _check_languages(
-    task: str, config: Mapping[str, Any], params: Mapping[str, Any], where: str
-) -> None:
-    given = [params.get(name) for name in ("src_lang", "tgt_lang")]
-    if any(given) != all(given):
-        raise ConfigError("--src-lang and --tgt-lang are given together or not at all")
-    if task == TRANSLATION and config.get("model_type") in MULTILINGUAL and not all(given):
-        raise ConfigError(
-            f"model {where} translates between many languages: give --src-lang and --tgt-lang"
-        )

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from headrace.tasks.generation.languages import COLUMNS as LANGUAGE_COLUMNS
+from headrace.tasks.generation.languages import TRANSLATION, check_given_once
 from headrace.tasks.generation.reasoning import check_reasoning, reasoning_columns
-from headrace.tasks.generation.settings import TRANSLATION, samples_of, settings_of, stops_of
+from headrace.tasks.generation.settings import samples_of, settings_of, stops_of
 from headrace.tasks.generation.structure import form_columns, settled_form
 from headrace.tasks.spec import Param, TaskSpec
 from schemas.errors import ConfigError
@@ -45,6 +47,8 @@ PREFIX = Param("prefix", str, "text before each text; default: as the model says
 LANGUAGES = (
     Param("src_lang", str, "language of the texts, as the model calls it"),
     Param("tgt_lang", str, "language of the answers, as the model calls it"),
+    Param("src_lang_column", str, "column with the language of each row's text"),
+    Param("tgt_lang_column", str, "column with the language of each row's answer"),
 )
 CHAT = (
     Param("prompt", str, r"prompt made of columns, e.g. 'Sum up: {title}\n{body}'"),
@@ -68,6 +72,7 @@ def settle(params: Mapping[str, Any]) -> Mapping[str, Any]:
     stops_of(params.get("stop"))
     samples_of(params)
     check_reasoning(params)
+    check_given_once(params)
     found = {name: value for name, value in params.items() if name != "prompt"}
     found |= settled_form(found, COLUMNS)
     template = found.get("chat_template")
@@ -108,7 +113,7 @@ def _more_columns(params: Mapping[str, Any]) -> tuple[str, ...]:
     return (*reasoning_columns(params), *form_columns(params))
 
 
-def _spec(name: str, *more: Param) -> TaskSpec:
+def _spec(name: str, *more: Param, second: tuple[str, ...] = ()) -> TaskSpec:
     return TaskSpec(
         name=name,
         columns=COLUMNS,
@@ -118,6 +123,7 @@ def _spec(name: str, *more: Param) -> TaskSpec:
         engine=TRANSFORMERS,
         generates=True,
         settle=settle,
+        pair_options=second,
         label_column="finish_reason",
         score_column=None,
     )
@@ -127,5 +133,5 @@ GENERATION_SPECS = (
     _spec("text-generation", CHOICES, *CHAT),
     _spec("text2text-generation", CHOICES, PREFIX),
     _spec("summarization", PREFIX),
-    _spec(TRANSLATION, PREFIX, *LANGUAGES),
+    _spec(TRANSLATION, PREFIX, *LANGUAGES, second=tuple(LANGUAGE_COLUMNS.values())),
 )

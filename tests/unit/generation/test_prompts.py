@@ -11,7 +11,8 @@ import pytest
 from headrace.tasks.generation.settings import GenerationSettings
 from schemas.errors import ConfigError, InvalidRow
 from tests.unit.generation.peaked import save_tokenizer
-from workers.tasks.prompts import PromptEncoder, language_token, renderer_of
+from workers.tasks.by_row.tokens import language_token
+from workers.tasks.prompts import PromptEncoder, renderer_of
 
 TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} . {% endfor %}"
@@ -96,17 +97,20 @@ class _Languages:
     """A tokenizer as NLLB's, as far as languages go."""
 
     src_lang, unk_token_id = "eng", 0
+    all_special_tokens, special_tokens_map = ("<s>", "eng", "fra"), {"bos_token": "<s>"}
 
     def convert_tokens_to_ids(self, name: str) -> int:
-        return {"eng": 7, "fra": 8}.get(name, 0)
+        return {"eng": 7, "fra": 8, "<s>": 1, "word": 9}.get(name, 0)
 
 
 def test_the_language_of_the_answer_is_its_first_token() -> None:
     it = _Languages()
     assert language_token(it, "fra", "eng") == 7
     assert it.src_lang == "fra"
-    with pytest.raises(ConfigError, match="klingon"):
-        language_token(it, "eng", "klingon")
+    for other in ("klingon", "word", "<s>"):  # a word of the vocabulary is no language
+        with pytest.raises(ConfigError, match=f"'{other}'; it knows eng, fra"):
+            language_token(it, "eng", other)
+    assert it.src_lang == "fra"
 
 
 def test_a_template_is_kept_with_the_job(tmp_path: Path) -> None:

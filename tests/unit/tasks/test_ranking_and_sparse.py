@@ -12,7 +12,7 @@ import pytest
 from headrace.settings import Settings
 from headrace.tasks.contract import LoadRequest
 from headrace.tasks.sentence_files import splade_of
-from producers.submission.spec import pair_column
+from producers.submission.spec import pair_source
 from schemas.errors import ConfigError, ModelError
 from tests.unit.tasks.sentence_folder import write
 from tests.unit.tiny_models import TEXTS, TinyModels, answers
@@ -69,8 +69,8 @@ def test_a_model_of_several_labels_does_not_rank(tiny: TinyModels) -> None:
 
 def test_ranking_needs_a_second_text() -> None:
     with pytest.raises(ConfigError, match="second text"):
-        pair_column(Settings(task="text-ranking"), {})
-    assert pair_column(Settings(task="text-ranking", text_pair_column="b"), {}) == "b"
+        pair_source(Settings(task="text-ranking"), {})
+    assert pair_source(Settings(task="text-ranking", text_pair_column="b"), {}) == "b"
 
 
 # -- sparse

@@ -33,6 +33,9 @@ MOST_DIFFERENCE = 1e-3
 right, over 0.1 where a scale, a mask or a position is wrong."""
 WITHOUT_NORM = frozenset({"bart", "mbart", "pegasus"})
 """Types whose converter reads `normalize_before`, which transformers 5 does not add any more."""
+MBART_25 = (None, "MBartTokenizer")
+"""Tokenizers, by config.json, for which the converter leaves the decoder's first token out; mBART-50
+names its own."""
 UNSCALED = frozenset({"mt5"})
 MODEL_FILE = "model.bin"
 
@@ -82,6 +85,8 @@ def check_family(request: GenerationRequest) -> None:
         why = f"CTranslate2 has no converter for {kind or type(config).__name__}"
     elif kind == "m2m_100":
         why = "CTranslate2's converter reads M2M100's vocabulary in another order"
+    elif kind == "mbart" and getattr(config, "tokenizer_class", None) in MBART_25:
+        why = "CTranslate2 starts the answers of mBART-25 with the language alone"
     elif kind in WITHOUT_NORM and not hasattr(config, "normalize_before"):
         why = f"config.json has no normalize_before, which CTranslate2's converter of {kind} needs"
     if why:

@@ -43,6 +43,8 @@ class _Sized:
 class CTranslate2Engine(FailsByRow):
     """See `workers.engines.generating.base.GeneratingEngine`."""
 
+    takes_first_tokens = True
+
     def __init__(self, cache: Path | None = None) -> None:
         """`cache` is the folder of converted models; default: in the user's cache folder."""
         self._cache = cache
@@ -129,9 +131,9 @@ class CTranslate2Engine(FailsByRow):
         most = batch[0].max_new_tokens
         least = max(least_new_tokens(self._settings, len(prompt.ids)) for prompt in batch)
         if self._is_pair:
-            prefix = self._text(self._decoding.prefix)
+            prefixes = [self._text(self._prefix(prompt)) for prompt in batch]
             found = self._model.translate_batch(
-                given, target_prefix=[prefix] * len(batch) if prefix else None,
+                given, target_prefix=prefixes if all(prefixes) else None,
                 max_input_length=0, max_decoding_length=most, min_decoding_length=least, **options,
             )  # fmt: skip
             tokens = [[self._ids[word] for word in it.hypotheses[0]] for it in found]
@@ -141,6 +143,9 @@ class CTranslate2Engine(FailsByRow):
             )
             tokens = [list(it.sequences_ids[0]) for it in found]
         return tokens, [it.scores[0] for it in found]
+
+    def _prefix(self, prompt: Prompt) -> Sequence[int]:
+        return self._decoding.prefix if prompt.first is None else (prompt.first,)
 
     def _answer(self, prompt: Prompt, tokens: list[int], score: float) -> Answer:
         forced = self._decoding.forced_end

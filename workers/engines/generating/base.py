@@ -17,6 +17,8 @@ for it. The engine does its own batching. Rules for every engine:
   prompts: the task does, or the row is an error. It never exceeds `max_new_tokens`.
 - **A grammar is followed, or the engine is refused.** With `settings.grammar` no text breaks it. An
   engine that can do so has a true attribute `follows_grammars`; others never get such a job.
+- **Each answer begins with `Prompt.first`,** where there is one, such as a language. An engine that can
+  do so has a true attribute `takes_first_tokens`; others never get such a job.
 - **The engine handles out-of-memory:** it runs the same rows again, fewer at once. A single row that
   does not fit is an answer with `OutOfMemory`.
 - **Only `load` reads the model's folder.** No network access, unless the engine is a remote one.
@@ -66,6 +68,9 @@ class Prompt:
     """16 bytes, equal for equal prompts; sampling depends on it and on the seed."""
     max_new_tokens: int
     """Largest number of new tokens, at least one."""
+    first: int | None = None
+    """The token that this answer begins with, in place of the settings' `forced_bos_token_id`. All
+    prompts of a job have one, or none has."""
 
 
 class GeneratingEngine(Protocol):

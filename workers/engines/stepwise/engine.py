@@ -53,7 +53,7 @@ SHORT = 8
 class StepwiseEngine(FailsByRow):
     """See `workers.engines.generating.base.GeneratingEngine`."""
 
-    follows_grammars = True
+    follows_grammars = takes_first_tokens = True
 
     def load(self, request: GenerationRequest) -> None:
         asked, settings = request.load, request.settings

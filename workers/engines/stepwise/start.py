@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.engines.generating.base import Prompt
+from workers.engines.stepwise.first_tokens import with_first_tokens
 from workers.engines.stepwise.mask import Grammar, GrammarMask
 
 
@@ -43,10 +44,13 @@ def start(
     ids, mask = padded(prompts, pad_id, model.device)
     config = deepcopy(model.generation_config)
     config.max_new_tokens, config.max_length = prompts[0].max_new_tokens, None
+    if prompts[0].first is not None:
+        config.forced_bos_token_id = prompts[0].first  # of each row its own: see below
     found: Started = model.generate(
         ids, attention_mask=mask, generation_config=config, custom_generate=_hand_over
     )
     found.prompts, found.encoder_ids = list(prompts), ids
+    with_first_tokens(found.processors, prompts, found.ids)
     if grammar is not None:
         found.mask = GrammarMask(grammar, found.ids.shape[1] + _forced(config, found.ids))
         found.processors.insert(0, found.mask)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from headrace.tasks.contract import Encodings
 from headrace.tasks.generation.answer import Answer, Watch
+from workers.tasks.by_row.own_prompt import own_prompt
 from workers.tasks.structured.answer_columns import answer_arrays, answer_fields
 from workers.tasks.structured.reasoning import reasoning_array, reasoning_field, split_apart
 from workers.tasks.structured.typed_answers import TypedAnswers
@@ -47,7 +48,7 @@ class AnswersInColumns:
         """See `Task.decode`."""
         thought: list[pa.Array] = []
         if self._splits:
-            prompts = [str(it) for it in batch.extra or [""] * len(output)]
+            prompts = [own_prompt(it).text for it in batch.extra or [""] * len(output)]
             output = [split_apart(it, text) for it, text in zip(output, prompts, strict=True)]
             thought = [reasoning_array(output, self._samples)]
         columns = [

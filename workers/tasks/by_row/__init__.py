@@ -1,0 +1,1 @@
+"""Rows with languages or settings of their own."""
