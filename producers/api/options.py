@@ -107,6 +107,7 @@ class JobOptions(TypedDict, total=False):
     choices: str
     json_schema: str
     length_normalize: bool
+    row_settings_column: str
     prefix: str
     src_lang: str
     tgt_lang: str

@@ -90,6 +90,8 @@ class Checked(Record):
     """Lines that are valid and ask for what is not served; the others are answered."""
     generation: dict[str, Any] = {}
     """Options of the job, by their names as settings, if its model writes."""
+    varies: bool = False
+    """Whether lines have settings of their own: then those of the options are of the first line."""
     model: str | None = None
     encoding_format: str = "float"
     dimensions: int | None = None

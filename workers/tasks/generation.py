@@ -12,6 +12,7 @@ from headrace.tasks.contract import Encodings, LoadRequest, PartRead
 from headrace.tasks.generation.answer import Answer, Watch
 from headrace.tasks.generation.languages import is_by_row
 from headrace.tasks.generation.reasoning import END
+from headrace.tasks.generation.row_settings import check_engine, has_own
 from headrace.tasks.generation.settings import GenerationSettings, settings_of
 from schemas.errors import ConfigError, InvalidRow, ModelError
 from workers.engines.generating.base import GeneratingEngine, GenerationRequest, Prompt
@@ -25,7 +26,8 @@ from workers.models.load import (
     read_json,
 )
 from workers.tasks.by_row.languages import LanguageEncoder
-from workers.tasks.by_row.own_prompt import own_prompt
+from workers.tasks.by_row.own_prompt import OwnPrompt, own_prompt
+from workers.tasks.by_row.settings import SettingsEncoder
 from workers.tasks.by_row.tokens import knows_languages, language_token
 from workers.tasks.prompts import PromptEncoder, renderer_of
 from workers.tasks.structured.answering import AnswersInColumns
@@ -66,17 +68,20 @@ class GenerationTask(AnswersInColumns):
             )
         )
         self._most = self._most_prompt_tokens(request)
-        self._encoder, self._by_row = self._encoder_with(self.settings, params), None
+        self._encoder = self._encoder_with(self.settings, params)
+        self._by_row: LanguageEncoder | SettingsEncoder | None = None
         if is_by_row(params):
             self._by_row = self._language_encoder(request.engine, params)
+        elif has_own(params):
+            self._by_row = self._settings_encoder(request)
 
     def _encoder_with(
-        self, settings: GenerationSettings, params: Mapping[str, Any]
+        self, settings: GenerationSettings, params: Mapping[str, Any], most: int | None = None
     ) -> PromptEncoder:
         return PromptEncoder(
             self.tokenizer,
             renderer_of(self.task, self.tokenizer, params, settings),
-            most=self._most,
+            most=self._most if most is None else most,
             on_long=params.get("on_long") or "error",
         )
 
@@ -96,6 +101,17 @@ class GenerationTask(AnswersInColumns):
                 "--tgt-lang-column out, or use --engine transformers"
             )
         return found
+
+    def _settings_encoder(self, request: LoadRequest) -> SettingsEncoder:
+        """The encoder of rows with settings of their own. Raises ConfigError for the engine."""
+        params, path = request.params, request.model_path
+        check_engine(request.engine, getattr(self.engine, "takes_row_settings", False), params)
+        read = partial(read_json, path)
+        return SettingsEncoder(
+            lambda own: settings_of(self.task, read, {**params, **own}, path),
+            self._room,
+            lambda most: self._encoder_with(self.settings, params, most),
+        )
 
     def _with_language(self, settings: GenerationSettings, params: Any) -> GenerationSettings:
         """The language of the answers as their first token, where the tokenizer knows languages."""
@@ -123,8 +139,8 @@ class GenerationTask(AnswersInColumns):
             )
         return left
 
-    def _most_new_tokens(self, prompt_tokens: int) -> int:
-        most = self.settings.new_tokens(prompt_tokens)
+    def _most_new_tokens(self, own: OwnPrompt, prompt_tokens: int) -> int:
+        most = own.most_new or (own.settings or self.settings).new_tokens(prompt_tokens)
         return most if self.settings.is_encoder_decoder else min(most, self._room - prompt_tokens)
 
     def _no_room(self, prompt_tokens: int) -> InvalidRow:
@@ -146,13 +162,13 @@ class GenerationTask(AnswersInColumns):
         prompts = []
         for row in range(len(rows)):
             ids = rows.ids[rows.offsets[row] : rows.offsets[row + 1]]
-            most = self._most_new_tokens(len(ids))
+            own = own_prompt("" if rows.extra is None else rows.extra[row])
+            most = self._most_new_tokens(own, len(ids))
             if most < 1:
                 yield Answer(row, error=self._no_room(len(ids)))
                 continue
             key = blake2b(ids.tobytes(), digest_size=16).digest()
-            own = own_prompt("" if rows.extra is None else rows.extra[row])
-            prompts.append(Prompt(row, ids, own.text, key, most, own.first))
+            prompts.append(Prompt(row, ids, own.text, key, most, own.first, own.settings, own.seed))
         samples = self._samples
         if samples == 1:
             yield from self.engine.generate(prompts, watch, budget_tokens)

@@ -25,7 +25,7 @@ SENT: Mapping[str, str] = {
 """Option of a job → the parameter of a request."""
 SERVED = frozenset(
     {*SENT, "endpoint", "num_samples", "stop", "json_schema", "prompt", "messages_column",
-     "system_prompt", "split_reasoning"}
+     "system_prompt", "split_reasoning", "row_settings_column"}
 )  # fmt: skip
 
 

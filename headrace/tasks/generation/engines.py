@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from headrace.tasks.generation.endpoint import API
+from headrace.tasks.generation.row_settings import check_engine
 from headrace.tasks.generation.structure import asks_for_form, grammar_version
 from headrace.tasks.generation.vllm import vllm_version
 from schemas.errors import ConfigError, MissingExtra
@@ -26,6 +27,8 @@ OURS: Mapping[str, str] = {
 """Name of an engine of headrace's own → the package that decides what it writes."""
 FOLLOW_GRAMMARS = frozenset({TRANSFORMERS})
 """Those of our own whose answers may have a given form."""
+TAKE_ROW_SETTINGS = frozenset({TRANSFORMERS, ENDPOINT})
+"""Those of our own whose rows may have settings of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,12 @@ def with_form(engine: EngineName, params: Mapping[str, Any]) -> EngineName:
     """The engine of a job with these parameters: its version names what follows a form too.
 
     Raises:
-        ConfigError: answers have a given form, which the engine cannot keep.
+        ConfigError: answers have a given form, or rows their own settings, which the engine cannot
+            keep.
         MissingExtra: what follows a form is not installed.
     """
+    if engine.name in OURS:
+        check_engine(engine.name, engine.name in TAKE_ROW_SETTINGS, params)
     if not asks_for_form(params):
         return engine
     if engine.name == ENDPOINT:  # the API follows the form, and its check finds other options

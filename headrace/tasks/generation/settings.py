@@ -21,6 +21,7 @@ from headrace.tasks.generation.languages import (
     pairs_stated,
     prefixes_of,
 )
+from headrace.tasks.generation.row_settings import ASSUMED_LENGTH, has_own
 from headrace.tasks.generation.structure import asks_for_form, grammar_of
 from schemas.errors import ConfigError, ModelError
 
@@ -99,9 +100,14 @@ class GenerationSettings:
         return int(self.values["max_length"]) - given
 
     @property
+    def states_length(self) -> bool:
+        """Whether the length of an answer is stated; if not, each row says it."""
+        return not self.values.keys().isdisjoint(("max_new_tokens", "max_length"))
+
+    @property
     def most_new_tokens(self) -> int:
-        """Tokens that may be generated after the shortest prompt."""
-        return self.new_tokens(1)
+        """Tokens that may be generated after the shortest prompt, as far as the job says it."""
+        return self.new_tokens(1) if self.states_length else ASSUMED_LENGTH
 
     @property
     def beams(self) -> int:
@@ -137,18 +143,19 @@ def settings_of(
         if name in USED and value is not None
     }
     stated = _with_options(stated, params)
-    if "max_new_tokens" not in stated and "max_length" not in stated:
+    has_length = "max_new_tokens" in stated or "max_length" in stated
+    if not has_length and not has_own(params):
         raise ConfigError(
             f"model {where} states no length of an answer, neither in generation_config.json nor "
             "in config.json: give the most tokens that may be generated with --max-new-tokens"
         )
     values = {name: value for name, (value, _) in stated.items()}
-    _check(values, where)
+    _check(values, where, has_length)
     if asks_for_form(params):
         _check_form(values, stated, where)
         values.pop("forced_eos_token_id", None)  # the grammar says where an answer ends
     samples = samples_of(params)
-    if samples > 1 and not values.get("do_sample"):
+    if samples > 1 and not values.get("do_sample") and not has_own(params):
         raise ConfigError(
             f"--num-samples {samples}: without sampling all would be equal; give --temperature, "
             "--top-p or --top-k"
@@ -321,8 +328,8 @@ def _with_options(
     return found
 
 
-def _check(values: Mapping[str, Any], where: str) -> None:
-    most = values.get("max_new_tokens", values.get("max_length"))
+def _check(values: Mapping[str, Any], where: str, has_length: bool) -> None:
+    most = values.get("max_new_tokens", values.get("max_length")) if has_length else ASSUMED_LENGTH
     least = values.get("min_new_tokens", values.get("min_length")) or 0
     if not isinstance(most, int) or most < 1:
         raise ConfigError(f"--max-new-tokens {most}: at least one token is generated")

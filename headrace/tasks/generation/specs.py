@@ -60,6 +60,10 @@ CHAT = (
     Param("chat_template", str, "file with a chat template; default: the model's own"),
 )
 
+ROW_SETTINGS = Param(
+    "row_settings_column", str, "column with settings of single rows, as JSON: max_new_tokens, seed"
+)
+
 
 def settle(params: Mapping[str, Any]) -> Mapping[str, Any]:
     """The parameters as the record holds them: a template's content in place of its file.
@@ -130,7 +134,7 @@ def _spec(name: str, *more: Param, second: tuple[str, ...] = ()) -> TaskSpec:
 
 
 GENERATION_SPECS = (
-    _spec("text-generation", CHOICES, *CHAT),
+    _spec("text-generation", CHOICES, *CHAT, ROW_SETTINGS, second=(ROW_SETTINGS.name,)),
     _spec("text2text-generation", CHOICES, PREFIX),
     _spec("summarization", PREFIX),
     _spec(TRANSLATION, PREFIX, *LANGUAGES, second=tuple(LANGUAGE_COLUMNS.values())),

@@ -23,11 +23,12 @@ from headrace.process.logs import get_logger
 from headrace.settings import Settings
 from headrace.storage.open import open_store
 from headrace.storage.store import Store
+from headrace.tasks.generation.engines import TAKE_ROW_SETTINGS
 from producers.driver.stop import stop_job
 from producers.driver.submission import announce, store_for_fleet
 from producers.driver.traced import job_trace
 from producers.gateway.batches.answers import write_answers
-from producers.gateway.batches.chat import CHAT, SOURCE
+from producers.gateway.batches.chat import CHAT, SOURCE, common_of
 from producers.gateway.batches.check import FAULTS, check_lines
 from producers.gateway.batches.memory import return_freed
 from producers.gateway.batches.places import (
@@ -43,6 +44,7 @@ from producers.gateway.records import BatchRecord, Checked, Ended, FileRecord, L
 from producers.gateway.state import Gateway
 from schemas.errors import HeadraceError, StorageError, UsageError
 from schemas.names import output_layout
+from schemas.records.engine import TRANSFORMERS
 from schemas.records.job import Job
 from schemas.records.manifest import parse_manifest
 
@@ -117,7 +119,9 @@ def _check(gateway: Gateway, batch: BatchRecord) -> Checked:
     with _scratch(store) as folder:
         try:
             with store.open(file_content(batch.file)) as file:
-                checked = check_lines(file, batch.endpoint, folder / "lines")
+                engine = gateway.settings_of_store().engine or TRANSFORMERS
+                may_vary = engine in TAKE_ROW_SETTINGS
+                checked = check_lines(file, batch.endpoint, folder / "lines", may_vary)
         except FileNotFoundError:
             checked = _without_file(batch)
         if not checked.error_count:
@@ -173,7 +177,8 @@ def job_settings(gateway: Gateway, batch: BatchRecord, checked: Checked) -> Sett
     if batch.endpoint in SOURCE:
         is_chat = batch.endpoint == CHAT
         changes |= {"chat": is_chat, "messages_column": "text" if is_chat else None}
-        changes |= checked.generation
+        changes |= common_of(checked.generation) if checked.varies else checked.generation
+        changes["row_settings_column"] = "settings" if checked.varies else None
     return gateway.settings_of_store().model_copy(update=changes)
 
 

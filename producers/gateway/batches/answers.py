@@ -13,8 +13,10 @@ from typing import IO, Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from headrace.output.job_record import read_job
 from headrace.output.plan_file import PlanTable
 from headrace.storage.store import Store
+from headrace.tasks.generation.reasoning import reasoning_columns
 from producers.gateway.batches.chat import SOURCE
 from producers.gateway.batches.completions import GENERATED, completion
 from producers.gateway.records import BatchRecord, Checked, Endpoint
@@ -100,6 +102,8 @@ def _rows(job_store: Store | None, lines: Any, endpoint: Endpoint) -> Iterator[d
         for custom_id, line in ids.rows(0, source.metadata.num_rows):
             yield {"custom_id": custom_id, "line": line, "status": "missing"}
         return
+    job = read_job(job_store)
+    columns += () if job is None else reasoning_columns(job.spec.params)
     there = set(parts_of(job_store))
     for chunk in PlanTable.load(job_store):
         if chunk.number not in there:

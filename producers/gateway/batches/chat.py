@@ -1,7 +1,8 @@
 """The body of a line for `/v1/chat/completions` or `/v1/completions`, checked. Pure.
 
-One batch is one job, so what decides how a model writes is equal on all its lines. A body becomes the
-prompts of the line and the options of such a job. What is not served has its reason.
+One batch is one job. A body becomes the prompts of the line and the options of such a job. Those of
+`headrace.tasks.generation.row_settings` may differ from line to line, and the others may not. What is
+not served has its reason.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from headrace.tasks.generation.grammar import fault_in
+from headrace.tasks.generation.row_settings import OWN
 from headrace.tasks.generation.settings import MOST_SAMPLES
 from headrace.tasks.generation.structure import grammar_of
 from producers.gateway.batches.line_faults import Unserved, encodable
@@ -93,16 +95,33 @@ def options_in(body: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
     return found
 
 
-def difference(here: Mapping[str, Any], first: Mapping[str, Any]) -> Unserved | None:
-    """Why a line of these options cannot be in the batch of the other's; None: it can."""
+def own_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that a line may have of its own."""
+    return {name: value for name, value in options.items() if name in OWN}
+
+
+def common_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that all lines of a batch share."""
+    return {name: value for name, value in options.items() if name not in OWN}
+
+
+def difference(
+    here: Mapping[str, Any], first: Mapping[str, Any], may_vary: bool = True
+) -> Unserved | None:
+    """Why a line of these options cannot be in the batch of the other's; None: it can.
+
+    `may_vary`: lines may have settings of their own.
+    """
+    if may_vary:
+        here, first = common_of(here), common_of(first)
     for option in sorted(here.keys() | first.keys()):
         if here.get(option) != first.get(option):
             name = _NAMES[option]
             shown, other = (json.dumps(it.get(option))[:80] for it in (here, first))
             return Unserved(
                 f"mismatched_{name}",
-                f"{name} {shown} is not that of the first line, {other}: all lines of a batch "
-                "generate alike; send this one in another batch",
+                f"{name} {shown} is not that of the first line, {other}: all lines of a batch have "
+                "one; send this line in another batch",
                 f"body.{name}",
             )
     return None

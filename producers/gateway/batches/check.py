@@ -1,7 +1,8 @@
 """Reads a batch file line by line and writes its texts as Parquet, in constant memory.
 
 A line may have several texts. Each is a row with the number of its line, so that the answers can be
-put together again: `custom_id`, `line` (from 1), `text`.
+put together again: `custom_id`, `line` (from 1), `text`. Where a model writes the answers, `settings` has
+what the line asks for of its own, as JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from producers.gateway.batches.chat import difference
+from producers.gateway.batches.chat import SOURCE, difference, own_of
 from producers.gateway.batches.line_faults import BadLine
 from producers.gateway.batches.requests import Line, parse_line
 from producers.gateway.batches.seen_ids import SeenIds
@@ -30,13 +31,14 @@ TOO_LONG = b"\0"
 """Marks a line above that size; it is not JSON."""
 
 
-def check_lines(file: Any, endpoint: Endpoint, path: Path) -> Checked:
+def check_lines(file: Any, endpoint: Endpoint, path: Path, may_vary: bool = True) -> Checked:
     """Check the lines of `file` and write their texts to `path`, and beside it the lines' own faults.
 
+    `may_vary`: lines may have settings of their own, which not every engine takes.
     Blank lines are skipped. If any line is wrong, or all have faults, ignore the written files.
     """
-    found = _Found()
-    with _Rows(path) as rows, path.with_name(FAULTS).open("wb") as faults:
+    found = _Found(may_vary)
+    with _Rows(path, endpoint in SOURCE) as rows, path.with_name(FAULTS).open("wb") as faults:
         for number, data in lines_of(file):
             found.lines += 1
             try:
@@ -60,7 +62,7 @@ def check_lines(file: Any, endpoint: Endpoint, path: Path) -> Checked:
     return Checked(
         at_s=time.time(), lines=found.lines, rows=rows.count, model=model, encoding_format=form,
         dimensions=width, errors=tuple(errors), error_count=found.error_count,
-        faults=found.fault_count, generation=found.generation or {},
+        faults=found.fault_count, generation=found.generation or {}, varies=found.varies,
     )  # fmt: skip
 
 
@@ -91,13 +93,16 @@ def lines_of(file: Any) -> Iterator[tuple[int, bytes]]:
 class _Found:
     """What must be equal on all lines, and their ids."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_vary: bool) -> None:
+        self._may_vary = may_vary
         self.lines = 0
         self.same: tuple[str, str, int | None] | None = None
         self.errors: list[LineError] = []
         self.error_count = 0
         self.generation: dict[str, Any] | None = None
         """What the first line without a fault asks for."""
+        self.varies = False
+        """Whether lines ask for settings of their own."""
         self.fault_count = 0
         self._faults: list[LineError] = []
         self._ids = SeenIds()
@@ -106,7 +111,10 @@ class _Found:
         """Why this line cannot be answered beside the first; None: it can."""
         if self.generation is None:
             self.generation = line.generation
-        return difference(line.generation, self.generation)
+        fault = difference(line.generation, self.generation, self._may_vary)
+        if fault is None and own_of(line.generation) != own_of(self.generation):
+            self.varies = True
+        return fault
 
     def spare(self, fault: BadLine, number: int) -> LineError:
         """Count a line that alone has no answer."""
@@ -155,14 +163,18 @@ class _Found:
 class _Rows:
     """Buffers rows and writes them to a Parquet file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, has_settings: bool) -> None:
         import pyarrow as pa
 
         self._path = path
+        self._has_settings = has_settings
         self.count = 0
         self._schema = pa.schema(
-            [("custom_id", pa.string()), ("line", pa.int64()), ("text", pa.string())]
-        )
+            [
+                ("custom_id", pa.string()), ("line", pa.int64()), ("text", pa.string()),
+                *([("settings", pa.string())] if has_settings else []),
+            ]
+        )  # fmt: skip
         self._clear()
 
     def __enter__(self) -> _Rows:
@@ -176,7 +188,9 @@ class _Rows:
         self._writer.close()
 
     def add(self, number: int, line: Line) -> None:
+        settings = json.dumps(own_of(line.generation), ensure_ascii=False, sort_keys=True)
         for text in line.texts:
+            self._settings.append(settings)
             self._ids.append(line.custom_id)
             self._lines.append(number)
             self._texts.append(text)
@@ -189,7 +203,8 @@ class _Rows:
         import pyarrow as pa
 
         if self._lines:
-            columns = [self._ids, self._lines, self._texts]
+            own = [self._settings] if self._has_settings else []
+            columns = [self._ids, self._lines, self._texts, *own]
             self._writer.write_table(pa.table(columns, schema=self._schema))
         self._clear()
 
@@ -197,4 +212,5 @@ class _Rows:
         self._ids: list[str] = []
         self._lines: list[int] = []
         self._texts: list[str] = []
+        self._settings: list[str] = []
         self._bytes = 0

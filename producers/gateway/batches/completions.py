@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from headrace.tasks.generation.reasoning import COLUMN as REASONING
 from producers.gateway.batches.chat import CHAT
 from producers.gateway.records import Checked, Endpoint
 
@@ -43,9 +44,12 @@ def _samples(row: dict[str, Any]) -> list[dict[str, Any]]:
     """The answers to a row: one, or those of its lists."""
     if not isinstance(row["generated_text"], list):
         return [row]
-    return [{name: row[name][at] for name in GENERATED} for at in range(len(row["generated_text"]))]
+    names = [name for name in (*GENERATED, REASONING) if row.get(name) is not None]
+    return [{name: row[name][at] for name in names} for at in range(len(row["generated_text"]))]
 
 
 def _chat_choice(row: dict[str, Any]) -> dict[str, Any]:
     message = {"role": "assistant", "content": row["generated_text"], "refusal": None}
+    if row.get(REASONING) is not None:
+        message["reasoning_content"] = row[REASONING]  # vLLM's name; OpenAI's answers have none
     return {"message": message}

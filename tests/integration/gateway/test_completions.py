@@ -57,7 +57,7 @@ def test_a_chat_is_answered_in_the_shape_of_openai(gate: House, writer: Path) ->
     client = gate.client()
     lines = [line(f"c{i}", messages=said(text)) for i, text in enumerate(PROMPTS)]
     lines.insert(2, line("odd", messages=said("w1"), tools=[{"type": "function"}]))
-    lines.append(line("other", messages=said("w1"), max_tokens=5))
+    lines.append(line("other", messages=said("w1"), n=2))
     lines.append(line("long", messages=said("w1 " * 100)))
     batch = gate.batch(client, lines, endpoint=CHAT)
     gate.work(batch)
@@ -76,7 +76,7 @@ def test_a_chat_is_answered_in_the_shape_of_openai(gate: House, writer: Path) ->
     errors = gate.lines(client, found["error_file_id"])
     assert [(it["custom_id"], it["error"]["code"]) for it in errors] == [
         ("odd", "unsupported_value"),
-        ("other", "mismatched_max_tokens"),
+        ("other", "mismatched_n"),
         ("long", "invalid_row"),
     ]
     assert errors[0]["error"]["param"] == "body.tools"
@@ -106,6 +106,46 @@ def test_prompts_of_a_line_and_their_samples_are_choices_and_no_template_is_appl
     assert usage is not None
     assert usage.completion_tokens == sum(it.n_generated for it in rows[:3])
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+
+
+def test_each_line_has_its_own_length_sampling_and_stop_texts(gate: House, writer: Path) -> None:
+    client = gate.client()
+    own: list[dict[str, Any]] = [
+        {"max_tokens": 2}, {"max_tokens": 9}, {"temperature": 1.5, "seed": 1, "max_tokens": 8},
+        {"temperature": 1.5, "seed": 2, "top_p": 0.9}, {"stop": "w1", "max_tokens": 9},
+    ]  # fmt: skip
+    asked = [line(str(i), messages=said(PROMPTS[i]), **it) for i, it in enumerate(own)]
+    del asked[3]["body"]["max_tokens"]
+    batch = gate.batch(client, [*asked, asked[1] | {"custom_id": "again"}], endpoint=CHAT)
+    gate.work(batch)
+    found = gate.until(client, batch, "completed")
+    answers = gate.lines(client, found["output_file_id"])
+    assert [it["custom_id"] for it in answers] == ["0", "1", "2", "4", "again"]
+    for answer in answers:
+        at = int(answer["custom_id"].replace("again", "1"))
+        params = {"max_new_tokens" if k == "max_tokens" else k: v for k, v in own[at].items()}
+        (want,) = alone(writer, [f"user : {PROMPTS[at]} assistant :"], **params)
+        body = answer["response"]["body"]
+        assert body["choices"][0]["message"]["content"] == want.text
+        assert body["choices"][0]["finish_reason"] == want.finish_reason
+        assert body["usage"]["completion_tokens"] == want.n_generated
+    (error,) = gate.lines(client, found["error_file_id"])
+    assert (error["custom_id"], error["error"]["code"]) == ("3", "invalid_row")
+    assert "how long an answer may be" in error["error"]["message"]
+
+
+def test_what_a_model_thinks_is_not_in_its_content(make_house: MakeHouse, tmp_path: Path) -> None:
+    model = save_peaked(tmp_path / "thinker", "llama")
+    (model / "chat_template.jinja").write_text(TEMPLATE + " <think>")
+    gate = make_house(gateway_models=f"writer={model}", split_reasoning=True)
+    client = gate.client()
+    batch = gate.batch(client, [line("a", messages=said("w1"))], endpoint=CHAT)
+    gate.work(batch)
+    found = gate.until(client, batch, "completed")
+    (answer,) = gate.lines(client, found["output_file_id"])
+    message = answer["response"]["body"]["choices"][0]["message"]
+    assert message["content"] == ""
+    assert message["reasoning_content"]
 
 
 def test_an_answer_has_the_form_that_was_asked_for(make_house: MakeHouse, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from headrace.tasks.contract import LoadRequest
 from headrace.tasks.generation.endpoint import check_endpoint
 from schemas.errors import ConfigError, EndpointAway, ModelError, Stopped, UriNotAllowed
 from tests.unit.endpoint.api import KEY, Api, serving
+from tests.unit.generation.engine_runs import Events
 from tests.unit.one_chunk import ListSink, Marks, observe_nothing, run_source, source
 from workers.batching.packing import Budget
 from workers.engines.endpoint import retries
@@ -41,6 +42,20 @@ def rows_of(task: LoadedTask, texts: list[str], marks: Marks | None = None) -> l
     sink = ListSink()
     run_source(source(texts, 50), task, sink, observe_nothing, marks or Marks())
     return sink.rows
+
+
+def test_a_row_may_have_settings_of_its_own(api: Api) -> None:
+    task = loaded(api.address, max_new_tokens=9, row_settings_column="own").task
+    own = ['{"max_new_tokens": 3, "stop": ["x"]}', "{}", '{"seed": 7, "temperature": 0}']
+    rows = task.encode(["a", "b", "c"], own)
+    assert {it.row for it in task.generate(rows, Events(), 1)} == {0, 1, 2}
+    sent = {it.pop("messages")[0]["content"]: it for it in api.asked}
+    common = {"model": "m1", "max_tokens": 9, "seed": 0}
+    assert sent == {
+        "a": common | {"max_tokens": 3, "stop": ["x"]},
+        "b": common,
+        "c": common | {"seed": 7, "temperature": 0.0},
+    }
 
 
 def test_each_row_has_its_answer_and_the_tokens_that_were_counted(api: Api) -> None:

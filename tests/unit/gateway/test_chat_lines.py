@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.tasks.generation.row_settings import own_settings
 from headrace.tasks.generation.specs import settle
 from producers.gateway.batches.check import check_lines
+from producers.gateway.batches.completions import completion
 from producers.gateway.batches.requests import parse_line
 from producers.gateway.records import Checked, Endpoint
 
@@ -181,26 +183,63 @@ def test_what_is_not_served_is_the_fault_of_its_line(
 def test_a_line_with_a_fault_leaves_the_others_to_be_answered(tmp_path: Path) -> None:
     found, rows, faults = checked(
         tmp_path,
-        [line("a", stream=True), line("b", seed=1), line("c", seed=2), line("d", seed=1)],
+        [line("a", stream=True), line("b", n=2), line("c", n=3), line("d", n=2, seed=1)],
     )
     assert (found.lines, found.rows, found.faults, found.error_count) == (4, 2, 2, 0)
-    assert found.generation == {"seed": 1}
+    assert found.generation == {"num_samples": 2}
     assert [(row["custom_id"], row["line"]) for row in rows] == [("b", 2), ("d", 4)]
     assert [(it["custom_id"], it["line"], it["code"]) for it in faults] == [
         ("a", 1, "unsupported_value"),
-        ("c", 3, "mismatched_seed"),
+        ("c", 3, "mismatched_n"),
     ]
     assert faults[1]["message"] == (
-        "seed 2 is not that of the first line, 1: all lines of a batch generate alike; send this "
-        "one in another batch"
+        "n 3 is not that of the first line, 2: all lines of a batch have one; send this line in "
+        "another batch"
     )
 
 
 def test_a_line_that_leaves_a_parameter_out_differs_too(tmp_path: Path) -> None:
-    _, _, faults = checked(tmp_path, [line("a", max_tokens=4), line("b")])
-    assert [(it["code"], it["param"]) for it in faults] == [
-        ("mismatched_max_tokens", "body.max_tokens")
-    ]
+    _, _, faults = checked(tmp_path, [line("a", n=4), line("b")])
+    assert [(it["code"], it["param"]) for it in faults] == [("mismatched_n", "body.n")]
+
+
+def test_lines_may_have_settings_of_their_own(tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = [
+        {"max_tokens": 4}, {"seed": 2, "stop": "x", "temperature": 0.5}, {}, {"n": 2},
+    ]  # fmt: skip
+    found, rows, faults = checked(tmp_path, [line(str(i), **it) for i, it in enumerate(asked)])
+    assert (found.varies, found.generation) == (True, {"max_new_tokens": 4})
+    own = [own_settings(row["settings"]) for row in rows]
+    wanted = {"seed": 2, "stop": '["x"]', "temperature": 0.5}
+    assert own == [{"max_new_tokens": 4}, wanted, {}]
+    assert [it["code"] for it in faults] == ["mismatched_n"]
+    alike, _, _ = checked(tmp_path, [line(str(i), max_tokens=4) for i in range(3)])
+    assert not alike.varies
+
+
+def test_an_engine_that_writes_all_alike_leaves_lines_with_other_settings_out(
+    tmp_path: Path,
+) -> None:
+    lines = [line(str(at), max_tokens=most) for at, most in enumerate((4, 4, 5))]
+    data = b"\n".join(json.dumps(it).encode() for it in lines)
+    found = check_lines(io.BytesIO(data), CHAT, tmp_path / "rows", may_vary=False)
+    assert (found.varies, found.rows, found.faults) == (False, 2, 1)
+    fault = json.loads((tmp_path / "faults").read_text())
+    assert (fault["line"], fault["code"]) == (3, "mismatched_max_tokens")
+
+
+def test_what_a_model_thinks_is_apart_in_its_message() -> None:
+    row = {"generated_text": "so", "finish_reason": "stop", "n_generated": 3, "n_tokens": 2}
+    done = Checked(at_s=1.0, lines=1, model="m")
+    for rows, wanted in (
+        ([row | {"reasoning": "why"}], ["why"]),
+        ([row | {"reasoning": None}], [None]),
+        ([{name: [row[name]] * 2 for name in row} | {"n_tokens": 2, "reasoning": ["a", None]}],
+         ["a", None]),
+    ):  # fmt: skip
+        choices = completion("1", CHAT, done, rows)["choices"]
+        assert [it["message"].get("reasoning_content") for it in choices] == wanted
+        assert all(it["message"]["content"] == "so" for it in choices)
 
 
 def test_a_file_of_faults_alone_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ for it. The engine does its own batching. Rules for every engine:
   engine that can do so has a true attribute `follows_grammars`; others never get such a job.
 - **Each answer begins with `Prompt.first`,** where there is one, such as a language. An engine that can
   do so has a true attribute `takes_first_tokens`; others never get such a job.
+- **Each prompt has its own settings,** where it brings some. An engine that can do so has a true
+  attribute `takes_row_settings`; others never get such a job.
 - **The engine handles out-of-memory:** it runs the same rows again, fewer at once. A single row that
   does not fit is an answer with `OutOfMemory`.
 - **Only `load` reads the model's folder.** No network access, unless the engine is a remote one.
@@ -71,6 +73,10 @@ class Prompt:
     first: int | None = None
     """The token that this answer begins with, in place of the settings' `forced_bos_token_id`. All
     prompts of a job have one, or none has."""
+    settings: GenerationSettings | None = None
+    """This prompt's own, but for lengths; None: the job's. Prompts with equal ones share the object."""
+    seed: int | None = None
+    """Of this prompt's sampling; None: the job's."""
 
 
 class GeneratingEngine(Protocol):

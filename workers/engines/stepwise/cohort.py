@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers.engines.generating.base import Answer
+from workers.engines.generating.base import Answer, Prompt
 from workers.engines.generating.ending import Ending
 from workers.engines.stepwise.answers import Step, left_of, not_finite
-from workers.engines.stepwise.noise import draw
+from workers.engines.stepwise.noise import draw, stream_of
 from workers.engines.stepwise.start import Started, processors_of
 
 
@@ -39,8 +39,7 @@ class Cohort:
         norms = logits.logsumexp(dim=-1)
         scores = self._processors(self.ids, logits.clone())
         if self._started.config.do_sample:
-            keys = [prompt.key for prompt in self.prompts]
-            tokens = draw(scores, keys, self._seed, self.ids.shape[1] - self._given)
+            tokens = draw(scores, [self._stream(prompt) for prompt in self.prompts])
         else:
             tokens = scores.argmax(dim=-1)
         stuck = self._stuck(scores)
@@ -48,6 +47,10 @@ class Cohort:
         self._logprobs = before + logits.gather(1, tokens[:, None])[:, 0] - norms
         self.ids = torch.cat([self.ids, tokens[:, None]], dim=1)
         return self._without_ended(tokens, norms, {at: float(before[at]) for at in stuck})
+
+    def _stream(self, prompt: Prompt) -> int:
+        seed = self._seed if prompt.seed is None else prompt.seed
+        return stream_of(seed, prompt.key, self.ids.shape[1] - self._given)
 
     def _stuck(self, scores: Any) -> list[int]:
         """Indices of the rows for which the grammar allows no token that the model has."""
@@ -61,9 +64,10 @@ class Cohort:
 
         ended = torch.isin(tokens, self._ends).tolist()
         finite = torch.isfinite(norms).tolist()
-        is_full = self.ids.shape[1] - self._given >= self.prompts[0].max_new_tokens
+        length = self.ids.shape[1] - self._given
         gone: dict[int, Answer] = {}
         for at, prompt in enumerate(self.prompts):
+            is_full = length >= prompt.max_new_tokens
             if not finite[at]:
                 gone[at] = not_finite(prompt)
             elif at in stuck:

@@ -8,7 +8,7 @@ the next rows start when all have ended.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import groupby
 from math import log
 from typing import Any
@@ -43,6 +43,9 @@ from workers.models.tokenizer import special_token
 READS_THE_PROMPT = ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size")
 """Settings whose processors read the encoder's input, padding included."""
 
+READS_THE_LENGTH = ("forced_eos_token_id", "exponential_decay_length_penalty")
+"""Settings whose processors read the most tokens of an answer, which rows then share."""
+
 NEAR = 1.3
 """Prompts of a decoder that are read together differ by this factor at most. Chosen: an eighth of
 what is read is then padding, and 50 lengths from 10 to 60 tokens make 8 batches."""
@@ -53,7 +56,7 @@ SHORT = 8
 class StepwiseEngine(FailsByRow):
     """See `workers.engines.generating.base.GeneratingEngine`."""
 
-    follows_grammars = takes_first_tokens = True
+    follows_grammars = takes_first_tokens = takes_row_settings = True
 
     def load(self, request: GenerationRequest) -> None:
         asked, settings = request.load, request.settings
@@ -64,10 +67,12 @@ class StepwiseEngine(FailsByRow):
         self._device, self._seed, self._beams = asked.device, request.seed, settings.beams
         auto_class = _auto_class(settings.is_encoder_decoder)
         self.model = load_model(asked, request.config, auto_class)
-        self.model.generation_config = _generation_config(request)
+        self._config = _generation_config(settings.values)
+        self.model.generation_config = self._config
         self._pad = special_token(self.model.config, request.tokenizer, "pad")
         self._grammar = grammar_for(request, self.model) if settings.grammar else None
         self._ending = Ending(request.tokenizer, settings.stop, settings.ends)
+        self._one_most = self._beams > 1 or any(map(settings.values.get, READS_THE_LENGTH))
         self._most_rows = MOST_ROWS[device.kind_of(asked.device)]
         self._choose_ways(settings.values)
 
@@ -124,6 +129,7 @@ class StepwiseEngine(FailsByRow):
         import torch
 
         with torch.inference_mode():
+            self.model.generation_config = self._config_of(prompts[0])
             if isinstance(rows, LoneRows):
                 started = start(self.model, prompts, self._pad, self._grammar)
                 return rows.join(started, self._cohort(started))
@@ -139,7 +145,16 @@ class StepwiseEngine(FailsByRow):
     def _cohort(self, started: Started) -> Chooser:
         if self._beams > 1:
             return BeamCohort(self.model, started, self._ending)
-        return Cohort(self.model, started, self._ending, self._seed)
+        own = started.prompts[0].settings
+        ending = self._ending
+        if own is not None:
+            ending = Ending(ending.tokenizer, own.stop, own.ends)
+        return Cohort(self.model, started, ending, self._seed)
+
+    def _config_of(self, prompt: Prompt) -> Any:
+        """How this prompt is answered, and all that start with it."""
+        own = prompt.settings
+        return self._config if own is None else _generation_config(own.values)
 
     def _step(self, rows: JoinedRows | LoneRows) -> list[Answer]:
         import torch
@@ -155,10 +170,12 @@ class StepwiseEngine(FailsByRow):
         return (self._own(prompt) + prompt.max_new_tokens) * self._beams
 
     def _alike(self, prompt: Prompt) -> Hashable:
+        most = prompt.max_new_tokens if self._one_most else 0
+        own = 0 if prompt.settings is None else id(prompt.settings)
         if self.reads_together:
-            own = self._own(prompt)
-            return prompt.max_new_tokens, own < len(prompt.ids), int(log(max(own, SHORT), NEAR))
-        return prompt.max_new_tokens, len(prompt.ids) if self.one_length else 0
+            read = self._own(prompt)
+            return most, own, read < len(prompt.ids), int(log(max(read, SHORT), NEAR))
+        return most, own, len(prompt.ids) if self.one_length else 0
 
     def _own(self, prompt: Prompt) -> int:
         """Tokens that are read and held for this prompt alone."""
@@ -177,11 +194,11 @@ def _auto_class(is_encoder_decoder: bool) -> Any:
     return transformers.AutoModelForCausalLM
 
 
-def _generation_config(request: GenerationRequest) -> Any:
-    """The job's settings, without those of the model's folder; each prompt has its own length."""
+def _generation_config(settings: Mapping[str, Any]) -> Any:
+    """These settings, without those of the model's folder; each prompt has its own length."""
     from transformers import GenerationConfig
 
-    values = dict(request.settings.values)
+    values = dict(settings)
     for name in ("max_length", "max_new_tokens"):
         values.pop(name, None)
     return GenerationConfig(**values)

@@ -36,14 +36,17 @@ def gumbel(streams: Any, tokens: Any) -> Any:
     return -((-uniform.log()).log()).float()
 
 
-def draw(scores: Any, keys: Sequence[bytes], seed: int, step: int) -> Any:
-    """Sample a token for each row of `scores`, float32 `[rows, vocabulary]`; never one at -inf."""
+def draw(scores: Any, streams: Sequence[int]) -> Any:
+    """Sample a token for each row of `scores`, float32 `[rows, vocabulary]`; never one at -inf.
+
+    `streams` has each row's `stream_of` this step.
+    """
     import torch
 
-    streams = torch.tensor([stream_of(seed, key, step) for key in keys], device=scores.device)
+    of_row = torch.tensor(streams, device=scores.device)
     rows, tokens = torch.nonzero(scores > float("-inf"), as_tuple=True)
     noisy = torch.full_like(scores, float("-inf"))
-    noisy[rows, tokens] = scores[rows, tokens] + gumbel(streams[rows], tokens)
+    noisy[rows, tokens] = scores[rows, tokens] + gumbel(of_row[rows], tokens)
     return noisy.argmax(dim=-1)
 
 

@@ -39,11 +39,11 @@ def start(
 ) -> Started:
     """Prepare the rows: the encoder runs, the decoder does not.
 
-    All prompts need the same `max_new_tokens`, and without an encoder the same length.
+    All prompts need the same length without an encoder, and the same settings.
     """
     ids, mask = padded(prompts, pad_id, model.device)
     config = deepcopy(model.generation_config)
-    config.max_new_tokens, config.max_length = prompts[0].max_new_tokens, None
+    config.max_new_tokens, config.max_length = max(it.max_new_tokens for it in prompts), None
     if prompts[0].first is not None:
         config.forced_bos_token_id = prompts[0].first  # of each row its own: see below
     found: Started = model.generate(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from headrace.tasks.generation.settings import GenerationSettings
+
 
 class OwnPrompt(NamedTuple):
     """A prompt as text, and how its answer differs from those of other rows."""
@@ -11,6 +13,11 @@ class OwnPrompt(NamedTuple):
     text: str
     first: int | None = None
     """The token that the answer begins with; None: the model chooses it."""
+    settings: GenerationSettings | None = None
+    """The row's own; None: the job's."""
+    seed: int | None = None
+    most_new: int | None = None
+    """Most tokens of the answer; None: as its settings say."""
 
 
 def own_prompt(extra: Any) -> OwnPrompt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from headrace.settings import load_settings
 from headrace.tasks.contract import Encodings, LoadRequest, PartRead
 from headrace.tasks.generation.answer import Answer, Watch
 from headrace.tasks.generation.endpoint import SENT, check_allowed_address, check_endpoint
+from headrace.tasks.generation.row_settings import own_settings
 from headrace.tasks.generation.settings import samples_of, stops_of
 from schemas.records.engine import ENDPOINT
 from workers.engines.endpoint.client import Client
@@ -44,29 +45,37 @@ class EndpointGeneration(AnswersInColumns):
         self.engine = EndpointEngine(client, _asked(request.model_path, params))
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
-        """See `Task.encode`; no ids, and `extra` holds the messages of each row.
+        """See `Task.encode`; no ids, and `extra` holds the messages of each row, and its settings.
 
         Raises:
-            InvalidRow: a row's messages cannot be read.
+            InvalidRow: a row's messages or settings cannot be read.
         """
+        own = [own_settings(it) for it in pairs or [""] * len(texts)]
+        chats = [chat_of(text, self._params) for text in texts]
         return Encodings(
             ids=np.zeros(0, np.int32), offsets=np.zeros(len(texts) + 1, np.int64),
-            truncated=np.zeros(len(texts), bool), extra=[chat_of(text, self._params) for text in texts],
+            truncated=np.zeros(len(texts), bool), extra=list(zip(chats, own, strict=True)),
         )  # fmt: skip
 
     def generate(self, rows: Encodings, watch: Watch, budget_tokens: int) -> Iterator[Answer]:
         """See `SupportsGeneration.generate`."""
         samples = self._samples
         chats = [
-            Chat(row * samples + at, rows.extra[row], {"seed": self._seed + at})
-            for row in range(len(rows))
+            Chat(row * samples + at, chat, self._sent(own, at))
+            for row, (chat, own) in enumerate(rows.extra or ())
             for at in range(samples)
-            if rows.extra is not None
         ]
         if samples == 1:
             yield from self.engine.generate(chats, watch)
         else:
             yield from gathered(self.engine.generate(chats, RowWatch(watch, samples)), samples)
+
+    def _sent(self, own: Mapping[str, Any], sample: int) -> dict[str, Any]:
+        """What the request of a sample has beside that of the job."""
+        found = {name: own[option] for option, name in SENT.items() if option in own}
+        if "stop" in own:
+            found["stop"] = list(stops_of(own["stop"]))
+        return found | {"seed": own.get("seed", self._seed) + sample}
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """See `Task.is_out_of_memory`: the memory is the API's."""
