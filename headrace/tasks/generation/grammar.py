@@ -6,7 +6,7 @@ llguidance is of the extra `structured`; it is imported where a job asks for a f
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -28,8 +28,41 @@ def check_grammar(settings: GenerationSettings, tokenizer: Any, where: str) -> N
     fault = fault_in(settings.grammar)
     if fault:
         raise ConfigError(f"--schema or --choices: {fault}")
-    if tokenizer is not None:
-        first_state(token_trie(json.dumps(tokenizer), settings.ends, where), settings, where)
+    if tokenizer is None:
+        return
+    text = json.dumps(tokenizer)
+    try:
+        trie = token_trie(text, settings.ends, where)
+    except ModelError:
+        if not settings.choices:
+            raise
+        _check_written(text, settings.choices, where)
+        return
+    first_state(trie, settings, where)
+
+
+def _check_written(tokenizer: str, choices: Sequence[str], where: str) -> None:
+    """Check that a tokenizer whose tokens are no bytes can write each choice letter by letter.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    from tokenizers import Tokenizer
+
+    rust = Tokenizer.from_str(tokenizer)
+    for choice in choices:
+        ids = rust.encode(choice, add_special_tokens=False).ids
+        written = rust.decode(ids, skip_special_tokens=True)
+        if written != choice:
+            raise cannot_write(choice, written, where)
+
+
+def cannot_write(choice: str, written: str, where: str) -> ModelError:
+    """The error for a choice that a tokenizer writes otherwise."""
+    return ModelError(
+        f"model {where} cannot write the choice {choice!r}: its tokenizer makes {written!r} of it, "
+        "so leave the choice out, or write it like that"
+    )
 
 
 @lru_cache(maxsize=16)
@@ -56,7 +89,7 @@ def token_trie(tokenizer: str, ends: Collection[int], where: str, size: int | No
         return _trie(tokenizer, tuple(sorted(ends)), size)
     except ValueError as error:
         raise ModelError(
-            f"model {where}: --schema and --choices need a tokenizer whose tokens are bytes "
+            f"model {where}: --schema needs a tokenizer whose tokens are bytes "
             "(byte-level BPE, or SentencePiece with byte_fallback), as those of Llama, Qwen, "
             f"Mistral, GPT-2 and BART are: {str(error)[:200]}"
         ) from error

@@ -22,7 +22,7 @@ from headrace.tasks.generation.languages import (
     prefixes_of,
 )
 from headrace.tasks.generation.row_settings import ASSUMED_LENGTH, has_own
-from headrace.tasks.generation.structure import asks_for_form, grammar_of
+from headrace.tasks.generation.structure import asks_for_form, choices_in, grammar_of
 from schemas.errors import ConfigError, ModelError
 
 ReadJson = Callable[[str], Any]
@@ -85,6 +85,8 @@ class GenerationSettings:
     """Texts that end an answer and are not part of it."""
     grammar: str = ""
     """The form of each answer, as llguidance reads it; empty: any text."""
+    choices: tuple[str, ...] = ()
+    """The only answers, if the grammar is of those."""
     samples: int = 1
     """Answers to each row."""
     prefixes: Mapping[Pair, str] = field(default_factory=dict)
@@ -167,6 +169,7 @@ def settings_of(
         _prefix(of_task, prefixes, params),
         stops_of(params.get("stop")),
         grammar_of(params),
+        choices_in(params),
         samples,
         prefixes if is_by_row(params) else {},
     )

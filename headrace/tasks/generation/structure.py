@@ -101,6 +101,12 @@ def fields_of(schema: Mapping[str, Any]) -> tuple[AnswerField, ...]:
     return tuple(_field(name, _resolved(it, schema), schema) for name, it in properties.items())
 
 
+def choices_in(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The choices of settled options; none without them."""
+    choices = params.get("choices")
+    return () if choices is None else tuple(labels_of(choices, CHOICE_WORD))
+
+
 def grammar_of(params: Mapping[str, Any]) -> str:
     """The form of settled options as llguidance's grammar, JSON; empty if any text is an answer."""
     if params.get("json_schema") is not None:
@@ -108,7 +114,7 @@ def grammar_of(params: Mapping[str, Any]) -> str:
         schema["x-guidance"] = {**SPACING, **_own_guidance(schema)}
         return json.dumps({"grammars": [{"json_schema": schema}]}, ensure_ascii=False)
     if params.get("choices") is not None:
-        written = [json.dumps(it, ensure_ascii=False) for it in labels_of(params["choices"])]
+        written = [json.dumps(it, ensure_ascii=False) for it in choices_in(params)]
         lark = f"start: {' | '.join(written)}"
         return json.dumps({"grammars": [{"lark_grammar": lark}]}, ensure_ascii=False)
     return ""

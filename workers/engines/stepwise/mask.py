@@ -17,6 +17,7 @@ import numpy as np
 from headrace.tasks.generation.grammar import first_state, next_tokens, token_trie
 from schemas.errors import ModelError
 from workers.engines.generating.base import GenerationRequest
+from workers.engines.stepwise.choice_paths import ChoicePaths, paths_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +29,30 @@ class Grammar:
     bytes: int
     """Length of a mask, a bit for each token."""
 
+    def mask(self, given: int) -> GrammarMask:
+        """The processor for rows with so many tokens before their answers."""
+        return GrammarMask(self, given)
 
-def grammar_for(request: GenerationRequest, model: Any) -> Grammar:
+
+def grammar_for(request: GenerationRequest, model: Any) -> Grammar | ChoicePaths:
     """The job's grammar over the tokens of its model.
 
     Raises:
-        ModelError: the tokenizer has no Rust half or no tokens of bytes, or none begins an answer.
+        ModelError: the tokenizer has no Rust half or no tokens of bytes, or none begins an answer;
+            it cannot write a choice.
         MissingExtra: llguidance is not installed.
     """
     where, settings = request.load.model_path, request.settings
     rust = getattr(request.tokenizer, "backend_tokenizer", None)
-    if rust is None:
-        raise ModelError(f"model {where}: --schema and --choices need a tokenizer.json")
-    size = max(len(request.tokenizer), int(model.get_output_embeddings().weight.shape[0]))
-    trie = token_trie(rust.to_str(), settings.ends, where, size)
+    has = int(model.get_output_embeddings().weight.shape[0])
+    try:
+        if rust is None:
+            raise ModelError(f"model {where}: --schema needs a tokenizer.json")
+        trie = token_trie(rust.to_str(), settings.ends, where, max(len(request.tokenizer), has))
+    except ModelError:
+        if not settings.choices:
+            raise
+        return paths_of(request.tokenizer, settings.choices, settings.ends, has, where)
     first = first_state(trie, settings, where)
     return Grammar(first, len(next_tokens(first)))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.engines.generating.base import Prompt
+from workers.engines.stepwise.choice_paths import ChoiceMask, ChoicePaths
 from workers.engines.stepwise.first_tokens import with_first_tokens
 from workers.engines.stepwise.mask import Grammar, GrammarMask
 
@@ -30,12 +31,12 @@ class Started:
     """The generation configuration with its special tokens as tensors."""
     kwargs: dict[str, Any]
     """Keyword arguments of the model: cache, masks, the encoder's output."""
-    mask: GrammarMask | None = None
+    mask: GrammarMask | ChoiceMask | None = None
     """Keeps the answers to a grammar; the first of the processors."""
 
 
 def start(
-    model: Any, prompts: Sequence[Prompt], pad_id: int, grammar: Grammar | None = None
+    model: Any, prompts: Sequence[Prompt], pad_id: int, grammar: Grammar | ChoicePaths | None = None
 ) -> Started:
     """Prepare the rows: the encoder runs, the decoder does not.
 
@@ -52,7 +53,7 @@ def start(
     found.prompts, found.encoder_ids = list(prompts), ids
     with_first_tokens(found.processors, prompts, found.ids)
     if grammar is not None:
-        found.mask = GrammarMask(grammar, found.ids.shape[1] + _forced(config, found.ids))
+        found.mask = grammar.mask(found.ids.shape[1] + _forced(config, found.ids))
         found.processors.insert(0, found.mask)
     return found
 
