@@ -109,7 +109,7 @@ test-avx2: $(VENV)/.dev  ## what hangs on the CPU's instructions, as on one with
 
 test-system: $(VENV)/.dev system-packages  ## what needs Debian packages: a browser, promtool, a TLS Redis, RabbitMQ
 	@echo '== system: a browser, promtool, a Redis with TLS, RabbitMQ =='
-	@$(PYTEST) $(PARALLEL_WAITING) tests/system
+	@$(PYTEST) -n 2 tests/system
 
 # A real one, in an environment of its own: it pins what headrace does not.
 $(VENV)/airflow/.installed: $(VENV)/.dev
