@@ -177,7 +177,8 @@ def _holes(names: Iterable[str]) -> Iterator[str]:
     """
     stacks: dict[str, dict[int, set[str]]] = {}
     for name in names:
-        if found := LAYER.match(name):
+        found = LAYER.match(name)
+        if found and not OTHER_PURPOSE.search(found["of"]):  # pictures and sound: not read here
             layers = stacks.setdefault(found["of"], {})
             layers.setdefault(int(found["number"]), set()).add(name[found.end() :])
     for stack, layers in sorted(stacks.items()):

@@ -140,3 +140,4 @@ def test_a_layer_that_lacks_what_all_others_have_is_a_warning(
     found = list(odd_weights(names, {"model_type": "somebody's"}))
     assert len(found) == (said is not None)
     assert said is None or said in found[0]
+    assert not list(odd_weights([f"vision_model.{name}" for name in names], {}))
