@@ -26,12 +26,11 @@ from producers.planning.chunking import (
 from schemas.records.chunk import InputFile
 from tests.units import row_groups
 
-# Up to 1,000 rows a unit: what is cut hangs on their ratio to the target, and chunks cost time.
-groups = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 80_000)), max_size=12).map(
+groups = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 400_000)), max_size=12).map(
     lambda sizes: row_groups(*sizes)
 )
 targets = st.builds(
-    Target, st.integers(1, 600), st.integers(1, 40_000), st.sampled_from([0.0, 0.25])
+    Target, st.integers(1, 3000), st.integers(1, 200_000), st.sampled_from([0.0, 0.25])
 )
 
 
@@ -78,7 +77,7 @@ def test_two_neighbours_that_follow_row_groups_are_together_above_the_target(
             assert rows > target.rows or size > target.bytes
 
 
-@given(st.lists(groups, max_size=5), targets, st.none() | st.integers(0, 4_000))
+@given(st.lists(groups, max_size=5), targets, st.none() | st.integers(0, 20_000))
 def test_a_plan_numbers_its_chunks_and_cuts_at_the_limit(
     corpus: list[list[Unit]], target: Target, limit: int | None
 ) -> None:
