@@ -194,7 +194,7 @@ def estimate(
         cost=None if price_per_hour is None else hours * price_per_hour,
         engine=engine_name(spec),
         on_long="" if generation is None else spec.params.get("on_long", "error"),
-        generation=shown_settings(generation),
+        generation=shown_settings(generation, spec.params),
         warnings=(*prepared.warnings, *_unknown(tokens.unknown_share)),
     )
 

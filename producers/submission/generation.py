@@ -7,6 +7,8 @@ from typing import Any
 
 from headrace.assumptions import BYTES_PER_TOKEN
 from headrace.tasks.catalog import task_spec
+from headrace.tasks.generation.languages import COLUMNS, SOURCE, TARGET
+from headrace.tasks.generation.row_settings import COLUMN as OWN_SETTINGS
 from headrace.tasks.generation.settings import GenerationSettings, settings_of
 from headrace.tasks.generation.structure import described_form
 from producers.models.info import ModelInfo
@@ -49,8 +51,10 @@ def work_per_token(settings: GenerationSettings | None, text_bytes: int, rows: i
     return 1.0 + read_tokens(settings) / read
 
 
-def shown_settings(settings: GenerationSettings | None) -> dict[str, str]:
-    """Each setting with what says it, for people."""
+def shown_settings(
+    settings: GenerationSettings | None, params: Mapping[str, Any]
+) -> dict[str, str]:
+    """Each setting with what says it, for people; `params` are the options of the job's task."""
     if settings is None:
         return {}
     found = {
@@ -63,7 +67,17 @@ def shown_settings(settings: GenerationSettings | None) -> dict[str, str]:
         found["prefix"] = repr(settings.prefix)
     if settings.stop:
         found["stop"] = ", ".join(map(repr, settings.stop))
+    for name in (SOURCE, TARGET):
+        if params.get(name) is not None:
+            found[name] = f"{params[name]} ({_option(name)})"
+    for name, column in (*COLUMNS.items(), ("settings of rows", OWN_SETTINGS)):
+        if params.get(column) is not None:
+            found[name] = f"column {params[column]} ({_option(column)})"
     return found | described_form(settings.grammar)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _value(value: Any) -> str:

@@ -17,6 +17,7 @@ from headrace.tasks.catalog import task_spec
 from headrace.tasks.generation.languages import Pair, pair_of
 from headrace.tasks.generation.settings import GenerationSettings, settings_of
 from headrace.tracing.chunk_trace import observe_nothing
+from producers.submission.generation import shown_settings
 from producers.submission.spec import columns_wanted, pair_source
 from schemas.errors import ColumnError, ConfigError
 from schemas.records.chunk import Chunk, InputFile, Piece
@@ -120,3 +121,12 @@ def test_languages_are_read_beside_the_text(tmp_path: Path) -> None:
     assert len({*window.hashes[:3]}) == 3
     (fault,) = (it for it in window.texts if isinstance(it, RowError))
     assert fault.message == "columns 'from' and 'to': the text is null"
+
+
+def test_the_plan_says_where_languages_and_settings_of_rows_come_from() -> None:
+    params = {"src_lang": "deu_Latn", "tgt_lang_column": "to", "row_settings_column": "own"}
+    shown = shown_settings(settled(NLLB, **params), params)
+    assert shown["src_lang"] == "deu_Latn (--src-lang)"
+    assert shown["tgt_lang"] == "column to (--tgt-lang-column)"
+    assert shown["settings of rows"] == "column own (--row-settings-column)"
+    assert shown["max_length"] == "200 (config.json)"
