@@ -23,6 +23,7 @@ import queue
 import sys
 import threading
 import time
+import traceback
 from typing import Any, BinaryIO
 
 REPORT_S = 0.25
@@ -35,26 +36,38 @@ def main(arguments: list[str]) -> None:
     """Serve the worker until it closes its end."""
     heard, said = os.fdopen(int(arguments[0]), "rb"), os.fdopen(int(arguments[1]), "wb")
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(heard, inbox), daemon=True).start()
+    failed = threading.Event()
+    threading.Thread(target=_listen, args=(heard, inbox, failed), daemon=True).start()
     link = _Link(said)
     try:
         server = _Server(inbox.get()["load"], inbox, link)
     except Exception as error:
+        _print(error, failed)
         link.say({"failed": _words(error), "kind": type(error).__name__})
-        raise
+        sys.exit(1)
     link.say({"ready": server.facts()})
     try:
         server.run()
     except Exception as error:
+        _print(error, failed)
         link.say({"died": _words(error)})
-        raise
+        sys.exit(1)
 
 
-def _listen(heard: BinaryIO, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+def _listen(
+    heard: BinaryIO, inbox: queue.SimpleQueue[dict[str, Any]], failed: threading.Event
+) -> None:
     """Read at all times, so that the worker never waits to write; end with the worker."""
     for line in heard:
         inbox.put(json.loads(line))
-    os._exit(0)
+    os._exit(1 if failed.is_set() else 0)
+
+
+def _print(error: Exception, failed: threading.Event) -> None:
+    """Before the worker knows it: it closes its end then, and this program may be gone at once."""
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    failed.set()
 
 
 class _Link:
