@@ -27,7 +27,7 @@ import redis
 from headrace.process import cpu
 from headrace.queue.embedded_redis import EmbeddedRedis, die_with
 from headrace.queue.redis_connection import connect
-from tests.side_by_side import *  # noqa: F403  # hooks
+from tests.side_by_side import pytest_xdist_make_scheduler  # noqa: F401  # a hook
 
 # CI tries the same examples each time: what it finds is a fault of the change, not of the day.
 # Elsewhere each run looks for new ones. No deadline: the machines are shared.

@@ -6,23 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import LONGEST, TOGETHER, group_of, place_of
+from tests.side_by_side import TOGETHER, group_of
 
 ROOT = Path(__file__).parents[2]
 pytest_plugins = ("pytester",)
 
 
-@pytest.mark.parametrize("place", dict.fromkeys([*TOGETHER, *LONGEST]))
-def test_each_listed_place_has_tests(place: str) -> None:
-    file, _, test = place.partition("::")
-    path = ROOT / file
-    assert path.is_file() or any(path.glob("test_*.py"))
-    assert not test or f"\ndef {test}" in path.read_text()
-
-
-def test_the_longest_are_no_part_of_a_group() -> None:
-    """A group has one place: it is given out as a whole."""
-    assert [p for p in LONGEST for group in TOGETHER if p.startswith(group) and p != group] == []
+def test_each_listed_place_has_tests() -> None:
+    for place in TOGETHER:
+        path = ROOT / place
+        assert path.is_file() or any(path.glob("test_*.py")), place
 
 
 @pytest.mark.parametrize(
@@ -35,11 +28,6 @@ def test_the_longest_are_no_part_of_a_group() -> None:
 )
 def test_the_group_of_a_test(test: str, group: str) -> None:
     assert group_of(test) == group
-
-
-def test_the_longest_come_first() -> None:
-    tests = ["tests/unit/test_a.py::test_y", f"{LONGEST[1]}::test_z", f"{LONGEST[0]}test_b.py::x"]
-    assert sorted(tests, key=place_of) == tests[::-1]
 
 
 def test_a_group_is_set_up_once_and_the_others_are_spread(pytester: pytest.Pytester) -> None:
