@@ -135,6 +135,7 @@ class Supervisor:
     children: list[WorkerProcess] = field(default_factory=list)
     _followed: dict[str, int] = field(default_factory=dict)
     _unserved_monotonic: dict[str, float] = field(default_factory=dict)
+    _is_asked: bool = False
     _hurry: bool = False
 
     def run(self) -> int:
@@ -168,9 +169,15 @@ class Supervisor:
                 child.process.wait()
 
     def stop(self) -> None:
-        """Request a drain; a second call makes it immediate."""
-        self._hurry = self.stopping.is_set()
-        self.stopping.set()
+        """Request a drain; a second call makes it immediate.
+
+        A signal's handler may interrupt this, or `stopping.wait`, which hold the event's lock: the
+        event is set by a thread, so that no handler waits for a lock that its own thread holds.
+        """
+        self._hurry = self._is_asked
+        if not self._is_asked:
+            self._is_asked = True
+            threading.Thread(target=self.stopping.set, daemon=True).start()
 
     def running(self, queue: str | None = None) -> list[str]:
         """Names of the workers that should stay (in this queue). Thread-safe."""
