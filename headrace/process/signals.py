@@ -9,6 +9,15 @@ from contextlib import contextmanager
 from typing import Any
 
 
+def set_from_handler(event: threading.Event) -> None:
+    """Set an event from a signal's handler, soon after.
+
+    The handler may interrupt a `wait` or a `set` that holds the event's lock in its own thread: so
+    another thread sets it, and the handler waits for no lock.
+    """
+    threading.Thread(target=event.set, daemon=True).start()
+
+
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set; a second signal has its default effect.
@@ -19,7 +28,7 @@ def interruptible() -> Iterator[threading.Event]:
     earlier: dict[int, Any] = {}
 
     def ask(signum: int, frame: object) -> None:
-        asked.set()
+        set_from_handler(asked)
         signal.signal(signum, earlier[signum])
 
     for signum in (signal.SIGINT, signal.SIGTERM):

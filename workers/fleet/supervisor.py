@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from headrace.process.logs import get_logger
+from headrace.process.signals import set_from_handler
 from schemas.errors import ExitCode
 from workers.fleet.placement import (
     QueueDemand,
@@ -169,15 +170,11 @@ class Supervisor:
                 child.process.wait()
 
     def stop(self) -> None:
-        """Request a drain; a second call makes it immediate.
-
-        A signal's handler may interrupt this, or `stopping.wait`, which hold the event's lock: the
-        event is set by a thread, so that no handler waits for a lock that its own thread holds.
-        """
+        """Request a drain, also from a signal's handler; a second call makes it immediate."""
         self._hurry = self._is_asked
         if not self._is_asked:
             self._is_asked = True
-            threading.Thread(target=self.stopping.set, daemon=True).start()
+            set_from_handler(self.stopping)
 
     def running(self, queue: str | None = None) -> list[str]:
         """Names of the workers that should stay (in this queue). Thread-safe."""
